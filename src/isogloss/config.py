@@ -17,6 +17,10 @@ def _none(value: Any) -> Any:
     return None if value in ("none", "auto", "all", "file", "") else value
 
 
+def _unset(value: Any) -> Any:
+    return None if value in ("auto", "file", "") else value
+
+
 def _codes(value: Any) -> Any:
     value = _none(value)
     if isinstance(value, str):
@@ -36,11 +40,21 @@ Adapter = Annotated[
     BeforeValidator(_none),
     Field(description="none, a folder, the id of a finetune run, or models:/NAME@ALIAS"),
 ]
-TaskName = Annotated[Literal["probe", "sib200"], Field(description="probe or sib200")]
+TaskName = Annotated[
+    Literal["probe", "sib200", "belebele", "files"],
+    Field(description="probe, sib200, belebele, or files (your own data)"),
+]
 DataDir = Annotated[
     str | None,
     BeforeValidator(_none),
-    Field(description="folder of the task's data; none: the Hub (the probe needs no data)"),
+    Field(
+        description="folder of the task's data, for files also a YAML file that describes them; "
+        "none: the Hub (the probe needs no data)"
+    ),
+]
+SplitName = Annotated[
+    Literal["train", "dev", "test", "all"],
+    Field(description="items to evaluate on: test, dev, train or all; splits are by passage"),
 ]
 Source = Annotated[str, Field(description="language fine-tuned on; groups are relative to it")]
 Languages = Annotated[
@@ -49,11 +63,54 @@ Languages = Annotated[
     Field(description="FLORES-200 codes of the targets, separated by commas, or all"),
 ]
 FormatName = Annotated[
-    Literal["letter", "cloze"] | None,
+    Literal["letter", "cloze", "generate"] | None,
     BeforeValidator(_none),
-    Field(description="how a choice is scored: letter, cloze or auto (the task's own)"),
+    Field(
+        description="how a choice is made: letter (likeliest letter), cloze (likeliest option "
+        "text), generate (read from generated text) or auto (the task's own)"
+    ),
 ]
-Reasoning = Annotated[Literal["direct"], Field(description="direct: the answer at once")]
+NormalisationName = Annotated[
+    Literal["none", "length", "unconditional"] | None,
+    BeforeValidator(_unset),
+    Field(
+        description="cloze: option log-likelihoods as they are (none), by character (length), less "
+        "those without the question (unconditional), or auto (the task's own)"
+    ),
+]
+PromptLanguageName = Annotated[
+    Literal["english", "target"],
+    Field(description="language of the words around passage, question and options"),
+]
+Chat = Annotated[
+    Literal["auto", "on", "off"],
+    Field(description="use the tokenizer's chat template; auto: if it has one"),
+]
+Reasoning = Annotated[
+    Literal["direct", "cot"],
+    Field(description="direct: the answer at once; cot: after chain of thought"),
+]
+Conditions = Annotated[
+    Literal["direct", "cot", "both"],
+    Field(description="direct, cot (chain of thought) or both: four conditions"),
+]
+MaxNewTokens = Annotated[
+    PositiveInt | None,
+    BeforeValidator(_none),
+    Field(description="budget of generated tokens; auto: 16, or 256 with cot"),
+]
+ShuffleOptions = Annotated[
+    bool, Field(description="show options in an order drawn by the seed, alike in all languages")
+]
+LongInputs = Annotated[
+    Literal["refuse", "shorten"],
+    Field(description="prompts past max_length: refuse, or shorten their passages"),
+]
+MaxLength = Annotated[
+    PositiveInt | None,
+    BeforeValidator(_none),
+    Field(description="context window in tokens, generated ones included; auto: the model's"),
+]
 Limit = Annotated[
     PositiveInt | None,
     BeforeValidator(_none),
@@ -88,42 +145,43 @@ BatchSize = Annotated[PositiveInt, Field(description="items a step")]
 DevLimit = Annotated[PositiveInt, Field(description="items of source-language dev data to measure")]
 
 
-class EvaluateConfig(BaseModel):
+class AskConfig(BaseModel):
+    """What is asked of which model, and how: common to evaluate, finetune, tune and studies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Model = "embedded"
+    task: TaskName = "probe"
+    data_dir: DataDir = None
+    source: Source = "arb_Arab"
+    format: FormatName = None
+    normalisation: NormalisationName = None
+    prompt_language: PromptLanguageName = "english"
+    chat: Chat = "auto"
+    shuffle_options: ShuffleOptions = False
+    long_inputs: LongInputs = "refuse"
+    max_length: MaxLength = None
+    limit: Limit = None
+    seed: Seed = 0
+    study: StudyName = None
+    dtype: Dtype = "auto"
+
+
+class EvaluateConfig(AskConfig):
     """One condition of a model in many languages: metrics a language and predictions.parquet."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Model = "embedded"
-    adapter: Adapter = None
-    task: TaskName = "probe"
-    data_dir: DataDir = None
-    source: Source = "arb_Arab"
-    languages: Languages = None
-    format: FormatName = None
-    reasoning: Reasoning = "direct"
-    limit: Limit = None
-    seed: Seed = 0
-    study: StudyName = None
     experiment: Experiment = None
-    dtype: Dtype = "auto"
+    adapter: Adapter = None
+    languages: Languages = None
+    split: SplitName = "test"
+    reasoning: Reasoning = "direct"
+    max_new_tokens: MaxNewTokens = None
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(AskConfig):
     """LoRA on the source language; the adapter is logged as a model that can be registered."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Model = "embedded"
-    task: TaskName = "probe"
-    data_dir: DataDir = None
-    source: Source = "arb_Arab"
-    format: FormatName = None
-    reasoning: Reasoning = "direct"
-    limit: Limit = None
-    seed: Seed = 0
-    study: StudyName = None
     experiment: Experiment = None
-    dtype: Dtype = "auto"
     steps: Steps = 40
     batch_size: BatchSize = 16
     learning_rate: Annotated[float, Field(gt=0, description="peak of AdamW's learning rate")] = 5e-4
@@ -137,22 +195,10 @@ class FinetuneConfig(BaseModel):
     dev_limit: DevLimit = 60
 
 
-class TuneConfig(BaseModel):
+class TuneConfig(AskConfig):
     """Optuna search over learning rate and rank, by dev accuracy in the source language alone."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Model = "embedded"
-    task: TaskName = "probe"
-    data_dir: DataDir = None
-    source: Source = "arb_Arab"
-    format: FormatName = None
-    reasoning: Reasoning = "direct"
-    limit: Limit = None
-    seed: Seed = 0
-    study: StudyName = None
     experiment: Experiment = None
-    dtype: Dtype = "auto"
     trials: Annotated[
         PositiveInt, Field(description="finished trials to reach, earlier calls' included")
     ] = 8
@@ -179,11 +225,17 @@ class CompareConfig(BaseModel):
 
     study: StudyName = None
     experiment: Experiment = None
+    condition: Annotated[
+        Literal["tuned", "base+cot", "tuned+cot"],
+        Field(description="condition to compare with base: tuned, base+cot or tuned+cot"),
+    ] = "tuned"
     base: Annotated[
         str | None, BeforeValidator(_none), Field(description="id of the base run, or auto")
     ] = None
     tuned: Annotated[
-        str | None, BeforeValidator(_none), Field(description="id of the tuned run, or auto")
+        str | None,
+        BeforeValidator(_none),
+        Field(description="id of the run in that condition, or auto"),
     ] = None
     source: Annotated[
         str | None,
@@ -218,10 +270,13 @@ class MainConfig(BaseModel):
 
     study: Annotated[str, Field(description="study file")] = "configs/demo.yaml"
     model: Annotated[str, Field(description="in place of the file's")] = "file"
+    task: Annotated[str, Field(description="in place of the file's")] = "file"
     data_dir: Annotated[str, Field(description="in place of the file's")] = "file"
     source: Annotated[str, Field(description="in place of the file's")] = "file"
     languages: Annotated[str, Field(description="in place of the file's")] = "file"
     format: Annotated[str, Field(description="in place of the file's")] = "file"
+    prompt_language: Annotated[str, Field(description="in place of the file's")] = "file"
+    reasoning: Annotated[str, Field(description="in place of the file's")] = "file"
     limit: Annotated[str, Field(description="in place of the file's")] = "file"
     seed: Annotated[str, Field(description="in place of the file's")] = "file"
     experiment: Experiment = None
@@ -253,22 +308,14 @@ class Judging(BaseModel):
     branch: Branch = None
 
 
-class StudyConfig(BaseModel):
-    """A study file: one source, many targets, base against tuned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class StudyConfig(AskConfig):
+    """A study file: one source, many targets, base against tuned, with or without reasoning."""
 
     study: Annotated[str, Field(min_length=1)]
-    model: Model = "embedded"
-    task: TaskName = "probe"
-    data_dir: DataDir = None
-    source: Source = "arb_Arab"
     languages: Languages = None
-    format: FormatName = None
-    reasoning: Reasoning = "direct"
-    limit: Limit = None
-    seed: Seed = 0
-    dtype: Dtype = "auto"
+    split: SplitName = "test"
+    reasoning: Conditions = "direct"
+    max_new_tokens: MaxNewTokens = None
     finetune: Training = Training()
     compare: Judging = Judging()
 
@@ -302,6 +349,8 @@ def as_text(name: str, value: Any) -> str:
     """A parameter as it is written on the command line, in MLproject and in MLflow."""
     if value is None:
         return NONE_AS.get(name, "auto")
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return str(value)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import mlflow
@@ -10,15 +11,17 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest, attach
+from isogloss.asking import check_choices, predict
 from isogloss.config import EvaluateConfig
+from isogloss.contamination import read_record, refuse_contamination
 from isogloss.languages import language
-from isogloss.predictions import frame, metrics
+from isogloss.long_inputs import context_window, fit
+from isogloss.predictions import frame, metrics, token_metrics
 from isogloss.progress import announce, bar
-from isogloss.prompts import PROMPT_VERSION
+from isogloss.prompts import PROMPT_VERSION, shuffle_options, words_for
 from isogloss.registry import adapter_folder
-from isogloss.scoring import predict
 from isogloss.session import Session
-from isogloss.tasks import TASKS, items, languages_of
+from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
 
 
 @dataclass
@@ -43,29 +46,26 @@ def evaluate(
     """Evaluate one condition and return its run, or the finished run that has the same result.
 
     `adapter` is the digest of an adapter and a function that gives its folder, called only if
-    there is something to compute; None for the base model.
+    there is something to compute; None for the base model. Raises DataError if a passage that the
+    adapter was trained on is among those to be evaluated.
     """
-    targets = languages_of(config.task, config.languages, config.data_dir)
-    language(config.source)
-    task = TASKS[config.task]
-    format = config.format or task.format
-    data = {
-        code: items(config.task, code, "test", config.data_dir, config.limit) for code in targets
-    }
-    everything = [item for code in targets for item in data[code]]
+    task, data = evaluation_data(config)
+    protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
+    for code in data:
+        words_for(code, protocol)
+    everything = [item for rows in data.values() for item in rows]
     data_digest = tracking.data_digest(everything)
     digest, folder = adapter or (None, None)
-    condition = "base" if digest is None else "tuned"
-    cells = cells or Cells(len(targets))
+    condition = condition_name(digest is not None, config.reasoning)
+    cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
         kind="evaluate",
         model=session.source.revision,
         adapter=digest,
         data=data_digest,
         prompt=PROMPT_VERSION,
-        format=format,
-        normalise=task.normalise,
-        reasoning=config.reasoning,
+        protocol=asdict(protocol),
+        long_inputs=(config.long_inputs, config.max_length),
         dtype=session.dtype,
         seed=config.seed,
         source=config.source,  # decides the groups whose means are logged
@@ -73,35 +73,51 @@ def evaluate(
     if found := tracking.find_finished(
         "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
     ):
-        cells.done += len(targets)
-        announce(f"{condition}: reusing run {found.info.run_id}, {len(targets)} languages")
+        cells.done += len(data)
+        announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
         tracking.note_reuse(found, config.study)
         return found
+    if folder is not None:
+        refuse_contaminated(folder(), task, data, config)
     tags = {
         "model": config.model,
         "source": config.source,
         "adapter": digest or "none",
-        "task": config.task,
-        "format": format,
+        "task": task.name,
+        "format": protocol.format,
         "reasoning": config.reasoning,
         "condition": condition,
         "study": config.study,
         "fingerprint": fingerprint,
         "prompt_version": PROMPT_VERSION,
+        "prompt_language": protocol.prompt_language,
+        "normalisation": protocol.normalisation if protocol.format == "cloze" else "none",
+        "chat": str(protocol.chat).lower(),
         "data_digest": data_digest,
         "dtype": session.dtype,
     }
     model = session.model
+    tags["choices"] = check_choices(model.tokenizer, everything, protocol)
+    window = context_window(model, config.max_length)
+    fitted = fit(everything, model.tokenizer, protocol, window, config.long_inputs)
+    if fitted.shortened:
+        announce(f"{len(fitted.shortened)} passages shortened to fit {window:,} tokens")
     if folder is not None:
         digest = attach(model, folder())
     with tracking.run("evaluate", condition, config, tags, config.experiment) as run:
         predictions = []
         with model.using(digest):
-            for code in targets:
+            for code, rows in groupby(fitted.items, lambda item: item.language):
+                asked = list(rows)
                 label = cells.next(f"{condition} · {language(code).name}")
-                progress = bar(None, label, "item", total=len(data[code]))
+                progress = bar(None, label, "item", total=len(asked))
                 answers = predict(
-                    model, data[code], format, config.task, task.normalise, progress.update
+                    model,
+                    asked,
+                    protocol,
+                    task.name,
+                    shortened=fitted.shortened,
+                    done=progress.update,
                 )
                 progress.close()
                 right = sum(answer.correct for answer in answers)
@@ -109,9 +125,49 @@ def evaluate(
                 predictions += answers
         table = frame(predictions)
         mlflow.log_metrics(metrics(table, config.source))
-        tracking.log_items(everything, config.task, "test", data_digest)
+        if condition == "base":  # once for a model and task: no other condition changes it
+            mlflow.log_metrics(token_metrics(table))
+        tracking.log_items(everything, task.name, config.split, data_digest)
         tracking.log_predictions(table)
     return mlflow.get_run(run.info.run_id)
+
+
+def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]]:
+    """The task and the items of each target language, in the order in which options are shown."""
+    task = open_task(config.task, config.data_dir)
+    language(config.source)
+    data = parallel_items(task, languages_of(task, config.languages), config.split, config.limit)
+    if config.shuffle_options:
+        data = {
+            code: [shuffle_options(item, config.seed) for item in rows]
+            for code, rows in data.items()
+        }
+    return task, data
+
+
+def condition_name(tuned: bool, reasoning: str) -> str:
+    """`base`, `tuned`, `base+cot` or `tuned+cot`."""
+    return ("tuned" if tuned else "base") + ("+cot" if reasoning == "cot" else "")
+
+
+def refuse_contaminated(
+    folder: Path, task: Task, data: dict[str, list[Item]], config: EvaluateConfig
+) -> None:
+    """Raise DataError if the adapter in `folder` was trained on a passage to be evaluated."""
+    trained = read_record(folder)
+    if trained is None:
+        announce("the adapter does not say what it was trained on; contamination is not checked")
+        return
+    same_language = data.get(trained.language, [])
+    if not same_language and trained.language in task.languages:
+        same_language = items(task, trained.language, config.split, None)
+    if not same_language and trained.task != task.name:
+        announce(
+            f"{task.name} has no {trained.language}, in which the adapter was trained on "
+            f"{trained.task}; whether the two share passages is not checked"
+        )
+    everything = [item for rows in data.values() for item in rows]
+    refuse_contamination(trained, task.name, everything, same_language)
 
 
 def run_evaluate(config: EvaluateConfig) -> None:

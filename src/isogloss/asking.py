@@ -1,0 +1,204 @@
+"""Asking: items put to a model by a protocol, and its answers as predictions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from isogloss.answers import answer_start, closed, read_answer
+from isogloss.contrasts import FloatArray
+from isogloss.errors import ModelError
+from isogloss.models import LanguageModel
+from isogloss.packing import can_share
+from isogloss.predictions import Prediction
+from isogloss.prompts import (
+    Prompt,
+    Protocol,
+    after_reasoning,
+    answer_words,
+    localised,
+    prompt,
+    reasoning_prompt,
+    unconditional_prompt,
+)
+from isogloss.scoring import encode, score
+from isogloss.tasks import Item
+
+Done = Callable[[int], object]
+
+
+def predict(
+    model: LanguageModel,
+    items: Sequence[Item],
+    protocol: Protocol,
+    task: str,
+    *,
+    shortened: frozenset[tuple[str, str]] = frozenset(),
+    done: Done = lambda count: None,
+) -> list[Prediction]:
+    """Answers to items of any languages under the model as it stands, in the order of the items.
+
+    In `letter` format the choice is the likeliest letter. In `cloze` it is the option with the
+    highest log-likelihood, divided by its characters (`length`: lm-evaluation-harness's acc_norm)
+    or less its log-likelihood without passage and question (`unconditional`: lighteval's
+    LogProbPMINorm), or as it is (`none`). In `generate` it is what the generated text says. With
+    `cot` all of them come after the model's own reasoning. `shortened` are the (language, item_id)
+    whose passages were cut; `done` is told how many more items are in progress or finished.
+    """
+    if protocol.reasoning == "cot":
+        contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
+        texts = _write(model, items, contexts, protocol, done)
+        prompts = [
+            after_reasoning(item, protocol, context, _reasoning(item, protocol, text))
+            for item, context, text in zip(items, contexts, texts, strict=True)
+        ]
+    else:
+        prompts = [prompt(item, protocol, model.tokenizer) for item in items]
+        texts = []
+        if protocol.generates:
+            texts = _write(model, items, [entry.context for entry in prompts], protocol, done)
+    encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
+    share = can_share(model.network.config)
+    heard: Done = (lambda count: None) if texts else done
+    scores = score(model, encoded, items, share, heard)
+    unconditional = _unconditional(model, items, protocol)
+    sizes = _sizes(model, items)
+    predictions = []
+    for at, (item, scored) in enumerate(zip(items, scores, strict=True)):
+        loglikelihood_C: FloatArray = np.asarray(scored.loglikelihoods, dtype=np.float64)
+        forced = int(_ranked(item, protocol, loglikelihood_C, unconditional[at]).argmax())
+        greedy = scored.greedy
+        if texts:
+            options = localised(item, protocol).options
+            read = read_answer(texts[at], options, answer_words(item.language, protocol))
+            greedy = -1 if read is None else read
+        choice = greedy if protocol.format == "generate" else forced
+        letters_shown = protocol.shows_options
+        predictions.append(
+            Prediction(
+                task=task,
+                language=item.language,
+                format=protocol.format,
+                item_id=item.item_id,
+                passage_id=item.passage_id,
+                answer=item.answer,
+                prediction=choice,
+                correct=choice == item.answer,
+                valid=greedy >= 0,
+                forced=forced,
+                greedy=greedy,
+                choice_logprobs=loglikelihood_C.tolist(),
+                unconditional_logprobs=unconditional[at],
+                gold_logprob=float(
+                    loglikelihood_C[item.answer] - np.logaddexp.reduce(loglikelihood_C)
+                ),
+                format_mass=float(np.exp(loglikelihood_C).sum()) if letters_shown else None,
+                text=texts[at] if texts else None,
+                tokens=sizes[at][0],
+                words=sizes[at][1],
+                prompt_tokens=encoded[at].starts[0],
+                shortened=(item.language, item.item_id) in shortened,
+            )
+        )
+    return predictions
+
+
+def _write(
+    model: LanguageModel,
+    items: Sequence[Item],
+    contexts: Sequence[str],
+    protocol: Protocol,
+    done: Done,
+) -> list[str]:
+    """What the model writes after each context: an answer, with `cot` reasoning before it."""
+    from isogloss.generation import generate
+
+    def complete(item: Item) -> Callable[[str], bool]:
+        words = answer_words(item.language, protocol)
+        if protocol.reasoning == "cot":
+            return lambda text: closed(text, words)
+        return lambda text: "\n" in text.lstrip()
+
+    return generate(
+        model,
+        contexts,
+        protocol.max_new_tokens,
+        [complete(item) for item in items],
+        chat=protocol.chat,
+        done=done,
+    )
+
+
+def _reasoning(item: Item, protocol: Protocol, text: str) -> str:
+    """The generated text up to its answer, all of it if it came to none."""
+    return text[: answer_start(text, answer_words(item.language, protocol))]
+
+
+def _ranked(
+    item: Item,
+    protocol: Protocol,
+    loglikelihood_C: FloatArray,
+    unconditional_C: Sequence[float] | None,
+) -> FloatArray:
+    if protocol.shows_options or protocol.normalisation == "none":
+        return loglikelihood_C
+    if unconditional_C is not None:
+        offset_C: FloatArray = np.asarray(unconditional_C, dtype=np.float64)
+        return loglikelihood_C - offset_C
+    lengths = [len(option) for option in localised(item, protocol).options]
+    length_C: FloatArray = np.asarray(lengths, dtype=np.float64)
+    return loglikelihood_C / length_C
+
+
+def _unconditional(
+    model: LanguageModel, items: Sequence[Item], protocol: Protocol
+) -> list[list[float] | None]:
+    """Log-likelihoods of each item's options without passage and question, if they are wanted."""
+    if protocol.shows_options or protocol.normalisation != "unconditional":
+        return [None] * len(items)
+    prompts = [unconditional_prompt(item, protocol, model.tokenizer) for item in items]
+    # One option of many items, as a topic or a name, is scored once.
+    distinct = {
+        (entry.context, option): Prompt(entry.context, (option,))
+        for entry in prompts
+        for option in entry.continuations
+    }
+    encoded = encode(model.tokenizer, list(distinct.values()), chat=protocol.chat)
+    blanks = [Item(str(at), "", "", "", "", ("",), 0) for at in range(len(encoded))]
+    # `blanks` have one passage in common, but a tree of all options could be any size.
+    scores = score(model, encoded, blanks, share=False)
+    values = dict(zip(distinct, (scored.loglikelihoods[0] for scored in scores), strict=True))
+    return [[values[entry.context, option] for option in entry.continuations] for entry in prompts]
+
+
+def check_choices(tokenizer: Any, items: Sequence[Item], protocol: Protocol) -> str:
+    """The tokens by which letters are scored, as text: `' A' [586], ' B' [599], ...`.
+
+    " A" is another token than "A", and a tokenizer may have neither: so the letters are tokenised
+    after a prompt of these items and looked at. Raises ModelError if two of them are one to it,
+    or if a letter changes the tokens before it. Empty in `cloze` format, which has no letters.
+    """
+    if not protocol.shows_options or not items:
+        return ""
+    item = max(items, key=lambda item: len(item.options))
+    asked = prompt(item, protocol.direct(), tokenizer)
+    (entry,) = encode(tokenizer, [asked], chat=protocol.chat)
+    before = {sequence[: entry.starts[0]] for sequence in entry.sequences}
+    tokens = [list(sequence[entry.starts[0] :]) for sequence in entry.sequences]
+    listed = ", ".join(
+        f"{text!r} {ids}" for text, ids in zip(asked.continuations, tokens, strict=True)
+    )
+    if len(before) > 1 or not all(tokens) or len(set(map(tuple, tokens))) < len(tokens):
+        raise ModelError(
+            f"the tokenizer cannot tell the letters of the choices apart after a prompt: {listed}."
+        )
+    return listed
+
+
+def _sizes(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:
+    """Tokens and words of each item's passage, or of its question where it has none."""
+    texts = [item.passage or item.question for item in items]
+    distinct = list(dict.fromkeys(texts))
+    ids = model.tokenizer(distinct, add_special_tokens=False).input_ids if distinct else []
+    tokens = dict(zip(distinct, map(len, ids), strict=True))
+    return [(tokens[text], len(text.split())) for text in texts]
