@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from isogloss.models import LanguageModel, load, locate
-from isogloss.tasks import items
+from isogloss.tasks import Item, Split, items, open_task
 
 torch.set_num_threads(1)  # tests run beside one another
 
@@ -37,6 +37,13 @@ SIZE = {
     "max_position_embeddings": 4096,
     "initializer_range": 0.3,
 }
+
+
+def probe(language: str, split: Split, limit: int | None) -> list[Item]:
+    """The first items of the probe in a language."""
+    return items(open_task("probe", None), language, split, limit)
+
+
 CONFIGS = {
     "gemma3": lambda: Gemma3TextConfig(
         **SIZE,
@@ -85,7 +92,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
     text = [
         f"{item.passage} {item.question}"
         for code in ("arb_Arab", "eng_Latn")
-        for item in items("probe", code, "train", None, 40)
+        for item in probe(code, "train", 40)
     ]
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE["vocab_size"],

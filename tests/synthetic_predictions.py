@@ -44,6 +44,8 @@ def _predictions(
             "prediction": i % 4 if i < round(share * n) else (i + 1) % 4,
             "correct": i < round(share * n),
             "valid": i < valid * n,
+            "forced": i % 4 if i < round(share * n) else (i + 1) % 4,
+            "greedy": (i % 4 if i < round(share * n) else (i + 1) % 4) if i < valid * n else -1,
             "choice_logprobs": [-1.0, -2.0, -3.0, -4.0],
             "gold_logprob": -1.5 + shift + share * (i % 3),
             "format_mass": 0.5,

@@ -180,7 +180,7 @@ def paragraph(related, control, spread=0.01, n=200):
 def test_the_paragraph_gives_groups_contrast_test_margin_and_power(runs):
     text = compare(*runs, source="arb_Arab").paragraph
     for part in (
-        "After fine-tuning on Standard Arabic, accuracy on belebele (letter format)",
+        "With fine-tuning on Standard Arabic, accuracy on belebele (letter format)",
         "4 related languages (Semitic: Amharic, Hebrew, Maltese, Tigrinya)",
         "12 control languages",
         "The relatedness contrast is +",

@@ -78,9 +78,14 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("evaluate", ["--task", "chess"], "should be 'probe' or 'sib200', but got 'chess'"),
+        ("evaluate", ["--task", "chess"], "'belebele' or 'files', but got 'chess'"),
         ("evaluate", ["--limit", "0"], "limit: input should be greater than 0, but got '0'"),
-        ("evaluate", ["--reasoning", "cot"], "reasoning: input should be 'direct'"),
+        ("evaluate", ["--reasoning", "deep"], "reasoning: input should be 'direct' or 'cot'"),
+        ("evaluate", ["--prompt_language", "target", "--languages", "heb_Hebr", "--chat", "on"],
+         "chat is 'on', but model 'embedded' has no chat template"),
+        ("evaluate", ["--format", "essay"], "format: input should be"),
+        ("evaluate", ["--max_length", "0"], "max_length: input should be greater than 0"),
+        ("main", ["--reasoning", "deep"], "reasoning: input should be"),
         ("evaluate", ["--languages", "heb_Hebr,xxx_Latn"], "'xxx_Latn' is not known"),
         ("evaluate", ["--languages", "kor_Hang"], "has no language 'kor_Hang'; it has amh_Ethi"),
         ("evaluate", ["--source", "klingon"], "'klingon' is not known"),

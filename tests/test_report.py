@@ -47,10 +47,10 @@ class Page(HTMLParser):
 def test_the_folder_holds_the_page_its_twin_the_table_and_the_figures(folder):
     names = sorted(path.name for path in folder.iterdir())
     assert names == [
-        *("before_after.png", "contrast.png", "gains.csv", "gains.png"),
+        *("before_after.png", "contrast.png", "gains.csv", "gains.png", "parts.png"),
         *("report.html", "report.md"),
     ]
-    for name in ("before_after", "contrast", "gains"):
+    for name in ("before_after", "contrast", "gains", "parts"):
         image = (folder / f"{name}.png").read_bytes()
         assert image.startswith(PNG)
         assert len(image) > 10_000
@@ -61,7 +61,7 @@ def test_the_page_loads_nothing_from_elsewhere(folder):
     page = Page()
     page.feed(text)
     assert not re.search(r"https?://|@import|url\(", text)
-    assert page.tags.count("img") == 3
+    assert page.tags.count("img") == 4
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
 
@@ -95,7 +95,7 @@ def test_the_page_fits_a_phone(folder):
 def test_every_figure_of_the_twin_is_in_the_folder(folder):
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     linked = re.findall(r"\]\((\w+\.png)\)", markdown)
-    assert len(linked) == 3
+    assert len(linked) == 4
     assert all((folder / name).exists() for name in linked)
 
 
@@ -106,8 +106,8 @@ def test_gains_csv_has_one_row_a_language(folder, comparison):
 
 def test_figures_name_every_language_and_mark_the_chance_level(comparison):
     drawn = figures(comparison)
-    assert sorted(drawn) == ["before_after", "contrast", "gains"]
-    for name in ("before_after", "gains"):
+    assert sorted(drawn) == ["before_after", "contrast", "gains", "parts"]
+    for name in ("before_after", "gains", "parts"):
         labels = {label.get_text() for label in drawn[name].axes[0].get_yticklabels()}
         assert {f"{row.name} ({row.code})" for row in comparison.languages} <= labels
         assert {"source", "control", "related: Semitic"} <= labels

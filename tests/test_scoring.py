@@ -3,14 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIGS
+from conftest import CONFIGS, probe
 
 from isogloss import scoring
+from isogloss.asking import predict
 from isogloss.models import LanguageModel, load, locate
 from isogloss.packing import TokenTree
-from isogloss.prompts import prompt
-from isogloss.scoring import encode, predict, score
-from isogloss.tasks import items
+from isogloss.prompts import Protocol, prompt
+from isogloss.scoring import encode, score
+
+LETTER, CLOZE = Protocol("letter"), Protocol("cloze")
 
 
 def naive_scores(model: LanguageModel, context: str, continuation: str) -> tuple[float, bool]:
@@ -30,25 +32,24 @@ def test_shared_scoring_equals_naive_full_logits_of_each_sequence(
     architecture: str, format: str, model_folder: Callable[[str], Path]
 ) -> None:
     model = load(locate(str(model_folder(architecture))), "float32")
-    chosen = items("probe", "arb_Arab", "test", None, 6) + items(
-        "probe", "eng_Latn", "test", None, 5
-    )
-    prompts = [prompt(item, format) for item in chosen]
+    chosen = probe("arb_Arab", "test", 6) + probe("eng_Latn", "test", 5)
+    prompts = [prompt(item, Protocol(format)) for item in chosen]
     for share in (True, False):
         scores = score(model, encode(model.tokenizer, prompts), chosen, share)
         for entry, found in zip(prompts, scores, strict=True):
             naive = [naive_scores(model, entry.context, text) for text in entry.continuations]
             assert found.loglikelihoods == pytest.approx([value for value, _ in naive], abs=2e-4)
-            assert found.greedy_is_choice == any(greedy for _, greedy in naive)
+            said = [choice for choice, (_, greedy) in enumerate(naive) if greedy]
+            assert (found.greedy in said) if said else found.greedy == -1
 
 
 def test_scores_do_not_depend_on_the_batch(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = items("probe", "heb_Hebr", "test", None, 12)
-    together = predict(tiny, chosen, "cloze", "probe")
+    chosen = probe("heb_Hebr", "test", 12)
+    together = predict(tiny, chosen, CLOZE, "probe")
     monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", 1)
-    alone = predict(tiny, chosen, "cloze", "probe")
+    alone = predict(tiny, chosen, CLOZE, "probe")
     for left, right in zip(together, alone, strict=True):
         assert left.item_id == right.item_id
         assert left.choice_logprobs == pytest.approx(right.choice_logprobs, abs=2e-4)
@@ -57,8 +58,8 @@ def test_scores_do_not_depend_on_the_batch(
 def test_prompts_of_a_passage_share_its_tokens_and_choices_share_the_prompt(
     tiny: LanguageModel,
 ) -> None:
-    chosen = items("probe", "eng_Latn", "test", None, 2)
-    encoded = encode(tiny.tokenizer, [prompt(item, "cloze") for item in chosen])
+    chosen = probe("eng_Latn", "test", 2)
+    encoded = encode(tiny.tokenizer, [prompt(item, CLOZE) for item in chosen])
     tree = TokenTree()
     for entry in encoded:
         for sequence in entry.sequences:
@@ -68,15 +69,15 @@ def test_prompts_of_a_passage_share_its_tokens_and_choices_share_the_prompt(
 
 
 def test_predictions_say_what_the_scores_say(tiny: LanguageModel) -> None:
-    chosen = items("probe", "eng_Latn", "test", None, 8)
-    letters = predict(tiny, chosen, "letter", "probe")
+    chosen = probe("eng_Latn", "test", 8)
+    letters = predict(tiny, chosen, LETTER, "probe")
     for item, found in zip(chosen, letters, strict=True):
         assert found.item_id == item.item_id
         assert found.prediction == max(range(4), key=lambda choice: found.choice_logprobs[choice])
         assert found.correct == (found.prediction == item.answer)
         assert 0 < found.format_mass < 1
         assert found.gold_logprob <= 0
-    clozes = predict(tiny, chosen, "cloze", "probe", normalise=True)
+    clozes = predict(tiny, chosen, CLOZE, "probe")
     for item, found in zip(chosen, clozes, strict=True):
         per_character = [
             value / len(option)
@@ -87,9 +88,9 @@ def test_predictions_say_what_the_scores_say(tiny: LanguageModel) -> None:
 
 
 def test_the_letter_prompt_is_that_of_lm_evaluation_harness_for_belebele() -> None:
-    item = items("probe", "eng_Latn", "test", None, 1)[0]
+    item = probe("eng_Latn", "test", 1)[0]
     a, b, c, d = item.options
-    assert prompt(item, "letter").context == (
+    assert prompt(item, LETTER).context == (
         f"P: {item.passage}\nQ: {item.question}\nA: {a}\nB: {b}\nC: {c}\nD: {d}\nAnswer:"
     )
-    assert prompt(item, "letter").continuations == (" A", " B", " C", " D")
+    assert prompt(item, LETTER).continuations == (" A", " B", " C", " D")

@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import probe
 from mlflow.entities import Run
 
 from isogloss import tracking
@@ -19,7 +20,6 @@ from isogloss.predictions import Prediction
 from isogloss.registry import adapter_folder, register
 from isogloss.session import Session
 from isogloss.study import run_study
-from isogloss.tasks import items
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
 
@@ -195,7 +195,7 @@ def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluat
         with adapter_folder(name) as folder:
             weights.append((folder / "adapter_model.safetensors").read_bytes())
     assert len(set(weights)) == 1
-    chosen = items("probe", "heb_Hebr", "test", None, 6)
+    chosen = probe("heb_Hebr", "test", 6)
     table = pd.DataFrame(
         [{"passage": i.passage, "question": i.question, "options": list(i.options)} for i in chosen]
     )

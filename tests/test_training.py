@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import probe
 
 from isogloss import training
 from isogloss.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
+from isogloss.asking import predict
 from isogloss.errors import ModelError
 from isogloss.models import LanguageModel, file_sha256, load, locate
-from isogloss.prompts import prompt
-from isogloss.scoring import predict
-from isogloss.tasks import items
+from isogloss.prompts import Protocol, prompt
 from isogloss.training import Recipe, train
 
+CLOZE = Protocol("cloze")
 RECIPE = Recipe(steps=4, batch_size=4, learning_rate=5e-3, rank=2, alpha=4, eval_every=2)
 
 
@@ -21,10 +22,10 @@ def train_tiny(
     model: LanguageModel, folder: Path, recipe: Recipe = RECIPE
 ) -> list[dict[str, float]]:
     log: list[dict[str, float]] = []
-    data = items("probe", "arb_Arab", "train", None, 16)
-    dev = items("probe", "arb_Arab", "dev", None, 4)
+    data = probe("arb_Arab", "train", 16)
+    dev = probe("arb_Arab", "dev", 4)
     train(
-        model, data, dev, "cloze", recipe, folder, task="probe",
+        model, data, dev, CLOZE, recipe, folder, task="probe",
         log=lambda step, metrics: log.append({"step": step, **metrics}),
     )  # fmt: skip
     return log
@@ -32,18 +33,18 @@ def train_tiny(
 
 def answers(model: LanguageModel, digest: str | None = None) -> list[list[float]]:
     with model.using(digest):
-        found = predict(model, items("probe", "heb_Hebr", "test", None, 6), "cloze", "probe")
+        found = predict(model, probe("heb_Hebr", "test", 6), CLOZE, "probe")
     return [prediction.choice_logprobs for prediction in found]
 
 
 def test_the_loss_is_that_of_transformers_with_all_but_the_answer_masked(
     tiny: LanguageModel,
 ) -> None:
-    data = items("probe", "arb_Arab", "train", None, 6)
-    rows = training._rows(tiny, data, "cloze")
+    data = probe("arb_Arab", "train", 6)
+    rows = training._rows(tiny, data, CLOZE)
     total, count = 0.0, 0
     for item in data:
-        entry = prompt(item, "cloze")
+        entry = prompt(item, CLOZE)
         ids = tiny.tokenizer(entry.context + entry.continuations[item.answer]).input_ids
         start = len(tiny.tokenizer(entry.context).input_ids)
         labels = torch.tensor([[-100] * start + ids[start:]])
@@ -58,7 +59,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_split(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = tiny.network.get_input_embeddings().weight.requires_grad_(True)
-    rows = training._rows(tiny, items("probe", "arb_Arab", "train", None, 8), "cloze")
+    rows = training._rows(tiny, probe("arb_Arab", "train", 8), CLOZE)
     training._accumulate_gradients(tiny, rows)
     together, weight.grad = weight.grad, None
     monkeypatch.setattr(training, "TOKENS_PER_BATCH", 1)

@@ -15,15 +15,15 @@ def test_tune_logs_each_trial_and_the_best_recipe_and_goes_on_where_it_stopped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen: set[tuple[str, str]] = set()
-    from isogloss import tuning
+    from isogloss import finetuning
 
-    load_items = tuning.items
+    load_items = finetuning.items
 
-    def record(task: str, language: str, split: str, *rest: object) -> object:
+    def record(task: object, language: str, split: str, *rest: object) -> object:
         seen.add((language, split))
         return load_items(task, language, split, *rest)
 
-    monkeypatch.setattr(tuning, "items", record)
+    monkeypatch.setattr(finetuning, "items", record)
     settings = {
         "model": str(model_folder("gemma3")), "dtype": "float32", "study": "search", "steps": 1,
         "batch_size": 2, "dev_limit": 4, "limit": 4, "ranks": (2, 4), "storage": "deep/journal",

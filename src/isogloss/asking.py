@@ -70,7 +70,9 @@ def predict(
         greedy = scored.greedy
         if texts:
             options = localised(item, protocol).options
-            read = read_answer(texts[at], options, answer_words(item.language, protocol))
+            # A direct answer is one line; what a base model goes on with is not part of it.
+            text = texts[at] if protocol.reasoning == "cot" else _first_line(texts[at])
+            read = read_answer(text, options, answer_words(item.language, protocol))
             greedy = -1 if read is None else read
         choice = greedy if protocol.format == "generate" else forced
         letters_shown = protocol.shows_options
@@ -117,7 +119,7 @@ def _write(
         words = answer_words(item.language, protocol)
         if protocol.reasoning == "cot":
             return lambda text: closed(text, words)
-        return lambda text: "\n" in text.lstrip()
+        return lambda text: _first_line(text) != text.lstrip()
 
     return generate(
         model,
@@ -127,6 +129,10 @@ def _write(
         chat=protocol.chat,
         done=done,
     )
+
+
+def _first_line(text: str) -> str:
+    return text.lstrip().split("\n", 1)[0]
 
 
 def _reasoning(item: Item, protocol: Protocol, text: str) -> str:

@@ -14,10 +14,14 @@ from isogloss import __version__, tracking
 from isogloss.comparison import compare, metrics
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError
+from isogloss.languages import language
 from isogloss.progress import announce
 from isogloss.report import figures, write
 
-MUST_AGREE = ("model", "task", "format", "reasoning", "prompt_version", "data_digest", "dtype")
+MUST_AGREE = (
+    *("model", "task", "format", "normalisation", "prompt_version", "prompt_language", "chat"),
+    *("data_digest", "dtype"),
+)
 REPORT = "report/report.html"
 
 
@@ -27,7 +31,7 @@ def compare_runs(
     """Compare two evaluate runs; return the run with verdict, numbers, figures and report.
 
     `experiment` is where that run goes. Raises ComparisonError if the two differ in more than the
-    adapter.
+    adapter and chain of thought.
     """
     for name in MUST_AGREE:
         here, there = (_tag(run, name) for run in (base, tuned))
@@ -53,12 +57,18 @@ def compare_runs(
         tracking.note_reuse(found, config.study)
         return found
     frames = [tracking.read_predictions(run.info.run_id) for run in (base, tuned)]
-    comparison = compare(*frames, source=source, margin=config.margin, branch=config.branch)
+    comparison = compare(
+        *frames,
+        source=source,
+        margin=config.margin,
+        branch=config.branch,
+        change=_change(base, tuned, source),
+    )
     tags = {
         name: _tag(tuned, name) for name in ("model", "adapter", "task", "format", "reasoning")
     } | {
         "source": source,
-        "condition": "tuned",
+        "condition": _tag(tuned, "condition"),
         "study": config.study,
         "fingerprint": fingerprint,
         "verdict": comparison.accuracy.verdict,
@@ -78,7 +88,7 @@ def compare_runs(
         f"transformers {transformers.__version__}, torch {torch.__version__}",
     }
     with (
-        tracking.run("compare", "compare", config, tags, experiment) as run,
+        tracking.run("compare", _name(base, tuned), config, tags, experiment) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
         write(comparison, Path(folder), provenance)
@@ -90,15 +100,35 @@ def compare_runs(
     return mlflow.get_run(run.info.run_id)
 
 
+def _name(base: Run, other: Run) -> str:
+    conditions = [_tag(run, "condition") for run in (base, other)]
+    return "compare" if conditions == ["base", "tuned"] else f"compare {' to '.join(conditions)}"  # type: ignore[arg-type]
+
+
+def _change(base: Run, other: Run, source: str) -> str:
+    """What the other condition has that the base has not."""
+    changes = []
+    if _tag(other, "adapter") != _tag(base, "adapter"):
+        changes.append(f"fine-tuning on {language(source).name}")
+    if _tag(other, "reasoning") != _tag(base, "reasoning"):
+        changes.append("chain of thought")
+    if not changes:
+        raise ComparisonError(
+            f"runs {base.info.run_id} and {other.info.run_id} are of the same condition, "
+            f"{_tag(base, 'condition')!r}."
+        )
+    return " and ".join(changes)
+
+
 def find_runs(config: CompareConfig) -> tuple[Run, Run]:
     """The base and the tuned run to compare: those named, else the ones of the study.
 
     Raises ComparisonError if one is missing, or if there are several to choose from.
     """
-    chosen = {name: getattr(config, name) for name in ("base", "tuned")}
-    pool = [] if all(chosen.values()) else _evaluate_runs(config)
+    chosen = {"base": ("base", config.base), config.condition: ("tuned", config.tuned)}
+    pool = [] if config.base and config.tuned else _evaluate_runs(config)
     pair = []
-    for condition, run_id in chosen.items():
+    for condition, (name, run_id) in chosen.items():
         if run_id is not None:
             pair.append(_evaluate_run(run_id, condition))
             continue
@@ -112,7 +142,7 @@ def find_runs(config: CompareConfig) -> tuple[Run, Run]:
             listed = ", ".join(run.info.run_id for run in candidates.values())
             raise ComparisonError(
                 f"{where} has {len(candidates)} different evaluate runs of condition {condition}; "
-                f"choose one with {condition}=ID among {listed}."
+                f"choose one with {name}=ID among {listed}."
             )
         pair.extend(candidates.values())
     return pair[0], pair[1]

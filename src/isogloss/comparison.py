@@ -34,9 +34,10 @@ class Comparison:
     `means` are by group, and over `all`.
     `chance` is the accuracy of guessing, None where items have no choices. `accuracy` is the
     contrast that the verdict rests on; `log_odds` and `gold_logprob` have no margin, so they never
-    say equivalent.
+    say equivalent. `change` is what the two conditions differ in, as it stands after "with".
     """
 
+    change: str
     source: str
     source_name: str
     branch: str
@@ -75,13 +76,15 @@ def compare(
     source: str,
     margin: float = 0.03,
     branch: str | None = None,
+    change: str | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare two tables of predictions on the same items.
 
     Each table has one row for each (language, item_id), with the columns of predictions.parquet.
     `source` is the language tuned on, `branch` what counts as its kin (its own branch by default),
-    `margin` the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling.
+    `margin` the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling. `change`
+    names what the second condition has that the first has not: by default, fine-tuning.
     ComparisonError if the tables do not hold the same items of the same task and format, or if
     there are fewer than two related or two control languages.
     """
@@ -97,6 +100,7 @@ def compare(
     )
     n_choices = base["choice_logprobs"].map(len)
     return Comparison(
+        change=change or f"fine-tuning on {language(source).name}",
         source=source,
         source_name=language(source).name,
         branch=branch or language(source).branch,
@@ -138,9 +142,29 @@ def metrics(comparison: Comparison) -> dict[str, float]:
     for row in comparison.languages:
         values[f"gain/{row.code}"] = row.gain
         values[f"gain_se/{row.code}"] = row.se
+        for name, part in _parts(row).items():
+            values[f"{name}/{row.code}"] = part
     for name, mean in comparison.means.items():
         values["gain/mean" if name == "all" else f"gain_group/{name}"] = mean.gain
+    for name, part in mean_parts(comparison).items():
+        values[f"{name}/mean"] = part
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _parts(row: LanguageGain) -> dict[str, float]:
+    """Names and values of a gain's parts; empty where they are not known."""
+    named = {
+        "gain_free": row.free_gain,
+        "gain_format": row.format_part,
+        "gain_comprehension": row.comprehension_part,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def mean_parts(comparison: Comparison) -> dict[str, float]:
+    """Means over languages of `gain_free`, `gain_format` and `gain_comprehension`, if known."""
+    parts = [_parts(row) for row in comparison.languages]
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
 
 
 def points(value: float, *, signed: bool = True) -> str:
@@ -188,7 +212,7 @@ def _groups_sentence(comparison: Comparison) -> str:
     contrast = comparison.accuracy
     names = ", ".join(sorted(row.name for row in comparison.members("related")))
     return (
-        f"After fine-tuning on {comparison.source_name}, accuracy on {comparison.task} "
+        f"With {comparison.change}, accuracy on {comparison.task} "
         f"({comparison.format} format) changed by {points(contrast.mean_related)} points "
         f"on average in the {contrast.n_related} related languages ({comparison.branch}: "
         f"{names}) and by {points(contrast.mean_control)} points in the {contrast.n_control} "
@@ -291,4 +315,11 @@ def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
         yield (
             f"Answers that were one of the choices at all went from "
             f"{points(before, signed=False)}% to {points(after, signed=False)}%."
+        )
+    if parts := mean_parts(comparison):
+        yield (
+            f"Counting answers that are no choice as wrong, accuracy changed by "
+            f"{points(parts['gain_free'])} points on average: {points(parts['gain_format'])} by "
+            f"format (known answers that began to be given) and "
+            f"{points(parts['gain_comprehension'])} by comprehension (the choice when forced)."
         )

@@ -7,16 +7,18 @@ readers). Names are English, so no font beyond matplotlib's own is needed.
 import math
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from isogloss.comparison import Comparison, interval_points, points
+from isogloss.comparison import Comparison, interval_points, mean_parts, points
 from isogloss.gains import LanguageGain
 
 COLOURS = {"source": "#000000", "variety": "#009E73", "related": "#D55E00", "control": "#0072B2"}
 MARKERS = {"source": "D", "variety": "^", "related": "o", "control": "s"}
+PARTS = {"comprehension": ("#0072B2", ""), "format": ("#E69F00", "////")}
 INK, FAINT = "#333333", "#888888"
 
 
@@ -61,7 +63,7 @@ def gains(comparison: Comparison) -> Figure:
         frameon=False,
         fontsize=9,
     )
-    _title(figure, f"Gain from fine-tuning on {comparison.source_name}, by language", comparison)
+    _title(figure, f"Gain with {comparison.change}, by language", comparison)
     return figure
 
 
@@ -95,11 +97,57 @@ def before_after(comparison: Comparison) -> Figure:
     contrast = comparison.accuracy
     _title(
         figure,
-        f"Fine-tuned on {comparison.source_name}: related {points(contrast.mean_related)} points, "
+        f"{sentence(comparison.change)}: related {points(contrast.mean_related)} points, "
         f"control {points(contrast.mean_control)}",
         comparison,
     )
     return figure
+
+
+def parts(comparison: Comparison) -> Figure:
+    """Stacked bars: format part and comprehension part of each language's gain in free answers.
+
+    Parts of opposite sign stand on either side of zero; the dot is their sum.
+    """
+    rows = _rows(comparison)
+    figure, axes = _by_language(comparison, rows)
+    axes.axvline(0, color=INK, linewidth=1)
+    for y, row in rows.languages:
+        if row.free_gain is None or row.format_part is None or row.comprehension_part is None:
+            continue
+        ends = {1: 0.0, -1: 0.0}
+        for name, value in (
+            ("comprehension", row.comprehension_part),
+            ("format", row.format_part),
+        ):
+            colour, hatch = PARTS[name]
+            side = 1 if value >= 0 else -1
+            axes.barh(
+                y, 100 * value, left=100 * ends[side], height=0.62,
+                color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, zorder=2,
+            )  # fmt: skip
+            ends[side] += value
+        axes.plot(100 * row.free_gain, y, "D", color=INK, markersize=4.5, zorder=3)
+    axes.set_xlabel("gain in accuracy of answers as given, points")
+    handles: list[Artist] = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=f"{name} part")
+        for name, (colour, hatch) in PARTS.items()
+    ]
+    handles.append(Line2D([], [], color=INK, marker="D", ls="", markersize=4.5, label="sum"))
+    figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
+    mean = mean_parts(comparison)
+    _title(
+        figure,
+        f"Format {points(mean['gain_format'])} points, comprehension "
+        f"{points(mean['gain_comprehension'])}, on average",
+        comparison,
+    )
+    return figure
+
+
+def sentence(text: str) -> str:
+    """The text with its first letter a capital, and the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def contrast(comparison: Comparison) -> Figure:

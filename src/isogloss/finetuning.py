@@ -3,29 +3,65 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest
-from isogloss.config import FinetuneConfig
+from isogloss.asking import check_choices
+from isogloss.config import FinetuneConfig, TuneConfig
+from isogloss.contamination import refuse_overlap
+from isogloss.errors import DataError
 from isogloss.languages import language
+from isogloss.long_inputs import context_window, fit
 from isogloss.progress import announce
-from isogloss.prompts import PROMPT_VERSION
+from isogloss.prompts import PROMPT_VERSION, Protocol, shuffle_options, words_for
 from isogloss.registry import log_adapter
 from isogloss.session import Session
-from isogloss.tasks import TASKS, Item, items, languages_of
+from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.training import Recipe, train
 
 
-def source_data(config: FinetuneConfig) -> tuple[list[Item], list[Item]]:
-    """Training and dev items, both in the source language."""
-    languages_of(config.task, (config.source,), config.data_dir)
-    return (
-        items(config.task, config.source, "train", config.data_dir, config.limit),
-        items(config.task, config.source, "dev", config.data_dir, config.dev_limit),
-    )
+class SourceData(NamedTuple):
+    """The task, its training and its dev items, both in the source language."""
+
+    task: Task
+    train: list[Item]
+    dev: list[Item]
+
+
+def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
+    """What a configuration trains and measures on; DataError if a passage is in both."""
+    task = open_task(config.task, config.data_dir)
+    languages_of(task, (config.source,))
+    train_items = items(task, config.source, "train", config.limit)
+    dev_items = items(task, config.source, "dev", config.dev_limit)
+    for name, rows in (("train", train_items), ("dev", dev_items)):
+        if not rows:
+            raise DataError(f"task {task.name!r} has no {name} items in {config.source}.")
+    refuse_overlap(train_items, dev_items, task.name)
+    if config.shuffle_options:
+        train_items = [shuffle_options(item, config.seed) for item in train_items]
+        dev_items = [shuffle_options(item, config.seed) for item in dev_items]
+    return SourceData(task, train_items, dev_items)
+
+
+def fitted(
+    data: SourceData, session: Session, protocol: Protocol, config: FinetuneConfig | TuneConfig
+) -> SourceData:
+    """The data as they fit the model's context window; see `long_inputs.fit`."""
+    tokenizer = session.model.tokenizer
+    check_choices(tokenizer, data.train, protocol)
+    window = context_window(session.model, config.max_length)
+    splits = []
+    for rows in (data.train, data.dev):
+        found = fit(rows, tokenizer, protocol, window, config.long_inputs)
+        if found.shortened:
+            announce(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
+        splits.append(found.items)
+    return SourceData(data.task, *splits)
 
 
 def recipe_of(config: FinetuneConfig) -> Recipe:
@@ -40,18 +76,19 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     Tags of the run: `isogloss.adapter`, the adapter's digest, and `isogloss.adapter_uri`, the
     logged model that holds it.
     """
-    train_items, dev_items = source_data(config)
-    task = TASKS[config.task]
-    format = config.format or task.format
+    data = source_data(config)
+    task = data.task
+    protocol = session.protocol(config, task)
+    words_for(config.source, protocol)
     recipe = recipe_of(config)
-    data_digest = tracking.data_digest(train_items)
+    data_digest = tracking.data_digest(data.train)
     fingerprint = tracking.fingerprint(
         kind="finetune",
         model=session.source.revision,
         data=data_digest,
         prompt=PROMPT_VERSION,
-        format=format,
-        reasoning=config.reasoning,
+        protocol=asdict(protocol),
+        long_inputs=(config.long_inputs, config.max_length),
         dtype=session.dtype,
         recipe={key: value for key, value in asdict(recipe).items() if key != "eval_every"},
     )
@@ -64,37 +101,39 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     tags = {
         "model": config.model,
         "source": config.source,
-        "task": config.task,
-        "format": format,
-        "reasoning": config.reasoning,
+        "task": task.name,
+        "format": protocol.format,
+        "reasoning": protocol.reasoning,
         "condition": "tuned",
         "study": config.study,
         "fingerprint": fingerprint,
         "prompt_version": PROMPT_VERSION,
+        "prompt_language": protocol.prompt_language,
+        "chat": str(protocol.chat).lower(),
         "data_digest": data_digest,
         "dtype": session.dtype,
     }
     model = session.model
+    asked = fitted(data, session, protocol, config)
     name = f"finetune {language(config.source).name}"
     with (
         tracking.run("finetune", name, config, tags, config.experiment) as run,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        tracking.log_items(train_items, config.task, "train", data_digest)
+        tracking.log_items(data.train, task.name, "train", data_digest)
         folder = Path(scratch) / "adapter"
         train(
             model,
-            train_items,
-            dev_items,
-            format,
+            asked.train,
+            asked.dev,
+            protocol,
             recipe,
             folder,
-            task=config.task,
-            normalise=task.normalise,
+            task=task.name,
             description=label,
             log=lambda step, metrics: mlflow.log_metrics(metrics, step=step),
         )
-        uri = log_adapter(folder, model.source, format, task.normalise)
+        uri = log_adapter(folder, model, protocol, config.source)
         mlflow.set_tags({"isogloss.adapter": adapter_digest(folder), "isogloss.adapter_uri": uri})
     finished = mlflow.get_run(run.info.run_id)
     announce(f"{label}: dev accuracy {finished.data.metrics['dev/accuracy']:.3f}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from isogloss.contrasts import PairedGain, holm, paired_gain
+from isogloss.decomposition import GainParts, split_gain
 from isogloss.errors import ComparisonError
 from isogloss.languages import Group, group, language
 
@@ -24,7 +25,9 @@ class LanguageGain:
     """One target language: accuracies, the paired gain and its 95% interval, as fractions.
 
     `base_valid` and `tuned_valid` are shares of valid answers, None where validity was not
-    measured; `log_odds_gain` is in logits, `gold_logprob_gain` in nats.
+    measured; `log_odds_gain` is in logits, `gold_logprob_gain` in nats. `free_gain` is that of
+    answers as given, invalid ones being wrong, and the sum of `format_part` and
+    `comprehension_part` (see `decomposition`); None where forced and free answers are not known.
     """
 
     code: str
@@ -47,6 +50,12 @@ class LanguageGain:
     tuned_valid: float | None
     log_odds_gain: float
     gold_logprob_gain: float
+    free_gain: float | None
+    free_gain_se: float | None
+    format_part: float | None
+    format_part_se: float | None
+    comprehension_part: float | None
+    comprehension_part_se: float | None
 
 
 def language_gains(
@@ -147,6 +156,7 @@ def _language_gain(
     code: str, where: Group, before: pd.DataFrame, after: pd.DataFrame, gain: PairedGain, p: float
 ) -> LanguageGain:
     known = language(code)
+    parts = _parts(before, after)
     return LanguageGain(
         code=code,
         name=known.name,
@@ -168,7 +178,24 @@ def _language_gain(
         tuned_valid=_share_valid(after),
         log_odds_gain=_log_odds(after["correct"]) - _log_odds(before["correct"]),
         gold_logprob_gain=float((after["gold_logprob"] - before["gold_logprob"]).mean()),
+        free_gain=parts and parts.total,
+        free_gain_se=parts and parts.total_se,
+        format_part=parts and parts.format,
+        format_part_se=parts and parts.format_se,
+        comprehension_part=parts and parts.comprehension,
+        comprehension_part_se=parts and parts.comprehension_se,
     )
+
+
+def _parts(before: pd.DataFrame, after: pd.DataFrame) -> GainParts | None:
+    """Format and comprehension part, where both tables say what was forced and what was given."""
+    if not {"forced", "greedy"} <= set(before.columns) & set(after.columns):
+        return None
+    right = [
+        (rows["greedy"] == rows["answer"], rows["forced"] == rows["answer"])
+        for rows in (before, after)
+    ]
+    return split_gain(*right[0], *right[1], before["passage_id"])
 
 
 def _share_valid(rows: pd.DataFrame) -> float | None:

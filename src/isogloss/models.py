@@ -6,6 +6,7 @@ local folder in transformers' layout, or a .gguf file. Code that comes with a mo
 
 import ctypes
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -205,6 +206,17 @@ class LanguageModel:
         else:
             with self.peft_model.disable_adapter():
                 yield
+
+
+def has_chat_template(source: ModelSource) -> bool:
+    """Whether the model's tokenizer has a chat template, told from its files."""
+    if (source.folder / "chat_template.jinja").is_file():
+        return True
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        path = source.folder / name
+        if path.is_file() and json.loads(path.read_text("utf-8")).get("chat_template"):
+            return True
+    return False
 
 
 def load(source: ModelSource, dtype: str = "auto") -> LanguageModel:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from mlflow.types.schema import Array
 
 from isogloss.config import RegisterConfig
 from isogloss.errors import ModelError
-from isogloss.models import ModelSource
-from isogloss.prompts import Format
+from isogloss.models import LanguageModel
+from isogloss.prompts import Protocol
 
 ADAPTER = "adapter"
 REQUIREMENTS = (
@@ -53,11 +54,11 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_adapter(folder: Path, source: ModelSource, format: Format, normalise: bool) -> str:
+def log_adapter(folder: Path, model: LanguageModel, protocol: Protocol, language: str) -> str:
     """Log an adapter to the open run as a model that can be registered; return its models:/ URI.
 
     The model is code (isogloss and serving.py) and safetensors; nothing of it is pickled. It names
-    its base by name and revision and finds it again when it is loaded.
+    its base by name and revision and finds it again when it is loaded, and asks as in training.
     """
     package = Path(__file__).parent
     info = mlflow.pyfunc.log_model(
@@ -67,10 +68,11 @@ def log_adapter(folder: Path, source: ModelSource, format: Format, normalise: bo
         code_paths=[str(package)],
         # MLflow logs these as parameters of the run too, beside its own of other names.
         model_config={
-            "base_model": source.name,
-            "base_revision": source.revision,
-            "choice_format": format,
-            "choice_normalise": normalise,
+            "base_model": model.source.name,
+            "base_revision": model.source.revision,
+            "base_dtype": str(model.dtype).removeprefix("torch."),
+            "protocol": asdict(protocol),
+            "trained_language": language,
         },
         signature=SIGNATURE,
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],

@@ -15,6 +15,7 @@ from isogloss.comparison import (
     Comparison,
     decimal,
     interval_points,
+    mean_parts,
     p_value,
     points,
     table,
@@ -25,6 +26,8 @@ DPI = 160
 CAPTIONS = {
     "before_after": "Accuracy of each language before (hollow) and after (filled) fine-tuning.",
     "gains": "Gain of each language with its 95% interval, clustered by passage.",
+    "parts": "Gain of answers as given (those that are no choice are wrong), split into what the "
+    "format had cost and the gain of forced choices.",
     "contrast": "The relatedness contrast and its intervals against the equivalence margin.",
 }
 HOW_TO_READ = (
@@ -32,6 +35,9 @@ HOW_TO_READ = (
     "contrast is the mean gain of related languages minus the mean gain of controls, each language "
     "counting once; its test and intervals come from relabelling which languages are called "
     "related, so they speak of languages, not of items.",
+    "Answers as given are greedy or generated ones, wrong if they are no choice. Their gain is the "
+    "gain of forced choices (comprehension) plus what the format stopped costing (format): answers "
+    "that the model had all along and did not give.",
     "The equivalence margin is the difference taken to matter, and is to be chosen before results "
     "are seen. The verdict is equivalent if the 90% interval lies within it, related gain more (or "
     "less) if the 95% interval otherwise excludes zero, and inconclusive if neither holds.",
@@ -50,12 +56,11 @@ class Table(NamedTuple):
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
-    """The figures by name: before_after, gains, contrast."""
-    return {
-        "before_after": draw.before_after(comparison),
-        "gains": draw.gains(comparison),
-        "contrast": draw.contrast(comparison),
-    }
+    """The figures by name: before_after, gains, contrast, and parts where they are known."""
+    drawn = {"before_after": draw.before_after(comparison), "gains": draw.gains(comparison)}
+    if mean_parts(comparison):
+        drawn["parts"] = draw.parts(comparison)
+    return {**drawn, "contrast": draw.contrast(comparison)}
 
 
 def write(comparison: Comparison, folder: Path, provenance: Mapping[str, str]) -> Path:
@@ -93,7 +98,7 @@ def write(comparison: Comparison, folder: Path, provenance: Mapping[str, str]) -
 
 
 def _title(comparison: Comparison) -> str:
-    return f"Does the gain from fine-tuning on {comparison.source_name} follow kinship?"
+    return f"Does the gain with {comparison.change} follow kinship?"
 
 
 def _png(figure: Figure) -> bytes:
@@ -153,14 +158,15 @@ def _group_table(comparison: Comparison) -> Table:
 
 
 def _gain_table(comparison: Comparison) -> Table:
-    def share(value: float | None) -> str:
-        return "" if value is None else points(value, signed=False)
+    def share(value: float | None, *, signed: bool = False) -> str:
+        return "" if value is None else points(value, signed=signed)
 
     return Table(
         "Gains by language",
         (
             *("Language", "Group", "Gain, points", "95% interval", "Before, %", "After, %"),
             *("p, McNemar", "p, Holm", "Valid before, %", "Valid after, %"),
+            *("As given, points", "by format", "by comprehension"),
             *("Gold log-probability, nats", "Items", "Passages", "Branch"),
         ),
         [
@@ -175,6 +181,9 @@ def _gain_table(comparison: Comparison) -> Table:
                 _p(row.holm_p),
                 share(row.base_valid),
                 share(row.tuned_valid),
+                share(row.free_gain, signed=True),
+                share(row.format_part, signed=True),
+                share(row.comprehension_part, signed=True),
                 decimal(row.gold_logprob_gain, 3),
                 str(row.n),
                 str(row.passages),
@@ -207,7 +216,8 @@ def _markdown(
         "",
         f"**{comparison.accuracy.verdict.capitalize()}.** {escape(comparison.paragraph)}",
     ]
-    for name, caption in CAPTIONS.items():
+    for name in figures(comparison):
+        caption = CAPTIONS[name]
         lines += ["", f"![{caption}]({name}.png)"]
     for each in tables:
         lines += ["", f"## {each.title}", "", *grid(each.headings, each.rows)]

@@ -7,13 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from isogloss.models import LanguageModel
-from isogloss.packing import TokenTree, can_share, forward
-from isogloss.predictions import Prediction
-from isogloss.prompts import Format, Prompt, prompt
+from isogloss.packing import TokenTree, forward
+from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
 TOKENS_PER_BATCH = 4096
@@ -28,18 +26,24 @@ class EncodedPrompt(NamedTuple):
 
 
 class ItemScores(NamedTuple):
-    """Log-likelihood (nats) of each choice, and whether the greedy answer is one of them."""
+    """Log-likelihood (nats) of each choice, and the one that greedy decoding gives (-1: none)."""
 
     loglikelihoods: tuple[float, ...]
-    greedy_is_choice: bool
+    greedy: int
 
 
-def encode(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
+def first_tokens(tokenizer: Any, chat: bool) -> list[int]:
+    """The beginning-of-sequence token if the tokenizer adds one; a chat template brings its own."""
+    bos = tokenizer.bos_token_id
+    adds = not chat and bos is not None and bos in tokenizer("").input_ids
+    return [bos] if adds else []
+
+
+def encode(tokenizer: Any, prompts: Sequence[Prompt], *, chat: bool = False) -> list[EncodedPrompt]:
     """Tokenise as lm-evaluation-harness does: context and continuation together, split at the
     length of the context alone, after a beginning-of-sequence token if the tokenizer adds one.
     """
-    bos = tokenizer.bos_token_id
-    first = [bos] if bos is not None and bos in tokenizer("").input_ids else []
+    first = first_tokens(tokenizer, chat)
     texts = [entry.context for entry in prompts]
     texts += [entry.context + text for entry in prompts for text in entry.continuations]
     ids = iter(tokenizer(texts, add_special_tokens=False).input_ids) if texts else iter(())
@@ -139,53 +143,12 @@ def score(
         begun |= met
         done(len(met))
     return [
-        ItemScores(tuple(values), any(flags))
-        for values, flags in zip(likelihoods, greedy, strict=True)
+        ItemScores(tuple(values), _greedy_choice(entry, flags))
+        for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)
     ]
 
 
-def predict(
-    model: LanguageModel,
-    items: Sequence[Item],
-    format: Format,
-    task: str,
-    normalise: bool = True,
-    done: Callable[[int], object] = lambda count: None,
-) -> list[Prediction]:
-    """Score items of any languages and turn scores into predictions, in the order of the items.
-
-    In `letter` format the choice is the likeliest letter. In `cloze` it is the option with the
-    highest log-likelihood per character when `normalise` is set (lm-evaluation-harness's
-    acc_norm), and the highest log-likelihood otherwise.
-    """
-    prompts = [prompt(item, format) for item in items]
-    encoded = encode(model.tokenizer, prompts)
-    scores = score(model, encoded, items, can_share(model.network.config), done)
-    predictions = []
-    for item, scored in zip(items, scores, strict=True):
-        loglikelihood_C = np.array(scored.loglikelihoods)
-        lengths_C = np.array([len(option) for option in item.options])
-        ranked_C = (
-            loglikelihood_C / lengths_C if format == "cloze" and normalise else loglikelihood_C
-        )
-        choice = int(ranked_C.argmax())
-        predictions.append(
-            Prediction(
-                task=task,
-                language=item.language,
-                format=format,
-                item_id=item.item_id,
-                passage_id=item.passage_id,
-                answer=item.answer,
-                prediction=choice,
-                correct=choice == item.answer,
-                valid=scored.greedy_is_choice,
-                choice_logprobs=list(scored.loglikelihoods),
-                gold_logprob=float(
-                    loglikelihood_C[item.answer] - np.logaddexp.reduce(loglikelihood_C)
-                ),
-                format_mass=float(np.exp(loglikelihood_C).sum()) if format == "letter" else None,
-                text=None,
-            )
-        )
-    return predictions
+def _greedy_choice(entry: EncodedPrompt, flags: Sequence[bool]) -> int:
+    # Where one option begins another ("1" and "10"), greedy decoding goes on to the longer one.
+    agreeing = [choice for choice, agrees in enumerate(flags) if agrees]
+    return max(agreeing, key=lambda choice: len(entry.sequences[choice]), default=-1)

@@ -12,9 +12,10 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from isogloss.adapters import attach
+from isogloss.asking import predict
 from isogloss.errors import ModelError
 from isogloss.models import load, locate
-from isogloss.scoring import predict
+from isogloss.prompts import Protocol
 from isogloss.tasks import Item
 
 
@@ -32,25 +33,24 @@ class Reader(PythonModel):  # type: ignore[misc]
                 f"model {source.name!r} is at {source.revision}, but the adapter was trained on "
                 f"{self.settings['base_revision']}."
             )
-        self.model = load(source)
+        self.model = load(source, self.settings["base_dtype"])
         self.digest = attach(self.model, Path(context.artifacts["adapter"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """One row of output a row of input: choice (index), probabilities of the options, valid."""
+        # A prompt in the target language is one in the language of training: a row names none.
+        language = self.settings["trained_language"]
         items = [
             Item(
-                str(row), str(row), "", entry["passage"], entry["question"], (*entry["options"],), 0
+                *(str(row), str(row), language, entry["passage"], entry["question"]),
+                (*entry["options"],),
+                0,
             )
             for row, entry in enumerate(model_input.to_dict("records"))
         ]
         with self.model.using(self.digest):
-            predictions = predict(
-                self.model,
-                items,
-                self.settings["choice_format"],
-                "",
-                self.settings["choice_normalise"],
-            )
+            protocol = Protocol(**self.settings["protocol"])
+            predictions = predict(self.model, items, protocol, "")
         logprobs = [np.array(prediction.choice_logprobs) for prediction in predictions]
         return pd.DataFrame(
             {

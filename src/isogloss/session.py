@@ -6,8 +6,19 @@ from functools import cached_property
 
 import torch
 
-from isogloss.models import LanguageModel, ModelSource, load, locate, resolve_dtype
+from isogloss.config import AskConfig
+from isogloss.errors import ConfigError
+from isogloss.models import (
+    LanguageModel,
+    ModelSource,
+    has_chat_template,
+    load,
+    locate,
+    resolve_dtype,
+)
 from isogloss.progress import announce
+from isogloss.prompts import Protocol, Reasoning
+from isogloss.tasks import Task
 
 
 @dataclass
@@ -33,3 +44,26 @@ class Session:
         """The model in memory."""
         self.log(f"loading {self.name} ({self.dtype}, {torch.get_num_threads()} threads)")
         return load(self.source, self.dtype)
+
+    def protocol(
+        self,
+        config: AskConfig,
+        task: Task,
+        reasoning: Reasoning = "direct",
+        max_new_tokens: int | None = None,
+    ) -> Protocol:
+        """How the items of a task are put to this model, where the configuration leaves it open.
+
+        ConfigError if a chat template is asked for and the tokenizer has none.
+        """
+        chat = config.chat != "off" and has_chat_template(self.source)
+        if config.chat == "on" and not chat:
+            raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
+        return Protocol(
+            format=config.format or task.format,
+            normalisation=config.normalisation or task.normalisation,
+            prompt_language=config.prompt_language,
+            chat=chat,
+            reasoning=reasoning,
+            max_new_tokens=max_new_tokens or (256 if reasoning == "cot" else 16),
+        )

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from isogloss.adapters import detach, save_adapter
+from isogloss.asking import predict
+from isogloss.contamination import record
 from isogloss.models import LanguageModel
 from isogloss.packing import TokenTree, can_share, forward
 from isogloss.progress import bar
-from isogloss.prompts import Format, Prompt, prompt
-from isogloss.scoring import encode, predict
+from isogloss.prompts import Prompt, Protocol, prompt
+from isogloss.scoring import encode
 from isogloss.tasks import Item
 
 TOKENS_PER_BATCH = 2048
@@ -52,16 +54,16 @@ def train(
     model: LanguageModel,
     train_items: Sequence[Item],
     dev_items: Sequence[Item],
-    format: Format,
+    protocol: Protocol,
     recipe: Recipe,
     folder: Path,
     *,
     task: str,
-    normalise: bool = True,
     description: str = "finetune",
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
 ) -> None:
-    """Train a new adapter on `train_items` and save it in `folder` (safetensors, peft's layout).
+    """Train a new adapter on `train_items` and save it in `folder` (safetensors, peft's layout),
+    with the record of what it was trained on.
 
     `log(step, metrics)` receives `train/loss` (nats a token) and `train/learning_rate` each step,
     and `dev/accuracy` and `dev/gold_logprob` before the first step, every `eval_every` steps and
@@ -87,12 +89,12 @@ def train(
         schedule = get_linear_schedule_with_warmup(
             optimizer, int(WARMUP * recipe.steps), recipe.steps
         )
-        rows = _rows(model, train_items, format)
+        rows = _rows(model, train_items, protocol)
         steps = bar(_steps(rows, recipe), description, "step", total=recipe.steps)
 
         def measure_dev(step: int) -> None:
             peft_model.eval()
-            predictions = predict(model, dev_items, format, task, normalise)
+            predictions = predict(model, dev_items, protocol, task)
             accuracy = float(np.mean([prediction.correct for prediction in predictions]))
             logprob = float(np.mean([prediction.gold_logprob for prediction in predictions]))
             log(step, {"dev/accuracy": accuracy, "dev/gold_logprob": logprob})
@@ -111,19 +113,20 @@ def train(
             if step % recipe.eval_every == 0 or step == recipe.steps:
                 measure_dev(step)
         save_adapter(peft_model, folder, model.source)
+        record(task, train_items).write(folder)
     finally:
         peft_model.eval()
         peft_model.unload()
 
 
-def _rows(model: LanguageModel, items: Sequence[Item], format: Format) -> list[_Row]:
+def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> list[_Row]:
     """One row a passage (a question, if the model cannot share), in the order of the items."""
-    prompts = [prompt(item, format) for item in items]
+    prompts = [prompt(item, protocol, model.tokenizer) for item in items]
     gold = [
         Prompt(entry.context, (entry.continuations[item.answer],))
         for entry, item in zip(prompts, items, strict=True)
     ]
-    encoded = encode(model.tokenizer, gold)
+    encoded = encode(model.tokenizer, gold, chat=protocol.chat)
     share = can_share(model.network.config)
     rows = []
     for _, members in groupby(

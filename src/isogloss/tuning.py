@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from isogloss import tracking
 from isogloss.config import TuneConfig
 from isogloss.errors import ConfigError
+from isogloss.finetuning import SourceData, fitted, source_data
 from isogloss.languages import language
 from isogloss.progress import announce
-from isogloss.prompts import PROMPT_VERSION, Format
+from isogloss.prompts import PROMPT_VERSION, Protocol, words_for
 from isogloss.session import Session
-from isogloss.tasks import TASKS, Item, items, languages_of
 from isogloss.training import Recipe, train
 
 
@@ -31,14 +31,12 @@ def run_tune(config: TuneConfig) -> None:
             f"min_learning_rate {config.min_learning_rate} is above max_learning_rate "
             f"{config.max_learning_rate}."
         )
-    languages_of(config.task, (config.source,), config.data_dir)
-    data = (
-        items(config.task, config.source, "train", config.data_dir, config.limit),
-        items(config.task, config.source, "dev", config.data_dir, config.dev_limit),
-    )
+    data = source_data(config)
+    task = data.task
     session = Session(config.model, config.dtype)
-    format = config.format or TASKS[config.task].format
-    name = config.study or f"{config.task}-{config.source}-{format}-{config.model}"
+    protocol = session.protocol(config, task)
+    words_for(config.source, protocol)
+    name = config.study or f"{task.name}-{config.source}-{protocol.format}-{config.model}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=name,
@@ -50,28 +48,30 @@ def run_tune(config: TuneConfig) -> None:
     tags = {
         "model": config.model,
         "source": config.source,
-        "task": config.task,
-        "format": format,
-        "reasoning": config.reasoning,
+        "task": task.name,
+        "format": protocol.format,
+        "reasoning": protocol.reasoning,
         "condition": "tuned",
         "adapter": "none",  # a trial's adapter is measured and not kept
         "study": name,
         "fingerprint": tracking.fingerprint(
             kind="tune",
             model=session.source.revision,
-            data=[tracking.data_digest(split) for split in data],
+            data=[tracking.data_digest(split) for split in (data.train, data.dev)],
             prompt=PROMPT_VERSION,
+            protocol=asdict(protocol),
             dtype=session.dtype,
             config=config.model_dump(mode="json"),
         ),
     }
     done = len(study.get_trials(states=(TrialState.COMPLETE,)))
     announce(f"study {name}: {done} of {config.trials} trials finished")
+    asked = fitted(data, session, protocol, config)
     with tracking.run("tune", f"tune {name}", config, tags, config.experiment):
         for _ in range(config.trials - done):
             trial = study.ask()
             try:
-                value = _trial(trial, config, session, format, tags, data)
+                value = _trial(trial, config, session, protocol, tags, asked)
             except BaseException:
                 study.tell(trial, state=TrialState.FAIL)
                 raise
@@ -108,12 +108,11 @@ def _trial(
     trial: optuna.Trial,
     config: TuneConfig,
     session: Session,
-    format: Format,
+    protocol: Protocol,
     tags: dict[str, str],
-    data: tuple[list[Item], list[Item]],
+    data: SourceData,
 ) -> float:
     """Train with the recipe that Optuna suggests; dev accuracy in the source language."""
-    task = TASKS[config.task]
     trial.suggest_float(
         "learning_rate", config.min_learning_rate, config.max_learning_rate, log=True
     )
@@ -137,12 +136,12 @@ def _trial(
         mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
         train(
             session.model,
-            *data,
-            format,
+            data.train,
+            data.dev,
+            protocol,
             recipe,
             Path(scratch) / "adapter",
-            task=config.task,
-            normalise=task.normalise,
+            task=data.task.name,
             description=label,
             log=log,
         )

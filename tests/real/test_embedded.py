@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import probe
 
 from isogloss.adapters import attach, detach
+from isogloss.asking import predict
 from isogloss.models import LanguageModel, load, locate
-from isogloss.prompts import prompt
-from isogloss.scoring import encode, predict, score
-from isogloss.tasks import TASKS, items
+from isogloss.prompts import Protocol, prompt
+from isogloss.scoring import encode, score
+from isogloss.tasks import items, open_task
 from isogloss.training import Recipe, train
 
 pytestmark = pytest.mark.real
+CLOZE = Protocol("cloze")
 SOURCE = Path(__file__).parents[2] / "src"
 DATA = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent"))
 
@@ -56,37 +59,35 @@ def test_two_processes_that_start_at_once_make_one_whole_copy(tmp_path: Path) ->
 def test_shared_scoring_of_real_prompts_equals_one_sequence_at_a_time(
     embedded: LanguageModel, format: str
 ) -> None:
-    chosen = [
-        item for code in ("arb_Arab", "eng_Latn") for item in items("probe", code, "test", None, 4)
-    ]
-    encoded = encode(embedded.tokenizer, [prompt(item, format) for item in chosen])
+    chosen = [item for code in ("arb_Arab", "eng_Latn") for item in probe(code, "test", 4)]
+    encoded = encode(embedded.tokenizer, [prompt(item, Protocol(format)) for item in chosen])
     shared, alone = (score(embedded, encoded, chosen, share) for share in (True, False))
     for left, right in zip(shared, alone, strict=True):
         assert left.loglikelihoods == pytest.approx(right.loglikelihoods, abs=1e-3)
-        assert left.greedy_is_choice == right.greedy_is_choice
+        assert left.greedy == right.greedy
 
 
 def test_a_few_steps_of_arabic_teach_the_probe_in_hebrew_and_the_adapter_reloads_exactly(
     embedded: LanguageModel, tmp_path: Path
 ) -> None:
-    test = items("probe", "heb_Hebr", "test", None, 16)
+    test = probe("heb_Hebr", "test", 16)
     train(
         embedded,
-        items("probe", "arb_Arab", "train", None, None),
-        items("probe", "arb_Arab", "dev", None, 8),
-        "cloze",
+        probe("arb_Arab", "train", None),
+        probe("arb_Arab", "dev", 8),
+        CLOZE,
         Recipe(steps=12, eval_every=12),
         tmp_path / "adapter",
         task="probe",
     )
-    base = predict(embedded, test, "cloze", "probe")
+    base = predict(embedded, test, CLOZE, "probe")
     digest = attach(embedded, tmp_path / "adapter")
     with embedded.using(digest):
-        tuned = predict(embedded, test, "cloze", "probe")
+        tuned = predict(embedded, test, CLOZE, "probe")
     detach(embedded)
     again = load(locate("embedded"), "float32")
     with again.using(attach(again, tmp_path / "adapter")):
-        assert predict(again, test, "cloze", "probe") == tuned
+        assert predict(again, test, CLOZE, "probe") == tuned
     right = [sum(answer.correct for answer in answers) for answers in (base, tuned)]
     assert right[1] >= right[0] + 4, right
 
@@ -97,6 +98,7 @@ def test_a_few_steps_of_arabic_teach_the_probe_in_hebrew_and_the_adapter_reloads
 def test_the_base_model_knows_topics_of_english_sentences_better_than_chance(
     embedded: LanguageModel,
 ) -> None:
-    chosen = items("sib200", "eng_Latn", "test", str(DATA / "sib200"), 40)
-    answers = predict(embedded, chosen, "cloze", "sib200", TASKS["sib200"].normalise)
+    task = open_task("sib200", str(DATA / "sib200"))
+    chosen = items(task, "eng_Latn", "test", 40)
+    answers = predict(embedded, chosen, Protocol("cloze", task.normalisation), "sib200")
     assert sum(answer.correct for answer in answers) / 40 > 2 / 7

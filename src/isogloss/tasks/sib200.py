@@ -1,20 +1,24 @@
 """SIB-200: the topic of a sentence, a choice of seven (Adelani et al., EACL 2024).
 
 One folder a language with {train,dev,test}.tsv: index_id, category, text; sentences are those of
-FLORES-200, parallel by index_id. Read from the Hub (Davlan/sib200, whose files lie under data/) or
-from a local folder of either layout.
+FLORES-200, parallel by index_id. Read from the Hub (Davlan/sib200 at a pinned revision, whose files
+lie under data/) or from a local folder of either layout. Labels are not divided by their length
+when they are scored: all items have the same options, and it would favour the long ones everywhere.
 """
 
-import csv
 import hashlib
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from isogloss.errors import DataError
 from isogloss.languages import table
-from isogloss.tasks.items import Item, Split
+from isogloss.tasks import hub
+from isogloss.tasks.items import Item, Split, Task
+from isogloss.tasks.rows import lines_of
 
-HUB = "datasets/Davlan/sib200"
+HUB = "Davlan/sib200"
+REVISION = "38977a667f6fc264d5c26ec57a01e16db040b358"
+COLUMNS = ("index_id", "category", "text")
 TOPICS = (
     "science/technology",
     "travel",
@@ -27,20 +31,33 @@ TOPICS = (
 QUESTION = "What is the topic of this text?"
 
 
-def languages(data_dir: str | None) -> tuple[str, ...]:
-    """Languages that have data: the folders of `data_dir`; on the Hub, those isogloss knows."""
-    if data_dir is None:
-        from huggingface_hub import HfFileSystem
+def open_task(data_dir: str | None) -> Task:
+    """The task, read from the folder `data_dir` or else from the Hub.
 
-        try:
-            names = [
-                Path(str(path)).name for path in HfFileSystem().ls(f"{HUB}/data", detail=False)
-            ]
-        except OSError as error:
-            raise _unreachable(error) from error
-        return tuple(sorted(set(names) & set(table())))
-    root = _root(data_dir)
-    return tuple(sorted(path.parent.name for path in root.glob("*/test.tsv")))
+    Raises DataError if there is no such folder, no language in it or no way to the Hub.
+    """
+    return Task(
+        "sib200",
+        languages(data_dir),
+        partial(load, data_dir=data_dir),
+        format="cloze",
+        normalisation="none",
+    )
+
+
+def languages(data_dir: str | None) -> tuple[str, ...]:
+    """Languages that have data, sorted: those isogloss knows of `data_dir` or of the Hub."""
+    if data_dir is None:
+        paths = [Path(name) for name in hub.listing(HUB, REVISION)]
+    else:
+        paths = list(hub.local_root(data_dir).glob("*/test.tsv"))
+    codes = {path.parent.name for path in paths if path.name == "test.tsv"} & table().keys()
+    if not codes:
+        raise DataError(
+            f"sib200 finds no language in {data_dir or HUB!r}; expected CODE/test.tsv, such as "
+            "eng_Latn/test.tsv."
+        )
+    return tuple(sorted(codes))
 
 
 def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
@@ -52,24 +69,25 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     Raises DataError for a language without data, a category that is not one of the seven, an empty
     text or an id that stands twice, with file and line.
     """
+    if split == "all":
+        parts: tuple[Split, ...] = ("train", "dev", "test")
+        return [item for part in parts for item in load(language, part, data_dir)]
     name = f"{language}/{split}.tsv"
     if data_dir is None:
-        path = f"hf://{HUB}/data/{name}"
+        path = hub.download(HUB, REVISION, f"data/{name}")
     else:
-        path = str(_root(data_dir) / name)
-        if not Path(path).is_file():
+        path = hub.local_root(data_dir) / name
+        if not path.is_file():
             raise DataError(f"sib200 has no file {path}.")
-    rows = _read(path)
     seen: set[str] = set()
     items = []
-    for line, row in enumerate(rows, start=2):
-        index, category, text = str(row["index_id"]), row["category"], row["text"]
+    for place, (index, category, text) in _read(path):
         if category not in TOPICS:
-            raise DataError(f"{path}:{line}: category {category!r} is not one of {TOPICS}.")
-        if not text or not text.strip():
-            raise DataError(f"{path}:{line}: the text is empty.")
+            raise DataError(f"{place}: category {category!r} is not one of {TOPICS}.")
+        if not text.strip():
+            raise DataError(f"{place}: the text is empty.")
         if index in seen:
-            raise DataError(f"{path}:{line}: index_id {index} stands twice.")
+            raise DataError(f"{place}: index_id {index} stands twice.")
         seen.add(index)
         items.append(
             Item(
@@ -87,31 +105,22 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     return items
 
 
-def _read(path: str) -> list[dict[str, Any]]:
-    from datasets import disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
-    disable_progress_bars()
-    try:
-        data = load_dataset("csv", data_files=path, split="train", sep="\t", quoting=csv.QUOTE_NONE)
-    except DatasetGenerationError as error:
-        raise DataError(f"{path} is not a table of tab-separated values.") from error
-    except OSError as error:
-        raise _unreachable(error) from error
-    if missing := {"index_id", "category", "text"} - set(data.column_names):
+def _read(path: Path) -> list[tuple[str, list[str]]]:
+    """COLUMNS of every row, with its place; quotes are text like any other."""
+    lines = enumerate(lines_of(path), start=1)
+    _, first = next(lines, (1, ""))
+    header = first.rstrip("\r\n").split("\t")
+    if missing := set(COLUMNS) - set(header):
         raise DataError(f"{path} has no column {', '.join(sorted(missing))}.")
-    return data.to_list()  # type: ignore[no-any-return]
-
-
-def _root(data_dir: str) -> Path:
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise DataError(f"data_dir {data_dir!r} is not a folder.")
-    return root / "data" if (root / "data").is_dir() else root
-
-
-def _unreachable(error: Exception) -> DataError:
-    reason = str(error).strip().splitlines()[0]
-    return DataError(
-        f"sib200 cannot be fetched from the Hub ({reason}); data_dir takes a local folder."
-    )
+    places = [header.index(name) for name in COLUMNS]
+    found = []
+    for number, line in lines:
+        if not line.strip():
+            continue
+        row = line.rstrip("\r\n").split("\t")
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}:{number}: {len(row)} values between tabs but {len(header)} columns."
+            )
+        found.append((f"{path}:{number}", [row[place] for place in places]))
+    return found

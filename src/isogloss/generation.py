@@ -1,0 +1,100 @@
+"""Generation: greedy text in batches, each row stopped as soon as its answer is given.
+
+Suffixes of names: B rows of a batch, T tokens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from isogloss.models import LanguageModel
+from isogloss.scoring import first_tokens
+
+TOKENS_PER_BATCH = 12288  # prompt and budget of all rows; also what the KV cache has to hold
+
+
+class _Stop(StoppingCriteria):  # type: ignore[misc]
+    """Stops each row whose generated text is complete."""
+
+    def __init__(
+        self, tokenizer: Any, prompt_length: int, complete: Sequence[Callable[[str], bool]]
+    ):
+        self.tokenizer = tokenizer
+        self.prompt_length = prompt_length
+        self.complete = complete
+        self.stopped_B = torch.zeros(len(complete), dtype=torch.bool)
+
+    def __call__(self, tokens_BT: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        running = (~self.stopped_B).nonzero().flatten().tolist()
+        texts = self.tokenizer.batch_decode(
+            tokens_BT[running, self.prompt_length :], skip_special_tokens=True
+        )
+        for row, text in zip(running, texts, strict=True):
+            self.stopped_B[row] = self.complete[row](text)
+        return self.stopped_B.to(tokens_BT.device)
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel,
+    contexts: Sequence[str],
+    max_new_tokens: int,
+    complete: Sequence[Callable[[str], bool]],
+    *,
+    chat: bool = False,
+    done: Callable[[int], object] = lambda count: None,
+) -> list[str]:
+    """Greedy continuation of each context, in their order.
+
+    A row ends at an end-of-sequence token, at `max_new_tokens`, or once its own `complete(text)`
+    holds. Prompts are sorted by length and padded on the left; the key-value cache and the loop are
+    transformers' `generate`. In float32 a row's text does not depend on the batch, save where two
+    tokens are equally likely to rounding.
+    """
+    tokenizer = model.tokenizer
+    first = first_tokens(tokenizer, chat)
+    ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
+    prompts = [first + tokens for tokens in ids]
+    ends = model.network.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        pad = ends[0] if isinstance(ends, list) else (ends or 0)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
+    )
+    texts = [""] * len(prompts)
+    for batch in _batches(prompts, max_new_tokens):
+        length = max(len(prompts[row]) for row in batch)
+        tokens_BT = torch.full((len(batch), length), pad, dtype=torch.long)
+        mask_BT = torch.zeros_like(tokens_BT)
+        for place, row in enumerate(batch):
+            tokens_BT[place, length - len(prompts[row]) :] = torch.tensor(prompts[row])
+            mask_BT[place, length - len(prompts[row]) :] = 1
+        stop = _Stop(tokenizer, length, [complete[row] for row in batch])
+        with model.autocast():
+            output_BT = model.network.generate(
+                input_ids=tokens_BT.to(model.device),
+                attention_mask=mask_BT.to(model.device),
+                generation_config=settings,
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+        written = tokenizer.batch_decode(output_BT[:, length:], skip_special_tokens=True)
+        for row, text in zip(batch, written, strict=True):
+            texts[row] = text
+        done(len(batch))
+    return texts
+
+
+def _batches(prompts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+    """Indices of prompts, longest first, as many as TOKENS_PER_BATCH holds."""
+    batch: list[int] = []
+    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True):
+        if batch and (len(batch) + 1) * (len(prompts[batch[0]]) + budget) > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

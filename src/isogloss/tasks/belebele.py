@@ -1,0 +1,109 @@
+"""Belebele: reading comprehension in 122 languages (Bandarkar et al., ACL 2024).
+
+One file CODE.jsonl a language, 900 questions on 488 FLORES-200 passages, parallel by link and
+question_number. Read from the Hub (facebook/belebele at a pinned revision, whose files lie under
+data/) or from a local folder of either layout. It is one set: train, dev and test are split by
+passage. Two or three items a language have two options alike; that is a known fault of the data.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from isogloss.errors import DataError
+from isogloss.languages import table
+from isogloss.tasks import hub
+from isogloss.tasks.checks import Placed, check_items
+from isogloss.tasks.items import Item, Split, Task
+from isogloss.tasks.rows import Row, read_jsonl
+from isogloss.tasks.splits import place_of, split_of
+
+HUB = "facebook/belebele"
+REVISION = "75b399394a9803252cfec289d103de462763db7c"
+TEXTS = ("link", "flores_passage", "question", *(f"mc_answer{number}" for number in range(1, 5)))
+
+
+def open_task(data_dir: str | None) -> Task:
+    """The task, read from the folder `data_dir` or else from the Hub.
+
+    Raises DataError if there is no such folder, no language in it or no way to the Hub.
+    """
+    return Task(
+        "belebele",
+        languages(data_dir),
+        partial(load, data_dir=data_dir),
+        format="letter",
+        normalisation="length",
+    )
+
+
+def languages(data_dir: str | None) -> tuple[str, ...]:
+    """Languages that have data, sorted: those isogloss knows of `data_dir` or of the Hub."""
+    if data_dir is None:
+        listed = [Path(name) for name in hub.listing(HUB, REVISION)]
+        paths = [path for path in listed if path.parent == Path("data")]
+    else:
+        paths = list(hub.local_root(data_dir).iterdir())
+    codes = {path.stem for path in paths if path.suffix == ".jsonl"} & table().keys()
+    if not codes:
+        raise DataError(
+            f"belebele finds no language in {data_dir or HUB!r}; expected CODE.jsonl, such as "
+            "eng_Latn.jsonl."
+        )
+    return tuple(sorted(codes))
+
+
+def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
+    """Items of a language's split, passages in the order of their sha256; texts as they stand.
+
+    Raises DataError, with file and line, for a language without data, a field that is missing or
+    no text, an empty one, an answer that is not 1 to 4, an item that stands twice or a link with
+    two passages.
+    """
+    if data_dir is None:
+        path = hub.download(HUB, REVISION, f"data/{language}.jsonl")
+    else:
+        path = hub.local_root(data_dir) / f"{language}.jsonl"
+        if not path.is_file():
+            raise DataError(f"belebele has no file {path}.")
+    numbered = [(_number(row), Placed(row.place, _item(row, language))) for row in read_jsonl(path)]
+    check_items([placed for _, placed in numbered])
+    numbered.sort(key=lambda it: (place_of(it[1].item.passage_id), it[0]))
+    items = [placed.item for _, placed in numbered]
+    return items if split == "all" else [it for it in items if split_of(it.passage_id) == split]
+
+
+def _item(row: Row, language: str) -> Item:
+    link, passage, question, *options = (_text(row, name) for name in TEXTS)
+    answer = _field(row, "correct_answer_num")
+    if str(answer) not in ("1", "2", "3", "4"):
+        raise DataError(f"{row.place}: correct_answer_num must be 1 to 4 but is {answer!r}.")
+    return Item(
+        item_id=f"{link}#{_number(row)}",
+        passage_id=link,
+        language=language,
+        passage=passage,
+        question=question,
+        options=tuple(options),
+        answer=int(answer) - 1,
+    )
+
+
+def _number(row: Row) -> int:
+    number = _field(row, "question_number")
+    if not str(number).isdecimal():
+        raise DataError(f"{row.place}: question_number must be a number but is {number!r}.")
+    return int(number)
+
+
+def _text(row: Row, name: str) -> str:
+    value = _field(row, name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{row.place}: {name} must be text but is {value!r}.")
+    return value
+
+
+def _field(row: Row, name: str) -> Any:
+    if name not in row.values:
+        raise DataError(f"{row.place}: there is no {name}.")
+    return row.values[name]
