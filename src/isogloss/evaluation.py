@@ -18,7 +18,7 @@ from isogloss.languages import language
 from isogloss.long_inputs import context_window, fit
 from isogloss.predictions import frame, metrics, token_metrics
 from isogloss.progress import announce, bar
-from isogloss.prompts import PROMPT_VERSION, shuffle_options, words_for
+from isogloss.prompts import PROMPT_VERSION, require_wording, shuffle_options
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
@@ -51,8 +51,6 @@ def evaluate(
     """
     task, data = evaluation_data(config)
     protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
-    for code in data:
-        words_for(code, protocol)
     everything = [item for rows in data.values() for item in rows]
     data_digest = tracking.data_digest(everything)
     digest, folder = adapter or (None, None)
@@ -136,7 +134,9 @@ def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]
     """The task and the items of each target language, in the order in which options are shown."""
     task = open_task(config.task, config.data_dir)
     language(config.source)
-    data = parallel_items(task, languages_of(task, config.languages), config.split, config.limit)
+    targets = languages_of(task, config.languages)
+    require_wording(targets, config.prompt_language)
+    data = parallel_items(task, targets, config.split, config.limit)
     if config.shuffle_options:
         data = {
             code: [shuffle_options(item, config.seed) for item in rows]

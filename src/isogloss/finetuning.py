@@ -17,7 +17,7 @@ from isogloss.errors import DataError
 from isogloss.languages import language
 from isogloss.long_inputs import context_window, fit
 from isogloss.progress import announce
-from isogloss.prompts import PROMPT_VERSION, Protocol, shuffle_options, words_for
+from isogloss.prompts import PROMPT_VERSION, Protocol, require_wording, shuffle_options
 from isogloss.registry import log_adapter
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
@@ -36,6 +36,7 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     """What a configuration trains and measures on; DataError if a passage is in both."""
     task = open_task(config.task, config.data_dir)
     languages_of(task, (config.source,))
+    require_wording((config.source,), config.prompt_language)
     train_items = items(task, config.source, "train", config.limit)
     dev_items = items(task, config.source, "dev", config.dev_limit)
     for name, rows in (("train", train_items), ("dev", dev_items)):
@@ -79,7 +80,6 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     data = source_data(config)
     task = data.task
     protocol = session.protocol(config, task)
-    words_for(config.source, protocol)
     recipe = recipe_of(config)
     data_digest = tracking.data_digest(data.train)
     fingerprint = tracking.fingerprint(

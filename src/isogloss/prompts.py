@@ -7,6 +7,7 @@ of a language, raises it.
 
 import random
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -60,6 +61,13 @@ class Prompt(NamedTuple):
 def words_for(language: str, protocol: Protocol) -> Wording:
     """The words of the frame; ConfigError if they are asked for in a language that has none."""
     return wording(language if protocol.prompt_language == "target" else "eng_Latn")
+
+
+def require_wording(languages: Iterable[str], prompt_language: PromptLanguage) -> None:
+    """Raise ConfigError for a language in which a prompt is wanted and cannot be worded."""
+    if prompt_language == "target":
+        for code in languages:
+            wording(code)
 
 
 def localised(item: Item, protocol: Protocol) -> Item:

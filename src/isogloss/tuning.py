@@ -19,7 +19,7 @@ from isogloss.errors import ConfigError
 from isogloss.finetuning import SourceData, fitted, source_data
 from isogloss.languages import language
 from isogloss.progress import announce
-from isogloss.prompts import PROMPT_VERSION, Protocol, words_for
+from isogloss.prompts import PROMPT_VERSION, Protocol
 from isogloss.session import Session
 from isogloss.training import Recipe, train
 
@@ -35,7 +35,6 @@ def run_tune(config: TuneConfig) -> None:
     task = data.task
     session = Session(config.model, config.dtype)
     protocol = session.protocol(config, task)
-    words_for(config.source, protocol)
     name = config.study or f"{task.name}-{config.source}-{protocol.format}-{config.model}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
