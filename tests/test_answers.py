@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogloss.answers import ENUMERATIONS, LOOKS_LIKE, answer_start, closed, read_answer
+from isogloss.answers import answer_start, closed, read_answer
+from isogloss.enumerations import ENUMERATIONS, LOOKS_LIKE
 from isogloss.errors import DataError
 from isogloss.wording import languages, wording
 
