@@ -1,16 +1,83 @@
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isogloss.errors import ConfigError
-from isogloss.languages import group, language, table
+from isogloss.languages import NODES, distance, group, language, members, table
+from isogloss.predictions import UNSPACED
+
+CODES = st.sampled_from(sorted(table()))
+
+# Who belongs to a branch, written out; the second name is Glottolog's for the same node.
+BRANCHES = {
+    ("Semitic", "Semitic"): """
+        acm_Arab acq_Arab aeb_Arab ajp_Arab amh_Ethi apc_Arab arb_Arab arb_Latn ars_Arab ary_Arab
+        arz_Arab heb_Hebr mlt_Latn tir_Ethi""",
+    ("Cushitic", "Cushitic"): "gaz_Latn som_Latn",
+    ("Chadic", "Chadic"): "hau_Latn",
+    ("Berber", "Berber"): "kab_Latn taq_Latn taq_Tfng tzm_Tfng",
+    ("Bantu", "Narrow Bantu"): """
+        bem_Latn cjk_Latn kam_Latn kik_Latn kin_Latn kmb_Latn kon_Latn lin_Latn lua_Latn lug_Latn
+        nso_Latn nya_Latn run_Latn sna_Latn sot_Latn ssw_Latn swh_Latn tsn_Latn tso_Latn tum_Latn
+        umb_Latn xho_Latn zul_Latn""",
+    ("Kwa", "Kwa Volta-Congo"): "aka_Latn ewe_Latn fon_Latn twi_Latn",
+    ("Nilotic", "Nilotic"): "dik_Latn luo_Latn nus_Latn",
+    ("Indo-Aryan", "Indo-Aryan"): """
+        asm_Beng awa_Deva ben_Beng ben_Latn bho_Deva guj_Gujr hin_Deva hin_Latn hne_Deva kas_Arab
+        kas_Deva mag_Deva mai_Deva mar_Deva npi_Deva npi_Latn ory_Orya pan_Guru san_Deva sin_Latn
+        sin_Sinh snd_Arab urd_Arab urd_Latn""",
+    ("Iranian", "Iranian"): "ckb_Arab kmr_Latn pbt_Arab pes_Arab prs_Arab tgk_Cyrl",
+    ("Romance", "Romance"): """
+        ast_Latn cat_Latn fra_Latn fur_Latn glg_Latn hat_Latn ita_Latn kea_Latn lij_Latn lmo_Latn
+        oci_Latn pap_Latn por_Latn ron_Latn scn_Latn spa_Latn srd_Latn vec_Latn""",
+    ("Germanic", "Germanic"): """
+        afr_Latn dan_Latn deu_Latn eng_Latn fao_Latn isl_Latn lim_Latn ltz_Latn nld_Latn nno_Latn
+        nob_Latn swe_Latn tpi_Latn ydd_Hebr""",
+    ("Slavic", "Slavic"): """
+        bel_Cyrl bos_Latn bul_Cyrl ces_Latn hrv_Latn mkd_Cyrl pol_Latn rus_Cyrl slk_Latn slv_Latn
+        srp_Cyrl szl_Latn ukr_Cyrl""",
+    ("Baltic", "Eastern Baltic"): "lit_Latn ltg_Latn lvs_Latn",
+    ("Celtic", "Celtic"): "cym_Latn gla_Latn gle_Latn",
+    ("Turkic", "Turkic"): """
+        azb_Arab azj_Latn bak_Cyrl crh_Latn kaz_Cyrl kir_Cyrl tat_Cyrl tuk_Latn tur_Latn uig_Arab
+        uzn_Latn""",
+    ("Dravidian", "Dravidian"): "kan_Knda mal_Mlym tam_Taml tel_Telu",
+    ("Uralic", "Uralic"): "est_Latn fin_Latn hun_Latn",
+    ("Finnic", "Finnic"): "est_Latn fin_Latn",
+    ("Sinitic", "Sinitic"): "yue_Hant zho_Hans zho_Hant",
+    ("Tai", "Daic"): "lao_Laoo shn_Mymr tha_Thai",
+    ("Malayo-Polynesian", "Malayo-Polynesian"): """
+        ace_Arab ace_Latn ban_Latn bjn_Arab bjn_Latn bug_Latn ceb_Latn fij_Latn ilo_Latn ind_Latn
+        jav_Latn min_Arab min_Latn mri_Latn pag_Latn plt_Latn smo_Latn sun_Latn tgl_Latn war_Latn
+        zsm_Latn""",
+}
 
 
 def test_languages_have_their_groups_relative_to_arabic() -> None:
     expected = {
-        "arb_Arab": "source", "arz_Arab": "variety", "arb_Latn": "variety",
+        "arb_Arab": "source", "arz_Arab": "variety", "arb_Latn": "variety", "ajp_Arab": "variety",
         "heb_Hebr": "related", "amh_Ethi": "related", "tir_Ethi": "related", "mlt_Latn": "related",
         "hau_Latn": "control", "som_Latn": "control", "pes_Arab": "control", "eng_Latn": "control",
     }  # fmt: skip
     assert {code: group(code, "arb_Arab") for code in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "related", "control"),
+    [
+        ("tur_Latn", "uzn_Latn kaz_Cyrl uig_Arab tat_Cyrl", "khk_Cyrl pes_Arab hun_Latn"),
+        ("swh_Latn", "zul_Latn kin_Latn lin_Latn", "yor_Latn ibo_Latn wol_Latn ewe_Latn"),
+        ("hin_Deva", "urd_Arab ben_Beng urd_Latn sin_Sinh", "pes_Arab tam_Taml eng_Latn"),
+        ("fra_Latn", "spa_Latn ron_Latn hat_Latn", "deu_Latn eus_Latn mlt_Latn"),
+    ],
+)
+def test_by_default_kin_are_the_conventional_branch_of_the_source(
+    source: str, related: str, control: str
+) -> None:
+    assert {group(code, source) for code in related.split()} == {"related"}
+    assert {group(code, source) for code in control.split()} == {"control"}
 
 
 def test_the_branch_and_the_source_can_be_any() -> None:
@@ -20,12 +87,134 @@ def test_the_branch_and_the_source_can_be_any() -> None:
     assert group("arb_Arab", "arz_Arab") == "variety"
 
 
-def test_an_unknown_code_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'xyz'"):
+def test_a_family_and_any_node_of_glottolog_are_branches_too() -> None:
+    assert group("hau_Latn", "arb_Arab", "Afro-Asiatic") == "related"
+    assert group("heb_Hebr", "arb_Arab", "Central Semitic") == "related"
+    assert group("amh_Ethi", "arb_Arab", "Central Semitic") == "control"
+    assert group("rus_Cyrl", "lit_Latn", "Balto-Slavic") == "related"
+    assert members("Bantu") == members("Narrow Bantu") < members("Benue-Congo")
+    assert members("Basque") == {"eus_Latn"}
+
+
+def test_an_unknown_branch_is_refused_with_what_is_like_it() -> None:
+    with pytest.raises(ConfigError, match="'semitic' is not known; expected Semitic"):
+        group("heb_Hebr", "arb_Arab", "semitic")
+    with pytest.raises(ConfigError, match="'Klingonic' is not known; expected a family or branch"):
+        group("arb_Arab", "arb_Arab", "Klingonic")
+
+
+def test_an_unknown_code_is_refused_with_what_is_like_it() -> None:
+    with pytest.raises(ConfigError, match="'xyz' is not known; expected a FLORES-200 code"):
         language("xyz")
+    for given_, meant in {"heb": "heb_Hebr", "zho": "zho_Hans", "french": "fra_Latn"}.items():
+        with pytest.raises(ConfigError, match=f"'{given_}' is not known; expected {meant}\\."):
+            language(given_)
 
 
 def test_every_row_of_the_table_is_whole() -> None:
     for code, row in table().items():
         assert all((row.name, row.family, row.branch, row.script))
         assert row.variety_of is None or row.variety_of in table(), code
+        assert row.path[:1] == (row.family,) or (row.path, row.branch) == ((), row.family), code
+        assert row.belebele or row.sib200, code
+    assert list(table()) == sorted(table())
+    assert len({row.name for row in table().values()}) == len(table())
+
+
+def test_the_languages_of_belebele_and_sib200_are_all_there() -> None:
+    belebele = {row.code for row in table().values() if row.belebele}
+    sib200 = {row.code for row in table().values() if row.sib200}
+    assert (len(belebele), len(sib200), len(belebele | sib200)) == (122, 205, 210)
+    assert belebele - sib200 == {"ben_Latn", "hin_Latn", "npi_Latn", "sin_Latn", "urd_Latn"}
+    assert {"arb_Latn", "shn_Mymr", "kea_Latn", "zho_Hant", "gaz_Latn"} <= belebele & sib200
+    assert {"nqo_Nkoo", "ajp_Arab", "san_Deva", "yue_Hant", "nno_Latn"} <= sib200 - belebele
+
+
+@pytest.mark.parametrize(("branch", "node"), BRANCHES)
+def test_a_branch_has_its_languages_and_those_below_its_node_in_glottolog(
+    branch: str, node: str
+) -> None:
+    codes = set(BRANCHES[branch, node].split())
+    assert members(branch) == codes
+    assert {row.code for row in table().values() if node in row.path} == codes
+
+
+def test_every_branch_is_one_node_of_glottolog_or_an_isolate() -> None:
+    for branch in {row.branch for row in table().values()}:
+        here = {row.code for row in table().values() if row.branch == branch}
+        node = NODES.get(branch, branch)
+        below = {row.code for row in table().values() if node in row.path}
+        assert below == here or (not below and {language(code).path for code in here} == {()})
+
+
+def test_a_node_has_one_place_in_the_tree() -> None:
+    above: dict[str, tuple[str, ...]] = {}
+    for row in table().values():
+        for depth, node in enumerate(row.path):
+            assert above.setdefault(node, row.path[:depth]) == row.path[:depth], node
+
+
+def test_varieties_are_one_language_of_glottolog_or_arabic() -> None:
+    rows = table().values()
+    heads = {row.variety_of: row for row in rows}
+    for row in rows:
+        if row.variety_of:
+            head = language(row.variety_of)
+            assert head.variety_of is None, row.code
+            assert row.glottocode == head.glottocode or "Arabic" in row.path, row.code
+        else:
+            same = {it.code for it in rows if it.glottocode == row.glottocode} - {row.code}
+            assert {language(code).variety_of for code in same} <= {row.code}, row.code
+    assert language("mlt_Latn").variety_of is None
+    assert "mlt_Latn" not in heads
+
+
+def test_the_script_is_that_of_the_code() -> None:
+    names: dict[str, set[str]] = {}
+    for row in table().values():
+        names.setdefault(row.code[4:], set()).add(row.script)
+    assert all(len(scripts) == 1 for scripts in names.values())
+    assert names["Hans"] == names["Hant"] == {"Han"}
+    assert names["Ethi"] == {"Ethiopic"}
+    assert names["Cyrl"] == {"Cyrillic"}
+    assert set(UNSPACED) <= set[str]().union(*names.values())
+
+
+@given(CODES, CODES)
+def test_distance_is_symmetric_and_between_0_and_1(left: str, right: str) -> None:
+    assert 0 <= distance(left, right) == distance(right, left) <= 1
+    here, there = language(left), language(right)
+    assert (distance(left, right) == 0) == (here.glottocode == there.glottocode)
+    assert (distance(left, right) == 1) == (here.family != there.family)
+
+
+def test_distance_is_the_formula_on_a_case_done_by_hand() -> None:
+    # Nodes of Hebrew: Afro-Asiatic > Semitic > West > Central > Northwest > Canaanite > Hebrewic;
+    # of Arabic: Afro-Asiatic > Semitic > West > Central > Arabian > Arabic; each with itself.
+    assert distance("heb_Hebr", "arb_Arab") == pytest.approx(1 - 2 * 4 / (8 + 7))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "heb_Hebr heb_Hebr arb_Arab amh_Ethi hau_Latn eng_Latn",
+        "arb_Arab arb_Latn arz_Arab mlt_Latn heb_Hebr som_Latn tur_Latn",
+        "eng_Latn deu_Latn rus_Cyrl fin_Latn",
+        "hin_Deva hin_Latn urd_Arab ben_Beng pes_Arab tam_Taml",
+        "swh_Latn zul_Latn yor_Latn hau_Latn",
+    ],
+)
+def test_the_nearer_relative_is_at_the_smaller_distance(order: str) -> None:
+    source, *targets = order.split()
+    distances = [distance(source, target) for target in targets]
+    assert all(nearer < farther for nearer, farther in pairwise(distances))
+
+
+def test_dialects_and_scripts_of_one_language_are_at_no_distance() -> None:
+    for pair in (
+        "hin_Deva hin_Latn",
+        "zho_Hans zho_Hant",
+        "nob_Latn nno_Latn",
+        "hrv_Latn srp_Cyrl",
+    ):
+        assert distance(*pair.split()) == 0

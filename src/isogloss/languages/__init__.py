@@ -1,10 +1,14 @@
-"""Languages: family, branch and script by FLORES-200 code, and groups relative to a source.
+"""Languages by FLORES-200 code: their place among the world's languages, and groups of kin.
 
-Classification follows Glottolog 5 (family and a conventional branch below it); names are English.
+table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are those of
+Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the names in
+common use for a node of its tree. What was decided by hand stands in docs/languages.md.
 """
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -13,10 +17,26 @@ from isogloss.errors import ConfigError
 
 Group = Literal["source", "variety", "related", "control"]
 
+# Common names of branches that Glottolog calls otherwise.
+NODES = {
+    "Armenian": "Armenic",
+    "Atlantic": "North-Central Atlantic",
+    "Baltic": "Eastern Baltic",
+    "Bantu": "Narrow Bantu",
+    "Indic": "Indo-Aryan",
+    "Kwa": "Kwa Volta-Congo",
+    "Munda": "Mundaic",
+    "Tai": "Daic",
+}
+
 
 @dataclass(frozen=True)
 class Language:
-    """One row of the table; `variety_of` is the code whose dialect or script variant this is."""
+    """One row of the table; `variety_of` is the code whose dialect or script variant this is.
+
+    `path` names the nodes of Glottolog's tree above the language, from the family down; it is empty
+    for an isolate. `belebele` and `sib200` say whether that set has the language.
+    """
 
     code: str
     name: str
@@ -24,17 +44,17 @@ class Language:
     branch: str
     script: str
     variety_of: str | None
+    glottocode: str
+    path: tuple[str, ...]
+    belebele: bool
+    sib200: bool
 
 
 @cache
 def table() -> dict[str, Language]:
     """Every known language by FLORES-200 code."""
     text = (files(__package__) / "table.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return {
-        row["code"]: Language(**{**row, "variety_of": row["variety_of"] or None})  # type: ignore[arg-type]
-        for row in rows
-    }
+    return {row["code"]: _language(row) for row in csv.DictReader(text.splitlines())}
 
 
 def language(code: str) -> Language:
@@ -42,22 +62,84 @@ def language(code: str) -> Language:
     try:
         return table()[code]
     except KeyError:
-        raise ConfigError(
-            f"language {code!r} is not known; expected a FLORES-200 code such as "
-            f"{', '.join(list(table())[:3])}."
-        ) from None
+        # The head of a group of varieties is named last, so that its code stands for all of them.
+        rows = sorted(table().values(), key=lambda row: row.variety_of is None)
+        spelled = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
+        known = _close(code, spelled) or "a FLORES-200 code such as arb_Arab"
+        raise ConfigError(f"language {code!r} is not known; expected {known}.") from None
+
+
+@cache
+def members(branch: str) -> frozenset[str]:
+    """Codes of the languages in a branch, named as in the table or as any node of Glottolog's tree.
+
+    "Semitic", "Afro-Asiatic" and "West Semitic" are all branches. ConfigError if none is called so.
+    """
+    node = NODES.get(branch, branch)
+    found = frozenset(
+        row.code
+        for row in table().values()
+        if node in row.path or branch in (row.branch, row.family)
+    )
+    if not found:
+        names = {name for row in table().values() for name in (row.branch, row.family, *row.path)}
+        known = (
+            _close(branch, {name: name for name in names})
+            or "a family or branch such as Semitic, Bantu or Turkic"
+        )
+        raise ConfigError(f"branch {branch!r} is not known; expected {known}.")
+    return found
 
 
 def group(target: str, source: str, branch: str | None = None) -> Group:
     """Place `target` relative to `source`: source, variety, related or control.
 
-    `branch` names what counts as kin; by default it is the source's own branch. A dialect or script
-    variant of the source is a `variety` and enters no contrast.
+    `branch` names what counts as kin, as in `members`; by default it is the source's own branch,
+    and it need not contain the source. A dialect or script variant of the source is a `variety` and
+    enters no contrast. ConfigError for a code or a branch that is not known.
     """
-    kin = branch or language(source).branch
+    here, there = language(target), language(source)
+    kin = members(branch or there.branch)
     if target == source:
         return "source"
-    here, there = language(target), language(source)
     if (here.variety_of or target) == (there.variety_of or source):
         return "variety"
-    return "related" if here.branch == kin else "control"
+    return "related" if target in kin else "control"
+
+
+def distance(left: str, right: str) -> float:
+    """Genealogical distance in [0, 1]: 1 - 2 * shared / (nodes of `left` + nodes of `right`).
+
+    A language's nodes are its path with itself as the last; shared are those that both have from
+    the family down. It is 0 for one language in two scripts or dialects (one glottocode) and 1
+    between families. One minus the similarity of Wu and Palmer ("Verb semantics and lexical
+    selection", ACL 1994), whose depth counts from a family's root.
+
+    Depth is uneven: Glottolog has two dozen nodes above some languages and none above others, so
+    use the order of distances from one language, not their size.
+    """
+    # A node has one place in the tree, so what two languages share is their common ancestors.
+    here, there = ({*row.path, row.glottocode} for row in (language(left), language(right)))
+    return 1 - 2 * len(here & there) / (len(here) + len(there))
+
+
+def _language(row: dict[str, str]) -> Language:
+    return Language(
+        code=row["code"],
+        name=row["name"],
+        family=row["family"],
+        branch=row["branch"],
+        script=row["script"],
+        variety_of=row["variety_of"] or None,
+        glottocode=row["glottocode"],
+        path=tuple(row["path"].split(" > ")) if row["path"] else (),
+        belebele=row["belebele"] == "1",
+        sib200=row["sib200"] == "1",
+    )
+
+
+def _close(given: str, names: Mapping[str, str]) -> str:
+    """What the names nearest to the one given stand for, whatever their case; perhaps nothing."""
+    folded = {name.casefold(): meant for name, meant in names.items()}
+    near = get_close_matches(given.casefold(), sorted(folded), cutoff=0.8)
+    return " or ".join(dict.fromkeys(folded[name] for name in near))
