@@ -66,25 +66,25 @@ def generate(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
     )
     texts = [""] * len(prompts)
-    for batch in _batches(prompts, max_new_tokens):
-        length = max(len(prompts[row]) for row in batch)
-        tokens_BT = torch.full((len(batch), length), pad, dtype=torch.long)
-        mask_BT = torch.zeros_like(tokens_BT)
-        for place, row in enumerate(batch):
-            tokens_BT[place, length - len(prompts[row]) :] = torch.tensor(prompts[row])
-            mask_BT[place, length - len(prompts[row]) :] = 1
-        stop = _Stop(tokenizer, length, [complete[row] for row in batch])
-        with model.autocast():
+    with model.casts_kept():
+        for batch in _batches(prompts, max_new_tokens):
+            length = max(len(prompts[row]) for row in batch)
+            tokens_BT = torch.full((len(batch), length), pad, dtype=torch.long)
+            mask_BT = torch.zeros_like(tokens_BT)
+            for place, row in enumerate(batch):
+                tokens_BT[place, length - len(prompts[row]) :] = torch.tensor(prompts[row])
+                mask_BT[place, length - len(prompts[row]) :] = 1
+            stop = _Stop(tokenizer, length, [complete[row] for row in batch])
             output_BT = model.network.generate(
                 input_ids=tokens_BT.to(model.device),
                 attention_mask=mask_BT.to(model.device),
                 generation_config=settings,
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-        written = tokenizer.batch_decode(output_BT[:, length:], skip_special_tokens=True)
-        for row, text in zip(batch, written, strict=True):
-            texts[row] = text
-        done(len(batch))
+            written = tokenizer.batch_decode(output_BT[:, length:], skip_special_tokens=True)
+            for row, text in zip(batch, written, strict=True):
+                texts[row] = text
+            done(len(batch))
     return texts
 
 

@@ -196,6 +196,23 @@ class LanguageModel:
         return torch.autocast(self.device.type, self.dtype)
 
     @contextmanager
+    def casts_kept(self) -> Iterator[None]:
+        """Context of `autocast` in which each weight is cast to `dtype` once, not at every pass.
+
+        autocast keeps the casts of weights that require a gradient and of no others. Generation,
+        which reads all weights for one token, took four to seven times as long without this.
+        """
+        frozen = [weight for weight in self.network.parameters() if not weight.requires_grad]
+        for weight in frozen:
+            weight.requires_grad_(True)
+        try:
+            with self.autocast():
+                yield
+        finally:
+            for weight in frozen:
+                weight.requires_grad_(False)
+
+    @contextmanager
     def using(self, digest: str | None) -> Iterator[None]:
         """Context in which the adapter of that digest is active; none of them for None."""
         if digest is not None:

@@ -117,31 +117,32 @@ def score(
     begun: set[int] = set()
     likelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
     greedy = [[True] * len(entry.sequences) for entry in encoded]
-    for batch in _batches(_rows(items, encoded, share)):
-        logits_NV = forward(model, [row.tree for row in batch], [row.wanted for row in batch])
-        logits_NV = logits_NV.float()
-        normaliser_N = logits_NV.logsumexp(-1)
-        argmax_N = logits_NV.argmax(-1)
-        offset = 0
-        targets: list[tuple[int, int, int, int]] = []  # item, choice, position, token
-        for row in batch:
-            place = {node: offset + at for at, node in enumerate(row.wanted)}
-            offset += len(place)
-            targets += [
-                (item, choice, place[node], token)
-                for item, choice, pairs in row.items
-                for node, token in pairs
-            ]
-        places = torch.tensor([place for _, _, place, _ in targets], device=model.device)
-        tokens = torch.tensor([token for _, _, _, token in targets], device=model.device)
-        logprobs = (logits_NV[places, tokens] - normaliser_N[places]).tolist()
-        agrees = (argmax_N[places] == tokens).tolist()
-        for (item, choice, _, _), logprob, agree in zip(targets, logprobs, agrees, strict=True):
-            likelihoods[item][choice] += logprob
-            greedy[item][choice] &= agree
-        met = {item for item, _, _, _ in targets} - begun
-        begun |= met
-        done(len(met))
+    with model.casts_kept():
+        for batch in _batches(_rows(items, encoded, share)):
+            logits_NV = forward(model, [row.tree for row in batch], [row.wanted for row in batch])
+            logits_NV = logits_NV.float()
+            normaliser_N = logits_NV.logsumexp(-1)
+            argmax_N = logits_NV.argmax(-1)
+            offset = 0
+            targets: list[tuple[int, int, int, int]] = []  # item, choice, position, token
+            for row in batch:
+                place = {node: offset + at for at, node in enumerate(row.wanted)}
+                offset += len(place)
+                targets += [
+                    (item, choice, place[node], token)
+                    for item, choice, pairs in row.items
+                    for node, token in pairs
+                ]
+            places = torch.tensor([place for _, _, place, _ in targets], device=model.device)
+            tokens = torch.tensor([token for _, _, _, token in targets], device=model.device)
+            logprobs = (logits_NV[places, tokens] - normaliser_N[places]).tolist()
+            agrees = (argmax_N[places] == tokens).tolist()
+            for (item, choice, _, _), logprob, agree in zip(targets, logprobs, agrees, strict=True):
+                likelihoods[item][choice] += logprob
+                greedy[item][choice] &= agree
+            met = {item for item, _, _, _ in targets} - begun
+            begun |= met
+            done(len(met))
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)
