@@ -11,7 +11,7 @@ import torch
 from conftest import probe
 
 from isogloss.adapters import attach, detach
-from isogloss.asking import predict
+from isogloss.asking import check_choices, predict
 from isogloss.models import LanguageModel, load, locate
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
@@ -102,3 +102,48 @@ def test_the_base_model_knows_topics_of_english_sentences_better_than_chance(
     chosen = items(task, "eng_Latn", "test", 40)
     answers = predict(embedded, chosen, Protocol("cloze", task.normalisation), "sib200")
     assert sum(answer.correct for answer in answers) / 40 > 2 / 7
+
+
+def test_reasoning_in_a_batch_is_what_each_prompt_gives_alone(embedded: LanguageModel) -> None:
+    items_ = probe("arb_Arab", "test", 1) + probe("eng_Latn", "test", 2)
+    protocol = Protocol("cloze", reasoning="cot", max_new_tokens=12)
+    together = predict(embedded, items_, protocol, "probe")
+    alone = [predict(embedded, [item], protocol, "probe")[0] for item in items_]
+    assert [one.text for one in together] == [one.text for one in alone]
+    for left, right in zip(together, alone, strict=True):
+        assert left.choice_logprobs == pytest.approx(right.choice_logprobs, abs=1e-3)
+        assert left.text
+        assert (left.greedy, left.forced) == (right.greedy, right.forced)
+
+
+def test_letters_are_single_tokens_of_their_own_with_the_space_before_them(
+    embedded: LanguageModel,
+) -> None:
+    said = check_choices(embedded.tokenizer, probe("eng_Latn", "test", 1), Protocol("letter"))
+    tokens = [embedded.tokenizer(f" {one}", add_special_tokens=False).input_ids for one in "ABCD"]
+    bare = [embedded.tokenizer(one, add_special_tokens=False).input_ids for one in "ABCD"]
+    assert all(len(ids) == 1 for ids in tokens)
+    assert not {ids[0] for ids in tokens} & {ids[0] for ids in bare}
+    assert said == ", ".join(f"' {one}' {ids}" for one, ids in zip("ABCD", tokens, strict=True))
+
+
+@pytest.mark.skipif(
+    not (DATA / "belebele").is_dir(), reason="set ISOGLOSS_TEST_DATA to a folder with belebele/"
+)
+@pytest.mark.parametrize("code", ["arb_Arab", "eng_Latn"])
+def test_belebele_letters_equal_full_logits_of_one_prompt_at_a_time(
+    embedded: LanguageModel, code: str
+) -> None:
+    chosen = items(open_task("belebele", str(DATA / "belebele")), code, "all", 4)
+    for item, found in zip(
+        chosen, predict(embedded, chosen, Protocol("letter"), "belebele"), strict=True
+    ):
+        ids = embedded.tokenizer(prompt(item, Protocol("letter")).context).input_ids
+        with torch.inference_mode():
+            logprobs_V = embedded.network(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        tokens = [
+            embedded.tokenizer(f" {one}", add_special_tokens=False).input_ids[0] for one in "ABCD"
+        ]
+        assert found.choice_logprobs == pytest.approx(logprobs_V[tokens].tolist(), abs=1e-3)
+        assert found.valid == (int(logprobs_V.argmax()) in tokens)
+        assert found.format_mass == pytest.approx(float(logprobs_V[tokens].exp().sum()), abs=1e-3)
