@@ -118,6 +118,11 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
     base, other = find_runs(CompareConfig(study="four", condition="tuned+cot"))
     assert other.info.run_id == cells["tuned+cot"].info.run_id
     assert base.info.run_id == cells["base"].info.run_id
+    tuned, other = find_runs(CompareConfig(study="four", condition="tuned+cot", against="tuned"))
+    found = compare_runs(tuned, other, CompareConfig(study="four"))
+    assert found.data.tags["mlflow.note.content"].startswith("With chain of thought,")
+    with pytest.raises(ConfigError, match="cannot be compared with itself"):
+        find_runs(CompareConfig(study="four", condition="tuned", against="tuned"))
     with pytest.raises(ComparisonError, match="are of the same condition, 'base'"):
         compare_runs(base, base, CompareConfig())
     (study,) = runs("study")
@@ -233,5 +238,5 @@ def test_a_language_without_wording_is_refused_before_the_model_is_found() -> No
     )
     Path("data").mkdir()
     Path("data/lug_Latn.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
-    with pytest.raises(ConfigError, match="no wording for prompts in 'lug_Latn'"):
+    with pytest.raises(ConfigError, match="no wording in 'lug_Latn'"):
         run(config)

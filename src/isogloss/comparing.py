@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from isogloss import __version__, tracking
 from isogloss.comparison import compare, metrics
 from isogloss.config import CompareConfig
-from isogloss.errors import ComparisonError
+from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import language
 from isogloss.progress import announce
 from isogloss.report import figures, write
@@ -121,11 +121,13 @@ def _change(base: Run, other: Run, source: str) -> str:
 
 
 def find_runs(config: CompareConfig) -> tuple[Run, Run]:
-    """The base and the tuned run to compare: those named, else the ones of the study.
+    """The two runs to compare, the judged one second: those named, else the ones of the study.
 
     Raises ComparisonError if one is missing, or if there are several to choose from.
     """
-    chosen = {"base": ("base", config.base), config.condition: ("tuned", config.tuned)}
+    if config.against == config.condition:
+        raise ConfigError(f"condition {config.condition!r} cannot be compared with itself.")
+    chosen = {config.against: ("base", config.base), config.condition: ("tuned", config.tuned)}
     pool = [] if config.base and config.tuned else _evaluate_runs(config)
     pair = []
     for condition, (name, run_id) in chosen.items():

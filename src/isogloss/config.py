@@ -219,7 +219,7 @@ class TuneConfig(AskConfig):
 
 
 class CompareConfig(BaseModel):
-    """Relatedness contrast of a tuned run against its base: test, margin, figures, report."""
+    """Relatedness contrast of a condition against another: test, margin, figures, report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -227,15 +227,21 @@ class CompareConfig(BaseModel):
     experiment: Experiment = None
     condition: Annotated[
         Literal["tuned", "base+cot", "tuned+cot"],
-        Field(description="condition to compare with base: tuned, base+cot or tuned+cot"),
+        Field(description="condition that is judged: tuned, base+cot or tuned+cot"),
     ] = "tuned"
+    against: Annotated[
+        Literal["base", "base+cot", "tuned"],
+        Field(description="condition it is compared with: base, base+cot or tuned"),
+    ] = "base"
     base: Annotated[
-        str | None, BeforeValidator(_none), Field(description="id of the base run, or auto")
+        str | None,
+        BeforeValidator(_none),
+        Field(description="id of the run it is compared with, or auto"),
     ] = None
     tuned: Annotated[
         str | None,
         BeforeValidator(_none),
-        Field(description="id of the run in that condition, or auto"),
+        Field(description="id of the run that is judged, or auto"),
     ] = None
     source: Annotated[
         str | None,

@@ -75,8 +75,9 @@ def evaluate(
         announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
         tracking.note_reuse(found, config.study)
         return found
-    if folder is not None:
-        refuse_contaminated(folder(), task, data, config)
+    path = folder() if folder else None
+    if path is not None:
+        refuse_contaminated(path, task, data, config)
     tags = {
         "model": config.model,
         "source": config.source,
@@ -100,8 +101,8 @@ def evaluate(
     fitted = fit(everything, model.tokenizer, protocol, window, config.long_inputs)
     if fitted.shortened:
         announce(f"{len(fitted.shortened)} passages shortened to fit {window:,} tokens")
-    if folder is not None:
-        digest = attach(model, folder())
+    if path is not None:
+        digest = attach(model, path)
     with tracking.run("evaluate", condition, config, tags, config.experiment) as run:
         predictions = []
         with model.using(digest):

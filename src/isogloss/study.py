@@ -33,7 +33,8 @@ from isogloss.session import Session
 def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     """Run a study and return the id of its compare run, that of `tuned` if there are several.
 
-    What is finished is reused. Everything that can be refused is refused before the first run.
+    What is finished is reused. Parameters and data that cannot be used are refused before the first
+    run.
     """
     shared = {name: getattr(config, name) for name in AskConfig.model_fields}
     session = Session(config.model, config.dtype)
@@ -55,6 +56,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     _, data = evaluation_data(evaluations[reasonings[0]])
     everything = [item for rows in data.values() for item in rows]
     refuse_contamination(record(task.name, train_items), task.name, everything, [])
+    session.protocol(training, task)
     cells = Cells(2 * len(reasonings) * len(data) + 1)
     tags = {
         name: str(getattr(config, name)) for name in ("model", "source", "reasoning", "study")
