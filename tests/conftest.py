@@ -58,9 +58,14 @@ CONFIGS = {
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: making its tables takes seconds, copying it none."""
+    """An MLflow database without runs: making its tables takes seconds, copying it none.
+
+    Artifacts of all its copies lie in one folder beside it.
+    """
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 

@@ -1,6 +1,7 @@
 """A study end to end on a tiny random model: what it leaves in MLflow, and what it reuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,11 +39,27 @@ def study_config(folder: Path, **changes: object) -> StudyConfig:
     )
 
 
+@pytest.fixture(scope="session")
+def finished(
+    model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The store after one study."""
+    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("finished") / "mlflow.db"))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    run_study(study_config(model_folder("gemma3")))
+    mlflow.set_tracking_uri(before)
+    return path
+
+
 @pytest.fixture
-def study(model_folder: Callable[[str], Path]) -> StudyConfig:
-    config = study_config(model_folder("gemma3"))
-    run_study(config)
-    return config
+def study(
+    finished: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> StudyConfig:
+    """The study of the store that `finished` made, in a copy of it."""
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    shutil.copy(finished, "mlflow.db")
+    return study_config(model_folder("gemma3"))
 
 
 def runs(kind: str) -> list[Run]:
