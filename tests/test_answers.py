@@ -385,3 +385,11 @@ def test_a_text_that_repeats_itself_is_read_in_linear_time(piece):
     answer_start(text, WORDS)
     closed(text, WORDS)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("text", ["It may be (B)", "I think of Paris", "B. That is", "Paris"])
+def test_of_a_text_that_broke_off_only_a_marked_answer_counts(text: str) -> None:
+    options = ("Rome", "Paris", "Oslo")
+    assert read_answer(text, options) == 1
+    assert read_answer(text, options, ended=False) is None
+    assert read_answer(f"{text}\nAnswer: C", options, ended=False) == 2

@@ -12,6 +12,7 @@ from conftest import CONFIGS, probe
 from isogloss import asking, generation
 from isogloss.answers import answer_start, read_answer
 from isogloss.asking import predict
+from isogloss.generation import Generated
 from isogloss.models import LanguageModel, load, locate
 from isogloss.predictions import frame, metrics, position_bias, token_metrics
 from isogloss.prompts import Protocol, prompt, reasoning_prompt
@@ -49,10 +50,13 @@ def test_batched_generation_equals_a_naive_greedy_loop(
         for context, stop in zip(contexts, stops, strict=True)
     ]
     heard: list[int] = []
-    assert generation.generate(model, contexts, 24, stops, done=heard.append) == expected
+    found = generation.generate(model, contexts, 24, stops, done=heard.append)
+    assert [one.text for one in found] == expected
+    for one, stop in zip(found, stops, strict=True):
+        assert one.ended or not stop(one.text)
     assert sum(heard) == len(items)
     monkeypatch.setattr(generation, "TOKENS_PER_BATCH", 1)
-    assert generation.generate(model, contexts, 24, stops) == expected
+    assert [one.text for one in generation.generate(model, contexts, 24, stops)] == expected
     assert len({len(text) for text in expected}) > 1
 
 
@@ -65,7 +69,7 @@ def test_a_generated_answer_is_read_and_the_forced_choice_is_kept_beside_it(
 ) -> None:
     items = probe("eng_Latn", "test", 4)
     said = [" B", f" {items[1].options[3]}\nQ: next", " none\nQ: next\nAnswer: A", " C."]
-    monkeypatch.setattr(generation, "generate", lambda *_, **__: said)
+    monkeypatch.setattr(asking, "generate", lambda *_, **__: [Generated(one, True) for one in said])
     found = predict(tiny, items, Protocol("generate"), "probe")
     forced = predict(tiny, items, Protocol("letter"), "probe")
     assert [one.greedy for one in found] == [1, 3, -1, 2]
@@ -90,8 +94,9 @@ def test_after_reasoning_choices_are_scored_behind_what_was_generated(
 ) -> None:
     items = probe("heb_Hebr", "test", 3)
     protocol = Protocol(format, reasoning="cot", max_new_tokens=12)
-    texts = [" It says so.\nAnswer: C\n", " I do not know.", " So:\nAnswer: A"]
-    monkeypatch.setattr(generation, "generate", lambda *_, **__: texts)
+    texts = [" It says so.\nAnswer: C\n", " One may say (B)", " So:\nAnswer: A"]
+    written = [Generated(text, text != texts[1]) for text in texts]
+    monkeypatch.setattr(asking, "generate", lambda *_, **__: written)
     found = predict(tiny, items, protocol, "probe")
     for item, one, text in zip(items, found, texts, strict=True):
         before = text[: answer_start(text)].rstrip()
@@ -104,7 +109,7 @@ def test_after_reasoning_choices_are_scored_behind_what_was_generated(
                 logprobs_TV = tiny.network(torch.tensor([ids])).logits[0].log_softmax(-1)
             naive = logprobs_TV[range(start - 1, len(ids) - 1), ids[start:]].sum()
             assert logprob == pytest.approx(float(naive), abs=2e-4)
-        read = read_answer(text, item.options)
+        read = read_answer(text, item.options, ended=text != texts[1])
         assert one.greedy == (-1 if read is None else read)
         assert one.prediction == (one.greedy if format == "generate" else one.forced)
         assert one.text == text

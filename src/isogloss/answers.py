@@ -13,6 +13,9 @@ tried, and the first that finds an option decides:
 3. The last letter in parentheses or after a word for "option".
 4. The one option whose text stands in the last line.
 
+Of a text that broke off, for want of tokens, only an answer after a marker counts: what it happened
+to name last was not its answer.
+
 What a model adds after its answer (base models go on with a next question) is cut first: after a
 first line that is an answer or an answer after a colon, from the next empty line or line such as
 "Q:" or "Câu hỏi:"; after other answers only from a line that begins with one word and a colon.
@@ -58,6 +61,7 @@ from isogloss.enumerations import (
 from isogloss.errors import DataError
 
 ENGLISH = ("Answer",)
+READING_VERSION = "1"  # part of fingerprints: raise it with the rules
 MOST_OPTIONS = 10
 
 
@@ -78,13 +82,18 @@ class Choices(NamedTuple):
 
 
 def read_answer(
-    text: str, options: Sequence[str], answer_words: Sequence[str] = ENGLISH
+    text: str,
+    options: Sequence[str],
+    answer_words: Sequence[str] = ENGLISH,
+    *,
+    ended: bool = True,
 ) -> int | None:
     """The place of the option that a text chooses, None if it cannot be told (see the module).
 
     `text` is what a model generated after "Answer:", or reasoning that ends in an answer. Options
     are compared without case, points, spaces or surrounding punctuation; of equal ones the first
-    is meant. Raises DataError unless there are two to ten options.
+    is meant. `ended` says that the text came to its end. Raises DataError unless there are two to
+    ten options.
     """
     if not 2 <= len(options) <= MOST_OPTIONS:
         raise DataError(f"answers are read among 2 to {MOST_OPTIONS} options, not {len(options)}.")
@@ -105,6 +114,8 @@ def read_answer(
         found = _after(rest, mark.kind, choices)
         if found is not None or (mark.kind == "colon" and _key(rest)):
             return found
+    if not ended:
+        return None
     if start is not None:
         return start
     if pointed := _pointed_at(whole, choices):

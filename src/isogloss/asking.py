@@ -8,6 +8,7 @@ import numpy as np
 from isogloss.answers import answer_start, closed, read_answer
 from isogloss.contrasts import FloatArray
 from isogloss.errors import ModelError
+from isogloss.generation import Generated, generate
 from isogloss.models import LanguageModel
 from isogloss.packing import can_share
 from isogloss.predictions import Prediction
@@ -45,16 +46,16 @@ def predict(
     `cot` all of them come after the model's own reasoning. `shortened` are the (language, item_id)
     whose passages were cut; `done` is told how many more items are in progress or finished.
     """
+    texts: list[Generated] = []
     if protocol.reasoning == "cot":
         contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
         texts = _write(model, items, contexts, protocol, done)
         prompts = [
-            after_reasoning(item, protocol, context, _reasoning(item, protocol, text))
-            for item, context, text in zip(items, contexts, texts, strict=True)
+            after_reasoning(item, protocol, context, _reasoning(item, protocol, written.text))
+            for item, context, written in zip(items, contexts, texts, strict=True)
         ]
     else:
         prompts = [prompt(item, protocol, model.tokenizer) for item in items]
-        texts = []
         if protocol.generates:
             texts = _write(model, items, [entry.context for entry in prompts], protocol, done)
     encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
@@ -70,9 +71,12 @@ def predict(
         greedy = scored.greedy
         if texts:
             options = localised(item, protocol).options
-            # A direct answer is one line; what a base model goes on with is not part of it.
-            text = texts[at] if protocol.reasoning == "cot" else _first_line(texts[at])
-            read = read_answer(text, options, answer_words(item.language, protocol))
+            words = answer_words(item.language, protocol)
+            if protocol.reasoning == "cot":
+                read = read_answer(texts[at].text, options, words, ended=texts[at].ended)
+            else:
+                # A direct answer is one line; what a base model goes on with is no part of it.
+                read = read_answer(_first_line(texts[at].text), options, words)
             greedy = -1 if read is None else read
         choice = greedy if protocol.format == "generate" else forced
         letters_shown = protocol.shows_options
@@ -95,7 +99,7 @@ def predict(
                     loglikelihood_C[item.answer] - np.logaddexp.reduce(loglikelihood_C)
                 ),
                 format_mass=float(np.exp(loglikelihood_C).sum()) if letters_shown else None,
-                text=texts[at] if texts else None,
+                text=texts[at].text if texts else None,
                 tokens=sizes[at][0],
                 words=sizes[at][1],
                 prompt_tokens=encoded[at].starts[0],
@@ -111,9 +115,8 @@ def _write(
     contexts: Sequence[str],
     protocol: Protocol,
     done: Done,
-) -> list[str]:
+) -> list[Generated]:
     """What the model writes after each context: an answer, with `cot` reasoning before it."""
-    from isogloss.generation import generate
 
     def complete(item: Item) -> Callable[[str], bool]:
         words = answer_words(item.language, protocol)

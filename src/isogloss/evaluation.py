@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest, attach
+from isogloss.answers import READING_VERSION
 from isogloss.asking import check_choices, predict
 from isogloss.config import EvaluateConfig
 from isogloss.contamination import read_record, refuse_contamination
@@ -63,6 +64,7 @@ def evaluate(
         data=data_digest,
         prompt=PROMPT_VERSION,
         protocol=asdict(protocol),
+        reading=READING_VERSION,
         long_inputs=(config.long_inputs, config.max_length),
         dtype=session.dtype,
         seed=config.seed,

@@ -4,7 +4,7 @@ Suffixes of names: B rows of a batch, T tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
@@ -13,6 +13,13 @@ from isogloss.models import LanguageModel
 from isogloss.scoring import first_tokens
 
 TOKENS_PER_BATCH = 12288  # prompt and budget of all rows; also what the KV cache has to hold
+
+
+class Generated(NamedTuple):
+    """Generated text, and whether it came to its end or only to the end of its budget."""
+
+    text: str
+    ended: bool
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]
@@ -45,7 +52,7 @@ def generate(
     *,
     chat: bool = False,
     done: Callable[[int], object] = lambda count: None,
-) -> list[str]:
+) -> list[Generated]:
     """Greedy continuation of each context, in their order.
 
     A row ends at an end-of-sequence token, at `max_new_tokens`, or once its own `complete(text)`
@@ -58,14 +65,16 @@ def generate(
     ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
     prompts = [first + tokens for tokens in ids]
     ends = model.network.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     pad = tokenizer.pad_token_id
     if pad is None:
-        pad = ends[0] if isinstance(ends, list) else (ends or 0)
+        pad = ends[0] if ends else 0
     settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends or None, pad_token_id=pad
     )
-    texts = [""] * len(prompts)
+    found: dict[int, Generated] = {}
     with model.casts_kept():
         for batch in _batches(prompts, max_new_tokens):
             length = max(len(prompts[row]) for row in batch)
@@ -81,11 +90,14 @@ def generate(
                 generation_config=settings,
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-            written = tokenizer.batch_decode(output_BT[:, length:], skip_special_tokens=True)
-            for row, text in zip(batch, written, strict=True):
-                texts[row] = text
+            written_BT = output_BT[:, length:]
+            # Rows that ended before the longest one are padded.
+            ended_B = stop.stopped_B | torch.isin(written_BT.cpu(), torch.tensor(ends)).any(-1)
+            written = tokenizer.batch_decode(written_BT, skip_special_tokens=True)
+            for row, text, ended in zip(batch, written, ended_B.tolist(), strict=True):
+                found[row] = Generated(text, ended)
             done(len(batch))
-    return texts
+    return [found[row] for row in range(len(prompts))]
 
 
 def _batches(prompts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
