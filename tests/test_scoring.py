@@ -55,6 +55,30 @@ def test_scores_do_not_depend_on_the_batch(
         assert left.choice_logprobs == pytest.approx(right.choice_logprobs, abs=2e-4)
 
 
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_in_bfloat16_letters_are_told_apart_by_a_head_in_float32(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = load(locate(str(model_folder(architecture))), "bfloat16")
+    chosen = probe("eng_Latn", "test", 4)
+    prompts = [prompt(item, LETTER) for item in chosen]
+    encoded = encode(model.tokenizer, prompts)
+    rough, fine = (
+        score(model, encoded, chosen, share=False, float32_head=exact) for exact in (False, True)
+    )
+    head = model.network.get_output_embeddings().weight
+    for entry, coarse, found in zip(encoded, rough, fine, strict=True):
+        sequence, start = entry.sequences[0], entry.starts[0]
+        with torch.inference_mode(), model.autocast():
+            states = model.network.model(torch.tensor([sequence[:-1]])).last_hidden_state
+        logprobs_V = (states[0, start - 1].float() @ head.T).log_softmax(-1)
+        assert found.loglikelihoods[0] == pytest.approx(
+            float(logprobs_V[sequence[start]]), abs=5e-3
+        )
+        assert found.loglikelihoods == pytest.approx(coarse.loglikelihoods, abs=0.2)
+        assert found.loglikelihoods != coarse.loglikelihoods
+
+
 def test_prompts_of_a_passage_share_its_tokens_and_choices_share_the_prompt(
     tiny: LanguageModel,
 ) -> None:

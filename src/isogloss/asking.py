@@ -61,7 +61,7 @@ def predict(
     encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
     share = can_share(model.network.config)
     heard: Done = (lambda count: None) if texts else done
-    scores = score(model, encoded, items, share, heard)
+    scores = score(model, encoded, items, share, heard, float32_head=protocol.shows_options)
     unconditional = _unconditional(model, items, protocol)
     sizes = _sizes(model, items)
     predictions = []

@@ -74,13 +74,19 @@ def can_share(config: Any) -> bool:
 
 
 def forward(
-    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+    model: LanguageModel,
+    trees: Sequence[TokenTree],
+    wanted: Sequence[Sequence[int]],
+    *,
+    float32_head: bool = False,
 ) -> Any:
     """Logits after given nodes of a batch of trees.
 
     `wanted[b]` are nodes of `trees[b]`; the result is [N, vocabulary], row by row in that order.
     The model's head is applied at those positions alone: with 262,144 tokens in a vocabulary, full
-    logits would cost more time than the rest of the model and gigabytes of memory.
+    logits would cost more time than the rest of the model and gigabytes of memory. `float32_head`
+    has it multiply in float32 where the model itself does not: bfloat16 has eight bits, and of
+    letters scored with it one item in eight was a tie.
     """
     device = model.device
     lengths = [len(tree) for tree in trees]
@@ -99,7 +105,16 @@ def forward(
     def gather(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (arguments[0][rows_N, nodes_N],)
 
-    hook = model.network.get_output_embeddings().register_forward_pre_hook(gather)
+    def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any) -> torch.Tensor:
+        bias = None if head.bias is None else head.bias.float()
+        with torch.autocast(model.device.type, enabled=False):
+            return torch.nn.functional.linear(arguments[0].float(), head.weight.float(), bias)
+
+    head = model.network.get_output_embeddings()
+    hooks = [head.register_forward_pre_hook(gather)]
+    # An adapter on the head itself is another module, with a product of its own.
+    if float32_head and model.dtype != torch.float32 and type(head) is torch.nn.Linear:
+        hooks.append(head.register_forward_hook(in_float32))
     try:
         with model.autocast():
             return model.network(
@@ -109,7 +124,8 @@ def forward(
                 use_cache=False,
             ).logits
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _tree_masks(

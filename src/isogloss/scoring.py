@@ -107,20 +107,27 @@ def score(
     items: Sequence[Item],
     share: bool,
     done: Callable[[int], object] = lambda count: None,
+    *,
+    float32_head: bool = False,
 ) -> list[ItemScores]:
     """Scores of each item under the model as it stands (see `LanguageModel.using`).
 
     `share` lets questions of a passage and choices of a question use the same computation; without
-    it each choice is a sequence of its own. In float32 the two agree to rounding. `done` is told
-    after each batch how many more items are in progress or finished.
+    it each choice is a sequence of its own. In float32 the two agree to rounding. `float32_head` is
+    that of `packing.forward`. `done` is told after each batch how many more items are in progress
+    or finished.
     """
     begun: set[int] = set()
     likelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
     greedy = [[True] * len(entry.sequences) for entry in encoded]
     with model.casts_kept():
         for batch in _batches(_rows(items, encoded, share)):
-            logits_NV = forward(model, [row.tree for row in batch], [row.wanted for row in batch])
-            logits_NV = logits_NV.float()
+            logits_NV = forward(
+                model,
+                [row.tree for row in batch],
+                [row.wanted for row in batch],
+                float32_head=float32_head,
+            ).float()
             normaliser_N = logits_NV.logsumexp(-1)
             argmax_N = logits_NV.argmax(-1)
             offset = 0
