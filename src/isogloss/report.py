@@ -24,7 +24,7 @@ from isogloss.contrasts import Contrast, Interval
 
 DPI = 160
 CAPTIONS = {
-    "before_after": "Accuracy of each language before (hollow) and after (filled) fine-tuning.",
+    "before_after": "Accuracy of each language before (hollow) and after (filled).",
     "gains": "Gain of each language with its 95% interval, clustered by passage.",
     "parts": "Gain of answers as given (those that are no choice are wrong), split into what the "
     "format had cost and the gain of forced choices.",
