@@ -387,9 +387,28 @@ def test_a_text_that_repeats_itself_is_read_in_linear_time(piece):
     assert time.perf_counter() - began < 5
 
 
-@pytest.mark.parametrize("text", ["It may be (B)", "I think of Paris", "B. That is", "Paris"])
-def test_of_a_text_that_broke_off_only_a_marked_answer_counts(text: str) -> None:
+@pytest.mark.parametrize("text", ["It may be (B)", "I think of Paris", "B. That is"])
+def test_of_a_text_that_broke_off_only_a_marked_answer_or_the_whole_first_line_counts(
+    text: str,
+) -> None:
     options = ("Rome", "Paris", "Oslo")
     assert read_answer(text, options) == 1
     assert read_answer(text, options, ended=False) is None
     assert read_answer(f"{text}\nAnswer: C", options, ended=False) == 2
+    assert read_answer(f" Paris.\nQ: {text}", options, ended=False) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\n3. The answer is "Answer:"\n4. The answer is "Answer:"\n5. The answer',
+        "\n1. Which shop?\nAnswer:\n2. Which shop is it?",
+        "So the answer\n3. is not known",
+    ],
+)
+def test_the_number_of_a_lists_next_line_is_no_answer(text: str) -> None:
+    options = ("Rome", "Paris", "Oslo", "Bonn")
+    assert read_answer(text, options, ended=False) is None
+    assert read_answer("Answer:\n2. Paris", options) == 1
+    assert read_answer("Answer:\n2", options) == 1
+    assert read_answer("Answer:\nC. I am sure", options) == 2

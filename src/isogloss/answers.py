@@ -13,8 +13,8 @@ tried, and the first that finds an option decides:
 3. The last letter in parentheses or after a word for "option".
 4. The one option whose text stands in the last line.
 
-Of a text that broke off, for want of tokens, only an answer after a marker counts: what it happened
-to name last was not its answer.
+Of a text that broke off, for want of tokens, only an answer after a marker counts, or one that is
+its whole first line: what it happened to name last was not its answer.
 
 What a model adds after its answer (base models go on with a next question) is cut first: after a
 first line that is an answer or an answer after a colon, from the next empty line or line such as
@@ -47,6 +47,7 @@ from isogloss.enumerations import (
     LATIN,
     LETTER,
     LETTER_END,
+    LISTED,
     LOOKS_LIKE,
     NEGATION,
     ONLY_CYRILLIC,
@@ -61,7 +62,7 @@ from isogloss.enumerations import (
 from isogloss.errors import DataError
 
 ENGLISH = ("Answer",)
-READING_VERSION = "1"  # part of fingerprints: raise it with the rules
+READING_VERSION = "2"  # part of fingerprints: raise it with the rules
 MOST_OPTIONS = 10
 
 
@@ -110,14 +111,14 @@ def read_answer(
             whole = whole[: _next_question(whole, mark, answer_words)]
             break
     for mark in reversed(_marks(whole, answer_words)):
-        rest = whole[mark.end :].strip()
+        rest = whole[mark.end :]
         found = _after(rest, mark.kind, choices)
         if found is not None or (mark.kind == "colon" and _key(rest)):
             return found
+    if start is not None and (ended or complete):
+        return start
     if not ended:
         return None
-    if start is not None:
-        return start
     if pointed := _pointed_at(whole, choices):
         return pointed[-1]
     return _only(_occurring(_key(whole.rstrip().rpartition("\n")[2]), choices))
@@ -216,10 +217,17 @@ def _next_question(text: str, mark: Mark, words: Sequence[str]) -> int:
 
 def _after(text: str, kind: str, choices: Choices) -> int | None:
     """The option that a text after a marker begins with or, but for a bare marker, names."""
+    here, _, below = text.partition("\n")
+    alone_on_line = not here.strip(SURROUNDING)
+    if kind == "is" or (kind == "bare" and not alone_on_line):
+        text = here  # "The answer is" in one line and the number of the next are no answer
+    numbered = alone_on_line and LISTED.match(below)
     opened = _opened(text)
     lines = (_key(_first_line(text)), _key(_first_line(opened)))
     texts = [place for line in lines for place in _leading(line, choices)]
     token, rest, places = _token(opened, choices)
+    if numbered and not places & _own(rest, choices):
+        return None
     # "B because", "is A because", but not "A dog" or "B or C".
     goes_on = token in LATIN and re.match(r"\s+(?!\w+\s+[A-J]\b)", rest) is not None
     word = token in "AEI" if kind == "colon" else token == "I"
