@@ -412,3 +412,8 @@ def test_the_number_of_a_lists_next_line_is_no_answer(text: str) -> None:
     assert read_answer("Answer:\n2. Paris", options) == 1
     assert read_answer("Answer:\n2", options) == 1
     assert read_answer("Answer:\nC. I am sure", options) == 2
+
+
+def test_an_empty_list_is_no_answer() -> None:
+    assert read_answer("\n1.\n2.\n3.\n", ("Rome", "Paris", "Oslo")) is None
+    assert read_answer("1.\n", ("Rome", "Paris", "Oslo")) == 0

@@ -240,3 +240,25 @@ def test_a_language_without_wording_is_refused_before_the_model_is_found() -> No
     Path("data/lug_Latn.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
     with pytest.raises(ConfigError, match="no wording in 'lug_Latn'"):
         run(config)
+
+
+def test_a_study_without_two_relatives_or_with_an_unknown_branch_is_refused_before_any_run(
+    folder: str,
+) -> None:
+    study = {"study": "x", "model": folder, "dtype": "float32"}
+    for changes, message in (
+        ({"languages": ("heb_Hebr", "eng_Latn", "fra_Latn")}, "1 are related to arb_Arab"),
+        ({"compare": {"branch": "Semitics"}}, "branch 'Semitics' is not known"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_study(StudyConfig.model_validate({**study, **changes}))
+    assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
+def test_what_the_judged_condition_lacks_is_said(folder: str) -> None:
+    tuned = run_adapted(ask(folder, languages=LANGUAGES), trained(folder))
+    reasoned = run(ask(folder, languages=LANGUAGES, reasoning="cot", max_new_tokens=2))
+    found = compare_runs(reasoned, tuned, CompareConfig())
+    assert found.data.tags["mlflow.note.content"].startswith(
+        "With fine-tuning on Standard Arabic and no chain of thought,"
+    )

@@ -109,9 +109,12 @@ def _change(base: Run, other: Run, source: str) -> str:
     """What the other condition has that the base has not."""
     changes = []
     if _tag(other, "adapter") != _tag(base, "adapter"):
-        changes.append(f"fine-tuning on {language(source).name}")
+        tuned = _tag(other, "adapter") != "none"
+        changes.append(f"{'' if tuned else 'no '}fine-tuning on {language(source).name}")
     if _tag(other, "reasoning") != _tag(base, "reasoning"):
-        changes.append("chain of thought")
+        changes.append(
+            "chain of thought" if _tag(other, "reasoning") == "cot" else "no chain of thought"
+        )
     if not changes:
         raise ComparisonError(
             f"runs {base.info.run_id} and {other.info.run_id} are of the same condition, "

@@ -78,14 +78,14 @@ def refuse_contamination(
         )
     if not known:
         return
+    known = list({there: (here, there) for here, there in reversed(known)}.values())[::-1]
     pairs = ", ".join(
         repr(there) if trained.task == task else f"{there!r} (as {here!r})"
         for here, there in known[:3]
     )
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
-    count = len({there for _, there in known})
     raise DataError(
-        f"the adapter was trained on {trained.task} in {trained.language}, and {count} of the "
+        f"the adapter was trained on {trained.task} in {trained.language}, and {len(known)} of the "
         f"{len(evaluated)} passages of {task} to be evaluated were in its training data, in that "
         f"or another language: {pairs}{more}; evaluate on a split or a task it has not seen."
     )

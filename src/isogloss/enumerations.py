@@ -47,7 +47,7 @@ UNSPACED = re.compile(
 )
 SURROUNDING = " .,;:!?\"'`*_()[]{}<>|#~«»‹›“”„‘’…。、《》「」『』【】،؛؟۔।॥።፣፤፥፦$\\"
 SENTENCE = re.compile(r"[^\n]*?(?:\n|[!?。।።؟۔]|(?<=\w{4})\.(?:\s|$))")  # not "Dr."
-LISTED = re.compile(r"\s*\d+[.)]\s+\S")
+LISTED = re.compile(r"\s*\d+[.)]\s*\S")
 LETTER_END = re.compile(r"[)\]}*_`\"”»」』$]*(?:\n|[!。।።؟۔]|\.(?!\w))")
 
 LATIN = tuple(ENUMERATIONS["Latin"].split())

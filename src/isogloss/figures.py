@@ -128,6 +128,7 @@ def parts(comparison: Comparison) -> Figure:
             )  # fmt: skip
             ends[side] += value
         axes.plot(100 * row.free_gain, y, "D", color=INK, markersize=4.5, zorder=3)
+    axes.margins(x=0.04)
     axes.set_xlabel("gain in accuracy of answers as given, points")
     handles: list[Artist] = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=f"{name} part")

@@ -23,8 +23,10 @@ from isogloss.config import (
     read_study,
 )
 from isogloss.contamination import record, refuse_contamination
+from isogloss.errors import ConfigError
 from isogloss.evaluation import Cells, evaluate, evaluation_data
 from isogloss.finetuning import finetune, source_data
+from isogloss.languages import group
 from isogloss.prompts import Reasoning
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
@@ -56,6 +58,14 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     _, data = evaluation_data(evaluations[reasonings[0]])
     everything = [item for rows in data.values() for item in rows]
     refuse_contamination(record(task.name, train_items), task.name, everything, [])
+    groups = [group(code, config.source, config.compare.branch) for code in data]
+    for name in ("related", "control"):
+        if groups.count(name) < 2:
+            raise ConfigError(
+                f"a contrast needs two related and two control languages, but of the languages of "
+                f"study {config.study!r} {groups.count(name)} are {name} to {config.source}; "
+                f"choose other languages or another branch."
+            )
     session.protocol(training, task)
     cells = Cells(2 * len(reasonings) * len(data) + 1)
     tags = {
