@@ -16,6 +16,7 @@ from isogloss.contamination import (
     refuse_overlap,
 )
 from isogloss.errors import DataError
+from isogloss.prompts import shuffle_options
 from isogloss.tasks import Item, items, open_task
 
 REAL = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent"))
@@ -139,3 +140,10 @@ def test_real_sib200_sentences_are_found_in_real_belebele_passages() -> None:
         count = int(str(found.value).split(" and ")[1].split()[0])
         assert len(within) > 100
         assert len(within) <= count <= 1.15 * len(within), (code, len(within), count)
+
+
+def test_options_shown_in_another_order_are_the_same_text() -> None:
+    question = Item("1", "1", "eng_Latn", "", SENTENCES[0], ("one", "two", "three"), 0)
+    trained = record("one", [shuffle_options(question, 1)])
+    with pytest.raises(DataError, match="1 of the 1"):
+        refuse_contamination(trained, "two", [question], [shuffle_options(question, 5)])

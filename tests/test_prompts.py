@@ -19,7 +19,7 @@ from isogloss.prompts import (
     Protocol,
     after_reasoning,
     answer_words,
-    localised,
+    as_shown,
     prompt,
     reasoning_prompt,
     shuffle_options,
@@ -87,12 +87,13 @@ def test_the_frame_in_the_target_language_has_its_words_and_the_same_letters() -
 
 def test_the_tasks_own_texts_are_translated_and_the_datas_are_not() -> None:
     texts = wording("heb_Hebr").texts
-    there = localised(TOPIC, Protocol("cloze", prompt_language="target"))
+    (there,) = as_shown([TOPIC], "target", None)
     assert there.question == texts[QUESTION]
     assert there.options == tuple(texts[topic] for topic in TOPICS)
     assert there.passage == TOPIC.passage
-    assert localised(TOPIC, Protocol("cloze")) == TOPIC
-    assert localised(ITEM, Protocol(prompt_language="target")) == ITEM
+    assert as_shown([TOPIC, ITEM], "english", None) == [TOPIC, ITEM]
+    assert as_shown([ITEM], "target", None) == [ITEM]
+    assert as_shown([TOPIC], "target", 3) == [shuffle_options(there, 3)]
 
 
 def test_reasoning_asks_for_an_answer_in_the_format_and_goes_on_to_it() -> None:

@@ -173,7 +173,8 @@ def _key(folded: str) -> str:
     return plain.strip(SURROUNDING) or plain
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line that has anything in it; a direct answer is no more than that."""
     return text.lstrip().partition("\n")[0]
 
 
@@ -223,7 +224,7 @@ def _after(text: str, kind: str, choices: Choices) -> int | None:
         text = here  # "The answer is" in one line and the number of the next are no answer
     numbered = alone_on_line and LISTED.match(below)
     opened = _opened(text)
-    lines = (_key(_first_line(text)), _key(_first_line(opened)))
+    lines = (_key(first_line(text)), _key(first_line(opened)))
     texts = [place for line in lines for place in _leading(line, choices)]
     token, rest, places = _token(opened, choices)
     if numbered and not places & _own(rest, choices):
@@ -238,12 +239,12 @@ def _after(text: str, kind: str, choices: Choices) -> int | None:
         return long[0]
     if texts and not shown:
         return texts[0]
-    return _named(_first_line(text), choices) if letter is None and kind != "bare" else letter
+    return _named(first_line(text), choices) if letter is None and kind != "bare" else letter
 
 
 def _at_start(text: str, choices: Choices) -> tuple[int | None, bool]:
     """The option that a text begins with, and if its first line says nothing else."""
-    line = _first_line(text)
+    line = first_line(text)
     key = _key(line)
     token, rest, places = _token(_opened(line), choices)
     alone = key == token.casefold()

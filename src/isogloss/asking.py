@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.answers import answer_start, closed, read_answer
+from isogloss.answers import answer_start, closed, first_line, read_answer
 from isogloss.contrasts import FloatArray
 from isogloss.errors import ModelError
 from isogloss.generation import Generated, generate
@@ -17,7 +17,6 @@ from isogloss.prompts import (
     Protocol,
     after_reasoning,
     answer_words,
-    localised,
     prompt,
     reasoning_prompt,
     unconditional_prompt,
@@ -70,13 +69,12 @@ def predict(
         forced = int(_ranked(item, protocol, loglikelihood_C, unconditional[at]).argmax())
         greedy = scored.greedy
         if texts:
-            options = localised(item, protocol).options
             words = answer_words(item.language, protocol)
             if protocol.reasoning == "cot":
-                read = read_answer(texts[at].text, options, words, ended=texts[at].ended)
+                read = read_answer(texts[at].text, item.options, words, ended=texts[at].ended)
             else:
                 # A direct answer is one line; what a base model goes on with is no part of it.
-                read = read_answer(_first_line(texts[at].text), options, words)
+                read = read_answer(first_line(texts[at].text), item.options, words)
             greedy = -1 if read is None else read
         choice = greedy if protocol.format == "generate" else forced
         letters_shown = protocol.shows_options
@@ -122,7 +120,7 @@ def _write(
         words = answer_words(item.language, protocol)
         if protocol.reasoning == "cot":
             return lambda text: closed(text, words)
-        return lambda text: _first_line(text) != text.lstrip()
+        return lambda text: first_line(text) != text.lstrip()
 
     return generate(
         model,
@@ -132,10 +130,6 @@ def _write(
         chat=protocol.chat,
         done=done,
     )
-
-
-def _first_line(text: str) -> str:
-    return text.lstrip().split("\n", 1)[0]
 
 
 def _reasoning(item: Item, protocol: Protocol, text: str) -> str:
@@ -154,7 +148,7 @@ def _ranked(
     if unconditional_C is not None:
         offset_C: FloatArray = np.asarray(unconditional_C, dtype=np.float64)
         return loglikelihood_C - offset_C
-    lengths = [len(option) for option in localised(item, protocol).options]
+    lengths = [len(option) for option in item.options]
     length_C: FloatArray = np.asarray(lengths, dtype=np.float64)
     return loglikelihood_C / length_C
 
@@ -190,7 +184,7 @@ def check_choices(tokenizer: Any, items: Sequence[Item], protocol: Protocol) -> 
     if not protocol.shows_options or not items:
         return ""
     item = max(items, key=lambda item: len(item.options))
-    asked = prompt(item, protocol.direct(), tokenizer)
+    asked = prompt(item, protocol, tokenizer)
     (entry,) = encode(tokenizer, [asked], chat=protocol.chat)
     before = {sequence[: entry.starts[0]] for sequence in entry.sequences}
     tokens = [list(sequence[entry.starts[0] :]) for sequence in entry.sequences]

@@ -101,8 +101,8 @@ def compare_runs(
 
 
 def _name(base: Run, other: Run) -> str:
-    conditions = [_tag(run, "condition") for run in (base, other)]
-    return "compare" if conditions == ["base", "tuned"] else f"compare {' to '.join(conditions)}"  # type: ignore[arg-type]
+    conditions = [run.data.tags["isogloss.condition"] for run in (base, other)]
+    return "compare" if conditions == ["base", "tuned"] else f"compare {' to '.join(conditions)}"
 
 
 def _change(base: Run, other: Run, source: str) -> str:

@@ -320,6 +320,6 @@ def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
         yield (
             f"Counting answers that are no choice as wrong, accuracy changed by "
             f"{points(parts['gain_free'])} points on average: {points(parts['gain_format'])} by "
-            f"format (known answers that began to be given) and "
+            f"format (how far answers as given fall short of forced choices) and "
             f"{points(parts['gain_comprehension'])} by comprehension (the choice when forced)."
         )

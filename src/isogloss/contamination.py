@@ -130,9 +130,10 @@ def _normalised(text: str) -> str:
 
 
 def _texts(items: Iterable[Item]) -> dict[str, str]:
-    """The text of each passage; of an item without one, its question and options."""
+    """The text of each passage; of an item without one, its question and options in any order."""
     return {
-        item.passage_id: item.passage or " ".join((item.question, *item.options)) for item in items
+        item.passage_id: item.passage or " ".join((item.question, *sorted(item.options)))
+        for item in items
     }
 
 

@@ -7,8 +7,10 @@ format alone. Item by item,
     free = forced + (free - forced),
 
 so the gain in free accuracy is exactly the gain in forced accuracy (the comprehension part) plus
-what the format stopped costing (the format part): answers that were known and not given. Unlike a
-split by accuracy among valid answers it is defined where no answer of the base is valid.
+the change in how far free answers fall short of forced ones (the format part). Where a valid answer
+is the forced one, as of a letter answered directly, that is answers that were known and not given;
+where text and score may choose differently, as in generated text, it holds their disagreement too.
+Unlike a split by accuracy among valid answers it is defined where no answer of the base is valid.
 """
 
 from typing import NamedTuple

@@ -16,10 +16,10 @@ from isogloss.asking import check_choices, predict
 from isogloss.config import EvaluateConfig
 from isogloss.contamination import read_record, refuse_contamination
 from isogloss.languages import language
-from isogloss.long_inputs import context_window, fit
+from isogloss.long_inputs import fit_to_model
 from isogloss.predictions import frame, metrics, token_metrics
 from isogloss.progress import announce, bar
-from isogloss.prompts import PROMPT_VERSION, require_wording, shuffle_options
+from isogloss.prompts import PROMPT_VERSION, as_shown, require_wording
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
@@ -99,10 +99,7 @@ def evaluate(
     }
     model = session.model
     tags["choices"] = check_choices(model.tokenizer, everything, protocol)
-    window = context_window(model, config.max_length)
-    fitted = fit(everything, model.tokenizer, protocol, window, config.long_inputs)
-    if fitted.shortened:
-        announce(f"{len(fitted.shortened)} passages shortened to fit {window:,} tokens")
+    fitted = fit_to_model(everything, model, protocol, config)
     if path is not None:
         digest = attach(model, path)
     with tracking.run("evaluate", condition, config, tags, config.experiment) as run:
@@ -134,18 +131,16 @@ def evaluate(
 
 
 def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]]:
-    """The task and the items of each target language, in the order in which options are shown."""
+    """The task and the items of each target language, as they are shown."""
     task = open_task(config.task, config.data_dir)
     language(config.source)
     targets = languages_of(task, config.languages)
     require_wording(targets, config.prompt_language)
     data = parallel_items(task, targets, config.split, config.limit)
-    if config.shuffle_options:
-        data = {
-            code: [shuffle_options(item, config.seed) for item in rows]
-            for code, rows in data.items()
-        }
-    return task, data
+    shuffle_seed = config.seed if config.shuffle_options else None
+    return task, {
+        code: as_shown(rows, config.prompt_language, shuffle_seed) for code, rows in data.items()
+    }
 
 
 def condition_name(tuned: bool, reasoning: str) -> str:

@@ -15,9 +15,9 @@ from isogloss.config import FinetuneConfig, TuneConfig
 from isogloss.contamination import refuse_overlap
 from isogloss.errors import DataError
 from isogloss.languages import language
-from isogloss.long_inputs import context_window, fit
+from isogloss.long_inputs import fit_to_model
 from isogloss.progress import announce
-from isogloss.prompts import PROMPT_VERSION, Protocol, require_wording, shuffle_options
+from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import log_adapter
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
@@ -43,26 +43,24 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
         if not rows:
             raise DataError(f"task {task.name!r} has no {name} items in {config.source}.")
     refuse_overlap(train_items, dev_items, task.name)
-    if config.shuffle_options:
-        train_items = [shuffle_options(item, config.seed) for item in train_items]
-        dev_items = [shuffle_options(item, config.seed) for item in dev_items]
-    return SourceData(task, train_items, dev_items)
+    shuffle_seed = config.seed if config.shuffle_options else None
+    return SourceData(
+        task,
+        as_shown(train_items, config.prompt_language, shuffle_seed),
+        as_shown(dev_items, config.prompt_language, shuffle_seed),
+    )
 
 
 def fitted(
     data: SourceData, session: Session, protocol: Protocol, config: FinetuneConfig | TuneConfig
 ) -> SourceData:
-    """The data as they fit the model's context window; see `long_inputs.fit`."""
-    tokenizer = session.model.tokenizer
-    check_choices(tokenizer, data.train, protocol)
-    window = context_window(session.model, config.max_length)
-    splits = []
-    for rows in (data.train, data.dev):
-        found = fit(rows, tokenizer, protocol, window, config.long_inputs)
-        if found.shortened:
-            announce(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
-        splits.append(found.items)
-    return SourceData(data.task, *splits)
+    """The data as they fit the model's context window; see `long_inputs`."""
+    model = session.model
+    check_choices(model.tokenizer, data.train, protocol)
+    train_items, dev_items = (
+        fit_to_model(rows, model, protocol, config).items for rows in (data.train, data.dev)
+    )
+    return SourceData(data.task, train_items, dev_items)
 
 
 def recipe_of(config: FinetuneConfig) -> Recipe:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+from isogloss.config import AskConfig
 from isogloss.errors import DataError
 from isogloss.models import LanguageModel
+from isogloss.progress import announce
 from isogloss.prompts import Protocol, after_reasoning, prompt, reasoning_prompt
 from isogloss.scoring import first_tokens
 from isogloss.tasks import Item
@@ -24,6 +26,17 @@ def context_window(model: LanguageModel, max_length: int | None) -> int:
     stated = [max_length, getattr(config, "max_position_embeddings", None)]
     # Tokenizers that do not know a limit state an astronomical one, which does no harm here.
     return int(min(value for value in (*stated, model.tokenizer.model_max_length) if value))
+
+
+def fit_to_model(
+    items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: AskConfig
+) -> Fitted:
+    """The items as they fit the model's context window, and a line that says how many were cut."""
+    window = context_window(model, config.max_length)
+    found = fit(items, model.tokenizer, protocol, window, config.long_inputs)
+    if found.shortened:
+        announce(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
+    return found
 
 
 def fit(

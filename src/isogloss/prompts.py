@@ -46,10 +46,6 @@ class Protocol:
         """Whether the prompt lists the options with their letters."""
         return self.format != "cloze"
 
-    def direct(self) -> "Protocol":
-        """The same without reasoning."""
-        return replace(self, reasoning="direct")
-
 
 class Prompt(NamedTuple):
     """A context and one continuation for each choice; the model's answer is the likeliest."""
@@ -70,14 +66,28 @@ def require_wording(languages: Iterable[str], prompt_language: PromptLanguage) -
             wording(code)
 
 
-def localised(item: Item, protocol: Protocol) -> Item:
-    """The item with what its task says in English put into the language of the frame.
+def as_shown(
+    items: Iterable[Item], prompt_language: PromptLanguage, shuffle_seed: int | None
+) -> list[Item]:
+    """The items with the texts and the order of options that prompts show.
+
+    What a task itself says in English is put into the language of the prompt; a `shuffle_seed` has
+    the options dealt anew. ConfigError if a prompt is wanted in a language that has no wording.
+    """
+    shown = list(items)
+    if prompt_language == "target":
+        shown = [localised(item) for item in shown]
+    if shuffle_seed is not None:
+        shown = [shuffle_options(item, shuffle_seed) for item in shown]
+    return shown
+
+
+def localised(item: Item) -> Item:
+    """The item with what its task says in English put into its own language.
 
     Only a task's own texts are translated (sib200's question and topics), never the data's.
     """
-    if protocol.prompt_language == "english":
-        return item
-    texts = words_for(item.language, protocol).texts
+    texts = wording(item.language).texts
     return replace(
         item,
         question=texts.get(item.question, item.question),
@@ -91,7 +101,6 @@ def prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> Prompt:
     With `protocol.chat` the context is the user's turn in the tokenizer's chat template, and the
     choices begin the assistant's (without the space before them, as in lm-evaluation-harness).
     """
-    item = localised(item, protocol)
     words = words_for(item.language, protocol)
     context = f"{_question(item, protocol, words)}{words.answer}:"
     choices = _choices(item, protocol)
@@ -102,7 +111,6 @@ def prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> Prompt:
 
 def reasoning_prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> str:
     """The context after which a model is to reason, and then to answer."""
-    item = localised(item, protocol)
     words = words_for(item.language, protocol)
     ask = words.reason_letter if protocol.shows_options else words.reason_text
     request = f"{_question(item, protocol, words)}{ask.format(answer=words.answer)}"
@@ -116,7 +124,6 @@ def after_reasoning(item: Item, protocol: Protocol, context: str, reasoning: str
 
     `context` is that of `reasoning_prompt`, `reasoning` what was generated up to the answer.
     """
-    item = localised(item, protocol)
     answer = words_for(item.language, protocol).answer
     return Prompt(f"{context}{reasoning.rstrip()}\n{answer}:", _spaced(_choices(item, protocol)))
 
@@ -127,7 +134,6 @@ def unconditional_prompt(item: Item, protocol: Protocol, tokenizer: Any = None) 
     Its log-likelihoods are what `unconditional` normalisation subtracts: domain-conditional
     pointwise mutual information (Holtzman et al. 2021, arXiv:2104.08315, section 3).
     """
-    item = localised(item, protocol)
     words = words_for(item.language, protocol)
     context = f"{words.answer}:"
     if protocol.chat:

@@ -26,8 +26,8 @@ DPI = 160
 CAPTIONS = {
     "before_after": "Accuracy of each language before (hollow) and after (filled).",
     "gains": "Gain of each language with its 95% interval, clustered by passage.",
-    "parts": "Gain of answers as given (those that are no choice are wrong), split into what the "
-    "format had cost and the gain of forced choices.",
+    "parts": "Gain of answers as given (those that are no choice are wrong), split into the "
+    "gain of forced choices and the change in how far they fall short of these.",
     "contrast": "The relatedness contrast and its intervals against the equivalence margin.",
 }
 HOW_TO_READ = (
@@ -36,8 +36,9 @@ HOW_TO_READ = (
     "counting once; its test and intervals come from relabelling which languages are called "
     "related, so they speak of languages, not of items.",
     "Answers as given are greedy or generated ones, wrong if they are no choice. Their gain is the "
-    "gain of forced choices (comprehension) plus what the format stopped costing (format): answers "
-    "that the model had all along and did not give.",
+    "gain of forced choices (comprehension) plus the change in how far they fall short of these "
+    "(format). Where a letter is answered directly, these are answers that it had and did "
+    "not give; in generated text, and after reasoning, it is their disagreement too.",
     "The equivalence margin is the difference taken to matter, and is to be chosen before results "
     "are seen. The verdict is equivalent if the 90% interval lies within it, related gain more (or "
     "less) if the 95% interval otherwise excludes zero, and inconclusive if neither holds.",

@@ -73,8 +73,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     } | {"task": task.name, "format": config.format or task.format}
     runs: dict[str, Run] = {}
     with ExitStack() as stack:
-        parent = tracking.run("study", config.study, config, tags, experiment)
-        stack.enter_context(parent)
+        stack.enter_context(tracking.run("study", config.study, config, tags, experiment))
         for evaluation in evaluations.values():
             run = evaluate(evaluation, session, cells)
             runs[run.data.tags["isogloss.condition"]] = run

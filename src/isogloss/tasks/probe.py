@@ -16,12 +16,12 @@ from itertools import product
 from string import Formatter
 from typing import Any, Literal
 
-import yaml
 from babel import Locale
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from isogloss.errors import DataError
 from isogloss.tasks.items import Item, Split
+from isogloss.yaml_files import parse_yaml
 
 PASSAGES: dict[Split, int] = {"train": 400, "dev": 60, "test": 200}
 MOST_PASSAGES = 2000
@@ -135,14 +135,7 @@ def read_template(language: str) -> Template:
 
 def parse_template(text: str, file: str) -> Template:
     """Read and check a template; DataError names the file, the kind and the placeholder."""
-    try:
-        template = Template.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = " ".join(map(str, first["loc"]))
-        raise DataError(f"{file}: {place} cannot be used: {first['msg']}.") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+    template = parse_yaml(text, file, Template)
     if odd := template.kinds.keys() ^ KINDS.keys():
         listed = ", ".join(sorted(odd))
         raise DataError(

@@ -10,11 +10,11 @@ from functools import cache
 from importlib.resources import files
 from string import Formatter
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from isogloss.errors import ConfigError, DataError
 from isogloss.tasks.sib200 import QUESTION, TOPICS
+from isogloss.yaml_files import parse_yaml
 
 TEXTS = (QUESTION, *TOPICS)
 
@@ -56,14 +56,7 @@ def wording(code: str) -> Wording:
 
 def parse(text: str, file: str) -> Wording:
     """Read and check a file; DataError names the file and the field."""
-    try:
-        found = Wording.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = " ".join(map(str, first["loc"]))
-        raise DataError(f"{file}: {place} cannot be used: {first['msg']}.") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+    found = parse_yaml(text, file, Wording)
     if f"{found.language}.yaml" != file:
         raise DataError(f"{file}: language must be the file's name but is {found.language!r}.")
     _check_texts(found.texts, file)
