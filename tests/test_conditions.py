@@ -189,7 +189,14 @@ def test_the_guard_works_across_tasks_that_share_sentences(
     adapter = trained(
         folder, task="files", data_dir=str(tmp_path / "train"), source="eng_Latn", dev_limit=1
     )
-    asked = {"task": "files", "data_dir": str(tmp_path / "test"), "languages": ("fra_Latn",)}
+    asked = {
+        "task": "files",
+        "data_dir": str(tmp_path / "test"),
+        "languages": ("fra_Latn",),
+        "source": "eng_Latn",
+    }
+    with pytest.raises(ConfigError, match="was trained on eng_Latn, but `source` is arb_Arab"):
+        run_adapted(ask(folder, **{**asked, "source": "arb_Arab"}), adapter)
     with pytest.raises(DataError, match=r"1 of the 2 passages of test .* '2' \(as '3'\)"):
         run_adapted(ask(folder, **asked), adapter)
     (tmp_path / "test" / "eng_Latn.csv").unlink()

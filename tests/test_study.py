@@ -125,7 +125,7 @@ def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
     assert "Verdict:" in capsys.readouterr().out
 
 
-def test_another_seed_limit_format_model_or_source_is_computed_anew(
+def test_another_order_limit_format_model_or_source_is_computed_anew(
     study: StudyConfig, model_folder: Callable[[str], Path]
 ) -> None:
     evaluation = EvaluateConfig(
@@ -133,11 +133,13 @@ def test_another_seed_limit_format_model_or_source_is_computed_anew(
     )
     before = len(runs("evaluate"))
     evaluate(evaluation, Session(study.model, "float32"))
-    assert len(runs("evaluate")) == before
+    evaluate(evaluation.model_copy(update={"seed": 1}), Session(study.model, "float32"))
+    assert len(runs("evaluate")) == before  # the seed decides nothing if options are not shuffled
     other = str(model_folder("llama"))
     for change in (
         {"limit": 4},
-        {"seed": 1},
+        {"shuffle_options": True},
+        {"shuffle_options": True, "seed": 1},
         {"format": "letter"},
         {"model": other},
         {"source": "fra_Latn"},

@@ -28,6 +28,13 @@ def _codes(value: Any) -> Any:
     return value
 
 
+def _numbers(value: Any) -> Any:
+    value = _none(value)
+    if isinstance(value, int):
+        return (value,)
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
 def _ranks(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
@@ -117,6 +124,16 @@ Limit = Annotated[
     Field(description="items a language, from the first on, or all"),
 ]
 Seed = Annotated[int, Field(ge=0, description="decides data order and initial adapter weights")]
+Seeds = Annotated[
+    tuple[int, ...] | None,
+    BeforeValidator(_numbers),
+    Field(description="seeds of as many adapters, separated by commas; auto: `seed` alone"),
+]
+ControlSource = Annotated[
+    str | None,
+    BeforeValidator(_none),
+    Field(description="second language to fine-tune on, whose gains the first's are held against"),
+]
 StudyName = Annotated[
     str | None,
     BeforeValidator(_none),
@@ -285,6 +302,8 @@ class MainConfig(BaseModel):
     reasoning: Annotated[str, Field(description="in place of the file's")] = "file"
     limit: Annotated[str, Field(description="in place of the file's")] = "file"
     seed: Annotated[str, Field(description="in place of the file's")] = "file"
+    seeds: Annotated[str, Field(description="in place of the file's")] = "file"
+    control_source: Annotated[str, Field(description="in place of the file's")] = "file"
     experiment: Experiment = None
 
 
@@ -322,6 +341,8 @@ class StudyConfig(AskConfig):
     split: SplitName = "test"
     reasoning: Conditions = "direct"
     max_new_tokens: MaxNewTokens = None
+    seeds: Seeds = None
+    control_source: ControlSource = None
     finetune: Training = Training()
     compare: Judging = Judging()
 

@@ -28,24 +28,34 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What an adapter was trained on: passages by id, with the fingerprints of their texts."""
+    """What an adapter was trained on: passages by id, with the fingerprints of their texts.
+
+    `seed` and `recipe` (in words) say how, where that is known: adapters of one recipe and several
+    seeds are replicates.
+    """
 
     task: str
     language: str
     passages: Mapping[str, Sequence[str]]
+    seed: int | None = None
+    recipe: str | None = None
 
     def write(self, folder: Path) -> None:
         """Put the record beside the adapter's weights."""
         (folder / RECORD).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-def record(task: str, items: Sequence[Item]) -> TrainingRecord:
+def record(
+    task: str, items: Sequence[Item], seed: int | None = None, recipe: str | None = None
+) -> TrainingRecord:
     """The record of training on these items, all of one language."""
     texts = _texts(items)
     return TrainingRecord(
         task,
         items[0].language,
         {passage: sorted(fingerprints(text)) for passage, text in texts.items()},
+        seed,
+        recipe,
     )
 
 

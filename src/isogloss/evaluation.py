@@ -14,7 +14,8 @@ from isogloss.adapters import adapter_digest, attach
 from isogloss.answers import READING_VERSION
 from isogloss.asking import check_choices, predict
 from isogloss.config import EvaluateConfig
-from isogloss.contamination import read_record, refuse_contamination
+from isogloss.contamination import TrainingRecord, read_record, refuse_contamination
+from isogloss.errors import ConfigError
 from isogloss.languages import language
 from isogloss.long_inputs import fit_to_model
 from isogloss.predictions import frame, metrics, token_metrics
@@ -67,7 +68,7 @@ def evaluate(
         reading=READING_VERSION,
         long_inputs=(config.long_inputs, config.max_length),
         dtype=session.dtype,
-        seed=config.seed,
+        seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
     if found := tracking.find_finished(
@@ -78,8 +79,10 @@ def evaluate(
         tracking.note_reuse(found, config.study)
         return found
     path = folder() if folder else None
+    trained = None
     if path is not None:
-        refuse_contaminated(path, task, data, config)
+        trained = read_record(path)
+        refuse_contaminated(trained, task, data, config)
     tags = {
         "model": config.model,
         "source": config.source,
@@ -96,6 +99,9 @@ def evaluate(
         "chat": str(protocol.chat).lower(),
         "data_digest": data_digest,
         "dtype": session.dtype,
+        "revision": session.source.revision,
+        "seed": None if trained is None or trained.seed is None else str(trained.seed),
+        "recipe": trained.recipe if trained else None,
     }
     model = session.model
     tags["choices"] = check_choices(model.tokenizer, everything, protocol)
@@ -149,13 +155,23 @@ def condition_name(tuned: bool, reasoning: str) -> str:
 
 
 def refuse_contaminated(
-    folder: Path, task: Task, data: dict[str, list[Item]], config: EvaluateConfig
+    trained: TrainingRecord | None,
+    task: Task,
+    data: dict[str, list[Item]],
+    config: EvaluateConfig,
 ) -> None:
-    """Raise DataError if the adapter in `folder` was trained on a passage to be evaluated."""
-    trained = read_record(folder)
+    """Raise DataError if an adapter was trained on a passage to be evaluated.
+
+    ConfigError if it was trained on another language than the one that groups are relative to.
+    """
     if trained is None:
         announce("the adapter does not say what it was trained on; contamination is not checked")
         return
+    if trained.language != config.source:
+        raise ConfigError(
+            f"the adapter was trained on {trained.language}, but `source` is {config.source}; "
+            f"say source={trained.language}, since groups of languages are relative to it."
+        )
     same_language = data.get(trained.language, [])
     if not same_language and trained.language in task.languages:
         same_language = items(task, trained.language, config.split, None)

@@ -1,11 +1,14 @@
 """A study: base on all targets, finetune on the source, tuned on all targets, compare; with chain
-of thought too, if it is asked for.
+of thought, several seeds and a second source language, if they are asked for.
 
 One process, one load of the base model, nested runs under one parent; what a finished run has
 already is not done again.
 """
 
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import mlflow
@@ -26,38 +29,95 @@ from isogloss.contamination import record, refuse_contamination
 from isogloss.errors import ConfigError
 from isogloss.evaluation import Cells, evaluate, evaluation_data
 from isogloss.finetuning import finetune, source_data
-from isogloss.languages import group
+from isogloss.languages import group, language
 from isogloss.prompts import Reasoning
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
+from isogloss.tasks import Item, Task
 
 
 def run_study(config: StudyConfig, experiment: str | None = None) -> str:
-    """Run a study and return the id of its compare run, that of `tuned` if there are several.
+    """Run a study and return the id of its compare run.
 
     What is finished is reused. Parameters and data that cannot be used are refused before the first
     run.
     """
-    shared = {name: getattr(config, name) for name in AskConfig.model_fields}
     session = Session(config.model, config.dtype)
     reasonings: list[Reasoning] = ["direct", "cot"]
     if config.reasoning != "both":
         reasonings = [config.reasoning]
-    evaluations = {
-        reasoning: EvaluateConfig(
-            **shared,
+    sources = [config.source, *filter(None, [config.control_source])]
+    seeds = config.seeds or (config.seed,)
+    asked = {name: getattr(config, name) for name in AskConfig.model_fields}
+
+    def evaluation(source: str, seed: int, reasoning: Reasoning) -> EvaluateConfig:
+        return EvaluateConfig(
+            **{**asked, "source": source, "seed": seed},
             languages=config.languages,
             split=config.split,
             reasoning=reasoning,
             max_new_tokens=config.max_new_tokens if reasoning == "cot" else None,
         )
-        for reasoning in reasonings
-    }
-    training = FinetuneConfig(**{**shared, **config.finetune.model_dump()})
-    task, train_items, _ = source_data(training)
-    _, data = evaluation_data(evaluations[reasonings[0]])
+
+    def training(source: str, seed: int) -> FinetuneConfig:
+        return FinetuneConfig(
+            **{**asked, **config.finetune.model_dump(), "source": source, "seed": seed}
+        )
+
+    task, data = evaluation_data(evaluation(config.source, seeds[0], reasonings[0]))
+    _refuse_early(config, task, data, [training(source, seeds[0]) for source in sources])
+    session.protocol(training(config.source, seeds[0]), task)
+    n_adapters = len(sources) * len(seeds)
+    bases = len(seeds) if config.shuffle_options else 1
+    cells = Cells(len(reasonings) * len(data) * (bases + n_adapters) + n_adapters)
+    tags = {
+        name: str(getattr(config, name)) for name in ("model", "source", "reasoning", "study")
+    } | {"task": task.name, "format": config.format or task.format}
+    runs: dict[str, Run] = {}
+    with ExitStack() as stack:
+        stack.enter_context(tracking.run("study", config.study, config, tags, experiment))
+
+        def keep(run: Run) -> None:
+            runs[run.info.run_id] = run
+
+        for seed in seeds[:bases]:
+            for reasoning in reasonings:
+                keep(evaluate(evaluation(config.source, seed, reasoning), session, cells))
+        for source, seed in product(sources, seeds):
+            label = f"finetune · {language(source).name}, seed {seed}"
+            trained = finetune(training(source, seed), session, cells.next(label))
+            adapter = (
+                trained.data.tags["isogloss.adapter"],
+                partial(_folder, stack, trained.info.run_id),
+            )
+            for reasoning in reasonings:
+                evaluating = evaluation(source, seed, reasoning).model_copy(
+                    update={"adapter": trained.info.run_id}
+                )
+                keep(evaluate(evaluating, session, cells, adapter))
+        mlflow.set_tag("isogloss.cells", " ".join(runs))
+        judging = CompareConfig(
+            study=config.study, source=config.source, **config.compare.model_dump()
+        )
+        compared = compare_runs(list(runs.values()), judging)
+        # What the study found is what its compare run found, reused or not.
+        for name in ("isogloss.fingerprint", "isogloss.verdict", "mlflow.note.content"):
+            mlflow.set_tag(name, compared.data.tags[name])
+    print_verdict(compared)
+    return str(compared.info.run_id)
+
+
+def _refuse_early(
+    config: StudyConfig,
+    task: Task,
+    data: Mapping[str, list[Item]],
+    trainings: Iterable[FinetuneConfig],
+) -> None:
+    """Raise what would otherwise be raised hours later: overlaps, groups that are too small."""
     everything = [item for rows in data.values() for item in rows]
-    refuse_contamination(record(task.name, train_items), task.name, everything, [])
+    for training in trainings:
+        train_items = source_data(training).train
+        refuse_contamination(record(task.name, train_items), task.name, everything, [])
     groups = [group(code, config.source, config.compare.branch) for code in data]
     for name in ("related", "control"):
         if groups.count(name) < 2:
@@ -66,50 +126,10 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
                 f"study {config.study!r} {groups.count(name)} are {name} to {config.source}; "
                 f"choose other languages or another branch."
             )
-    session.protocol(training, task)
-    cells = Cells(2 * len(reasonings) * len(data) + 1)
-    tags = {
-        name: str(getattr(config, name)) for name in ("model", "source", "reasoning", "study")
-    } | {"task": task.name, "format": config.format or task.format}
-    runs: dict[str, Run] = {}
-    with ExitStack() as stack:
-        stack.enter_context(tracking.run("study", config.study, config, tags, experiment))
-        for evaluation in evaluations.values():
-            run = evaluate(evaluation, session, cells)
-            runs[run.data.tags["isogloss.condition"]] = run
-        trained = finetune(training, session, cells.next("finetune"))
-        adapter = trained.data.tags["isogloss.adapter"]
-        for evaluation in evaluations.values():
-            run = evaluate(
-                evaluation.model_copy(update={"adapter": trained.info.run_id}),
-                session,
-                cells,
-                (adapter, lambda: stack.enter_context(adapter_folder(trained.info.run_id))),
-            )
-            runs[run.data.tags["isogloss.condition"]] = run
-        mlflow.set_tags(
-            {
-                "isogloss.cells": " ".join(run.info.run_id for run in runs.values()),
-                "isogloss.condition": " ".join(runs),
-            }
-        )
-        compared = _compare(runs, config)
-        # What the study found is what its compare run found, reused or not.
-        found = ("isogloss.adapter", "isogloss.fingerprint", "isogloss.verdict")
-        for name in (*found, "mlflow.note.content"):
-            mlflow.set_tag(name, compared[0].data.tags[name])
-    for run in compared:
-        print_verdict(run)
-    return str(compared[0].info.run_id)
 
 
-def _compare(runs: dict[str, Run], config: StudyConfig) -> list[Run]:
-    """Each other condition against the base; the adapter's effect first."""
-    judging = CompareConfig(study=config.study, source=config.source, **config.compare.model_dump())
-    if "base" not in runs:
-        return [compare_runs(runs["base+cot"], runs["tuned+cot"], judging)]
-    order = [name for name in ("tuned", "base+cot", "tuned+cot") if name in runs]
-    return [compare_runs(runs["base"], runs[name], judging) for name in order]
+def _folder(stack: ExitStack, run_id: str) -> Path:
+    return stack.enter_context(adapter_folder(run_id))
 
 
 def run_main(config: MainConfig) -> None:

@@ -43,6 +43,14 @@ class Recipe:
     seed: int = 0
     eval_every: int = 20
 
+    def describe(self, n_items: int) -> str:
+        """In words, what replicates that differ only in their seed have in common."""
+        return (
+            f"{self.steps} steps of {self.batch_size} of {n_items} items, "
+            f"learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
+            f"dropout {self.dropout:g}, {self.target_modules}"
+        )
+
 
 class _Row(NamedTuple):
     tree: TokenTree
@@ -113,7 +121,8 @@ def train(
             if step % recipe.eval_every == 0 or step == recipe.steps:
                 measure_dev(step)
         save_adapter(peft_model, folder, model.source)
-        record(task, train_items).write(folder)
+        how = recipe.describe(len(train_items))
+        record(task, train_items, recipe.seed, how).write(folder)
     finally:
         peft_model.eval()
         peft_model.unload()
