@@ -1,51 +1,26 @@
-"""Statistics of gains: one language at a time, and related languages against controls.
+"""Related languages against controls: tests, intervals, equivalence, verdict.
 
-Shapes are suffixes: I items of one language, L languages, T tests, Z relabellings. All intervals
-are two-sided. The language is the unit of replication of the relatedness contrast: items of one
+Shapes are suffixes: L languages, R related, C controls, Z relabellings. All intervals are
+two-sided. The language is the unit of replication of the relatedness contrast: items of one
 language share whatever that language does to the model, so a test over items would count the same
 surprise many times.
 """
 
 import math
+from functools import lru_cache
 from itertools import chain, combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import optimize, stats
 
 from isogloss.errors import ComparisonError, ConfigError
+from isogloss.paired import FloatArray, Interval
 
-FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["related gain more", "related gain less", "equivalent", "inconclusive"]
 
 MAX_RELABELLINGS = 200_000
-
-
-class Interval(NamedTuple):
-    """Ends of an interval, both included; infinite where the data set no bound."""
-
-    low: float
-    high: float
-
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
-        return not self.low <= value <= self.high
-
-    def inside(self, margin: float) -> bool:
-        """Whether the whole interval lies strictly within plus or minus `margin`."""
-        return -margin < self.low and self.high < margin
-
-
-class PairedGain(NamedTuple):
-    """Gain of one language: `tuned` - `base` accuracy on the same items, as fractions."""
-
-    base: float
-    tuned: float
-    gain: float
-    se: float
-    interval: Interval
-    mcnemar_p: float
 
 
 class PermutationTest(NamedTuple):
@@ -68,10 +43,22 @@ class WelchTest(NamedTuple):
     interval: Interval
 
 
+class MeanTest(NamedTuple):
+    """The mean of one sample of languages (or models) against zero, by Student's t."""
+
+    estimate: float
+    se: float
+    p: float
+    interval_95: Interval
+    interval_90: Interval
+    n: int
+
+
 class Contrast(NamedTuple):
     """Mean gain of related languages minus mean gain of controls, in the unit of the gains.
 
-    `tost_p` is the larger of the two one-sided p values against the margin, None without a margin.
+    `tost_p` is the larger of the two one-sided p values against the margin, None without a margin;
+    `spread` the standard deviation of gains within the groups (n - 2 degrees of freedom).
     """
 
     estimate: float
@@ -83,81 +70,9 @@ class Contrast(NamedTuple):
     welch: WelchTest
     margin: float | None
     tost_p: float | None
+    spread: float
     minimum_detectable_effect: float
     verdict: Verdict
-
-
-def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) -> float:
-    """Cluster-robust standard error of the mean of `values_I`, in its unit.
-
-    Both arrays have shape [I]; items with the same `cluster_I` (a passage) may be correlated.
-    Miller 2024 (arXiv:2411.00640, Appendix A) with the finite-cluster factor C / (C - 1), which
-    that paper leaves out: the value of inspect_ai's `stderr(cluster=...)`, and of statsmodels' OLS
-    on a constant with `cov_type="cluster"` and its default correction. With a single cluster it is
-    NaN, not zero. ComparisonError if the arrays are empty or differ in length.
-    """
-    values = np.asarray(values_I, dtype=np.float64)
-    clusters = np.asarray(cluster_I)
-    if values.ndim != 1 or values.shape != clusters.shape or not values.size:
-        raise ComparisonError(
-            f"a clustered standard error needs one cluster for each value and at least one value, "
-            f"but got values of shape {values.shape} and clusters of shape {clusters.shape}."
-        )
-    _, index_I = np.unique(clusters, return_inverse=True)
-    residual_C = np.bincount(index_I, weights=values - values.mean())
-    n_clusters = len(residual_C)
-    if n_clusters == 1:
-        return math.nan
-    variance = float((residual_C**2).sum()) * n_clusters / (n_clusters - 1)
-    return math.sqrt(variance) / len(values)
-
-
-def mcnemar_exact(base_I: npt.ArrayLike, tuned_I: npt.ArrayLike) -> float:
-    """Two-sided exact McNemar p of paired correctness, both [I] of booleans.
-
-    Binomial over the items on which the two differ; 1 if there are none. Equals statsmodels'
-    `mcnemar(exact=True)`. It takes items as independent, so read it beside the clustered interval.
-    """
-    base, tuned = np.asarray(base_I, dtype=bool), np.asarray(tuned_I, dtype=bool)
-    lost, won = int((base & ~tuned).sum()), int((~base & tuned).sum())
-    return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
-
-
-def holm(p_T: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down adjusted p values, [T], in the order given (Holm 1979).
-
-    Equals statsmodels' `multipletests(method="holm")`.
-    """
-    p = np.asarray(p_T, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
-
-
-def paired_gain(
-    base_I: npt.ArrayLike, tuned_I: npt.ArrayLike, cluster_I: npt.ArrayLike
-) -> PairedGain:
-    """Paired gain of one language from correctness before and after, all arrays [I].
-
-    The paired difference of Miller 2024 (arXiv:2411.00640) with its clustered error; the 95%
-    interval takes Student's t with (clusters - 1) degrees of freedom (Cameron and Miller 2015), a
-    little wider than the paper's 1.96. With one cluster, error and interval are NaN.
-    """
-    base, tuned = np.asarray(base_I, dtype=np.float64), np.asarray(tuned_I, dtype=np.float64)
-    se = clustered_standard_error(tuned - base, cluster_I)
-    gain = float((tuned - base).mean())
-    n_clusters = len(np.unique(np.asarray(cluster_I)))
-    half = se * float(stats.t.ppf(0.975, n_clusters - 1)) if n_clusters > 1 else math.nan
-    return PairedGain(
-        base=float(base.mean()),
-        tuned=float(tuned.mean()),
-        gain=gain,
-        se=se,
-        interval=Interval(gain - half, gain + half),
-        mcnemar_p=mcnemar_exact(base, tuned),
-    )
 
 
 def relatedness_contrast(
@@ -177,10 +92,7 @@ def relatedness_contrast(
     2. `related gain more` or `related gain less`: the 95% permutation interval excludes zero.
     3. `inconclusive`: neither. Not evidence that the groups gain alike.
 
-    The minimum detectable effect is (t(0.975) + t(0.80)) times the Welch standard error: about the
-    true difference found with 80% power by a two-sided 5% Welch test under the spread observed; NaN
-    if the gains do not vary. With few related languages it is wider than the permutation interval
-    suggests, since Welch's test does not take the groups to be equally spread.
+    The minimum detectable effect is that of `detectable_effect` under the spread observed.
 
     ComparisonError with fewer than two languages in a group or a gain that is not finite,
     ConfigError if the margin is not positive.
@@ -199,7 +111,7 @@ def relatedness_contrast(
     mean_related, mean_control = float(gain[related].mean()), float(gain[~related].mean())
     permutation = permutation_test(gain, related, seed=seed)
     welch = welch_test(gain[related], gain[~related])
-    quantiles = stats.t.ppf(0.975, welch.df) + stats.t.ppf(0.80, welch.df)
+    spread = pooled_spread(gain[related], gain[~related])
     return Contrast(
         estimate=mean_related - mean_control,
         mean_related=mean_related,
@@ -210,9 +122,44 @@ def relatedness_contrast(
         welch=welch,
         margin=margin,
         tost_p=None if margin is None else tost(gain[related], gain[~related], margin),
-        minimum_detectable_effect=float(quantiles) * welch.se if welch.se else math.nan,
+        spread=spread,
+        minimum_detectable_effect=detectable_effect(spread, n_related, n_control),
         verdict=_verdict(permutation, margin),
     )
+
+
+def pooled_spread(related_R: FloatArray, control_C: FloatArray) -> float:
+    """Standard deviation within two groups, [R] and [C], taken to be the same in both."""
+    squares = sum(
+        float(((values - values.mean()) ** 2).sum()) if np.ptp(values) else 0.0
+        for values in (related_R, control_C)
+    )
+    return math.sqrt(squares / (len(related_R) + len(control_C) - 2))
+
+
+def detectable_effect(
+    spread: float, n_related: int, n_control: int, *, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The true difference of means found with that power by a two-sided permutation test.
+
+    Gains are taken as normal with standard deviation `spread` in both groups, where the permutation
+    test has the power of Student's t (Hoeffding 1952); the power is that of the noncentral t. Of a
+    spread that was estimated from few languages it is itself a rough estimate. Infinite if there
+    are too few relabellings for any difference to reach `alpha`, NaN if `spread` is zero.
+    """
+    if spread == 0:
+        return math.nan
+    if 2 / math.comb(n_related + n_control, n_related) > alpha:
+        return math.inf
+    df = n_related + n_control - 2
+    critical = float(stats.t.ppf(1 - alpha / 2, df))
+
+    def missing(effect: float) -> float:
+        tails = stats.nct.sf(critical, df, effect) + stats.nct.cdf(-critical, df, effect)
+        return float(tails) - power
+
+    noncentrality = float(optimize.brentq(missing, 1e-6, 60.0))
+    return noncentrality * spread * math.sqrt(1 / n_related + 1 / n_control)
 
 
 def permutation_test(
@@ -283,6 +230,23 @@ def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
     return WelchTest(t, df, se, float(2 * stats.t.sf(abs(t), df)), interval)
 
 
+def mean_test(value_L: npt.ArrayLike) -> MeanTest:
+    """Student's one-sample t test of the mean of `value_L`, [L], against zero.
+
+    Equals scipy's `ttest_1samp`; the 90% interval is that of two one-sided tests at 5%. Values that
+    do not vary have an error of 0 and p 1 (all zero) or 0. ComparisonError with fewer than two.
+    """
+    value = np.asarray(value_L, dtype=np.float64)
+    if len(value) < 2:
+        raise ComparisonError(f"a mean needs at least 2 values for a test, but got {len(value)}.")
+    estimate = float(value.mean())
+    se = math.sqrt(_variance_of_mean(value))
+    p = float(2 * stats.t.sf(abs(estimate) / se, len(value) - 1)) if se else float(estimate == 0)
+    half = se * stats.t.ppf([0.975, 0.95], len(value) - 1)
+    wide, narrow = (Interval(estimate - each, estimate + each) for each in map(float, half))
+    return MeanTest(estimate, se, p, wide, narrow, len(value))
+
+
 def tost(related_R: FloatArray, control_C: FloatArray, margin: float) -> float:
     """Larger p of the two one-sided Welch tests against -margin and +margin (Schuirmann 1987).
 
@@ -308,6 +272,7 @@ def _verdict(permutation: PermutationTest, margin: float | None) -> Verdict:
     return "inconclusive"
 
 
+@lru_cache(maxsize=2)
 def _relabellings(
     n_languages: int, n_related: int, seed: int
 ) -> tuple[npt.NDArray[np.int16], bool]:

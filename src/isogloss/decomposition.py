@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from isogloss.contrasts import clustered_standard_error
+from isogloss.paired import clustered_standard_error
 
 
 class GainParts(NamedTuple):

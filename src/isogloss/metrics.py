@@ -14,7 +14,7 @@ import evaluate
 import numpy as np
 
 from isogloss.answers import read_answer
-from isogloss.contrasts import clustered_standard_error
+from isogloss.paired import clustered_standard_error
 
 CITATION = "Miller (2024): Adding Error Bars to Evals, arXiv:2411.00640"
 

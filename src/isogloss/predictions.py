@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from isogloss.contrasts import clustered_standard_error
 from isogloss.languages import group, language
+from isogloss.paired import clustered_standard_error
 
 # Scripts that put no space between words.
 UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")

@@ -1,0 +1,155 @@
+"""The relatedness contrast with other differences between the groups taken out.
+
+Shapes are suffixes: L languages, K covariates, Z relabellings.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from isogloss.errors import ComparisonError
+from isogloss.paired import FloatArray, Interval
+
+MAX_PERMUTATIONS = 9_999
+SEARCH_STEPS = 40
+
+
+class AdjustedContrast(NamedTuple):
+    """Difference between related and control at equal covariates, in the unit of the gains.
+
+    `slopes` are the covariates' own coefficients.
+    """
+
+    estimate: float
+    p: float
+    interval: Interval
+    slopes: Mapping[str, float]
+    permutations: int
+
+
+def freedman_lane(
+    gain_L: npt.ArrayLike,
+    related_L: npt.ArrayLike,
+    covariates: Mapping[str, npt.ArrayLike],
+    *,
+    seed: int = 0,
+    with_interval: bool = True,
+) -> AdjustedContrast:
+    """Coefficient of `related_L` in a least-squares fit of `gain_L` on it and on covariates, [L].
+
+    Freedman and Lane 1983, as algorithm 1 of Winkler et al. 2014: residuals of the fit without
+    relatedness are permuted (9,999 seeded draws, with the observed order added), and the squared t
+    of relatedness is compared. Without covariates this is a permutation test of a difference of
+    means. The 95% interval holds every d for which the test, with d taken from each related gain,
+    has p > 0.05; its ends are found by bisection within eight standard errors. ComparisonError if
+    the covariates leave fewer than three degrees of freedom, or if relatedness is a combination of
+    them.
+    """
+    gain, related = np.asarray(gain_L, dtype=float), np.asarray(related_L, dtype=float)
+    columns = [np.asarray(values, dtype=float) for values in covariates.values()]
+    nuisance_LK = np.column_stack([np.ones_like(gain), *columns])
+    design = np.column_stack([nuisance_LK, related])
+    n, n_parameters = design.shape
+    if n - n_parameters < 3:
+        raise ComparisonError(
+            f"adjusting for {', '.join(covariates)} leaves {max(0, n - n_parameters)} degrees of "
+            f"freedom among {n} languages; at least 3 are needed."
+        )
+    scales = np.abs(design).max(axis=0)
+    if np.linalg.matrix_rank(design / np.where(scales > 0, scales, 1)) < n_parameters:
+        raise ComparisonError(
+            f"adjusting for {', '.join(covariates)} is not possible: among these languages they "
+            f"are constant, say the same thing twice, or tell the groups apart completely."
+        )
+    coefficients = np.linalg.pinv(design)
+    nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
+    hat = design @ coefficients
+    rng = np.random.default_rng(seed)
+    orders = rng.permuted(np.tile(np.arange(n), (MAX_PERMUTATIONS, 1)), axis=1)
+
+    def p_at(shift: float) -> float:
+        residual = gain - shift * related
+        residual = residual - nuisance_hat @ residual
+        if np.abs(residual).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
+            return 1.0  # a perfect fit without relatedness
+        observed = _squared_t(residual[None], coefficients[-1], hat)[0]
+        drawn = _squared_t(residual[orders], coefficients[-1], hat)
+        return float(((drawn >= observed * (1 - 1e-9)).sum() + 1) / (MAX_PERMUTATIONS + 1))
+
+    fit = coefficients @ gain
+    spread = gain - hat @ gain
+    error = math.sqrt(
+        float(spread @ spread) / (n - n_parameters) * float(coefficients[-1] @ coefficients[-1])
+    )
+    estimate = float(fit[-1])
+    interval = Interval(math.nan, math.nan)
+    if with_interval:
+        interval = Interval(*(_end(p_at, estimate, side * error) for side in (-1, 1)))
+    return AdjustedContrast(
+        estimate=estimate,
+        p=p_at(0.0),
+        interval=interval,
+        slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
+        permutations=MAX_PERMUTATIONS + 1,
+    )
+
+
+def without_shared_noise(
+    gain_L: FloatArray,
+    baseline_L: FloatArray,
+    others_LK: FloatArray,
+    noise_variance: float,
+    noise_covariance: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Gain and baseline, [L] each, such that a regression of one on the other is unbiased.
+
+    The baseline's noise is in the gain too, and attenuates the baseline's own coefficient. Both
+    arrays are moved along the residual of the baseline on `others_LK` (with relatedness among
+    them), whose share of noise is known: regression calibration (Carroll, Ruppert, Stefanski and
+    Crainiceanu 2006, chapter 4). `noise_variance` is the mean sampling variance of a baseline,
+    `noise_covariance` that of a gain with its baseline. ComparisonError if the baselines vary no
+    more than their noise.
+    """
+    n = len(gain_L)
+    design = np.column_stack([np.ones(n), others_LK])
+    residual_L = baseline_L - design @ np.linalg.lstsq(design, baseline_L, rcond=None)[0]
+    variance = float(residual_L @ residual_L) / max(1, n - design.shape[1])
+    if variance <= 1.25 * noise_variance:
+        raise ComparisonError(
+            "the baselines of these languages differ hardly more than by sampling noise, so there "
+            "is nothing to adjust for."
+        )
+    return (
+        gain_L - noise_covariance / variance * residual_L,
+        baseline_L - noise_variance / variance * residual_L,
+    )
+
+
+def _squared_t(residual_ZL: FloatArray, row_L: FloatArray, hat_LL: FloatArray) -> FloatArray:
+    """Squared t of relatedness, up to a factor that all relabellings share."""
+    effect_Z = residual_ZL @ row_L
+    left_ZL = residual_ZL - residual_ZL @ hat_LL
+    sum_Z = np.einsum("zl,zl->z", left_ZL, left_ZL)
+    squared: FloatArray = effect_Z**2 / np.maximum(sum_Z, np.finfo(float).tiny)
+    return squared
+
+
+def _end(p_at: Callable[[float], float], estimate: float, step: float) -> float:
+    """Where p falls to 0.05 on the way from the estimate; infinite if not within eight errors."""
+    if step == 0:
+        return estimate
+    inside, outside = estimate, estimate + 8 * step
+    if p_at(outside) > 0.05:
+        return math.copysign(math.inf, step)
+    for _ in range(SEARCH_STEPS):
+        middle = (inside + outside) / 2
+        if p_at(middle) > 0.05:
+            inside = middle
+        else:
+            outside = middle
+        if abs(outside - inside) <= 1e-4 * abs(step):
+            break
+    return inside

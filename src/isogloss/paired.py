@@ -1,0 +1,131 @@
+"""One language at a time: paired gains, standard errors by passage, many tests at once.
+
+Shapes are suffixes: I items of one language, T tests.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from isogloss.errors import ComparisonError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """Ends of an interval, both included; infinite where the data set no bound."""
+
+    low: float
+    high: float
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside."""
+        return not self.low <= value <= self.high
+
+    def inside(self, margin: float) -> bool:
+        """Whether the whole interval lies strictly within plus or minus `margin`."""
+        return -margin < self.low and self.high < margin
+
+
+class PairedGain(NamedTuple):
+    """Gain of one language: `tuned` - `base` accuracy on the same items, as fractions.
+
+    `t_p` is by passage, `sign_p` by item (McNemar's exact test, where scores are 0 or 1); `p` is
+    the larger of the two.
+    """
+
+    base: float
+    tuned: float
+    gain: float
+    se: float
+    interval: Interval
+    t_p: float
+    sign_p: float
+    p: float
+
+
+def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) -> float:
+    """Cluster-robust standard error of the mean of `values_I`, in its unit.
+
+    Both arrays have shape [I]; items with the same `cluster_I` (a passage) may be correlated.
+    Miller 2024 (arXiv:2411.00640, Appendix A) with the finite-cluster factor C / (C - 1), which
+    that paper leaves out: the value of inspect_ai's `stderr(cluster=...)`, and of statsmodels' OLS
+    on a constant with `cov_type="cluster"` and its default correction. With a single cluster it is
+    NaN, not zero. ComparisonError if the arrays are empty or differ in length.
+    """
+    values = np.asarray(values_I, dtype=np.float64)
+    clusters = np.asarray(cluster_I)
+    if values.ndim != 1 or values.shape != clusters.shape or not values.size:
+        raise ComparisonError(
+            f"a clustered standard error needs one cluster for each value and at least one value, "
+            f"but got values of shape {values.shape} and clusters of shape {clusters.shape}."
+        )
+    _, index_I = np.unique(clusters, return_inverse=True)
+    residual_C = np.bincount(index_I, weights=values - values.mean())
+    n_clusters = len(residual_C)
+    if n_clusters == 1:
+        return math.nan
+    variance = float((residual_C**2).sum()) * n_clusters / (n_clusters - 1)
+    return math.sqrt(variance) / len(values)
+
+
+def sign_test(base_I: npt.ArrayLike, tuned_I: npt.ArrayLike) -> float:
+    """Two-sided exact sign test of paired scores, [I] each; 1 if no item differs.
+
+    Of correctness it is McNemar's exact test and equals statsmodels' `mcnemar(exact=True)`; scores
+    may also be means over seeds or models. It takes items as independent, so read it beside the
+    clustered interval.
+    """
+    difference = np.asarray(tuned_I, dtype=np.float64) - np.asarray(base_I, dtype=np.float64)
+    lost, won = int((difference < -1e-9).sum()), int((difference > 1e-9).sum())
+    return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
+
+
+def holm(p_T: npt.ArrayLike) -> FloatArray:
+    """Holm's step-down adjusted p values, [T], in the order given (Holm 1979).
+
+    Equals statsmodels' `multipletests(method="holm")`.
+    """
+    p = np.asarray(p_T, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def paired_gain(
+    base_I: npt.ArrayLike, tuned_I: npt.ArrayLike, cluster_I: npt.ArrayLike
+) -> PairedGain:
+    """Paired gain of one language from scores before and after, all arrays [I].
+
+    Scores are correctness, or its mean over seeds or models. The paired difference of Miller 2024
+    (arXiv:2411.00640) with its clustered error; the 95% interval takes Student's t with (clusters -
+    1) degrees of freedom (Cameron and Miller 2015), a little wider than the paper's 1.96. With one
+    cluster, error, interval and `t_p` are NaN. `p` is the larger of `t_p`, which holds where items
+    of one passage go together, and `sign_p`, which is exact where items are few.
+    """
+    base, tuned = np.asarray(base_I, dtype=np.float64), np.asarray(tuned_I, dtype=np.float64)
+    se = clustered_standard_error(tuned - base, cluster_I)
+    gain = float((tuned - base).mean())
+    df = len(np.unique(np.asarray(cluster_I))) - 1
+    half = se * float(stats.t.ppf(0.975, df)) if df else math.nan
+    t_p = math.nan
+    if se > 0:
+        t_p = float(2 * stats.t.sf(abs(gain) / se, df))
+    elif se == 0:
+        t_p = float(gain == 0)
+    sign_p = sign_test(base, tuned)
+    return PairedGain(
+        base=float(base.mean()),
+        tuned=float(tuned.mean()),
+        gain=gain,
+        se=se,
+        interval=Interval(gain - half, gain + half),
+        t_p=t_p,
+        sign_p=sign_p,
+        p=max(sign_p, 0.0 if math.isnan(t_p) else t_p),
+    )
