@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+from isogloss.scores import Cell
+
+Tables = dict[Cell, pd.DataFrame]
 
 RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
 CONTROL = (
@@ -53,4 +59,74 @@ def _predictions(
         }
         for code, share in accuracy.items()
         for i in range(n)
+    )
+
+
+def tables(gain: Mapping[str, float], *, n: int = 200, base: float = 0.4) -> Tables:
+    """One model before and after, as `comparison.compare` takes them."""
+    before, after = pair(gain, n=n, base=base)
+    return {Cell("m", "base"): before, Cell("m", "tuned", "arb_Arab", "0"): after}
+
+
+def study(
+    models: int = 6,
+    *,
+    seeds: int = 2,
+    sources: tuple[str, ...] = ("arb_Arab", "eng_Latn"),
+    languages: tuple[str, ...] = ("arb_Arab", "ary_Arab", *RELATED, "deu_Latn", *CONTROL[1:]),
+    n: int = 120,
+    seed: int = 0,
+) -> Tables:
+    """Random answers of models of rising ability, in four conditions, two items a passage.
+
+    Weak models gain more, from tuning as from chain of thought, and kinship does nothing.
+    """
+    rng = np.random.default_rng(seed)
+    ease = {code: rng.normal(0, 0.4) for code in languages}
+    item = rng.normal(0, 1, n // 2).repeat(2) + rng.normal(0, 0.7, n)
+    made: Tables = {}
+    for m in range(models):
+        name, ability = f"model-{m}", -1.0 + 0.5 * m
+        lift = {code: 1.2 - 0.3 * m + rng.normal(0, 0.15) for code in languages}
+
+        conditions = {Cell(name, "base"): (0.0, 0.6), Cell(name, "base+cot"): (0.9, 0.9)}
+        for source in sources:
+            for replicate in range(seeds):
+                conditions[Cell(name, "tuned", source, str(replicate))] = (1.0, 1.0)
+        conditions[Cell(name, "tuned+cot", sources[0], "0")] = (1.1, 1.0)
+        for cell, (share, valid) in conditions.items():
+            parts = []
+            for code in languages:
+                logit = ability + ease[code] + share * lift[code] - item
+                parts.append(_answers(code, 1 / (1 + np.exp(-logit)), valid, rng))
+            made[cell] = pd.concat(parts, ignore_index=True)
+    return made
+
+
+def _answers(
+    code: str, chance_I: npt.NDArray[np.float64], valid: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    n = len(chance_I)
+    answer = np.arange(n) % 4
+    right = rng.random(n) < chance_I
+    forced = np.where(right, answer, (answer + rng.integers(1, 4, n)) % 4)
+    said = rng.random(n) < valid
+    return pd.DataFrame(
+        {
+            "task": "belebele",
+            "format": "letter",
+            "language": code,
+            "item_id": [f"item-{i:03d}" for i in range(n)],
+            "passage_id": [f"passage-{i // 2:03d}" for i in range(n)],
+            "answer": answer,
+            "prediction": forced,
+            "correct": right,
+            "valid": said,
+            "forced": forced,
+            "greedy": np.where(said, forced, -1),
+            "choice_logprobs": [[-1.0, -2.0, -3.0, -4.0]] * n,
+            "gold_logprob": np.log(np.clip(chance_I, 0.01, 1)) + rng.normal(0, 0.1, n),
+            "tokens": rng.integers(100, 140, n) + 5 * len(code),
+            "words": 80,
+        }
     )

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from isogloss.answers import answer_start, closed, first_line, read_answer
-from isogloss.contrasts import FloatArray
 from isogloss.errors import ModelError
 from isogloss.generation import Generated, generate
 from isogloss.models import LanguageModel
 from isogloss.packing import can_share
+from isogloss.paired import FloatArray
 from isogloss.predictions import Prediction
 from isogloss.prompts import (
     Prompt,

@@ -1,33 +1,38 @@
-"""Gains of each language: two conditions paired item by item, and refused if they cannot be."""
+"""Gains: two sides of a comparison, language by language, and the contrasts between groups.
+
+A side is a set of weights over cells that sum to 1: one run, the mean of its seeds, or the mean of
+several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from isogloss.contrasts import PairedGain, holm, paired_gain
-from isogloss.decomposition import GainParts, split_gain
+from isogloss.contrasts import Contrast, relatedness_contrast
+from isogloss.decomposition import split_gain
 from isogloss.errors import ComparisonError
 from isogloss.languages import Group, group, language
+from isogloss.paired import FloatArray, holm, paired_gain
+from isogloss.scores import Scores
 
-COLUMNS = (
-    *("task", "format", "language", "item_id", "passage_id", "answer"),
-    *("correct", "valid", "choice_logprobs", "gold_logprob"),
-)
 GROUPS: tuple[Group, ...] = get_args(Group)
+MEASURES = ("accuracy", "log_odds", "gold_logprob")
 
 
 @dataclass(frozen=True)
 class LanguageGain:
     """One target language: accuracies, the paired gain and its 95% interval, as fractions.
 
-    `base_valid` and `tuned_valid` are shares of valid answers, None where validity was not
-    measured; `log_odds_gain` is in logits, `gold_logprob_gain` in nats. `free_gain` is that of
-    answers as given, invalid ones being wrong, and the sum of `format_part` and
-    `comprehension_part` (see `decomposition`); None where forced and free answers are not known.
+    `sign_p` is McNemar's exact p where one run is held against one, `p` the larger of it and the
+    clustered t's, `holm_p` that p adjusted over the languages. `base_valid` and `tuned_valid` are
+    shares of valid answers, None where validity was not measured; `log_odds_gain` is in logits,
+    `gold_logprob_gain` in nats, None where not recorded. `free_gain` is that of answers as given,
+    invalid ones being wrong, and the sum of `format_part` and `comprehension_part` (see
+    `decomposition`); None where forced and free answers are not known.
     """
 
     code: str
@@ -44,12 +49,13 @@ class LanguageGain:
     se: float
     low: float
     high: float
-    mcnemar_p: float
+    sign_p: float
+    p: float
     holm_p: float
     base_valid: float | None
     tuned_valid: float | None
     log_odds_gain: float
-    gold_logprob_gain: float
+    gold_logprob_gain: float | None
     free_gain: float | None
     free_gain_se: float | None
     format_part: float | None
@@ -58,152 +64,281 @@ class LanguageGain:
     comprehension_part_se: float | None
 
 
-def language_gains(
-    base: pd.DataFrame, tuned: pd.DataFrame, source: str, branch: str | None = None
-) -> list[LanguageGain]:
-    """Gain of each language in two tables of predictions on the same items.
+@dataclass(frozen=True)
+class GroupMean:
+    """Means over the languages of a group (or over all), each language counting once."""
 
-    Each table has one row for each (language, item_id), with the columns of predictions.parquet.
-    Ordered by group (source, variety, related, control), largest gain first; Holm's adjustment is
-    over all languages. ComparisonError if the tables do not hold the same items of one task and
-    format.
+    languages: int
+    base: float
+    tuned: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Gains:
+    """One condition against another: of one model, or of the mean over models.
+
+    `languages` are ordered by group (source, variety, related, control), largest gain first;
+    `means` are by group, and over `all`. `contrasts` are by measure: `accuracy`, which verdicts
+    rest on, `log_odds`, and `gold_logprob` where it was recorded; only `accuracy` has a margin.
+    `seeds` are the replicates of the judged condition, `by_seed` the accuracy contrast of each,
+    where there are several.
     """
-    base, tuned = _aligned(base, tuned)
-    codes = list(dict.fromkeys(base["language"]))
-    pairs = [(base[base["language"] == code], tuned[tuned["language"] == code]) for code in codes]
-    gains = [
-        paired_gain(before["correct"], after["correct"], before["passage_id"])
-        for before, after in pairs
-    ]
-    adjusted = holm([gain.mcnemar_p for gain in gains])
-    rows = [
-        _language_gain(code, group(code, source, branch), before, after, gain, float(p))
-        for code, (before, after), gain, p in zip(codes, pairs, gains, adjusted, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (GROUPS.index(row.group), -row.gain, row.code))
+
+    label: str
+    condition: str
+    languages: tuple[LanguageGain, ...]
+    means: Mapping[str, GroupMean]
+    contrasts: Mapping[str, Contrast]
+    seeds: tuple[str, ...]
+    by_seed: tuple[float, ...]
+
+    def members(self, group: str) -> list[LanguageGain]:
+        """The languages of a group, largest gain first."""
+        return [row for row in self.languages if row.group == group]
 
 
-def _aligned(base: pd.DataFrame, tuned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables in one order of (language, item_id); ComparisonError if they cannot be paired."""
-    keyed = []
-    for name, rows in (("base", base), ("tuned", tuned)):
-        if missing := [column for column in COLUMNS if column not in rows.columns]:
-            raise ComparisonError(
-                f"the {name} predictions lack the columns {_some(missing)}; expected a table with "
-                f"the columns of predictions.parquet."
-            )
-        if rows.empty:
-            raise ComparisonError(f"the {name} predictions are empty.")
-        key = rows.set_index(["language", "item_id"], drop=False).sort_index()
-        if not key.index.is_unique:
-            repeated = key.index[key.index.duplicated()].unique()
-            raise ComparisonError(
-                f"the {name} predictions have more than one row for {_some(map(_item, repeated))}."
-            )
-        if not (finite := np.isfinite(key["gold_logprob"].to_numpy(dtype=float))).all():
-            raise ComparisonError(
-                f"the {name} predictions have a gold_logprob that is not finite for "
-                f"{_some(map(_item, key.index[~finite]))}."
-            )
-        keyed.append(key)
-    before, after = keyed
-    for column in ("task", "format"):
-        found = [sorted(rows[column].unique()) for rows in keyed]
-        if found[0] != found[1] or len(found[0]) > 1:
-            raise ComparisonError(
-                f"both runs must have one and the same {column}, but base has {_some(found[0])} "
-                f"and tuned has {_some(found[1])}."
-            )
-    for codes, only, other in (
-        (set(before["language"]) - set(after["language"]), "base", "tuned"),
-        (set(after["language"]) - set(before["language"]), "tuned", "base"),
-    ):
-        if codes:
-            raise ComparisonError(
-                f"the runs cover different languages: {_some(sorted(codes))} in {only}, "
-                f"not in {other}."
-            )
-    for index, only, other in (
-        (before.index.difference(after.index), "base", "tuned"),
-        (after.index.difference(before.index), "tuned", "base"),
-    ):
-        if len(index):
-            raise ComparisonError(
-                f"the runs cover different items: {_some(map(_item, index))} in {only}, "
-                f"not in {other}."
-            )
-    for column in ("answer", "passage_id"):
-        differ = before[column].to_numpy() != after[column].to_numpy()
-        if differ.any():
-            raise ComparisonError(
-                f"the runs disagree on {column} of {_some(map(_item, before.index[differ]))}, so "
-                f"they were not made from the same data."
-            )
-    return before.reset_index(drop=True), after.reset_index(drop=True)
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the scores: which condition against which, for what source and kin.
+
+    `margin` is the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling.
+    """
+
+    source: str
+    branch: str | None = None
+    condition: str = "tuned"
+    against: str = "base"
+    margin: float = 0.03
+    seed: int = 0
 
 
-def _item(key: tuple[str, str]) -> str:
-    return f"{key[0]} {key[1]}"
+class Sides:
+    """Weights over cells, [K] each: what is judged (`after`) and what it is held against."""
+
+    def __init__(self, before: FloatArray, after: FloatArray) -> None:
+        self.before, self.after = before, after
+
+    def change(self, values: FloatArray) -> FloatArray:
+        """After minus before of values whose first axis is that of cells."""
+        changed: FloatArray = np.tensordot(self.after - self.before, values, axes=1)
+        return changed
 
 
-def _some(names: Iterable[str]) -> str:
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more
+def gains(
+    scores: Scores,
+    models: Sequence[str],
+    groups: Sequence[Group],
+    question: Question,
+    condition: str | None = None,
+) -> Gains:
+    """Gains of one condition against another, on average over models; `groups` of each language.
 
-
-def _language_gain(
-    code: str, where: Group, before: pd.DataFrame, after: pd.DataFrame, gain: PairedGain, p: float
-) -> LanguageGain:
-    known = language(code)
-    parts = _parts(before, after)
-    return LanguageGain(
-        code=code,
-        name=known.name,
-        family=known.family,
-        branch=known.branch,
-        script=known.script,
-        group=where,
-        n=len(before),
-        passages=before["passage_id"].nunique(),
-        base=gain.base,
-        tuned=gain.tuned,
-        gain=gain.gain,
-        se=gain.se,
-        low=gain.interval.low,
-        high=gain.interval.high,
-        mcnemar_p=gain.mcnemar_p,
-        holm_p=p,
-        base_valid=_share_valid(before),
-        tuned_valid=_share_valid(after),
-        log_odds_gain=_log_odds(after["correct"]) - _log_odds(before["correct"]),
-        gold_logprob_gain=float((after["gold_logprob"] - before["gold_logprob"]).mean()),
-        free_gain=parts and parts.total,
-        free_gain_se=parts and parts.total_se,
-        format_part=parts and parts.format,
-        format_part_se=parts and parts.format_se,
-        comprehension_part=parts and parts.comprehension,
-        comprehension_part_se=parts and parts.comprehension_se,
+    `condition` takes the place of the question's own. ComparisonError with fewer than two related
+    or two control languages.
+    """
+    condition = condition or question.condition
+    sides = sides_of(scores, models, question, condition)
+    by_measure = gain_by_language(scores, sides)
+    tested, related = in_contrast(groups), are_related(groups)
+    contrasts = {
+        name: relatedness_contrast(
+            gain_L[tested],
+            related,
+            question.margin if name == "accuracy" else None,
+            seed=question.seed,
+        )
+        for name, gain_L in by_measure.items()
+    }
+    replicates = {
+        scores.cells[at].seed: at
+        for model in models
+        for at in cells_of(scores, model, condition, question.source)
+    }
+    by_seed = []
+    if len(models) == 1 and len(replicates) > 1:
+        share_KL = accuracy(scores)
+        for _, at in sorted(replicates.items()):
+            gain_T = (share_KL[at] - sides.before @ share_KL)[tested]
+            by_seed.append(float(gain_T[related].mean() - gain_T[~related].mean()))
+    rows = language_gains(scores, sides, groups, by_measure)
+    return Gains(
+        label=models[0] if len(models) == 1 else f"mean of {len(models)} models",
+        condition=condition,
+        languages=rows,
+        means=_means(rows),
+        contrasts=contrasts,
+        seeds=tuple(sorted(replicates)),
+        by_seed=tuple(by_seed),
     )
 
 
-def _parts(before: pd.DataFrame, after: pd.DataFrame) -> GainParts | None:
-    """Format and comprehension part, where both tables say what was forced and what was given."""
-    if not {"forced", "greedy"} <= set(before.columns) & set(after.columns):
-        return None
-    right = [
-        (rows["greedy"] == rows["answer"], rows["forced"] == rows["answer"])
-        for rows in (before, after)
+def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
+    """The group of each language; ComparisonError if there are too few for a contrast."""
+    found = [group(code, question.source, question.branch) for code in languages]
+    if min(found.count("related"), found.count("control")) < 2:
+        raise ComparisonError(
+            f"a relatedness contrast needs at least 2 related and 2 control languages, but got "
+            f"{found.count('related')} related and {found.count('control')} control."
+        )
+    return found
+
+
+def in_contrast(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
+    """Which languages are in the contrast, [L]: related and control ones."""
+    return np.array([where in ("related", "control") for where in groups])
+
+
+def are_related(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
+    """Which of the languages in the contrast are related, [T]."""
+    return np.array([where == "related" for where in groups])[in_contrast(groups)]
+
+
+def cells_of(scores: Scores, model: str, condition: str, source: str) -> list[int]:
+    """Places of the cells of a model in a condition, with an adapter of that source if with one."""
+    return [
+        at
+        for at, cell in enumerate(scores.cells)
+        if (cell.model, cell.condition) == (model, condition) and cell.source in ("", source)
     ]
-    return split_gain(*right[0], *right[1], before["passage_id"])
 
 
-def _share_valid(rows: pd.DataFrame) -> float | None:
-    known = rows["valid"].dropna()
-    return float(known.astype(float).mean()) if len(known) else None
+def sides_of(
+    scores: Scores, models: Sequence[str], question: Question, condition: str | None = None
+) -> Sides:
+    """The two sides of a question, or of another condition than its own, over some models.
+
+    Each model counts once, whatever the number of its seeds.
+    """
+    weights = []
+    for name in (question.against, condition or question.condition):
+        weight_K = np.zeros(len(scores.cells))
+        for model in models:
+            cells = cells_of(scores, model, name, question.source)
+            weight_K[cells] = 1 / len(cells) / len(models)
+        weights.append(weight_K)
+    return Sides(*weights)
 
 
-def _log_odds(correct_I: "pd.Series[bool]") -> float:
-    # (k + 0.5) / (n + 1) keeps the log-odds of none or all correct finite (Haldane, Anscombe).
-    share = (float(correct_I.sum()) + 0.5) / (len(correct_I) + 1)
-    return math.log(share / (1 - share))
+def accuracy(scores: Scores) -> FloatArray:
+    """Accuracy of each cell in each language, [K, L]."""
+    return np.stack([scores.correct[:, rows].mean(axis=1) for rows in scores.slices], axis=1)
+
+
+def gain_by_language(scores: Scores, sides: Sides) -> dict[str, FloatArray]:
+    """The gain of each language, [L], by measure: fractions, logits and nats.
+
+    Log-odds are of (right + 0.5) / (items + 1), which is finite where none or all are right
+    (Haldane, Anscombe), and are averaged over cells after the transform.
+    """
+    share_KL = accuracy(scores)
+    n_L = np.array([rows.stop - rows.start for rows in scores.slices])
+    kept_KL = (share_KL * n_L + 0.5) / (n_L + 1)
+    measured = {
+        "accuracy": sides.change(share_KL),
+        "log_odds": sides.change(np.log(kept_KL / (1 - kept_KL))),
+    }
+    if scores.gold_logprob is not None:
+        change_N = sides.change(scores.gold_logprob)
+        measured["gold_logprob"] = np.array([change_N[rows].mean() for rows in scores.slices])
+    return measured
+
+
+def language_gains(
+    scores: Scores, sides: Sides, groups: Sequence[Group], by_measure: Mapping[str, FloatArray]
+) -> tuple[LanguageGain, ...]:
+    """One row a language, ordered by group and then by gain."""
+    before_N, after_N = sides.before @ scores.correct, sides.after @ scores.correct
+    found = [
+        paired_gain(before_N[rows], after_N[rows], scores.row_passage[rows])
+        for rows in scores.slices
+    ]
+    adjusted = holm([gain.p for gain in found])
+    free = forced = valid = None
+    if scores.free is not None and scores.forced is not None:
+        free = [side @ scores.free for side in (sides.before, sides.after)]
+        forced = [side @ scores.forced for side in (sides.before, sides.after)]
+    if scores.valid is not None:
+        valid = [side @ scores.valid for side in (sides.before, sides.after)]
+    table = []
+    for at, (code, rows, gain) in enumerate(
+        zip(scores.languages, scores.slices, found, strict=True)
+    ):
+        known = language(code)
+        parts = None
+        if free and forced:
+            parts = split_gain(
+                free[0][rows], forced[0][rows], free[1][rows], forced[1][rows],
+                scores.row_passage[rows],
+            )  # fmt: skip
+        table.append(
+            LanguageGain(
+                code=code,
+                name=known.name,
+                family=known.family,
+                branch=known.branch,
+                script=known.script,
+                group=groups[at],
+                n=rows.stop - rows.start,
+                passages=len(np.unique(scores.row_passage[rows])),
+                base=gain.base,
+                tuned=gain.tuned,
+                gain=gain.gain,
+                se=gain.se,
+                low=gain.interval.low,
+                high=gain.interval.high,
+                sign_p=gain.sign_p,
+                p=gain.p,
+                holm_p=float(adjusted[at]),
+                base_valid=float(valid[0][rows].mean()) if valid else None,
+                tuned_valid=float(valid[1][rows].mean()) if valid else None,
+                log_odds_gain=float(by_measure["log_odds"][at]),
+                gold_logprob_gain=(
+                    float(by_measure["gold_logprob"][at]) if "gold_logprob" in by_measure else None
+                ),
+                free_gain=parts and parts.total,
+                free_gain_se=parts and parts.total_se,
+                format_part=parts and parts.format,
+                format_part_se=parts and parts.format_se,
+                comprehension_part=parts and parts.comprehension,
+                comprehension_part_se=parts and parts.comprehension_se,
+            )
+        )
+    return tuple(sorted(table, key=lambda row: (GROUPS.index(row.group), -row.gain, row.code)))
+
+
+def _means(rows: Sequence[LanguageGain]) -> dict[str, GroupMean]:
+    means = {}
+    for name in ("all", *GROUPS):
+        members = [row for row in rows if name in ("all", row.group)]
+        if members:
+            means[name] = GroupMean(
+                languages=len(members),
+                base=float(np.mean([row.base for row in members])),
+                tuned=float(np.mean([row.tuned for row in members])),
+                gain=float(np.mean([row.gain for row in members])),
+            )
+    return means
+
+
+def mean_parts(rows: Sequence[LanguageGain]) -> dict[str, float]:
+    """Means over languages of `gain_free`, `gain_format` and `gain_comprehension`, if known."""
+    parts = [named for row in rows if (named := parts_of(row))]
+    if not parts:
+        return {}
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+
+
+def parts_of(row: LanguageGain) -> dict[str, float]:
+    """Names and values of a gain's parts; empty where they are not known."""
+    named = {
+        "gain_free": row.free_gain,
+        "gain_format": row.format_part,
+        "gain_comprehension": row.comprehension_part,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def finite(value: float | None) -> bool:
+    """Whether it is a number that can be logged."""
+    return value is not None and math.isfinite(value)

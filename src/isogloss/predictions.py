@@ -11,9 +11,6 @@ import pandas as pd
 from isogloss.languages import group, language
 from isogloss.paired import clustered_standard_error
 
-# Scripts that put no space between words.
-UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -136,6 +133,6 @@ def token_metrics(predictions: pd.DataFrame) -> dict[str, float]:
     for code, rows in predictions.groupby("language"):
         values[f"tokens_per_item/{code}"] = float(rows["tokens"].mean())
         values[f"prompt_tokens/{code}"] = float(rows["prompt_tokens"].mean())
-        if language(str(code)).script not in UNSPACED:
+        if language(str(code)).spaced:
             values[f"tokens_per_word/{code}"] = float(rows["tokens"].sum() / rows["words"].sum())
     return values

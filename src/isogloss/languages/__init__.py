@@ -30,6 +30,9 @@ NODES = {
 }
 
 
+UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
+
+
 @dataclass(frozen=True)
 class Language:
     """One row of the table; `variety_of` is the code whose dialect or script variant this is.
@@ -48,6 +51,11 @@ class Language:
     path: tuple[str, ...]
     belebele: bool
     sib200: bool
+
+    @property
+    def spaced(self) -> bool:
+        """Whether its script puts spaces between words."""
+        return self.script not in UNSPACED
 
 
 @cache

@@ -1,0 +1,32 @@
+"""Numbers as text, the same way in sentences, tables and figures."""
+
+import math
+
+from isogloss.paired import Interval
+
+
+def points(value: float, *, signed: bool = True) -> str:
+    """A fraction as points with one decimal and a true minus sign: 0.0312 is `+3.1`."""
+    return decimal(100 * value, 1, signed=signed)
+
+
+def decimal(value: float, digits: int, *, signed: bool = True) -> str:
+    """A number with a true minus sign, `+` if `signed`, and no sign on what rounds to zero."""
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("−" if value < 0 else "+" if signed else "") + text
+
+
+def p_value(p: float) -> str:
+    """A p value to print after p: `= 0.012`, or `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def interval_points(interval: Interval) -> str:
+    """An interval of fractions in points: `[−1.9, +2.4]`."""
+    return f"[{points(interval.low)}, {points(interval.high)}]"
