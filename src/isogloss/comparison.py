@@ -6,7 +6,7 @@ them in points (times 100). Shapes are suffixes: K cells, L languages, T languag
 passages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -101,19 +101,21 @@ def compare(
     condition: str = "tuned",
     against: str = "base",
     seed: int = 0,
+    left_out: Iterable[str] = (),
 ) -> Comparison:
     """Compare conditions from tables of predictions, one for each cell.
 
     Each table has one row for each (language, item_id), with the columns of predictions.parquet.
     `source` is the language tuned on, `branch` what counts as its kin (its own branch by default),
     `margin` the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling. Models
-    without one of the two conditions are left out. ComparisonError if the tables do not hold the
-    same items of one task and format, or if there are fewer than two related or two control
-    languages.
+    without one of the two conditions are left out and named, after what is `left_out` already.
+    ComparisonError if the tables do not hold the same items of one task and format, or if there are
+    fewer than two related or two control languages.
     """
     question = Question(source, branch, condition, against, margin, seed)
-    used, left_out = _used(tables, question)
+    used, lacking = _used(tables, question)
     scores, missing = align(used)
+    left_out = [*left_out, *lacking]
     left_out += [f"Languages left out, since these runs lack them: {line}." for line in missing]
     groups = groups_of(scores.languages, question)
     models = list(dict.fromkeys(cell.model for cell in scores.cells))

@@ -236,12 +236,30 @@ class TuneConfig(AskConfig):
 
 
 class CompareConfig(BaseModel):
-    """Relatedness contrast of a condition against another: test, margin, figures, report."""
+    """Judge evaluate runs: kinship contrast, the three claims, figures, report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    study: StudyName = None
-    experiment: Experiment = None
+    study: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_codes),
+        Field(description="studies whose runs are judged, separated by commas, or none: any"),
+    ] = None
+    experiment: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_codes),
+        Field(description="MLflow experiments to look in, separated by commas; auto: this one"),
+    ] = None
+    tags: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(description="only runs with these tags: NAME=VALUE, separated by commas, or none"),
+    ] = None
+    runs: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_codes),
+        Field(description="exactly these evaluate runs: ids separated by commas, or auto"),
+    ] = None
     condition: Annotated[
         Literal["tuned", "base+cot", "tuned+cot"],
         Field(description="condition that is judged: tuned, base+cot or tuned+cot"),
@@ -250,20 +268,10 @@ class CompareConfig(BaseModel):
         Literal["base", "base+cot", "tuned"],
         Field(description="condition it is compared with: base, base+cot or tuned"),
     ] = "base"
-    base: Annotated[
-        str | None,
-        BeforeValidator(_none),
-        Field(description="id of the run it is compared with, or auto"),
-    ] = None
-    tuned: Annotated[
-        str | None,
-        BeforeValidator(_none),
-        Field(description="id of the run that is judged, or auto"),
-    ] = None
     source: Annotated[
         str | None,
         BeforeValidator(_none),
-        Field(description="language fine-tuned on; auto: as the tuned run says"),
+        Field(description="language fine-tuned on; auto: the only one that runs were tuned on"),
     ] = None
     branch: Branch = None
     margin: Margin = 0.03

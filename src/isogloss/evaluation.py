@@ -98,6 +98,10 @@ def evaluate(
         "normalisation": protocol.normalisation if protocol.format == "cloze" else "none",
         "chat": str(protocol.chat).lower(),
         "data_digest": data_digest,
+        "language_digests": " ".join(
+            f"{code}:{tracking.data_digest(rows)[:10]}" for code, rows in data.items()
+        ),
+        "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
         "dtype": session.dtype,
         "revision": session.source.revision,
         "seed": None if trained is None or trained.seed is None else str(trained.seed),

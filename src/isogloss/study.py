@@ -72,7 +72,11 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     cells = Cells(len(reasonings) * len(data) * (bases + n_adapters) + n_adapters)
     tags = {
         name: str(getattr(config, name)) for name in ("model", "source", "reasoning", "study")
-    } | {"task": task.name, "format": config.format or task.format}
+    } | {
+        "task": task.name,
+        "format": config.format or task.format,
+        "seeds": ",".join(map(str, seeds)),
+    }
     runs: dict[str, Run] = {}
     with ExitStack() as stack:
         stack.enter_context(tracking.run("study", config.study, config, tags, experiment))
@@ -97,7 +101,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
                 keep(evaluate(evaluating, session, cells, adapter))
         mlflow.set_tag("isogloss.cells", " ".join(runs))
         judging = CompareConfig(
-            study=config.study, source=config.source, **config.compare.model_dump()
+            study=(config.study,), source=config.source, **config.compare.model_dump()
         )
         compared = compare_runs(list(runs.values()), judging)
         # What the study found is what its compare run found, reused or not.

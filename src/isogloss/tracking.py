@@ -16,6 +16,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+import pyarrow.parquet
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
@@ -146,8 +147,11 @@ def log_predictions(predictions: pd.DataFrame) -> None:
         mlflow.log_artifact(str(path))
 
 
-def read_predictions(run_id: str) -> pd.DataFrame:
-    """Read predictions.parquet of an evaluate run; ComparisonError if it has none."""
+def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read predictions.parquet of an evaluate run, or those of `columns` that it has.
+
+    ComparisonError if the run has no such file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = mlflow.artifacts.download_artifacts(
@@ -155,7 +159,10 @@ def read_predictions(run_id: str) -> pd.DataFrame:
             )
         except (MlflowException, OSError) as error:
             raise ComparisonError(f"run {run_id!r} has no {PREDICTIONS}.") from error
-        return pd.read_parquet(path)
+        if columns is not None:
+            known = pyarrow.parquet.read_schema(path).names
+            columns = [column for column in columns if column in known]
+        return pd.read_parquet(path, columns=columns)
 
 
 def artifact_path(found: Run, name: str) -> str:
