@@ -36,12 +36,13 @@ def freedman_lane(
     covariates: Mapping[str, npt.ArrayLike],
     *,
     seed: int = 0,
+    draws: int = MAX_PERMUTATIONS,
     with_interval: bool = True,
 ) -> AdjustedContrast:
     """Coefficient of `related_L` in a least-squares fit of `gain_L` on it and on covariates, [L].
 
     Freedman and Lane 1983, as algorithm 1 of Winkler et al. 2014: residuals of the fit without
-    relatedness are permuted (9,999 seeded draws, with the observed order added), and the squared t
+    relatedness are permuted (`draws` seeded ones, with the observed order added), and the squared t
     of relatedness is compared. Without covariates this is a permutation test of a difference of
     means. The 95% interval holds every d for which the test, with d taken from each related gain,
     has p > 0.05; its ends are found by bisection within eight standard errors. ComparisonError if
@@ -68,16 +69,22 @@ def freedman_lane(
     nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
     hat = design @ coefficients
     rng = np.random.default_rng(seed)
-    orders = rng.permuted(np.tile(np.arange(n), (MAX_PERMUTATIONS, 1)), axis=1)
+    orders_ZL = np.vstack([np.arange(n), rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)])
+    # The residual without relatedness is linear in the shift d: of the gains, less d times that of
+    # relatedness. So is its effect after permutation, and what is left of it is quadratic.
+    residuals = [values - nuisance_hat @ values for values in (gain, related)]
+    effects = [values[orders_ZL] @ coefficients[-1] for values in residuals]
+    left = [values[orders_ZL] - values[orders_ZL] @ hat for values in residuals]
+    squares = [np.einsum("zl,zl->z", left[i], left[j]) for i, j in ((0, 0), (0, 1), (1, 1))]
 
     def p_at(shift: float) -> float:
-        residual = gain - shift * related
-        residual = residual - nuisance_hat @ residual
-        if np.abs(residual).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
+        remaining = residuals[0] - shift * residuals[1]
+        if np.abs(remaining).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
             return 1.0  # a perfect fit without relatedness
-        observed = _squared_t(residual[None], coefficients[-1], hat)[0]
-        drawn = _squared_t(residual[orders], coefficients[-1], hat)
-        return float(((drawn >= observed * (1 - 1e-9)).sum() + 1) / (MAX_PERMUTATIONS + 1))
+        effect_Z = effects[0] - shift * effects[1]
+        left_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
+        statistic_Z = effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny)
+        return float((statistic_Z >= statistic_Z[0] * (1 - 1e-9)).sum() / len(statistic_Z))
 
     fit = coefficients @ gain
     spread = gain - hat @ gain
@@ -93,7 +100,7 @@ def freedman_lane(
         p=p_at(0.0),
         interval=interval,
         slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
-        permutations=MAX_PERMUTATIONS + 1,
+        permutations=draws + 1,
     )
 
 
@@ -126,15 +133,6 @@ def without_shared_noise(
         gain_L - noise_covariance / variance * residual_L,
         baseline_L - noise_variance / variance * residual_L,
     )
-
-
-def _squared_t(residual_ZL: FloatArray, row_L: FloatArray, hat_LL: FloatArray) -> FloatArray:
-    """Squared t of relatedness, up to a factor that all relabellings share."""
-    effect_Z = residual_ZL @ row_L
-    left_ZL = residual_ZL - residual_ZL @ hat_LL
-    sum_Z = np.einsum("zl,zl->z", left_ZL, left_ZL)
-    squared: FloatArray = effect_Z**2 / np.maximum(sum_Z, np.finfo(float).tiny)
-    return squared
 
 
 def _end(p_at: Callable[[float], float], estimate: float, step: float) -> float:

@@ -77,12 +77,19 @@ def exact_scatter(x_U: FloatArray, y_U: FloatArray) -> Scatter:
     return Scatter(products_UU, products_UU)
 
 
-def slope_test(yx: Scatter, xx: Scatter, yy: Scatter, *, seed: int = 0) -> SlopeTest:
+def slope_test(
+    yx: Scatter,
+    xx: Scatter,
+    yy: Scatter,
+    *,
+    seed: int = 0,
+    draws: int = MAX_PERMUTATIONS,
+) -> SlopeTest:
     """Slope of y on x from their scatter, with units exchangeable under the null of no relation.
 
     `yx` has y's unit in its rows and x's in its columns. For a slope b the residual y - b x of a
     unit says nothing of its x, so the cross-fitted sum of their products is compared with the same
-    sum over relabelled units: all relabellings of up to 7 units, else 9,999 seeded ones with the
+    sum over relabelled units: all relabellings of up to 7 units, else `draws` seeded ones with the
     observed one added (Phipson and Smyth 2010). p is for a slope of zero, two-sided. The interval
     holds every b with p > 0.05 (Anderson and Rubin's inversion, 1949, with a permutation
     distribution), so it stays honest, and may be infinite, where x hardly varies. It takes
@@ -91,7 +98,7 @@ def slope_test(yx: Scatter, xx: Scatter, yy: Scatter, *, seed: int = 0) -> Slope
     n_units = len(xx.crossfitted)
     if n_units < 3:
         raise ComparisonError(f"a slope needs at least 3 units, but got {n_units}.")
-    orders_ZU, exact = _orders(n_units, seed)
+    orders_ZU, exact = _orders(n_units, draws, seed)
     here_U = np.arange(n_units)
     observed = [float(np.trace(each.crossfitted)) for each in (yx, xx)]
     drawn = [each.crossfitted[here_U, orders_ZU].sum(axis=1) for each in (yx, xx)]
@@ -157,12 +164,12 @@ def _correlation(yx: float, xx: float, yy: float) -> float:
     return max(-1.0, min(1.0, yx / math.sqrt(xx * yy)))
 
 
-def _orders(n_units: int, seed: int) -> tuple[npt.NDArray[np.intp], bool]:
+def _orders(n_units: int, draws: int, seed: int) -> tuple[npt.NDArray[np.intp], bool]:
     """Relabellings of units, [Z, U], and whether these are all."""
     if n_units <= MAX_EXACT_UNITS:
         return np.array(list(permutations(range(n_units)))), True
     rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(n_units), (MAX_PERMUTATIONS, 1)), axis=1), False
+    return rng.permuted(np.tile(np.arange(n_units), (draws, 1)), axis=1), False
 
 
 def pooled(scatters: Sequence[Scatter]) -> Scatter:
