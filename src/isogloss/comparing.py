@@ -68,6 +68,8 @@ def _judge(pulled: Pulled, config: CompareConfig, experiment: str | None) -> Run
     tags = {name: tag(pulled.runs[0], name) for name in SHARED_TAGS} | {
         "model": ", ".join(model.label for model in comparison.models),
         "source": source,
+        "adapter": _adapter(pulled, config, source),
+        "reasoning": "cot" if config.condition.endswith("+cot") else "direct",
         "condition": config.condition,
         "against": config.against,
         "study": study,
@@ -86,6 +88,17 @@ def _judge(pulled: Pulled, config: CompareConfig, experiment: str | None) -> Run
         mlflow.log_metrics(metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
+
+
+def _adapter(pulled: Pulled, config: CompareConfig, source: str) -> str:
+    """The judged adapter's digest, `none` or `several`."""
+    adapters = {
+        tag(run, "adapter") or "none"
+        for cell, runs in pulled.cells.items()
+        if cell.condition == config.condition and cell.source in ("", source)
+        for run in runs
+    }
+    return adapters.pop() if len(adapters) == 1 else "several"
 
 
 def note(comparison: Comparison) -> str:

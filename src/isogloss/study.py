@@ -105,7 +105,8 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         )
         compared = compare_runs(list(runs.values()), judging)
         # What the study found is what its compare run found, reused or not.
-        for name in ("isogloss.fingerprint", "isogloss.verdict", "mlflow.note.content"):
+        found = ("isogloss.adapter", "isogloss.fingerprint", "isogloss.verdict")
+        for name in (*found, "mlflow.note.content"):
             mlflow.set_tag(name, compared.data.tags[name])
     print_verdict(compared)
     return str(compared.info.run_id)
