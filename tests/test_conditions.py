@@ -10,12 +10,13 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest
-from isogloss.comparing import compare_runs, find_runs
+from isogloss.comparing import compare_runs
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.contamination import RECORD
-from isogloss.errors import ComparisonError, ConfigError, DataError
+from isogloss.errors import ConfigError, DataError
 from isogloss.evaluation import evaluate
 from isogloss.finetuning import finetune
+from isogloss.pulling import pull
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.study import run_study
@@ -100,31 +101,27 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
                 expected = (choice == rows["answer"]).mean()
                 assert metrics[f"accuracy_{kind}/{code}"] == pytest.approx(expected)
             assert (f"tokens_per_item/{code}" in metrics) == (condition == "base")
-    compared = {found.data.tags["isogloss.condition"]: found for found in runs("compare")}
-    assert sorted(compared) == ["base+cot", "tuned", "tuned+cot"]
-    for condition, words in (
-        ("tuned", "With fine-tuning on Standard Arabic,"),
-        ("base+cot", "With chain of thought,"),
-        ("tuned+cot", "With fine-tuning on Standard Arabic and chain of thought,"),
+    (found,) = runs("compare")
+    assert found.data.tags["isogloss.condition"] == "tuned"
+    note = found.data.tags["mlflow.note.content"]
+    assert note.startswith("With fine-tuning on Standard Arabic,")
+    assert "C3: Over 5 languages" in note
+    parts = [
+        found.data.metrics[f"{name}/heb_Hebr"]
+        for name in ("gain_free", "gain_format", "gain_comprehension")
+    ]
+    assert parts[0] == pytest.approx(parts[1] + parts[2])
+    for name in ("base_cot", "tuned_cot"):
+        assert f"contrast_{name}/accuracy" in found.data.metrics
+    for condition, against, words in (
+        ("base+cot", "base", "With chain of thought,"),
+        ("tuned+cot", "base", "With fine-tuning on Standard Arabic and chain of thought,"),
+        ("tuned+cot", "tuned", "With chain of thought,"),
+        ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
     ):
-        found = compared[condition]
-        assert found.data.tags["mlflow.note.content"].startswith(words)
-        assert found.data.tags["isogloss.tuned_run"] == cells[condition].info.run_id
-        parts = [
-            found.data.metrics[f"{name}/heb_Hebr"]
-            for name in ("gain_free", "gain_format", "gain_comprehension")
-        ]
-        assert parts[0] == pytest.approx(parts[1] + parts[2])
-    base, other = find_runs(CompareConfig(study="four", condition="tuned+cot"))
-    assert other.info.run_id == cells["tuned+cot"].info.run_id
-    assert base.info.run_id == cells["base"].info.run_id
-    tuned, other = find_runs(CompareConfig(study="four", condition="tuned+cot", against="tuned"))
-    found = compare_runs(tuned, other, CompareConfig(study="four"))
-    assert found.data.tags["mlflow.note.content"].startswith("With chain of thought,")
-    with pytest.raises(ConfigError, match="cannot be compared with itself"):
-        find_runs(CompareConfig(study="four", condition="tuned", against="tuned"))
-    with pytest.raises(ComparisonError, match="are of the same condition, 'base'"):
-        compare_runs(base, base, CompareConfig())
+        asked = CompareConfig(study="four", condition=condition, against=against)
+        note = compare_runs(pull(asked).runs, asked).data.tags["mlflow.note.content"]
+        assert note.startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4
 
@@ -260,12 +257,3 @@ def test_a_study_without_two_relatives_or_with_an_unknown_branch_is_refused_befo
         with pytest.raises(ConfigError, match=message):
             run_study(StudyConfig.model_validate({**study, **changes}))
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
-
-
-def test_what_the_judged_condition_lacks_is_said(folder: str) -> None:
-    tuned = run_adapted(ask(folder, languages=LANGUAGES), trained(folder))
-    reasoned = run(ask(folder, languages=LANGUAGES, reasoning="cot", max_new_tokens=2))
-    found = compare_runs(reasoned, tuned, CompareConfig())
-    assert found.data.tags["mlflow.note.content"].startswith(
-        "With fine-tuning on Standard Arabic and no chain of thought,"
-    )

@@ -13,11 +13,11 @@ from conftest import probe
 from mlflow.entities import Run
 
 from isogloss import tracking
-from isogloss.comparing import find_runs
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.evaluation import evaluate
 from isogloss.predictions import Prediction
+from isogloss.pulling import pull
 from isogloss.registry import adapter_folder, register
 from isogloss.session import Session
 from isogloss.study import run_study
@@ -179,28 +179,47 @@ def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyCon
     )
     reused = evaluate(evaluation, Session(study.model, "float32"))
     for name in ("tiny", "another"):
-        config = CompareConfig(study=name, tuned=find_runs(CompareConfig())[1].info.run_id)
-        assert find_runs(config)[0].info.run_id == reused.info.run_id
+        found = {run.info.run_id for run in pull(CompareConfig(study=name)).runs}
+        assert reused.info.run_id in found
 
 
 def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
     study: StudyConfig,
 ) -> None:
-    base, tuned = find_runs(CompareConfig(study="tiny"))
-    assert base.data.tags["isogloss.condition"] == "base"
-    assert tuned.data.tags["isogloss.condition"] == "tuned"
+    assert [cell.condition for cell in pull(CompareConfig(study="tiny")).cells] == ["base", "tuned"]
     letters = EvaluateConfig(
         model=study.model, dtype="float32", languages=LANGUAGES, limit=6, format="letter"
     )
-    other = evaluate(letters, Session(study.model, "float32"))
-    with pytest.raises(ComparisonError, match="2 different evaluate runs of condition base"):
-        find_runs(CompareConfig())
-    with pytest.raises(ComparisonError, match="is of condition 'tuned'"):
-        find_runs(CompareConfig(base=tuned.info.run_id, tuned=tuned.info.run_id))
-    from isogloss.comparing import compare_runs
+    evaluate(letters, Session(study.model, "float32"))
+    with pytest.raises(ComparisonError, match=r"format is 'letter' in .*; 'cloze' in"):
+        pull(CompareConfig())
+    assert len(pull(CompareConfig(study="tiny")).cells) == 2
 
-    with pytest.raises(ComparisonError, match="format is 'letter' in base run"):
-        compare_runs(other, tuned, CompareConfig())
+
+def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once(
+    study: StudyConfig, model_folder: Callable[[str], Path]
+) -> None:
+    languages = (*LANGUAGES, "rus_Cyrl")
+    config = study_config(
+        model_folder("gemma3"), study="wide", languages=languages, seeds="0,1",
+        control_source="eng_Latn", limit=4,
+    )  # fmt: skip
+    run_study(config)
+    (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "wide"]
+    cells = pull(CompareConfig(study="wide")).cells
+    assert [(cell.condition, cell.source, cell.seed) for cell in cells] == [
+        ("base", "", ""),
+        ("tuned", "arb_Arab", "0"),
+        ("tuned", "arb_Arab", "1"),
+        ("tuned", "eng_Latn", "0"),
+        ("tuned", "eng_Latn", "1"),
+    ]
+    (judged,) = [run for run in runs("compare") if run.data.tags.get("isogloss.study") == "wide"]
+    assert judged.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "double_difference/eng_Latn" in judged.data.metrics
+    assert judged.data.metrics["contrast/seeds"] == 2
+    (recipe,) = {run.data.tags["isogloss.recipe"] for (run,) in list(cells.values())[1:]}
+    assert recipe.startswith("2 steps of 4 of ")
 
 
 def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluate_did(

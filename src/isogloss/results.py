@@ -30,6 +30,13 @@ def metrics(comparison: Comparison) -> dict[str, float]:
     values: dict[str, float | None] = {"contrast/margin": comparison.margin}
     for name, contrast in comparison.overall.contrasts.items():
         values.update(_contrast_metrics(f"contrast/{name}", contrast))
+    for name, judged in comparison.conditions.items():
+        if name != comparison.condition:
+            known = name.replace("+", "_")
+            values |= _contrast_metrics(
+                f"contrast_{known}/accuracy", judged.overall.contrasts["accuracy"]
+            )
+            values[f"gain_{known}/mean"] = judged.overall.means["all"].gain
     values["contrast/accuracy_tost_p"] = comparison.accuracy.tost_p
     values["contrast/minimum_detectable_effect"] = comparison.accuracy.minimum_detectable_effect
     values["contrast/spread"] = comparison.accuracy.spread
