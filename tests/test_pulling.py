@@ -72,7 +72,7 @@ def test_nothing_to_judge_is_said(two) -> None:
     with pytest.raises(ComparisonError, match="the experiment has no finished evaluate run"):
         pull(CompareConfig())
     log(Cell("m", "base"), two[Cell("m", "base")], status="RUNNING")
-    with pytest.raises(ComparisonError, match=r"study mine has no finished evaluate run\."):
+    with pytest.raises(ComparisonError, match=r"study 'mine' has no finished evaluate run\."):
         pull(CompareConfig(study="mine"))
     with pytest.raises(ComparisonError, match=r"no finished evaluate run \(1 are not finished\)"):
         pull(CompareConfig())

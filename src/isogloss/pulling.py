@@ -49,7 +49,7 @@ def pull(config: CompareConfig) -> Pulled:
         return arrange([_evaluate_run(run_id) for run_id in config.runs])
     found, unfinished = _search(config)
     if not found:
-        where = f"study {', '.join(config.study)}" if config.study else "the experiment"
+        where = f"study {', '.join(map(repr, config.study))}" if config.study else "the experiment"
         tags = f" with tags {config.tags}" if config.tags else ""
         waiting = f" ({len(unfinished)} are not finished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")

@@ -1,0 +1,103 @@
+"""Time and memory of the compare step at the scale of a large study, on made-up predictions.
+
+    python benchmarks/compare_scale.py [--models 10] [--languages 30] [--items 900]
+
+Four conditions of each model: 1.08 million rows by default, in files as evaluate runs leave them.
+Reading them (the download, from a local folder) is timed apart from judging and from the report.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from isogloss.comparison import compare
+from isogloss.languages import table as known_languages
+from isogloss.report import write
+from isogloss.results import metrics
+from isogloss.scores import COLUMNS, Cell
+
+RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
+ITEMS_PER_PASSAGE = 900 / 488  # as in Belebele
+
+
+def main() -> None:
+    """Make the files, then time each stage once and print a line for it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("models", 10), ("languages", 30), ("items", 900)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    asked = parser.parse_args()
+    others = [code for code, row in known_languages().items() if row.belebele]
+    languages = list(dict.fromkeys(("arb_Arab", *RELATED, *others)))[: asked.languages]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        rng = np.random.default_rng(0)
+        for m in range(asked.models):
+            for at, condition in enumerate(("base", "tuned", "base+cot", "tuned+cot")):
+                source = "arb_Arab" if condition.startswith("tuned") else ""
+                cell = Cell(f"model-{m}", condition, source, "0" if source else "")
+                paths[cell] = Path(folder) / f"{m}-{at}.parquet"
+                share = 0.3 + 0.04 * m + 0.05 * at
+                _predictions(languages, asked.items, share, rng).to_parquet(paths[cell])
+        before = _peak()
+        started = time.perf_counter()
+        tables = {
+            cell: pd.read_parquet(path, columns=list(COLUMNS)) for cell, path in paths.items()
+        }
+        read = time.perf_counter()
+        comparison = compare(tables, source="arb_Arab")
+        judged = time.perf_counter()
+        numbers = metrics(comparison)
+        write(comparison, Path(folder) / "report", {}, [("Run",)])
+        written = time.perf_counter()
+    rows = sum(map(len, tables.values()))
+    test = comparison.accuracy.permutation
+    print(f"{rows:,} rows in {len(tables)} files; {len(numbers)} numbers")
+    print(f"exact test over {test.relabellings:,} relabellings" if test.exact else "Monte Carlo")
+    print(f"read    {read - started:6.2f} s")
+    print(f"judge   {judged - read:6.2f} s")
+    print(f"report  {written - judged:6.2f} s")
+    print(f"peak memory {_peak():,.0f} MB ({before:,.0f} MB before reading)")
+
+
+def _predictions(
+    languages: list[str], items: int, share: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    n = items * len(languages)
+    item = np.tile(np.arange(items), len(languages))
+    answer = item % 4
+    right = rng.random(n) < share
+    forced = np.where(right, answer, (answer + 1) % 4)
+    return pd.DataFrame(
+        {
+            "task": "belebele",
+            "language": np.repeat(languages, items),
+            "format": "letter",
+            "item_id": [f"item-{i:04d}" for i in item],
+            "passage_id": [f"passage-{int(i / ITEMS_PER_PASSAGE):04d}" for i in item],
+            "answer": answer,
+            "prediction": forced,
+            "correct": right,
+            "valid": rng.random(n) < 0.9,
+            "forced": forced,
+            "greedy": forced,
+            "choice_logprobs": list(rng.normal(-3, 1, (n, 4))),
+            "gold_logprob": rng.normal(-1.2, 0.5, n),
+            "text": "The answer is not far to seek.",
+            "tokens": 150,
+            "words": 90,
+        }
+    )
+
+
+def _peak() -> float:
+    """Largest resident set of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
