@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from isogloss import config
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("main", "tune", "finetune", "evaluate", "compare", "register")
+NAMES = ("main", "tune", "finetune", "evaluate", "compare", "register", "import", "plan")
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -23,7 +23,7 @@ def config_class(name: str) -> type:
     return getattr(config, f"{name.capitalize()}Config")
 
 
-def test_mlproject_has_the_six_entry_points() -> None:
+def test_mlproject_has_the_eight_entry_points() -> None:
     assert tuple(MLPROJECT["entry_points"]) == NAMES
     assert sorted(NAMES) == sorted(
         path.stem for path in (ROOT / "entrypoints").glob("*.py") if path.stem != "__init__"
@@ -99,6 +99,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
         ("compare", ["--study", "nothing"], "study 'nothing' has no finished evaluate run"),
         ("compare", ["--experiment", "nothing"], "there is no experiment 'nothing'"),
         ("register", ["--adapter", "nowhere"], "adapter 'nowhere' is neither a folder"),
+        ("import", ["--path", "nowhere"], "path 'nowhere' is no file"),
         ("main", ["--study", "nowhere.yaml"], "'nowhere.yaml' cannot be read"),
     ],
 )  # fmt: skip

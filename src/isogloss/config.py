@@ -315,6 +315,133 @@ class MainConfig(BaseModel):
     experiment: Experiment = None
 
 
+class ImportConfig(BaseModel):
+    """Results of lm-evaluation-harness, of inspect_ai or in tables become evaluate runs.
+
+    `auto` is what the file says; what it does not say has to be given. See docs/import.md.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Annotated[str, Field(description="file, folder or pattern of results", min_length=1)]
+    model: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(description="name of the model, the same for base and tuned; auto: as the file says"),
+    ] = None
+    condition: Annotated[
+        Literal["base", "tuned", "base+cot", "tuned+cot"] | None,
+        BeforeValidator(_none),
+        Field(description="base, tuned, base+cot, tuned+cot, or auto"),
+    ] = None
+    source: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(description="language tuned on; for base what groups are relative to, or auto"),
+    ] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        BeforeValidator(_none),
+        Field(description="tells replicates apart; auto: as the file says, or unknown"),
+    ] = None
+    task: Annotated[
+        str | None, BeforeValidator(_none), Field(description="name of the task, or auto")
+    ] = None
+    format: Annotated[
+        Literal["letter", "cloze", "generate"] | None,
+        BeforeValidator(_none),
+        Field(description="how choices were made: letter, cloze, generate, or auto"),
+    ] = None
+    language: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(description="FLORES-200 code, or the field that holds it, or auto"),
+    ] = None
+    passage: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(description="field that tells passages apart, or auto"),
+    ] = None
+    metric: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(
+            description="what says that an answer is right: METRIC or METRIC,FILTER of lm-eval, "
+            "a scorer of inspect_ai, a column, or auto"
+        ),
+    ] = None
+    study: StudyName = None
+    experiment: Experiment = None
+
+
+class PlanConfig(BaseModel):
+    """What a number of languages, items and seeds can show, before it is paid for.
+
+    Gains are fractions of accuracy (0.03: three points). See docs/planning.md.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    related: Annotated[
+        Annotated[int, Field(ge=2, le=1000)] | None,
+        BeforeValidator(_none),
+        Field(description="related languages; auto: 4, or as many as `like` has"),
+    ] = None
+    control: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=1000)], ...],
+        BeforeValidator(_numbers),
+        Field(description="numbers of control languages to try, separated by commas", min_length=1),
+    ] = (4, 8, 12, 16, 20)
+    items: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_none),
+        Field(description="items a language; auto: 900, or as many as `like` has"),
+    ] = None
+    passages: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_none),
+        Field(description="passages of these items; auto: 488 to 900 items, as in Belebele"),
+    ] = None
+    seeds: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_none),
+        Field(description="how many adapters, of a seed each; auto: 1, or as many as `like` has"),
+    ] = None
+    spread: Annotated[
+        float,
+        Field(ge=0, lt=1, description="standard deviation of true gains within a group"),
+    ] = 0.04
+    seed_spread: Annotated[
+        float,
+        Field(
+            ge=0, lt=1, description="standard deviation of one language's gain from seed to seed"
+        ),
+    ] = 0.02
+    gain: Annotated[float, Field(gt=-1, lt=1, description="mean gain to expect")] = 0.2
+    discordant: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of items right in one condition and not in the other"),
+    ] = 0.4
+    passage_correlation: Annotated[
+        float,
+        Field(ge=0, le=1, description="correlation of changes of two items of one passage"),
+    ] = 0.1
+    margin: Margin = 0.03
+    effect: Annotated[
+        float, Field(gt=0, lt=1, description="true contrast whose chance to be found is told")
+    ] = 0.1
+    like: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(
+            description="id of a pilot's compare run; what it measured takes the place of spread, "
+            "gain, discordant, passages and passage_correlation; or none"
+        ),
+    ] = None
+    study: StudyName = None
+    experiment: Experiment = None
+
+
 class Training(BaseModel):
     """The `finetune` part of a study file; see FinetuneConfig."""
 
@@ -375,6 +502,8 @@ NONE_AS = {
     "adapter": "none",
     "data_dir": "none",
     "study": "none",
+    "tags": "none",
+    "like": "none",
     "languages": "all",
     "limit": "all",
 }
