@@ -16,6 +16,7 @@ from isogloss.contrasts import Contrast
 from isogloss.formatting import decimal, interval_points, p_value, points
 from isogloss.gains import mean_parts
 from isogloss.paired import Interval
+from isogloss.slopes import SlopeTest
 
 FEWEST_SEEDS = 3
 
@@ -125,10 +126,10 @@ def _weak(comparison: Comparison) -> Claim:
     sentences = []
     for relation in relations:
         test = relation.test
-        if not math.isfinite(test.slope):
+        if not _bounded(test):
             sentences.append(
-                f"Over {test.units} {relation.units}, baselines differ no more than sampling noise "
-                f"makes them, so a slope on baseline cannot be estimated (p {p_value(test.p)} for "
+                f"Over {test.units} {relation.units}, baselines differ hardly more than sampling "
+                f"noise makes them, so a slope on baseline cannot be estimated (p {p_value(test.p)} for "
                 f"no relation); the naive slope, {decimal(test.naive, 2)}, is what noise in both "
                 f"can give by itself."
             )
@@ -160,7 +161,7 @@ def _weak(comparison: Comparison) -> Claim:
         name="C2",
         title=title,
         verdict=verdict,
-        estimate=f"{decimal(primary.test.slope, 2)} points a point",
+        estimate=_slope(primary.test),
         interval=_bare(primary.test.interval),
         naive=decimal(primary.test.naive, 2),
         sentence=" ".join(sentences),
@@ -194,7 +195,7 @@ def _thinking(comparison: Comparison) -> Claim:
         name="C3",
         title=title,
         verdict=f"{goes}; {equal}",
-        estimate=f"{decimal(primary.relation.test.slope, 2)} points a point",
+        estimate=_slope(primary.relation.test),
         interval=_bare(primary.relation.test.interval),
         naive=decimal(primary.relation.test.naive, 2),
         sentence=" ".join(sentences),
@@ -203,10 +204,10 @@ def _thinking(comparison: Comparison) -> Claim:
 
 def _together_sentence(each: Together) -> str:
     test = each.relation.test
-    if not math.isfinite(test.slope):
+    if not _bounded(test):
         return (
-            f"Over {test.units} {each.relation.units}, gains from chain of thought differ no more "
-            f"than sampling noise makes them, so it cannot be told whether both gains go together; "
+            f"Over {test.units} {each.relation.units}, gains from chain of thought differ hardly "
+            f"more than sampling noise makes them, so it cannot be told whether both gains go together; "
             f"the naive correlation, {decimal(test.naive_correlation, 2)}, is what noise in the "
             f"shared baseline can give by itself."
         )
@@ -230,6 +231,15 @@ def _not_tested(comparison: Comparison, what: str) -> str:
             "It needs runs of base, tuned and base+cot of one model; there are none here."
         )  # fmt: skip
     return reasons[0] if reasons else "No slope could be estimated."
+
+
+def _bounded(test: SlopeTest) -> bool:
+    """Whether the data bound the slope on one side at least."""
+    return math.isfinite(test.slope) and any(map(math.isfinite, test.interval))
+
+
+def _slope(test: SlopeTest) -> str:
+    return f"{decimal(test.slope, 2)} points a point" if _bounded(test) else "cannot be estimated"
 
 
 def _slope_verdict(relation: Relation, names: tuple[str, str]) -> str:
