@@ -1,25 +1,37 @@
-"""Figures of a comparison, drawn without pyplot and so without global state.
+"""Figures with a row for each language: accuracy, gains, their parts, and models side by side."""
 
-Groups are told apart by marker as well as by colour (Okabe and Ito's palette, safe for colour-blind
-readers). Names are English, so no font beyond matplotlib's own is needed.
-"""
-
-import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from isogloss.comparison import Comparison, interval_points, mean_parts, points
-from isogloss.gains import LanguageGain
+from isogloss.comparison import Comparison
+from isogloss.drawing import (
+    COLOURS,
+    FAINT,
+    GRID,
+    INK,
+    MARKERS,
+    WIDTH,
+    drawable,
+    legend,
+    model_labels,
+    sentence,
+    sheet,
+    text_width,
+)
+from isogloss.formatting import points
+from isogloss.gains import GROUPS, LanguageGain, mean_parts, parts_of
+from isogloss.paired import FloatArray
+from isogloss.results import model_by_language
 
-COLOURS = {"source": "#000000", "variety": "#009E73", "related": "#D55E00", "control": "#0072B2"}
-MARKERS = {"source": "D", "variety": "^", "related": "o", "control": "s"}
 PARTS = {"comprehension": ("#0072B2", ""), "format": ("#E69F00", "////")}
-INK, FAINT = "#333333", "#888888"
 
 
 class Rows(NamedTuple):
@@ -33,58 +45,38 @@ class Rows(NamedTuple):
         """Number of rows, headings and gaps included."""
         return max(y for y, _ in self.languages) + 1
 
-
-def gains(comparison: Comparison) -> Figure:
-    """Forest plot: gain of each language with its 95% interval, and the mean of each group."""
-    rows = _rows(comparison)
-    figure, axes = _by_language(comparison, rows)
-    axes.axvline(0, color=INK, linewidth=1)
-    for y, row in rows.languages:
-        colour = COLOURS[row.group]
-        if math.isfinite(row.se):
-            axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.4)
-        axes.plot(100 * row.gain, y, MARKERS[row.group], color=colour, markersize=6)
-    for name, mean in comparison.means.items():
-        ys = [y for y, row in rows.languages if row.group == name]
-        if len(ys) > 1:
-            axes.plot(
-                [100 * mean.gain] * 2,
-                [min(ys) - 0.5, max(ys) + 0.5],
-                color=COLOURS[name],
-                linewidth=5,
-                alpha=0.25,
-                solid_capstyle="butt",
-                zorder=0,
-            )
-    axes.set_xlabel("gain in accuracy, points (95% interval, clustered by passage)")
-    figure.legend(
-        handles=[Line2D([], [], color=FAINT, linewidth=5, alpha=0.5, label="mean of the group")],
-        loc="outside lower right",
-        frameon=False,
-        fontsize=9,
-    )
-    _title(figure, f"Gain with {comparison.change}, by language", comparison)
-    return figure
+    def members(self, group: str) -> tuple[FloatArray, list[LanguageGain]]:
+        """Heights and languages of a group."""
+        found = [(y, row) for y, row in self.languages if row.group == group]
+        return np.array([y for y, _ in found]), [row for _, row in found]
 
 
 def before_after(comparison: Comparison) -> Figure:
     """Dumbbells: accuracy of each language before and after, with the chance level dashed."""
+    contrast = comparison.accuracy
+    title = (
+        f"{sentence(comparison.change)}: related {points(contrast.mean_related)} points, "
+        f"control {points(contrast.mean_control)}"
+    )
     rows = _rows(comparison)
-    figure, axes = _by_language(comparison, rows)
-    for y, row in rows.languages:
-        colour, marker = COLOURS[row.group], MARKERS[row.group]
-        base, tuned = 100 * row.base, 100 * row.tuned
-        axes.plot([base, tuned], [y, y], color=colour, linewidth=3, alpha=0.35, zorder=1)
-        axes.plot(base, y, marker, color=colour, markerfacecolor="white", markersize=6.5, zorder=2)
-        axes.plot(tuned, y, marker, color=colour, markersize=6.5, zorder=3)
-        axes.text(
-            1.085, y, points(row.gain), transform=axes.get_yaxis_transform(),
-            ha="right", va="center", fontsize=9, color=colour,
-        )  # fmt: skip
+    figure, axes = _by_language(comparison, rows, title, right=0.75)
+    beyond = axes.get_yaxis_transform()
+    place = 1 + 0.6 / (axes.get_position().width * WIDTH)
     axes.text(
-        1.085, -0.9, "gain", transform=axes.get_yaxis_transform(),
-        ha="right", va="center", fontsize=9, color=FAINT,
-    )  # fmt: skip
+        place, -0.9, "gain", transform=beyond, ha="right", va="center", fontsize=9, color=FAINT
+    )
+    for group, _ in _present(rows):
+        ys, members = rows.members(group)
+        colour, marker = COLOURS[group], MARKERS[group]
+        base, tuned = (100 * np.array(values) for values in zip(*map(_ends, members), strict=True))
+        axes.hlines(ys, base, tuned, color=colour, linewidth=3, alpha=0.35, zorder=1)
+        axes.plot(base, ys, marker, color=colour, markerfacecolor="white", markersize=6.5, zorder=2)
+        axes.plot(tuned, ys, marker, color=colour, markersize=6.5, zorder=3)
+        for y, row in zip(ys, members, strict=True):
+            axes.text(
+                place, y, points(row.gain), transform=beyond,
+                ha="right", va="center", fontsize=9, color=colour,
+            )  # fmt: skip
     handles = [
         Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", ls="", label="before"),
         Line2D([], [], color=FAINT, marker="o", ls="", label="after"),
@@ -92,42 +84,78 @@ def before_after(comparison: Comparison) -> Figure:
     if comparison.chance is not None:
         axes.axvline(100 * comparison.chance, color=INK, linewidth=1, linestyle="--", zorder=0.8)
         handles.append(Line2D([], [], color=INK, linewidth=1, linestyle="--", label="chance"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
-    axes.set_xlabel(f"accuracy on {comparison.task}, %")
-    contrast = comparison.accuracy
-    _title(
-        figure,
-        f"{sentence(comparison.change)}: related {points(contrast.mean_related)} points, "
-        f"control {points(contrast.mean_control)}",
-        comparison,
-    )
+    legend(figure, handles)
+    axes.set_xlabel(f"accuracy on {drawable(comparison.task)}, %")
+    return figure
+
+
+def gains(comparison: Comparison) -> Figure:
+    """Forest plot: gain of each language with its 95% interval, and the mean of each group.
+
+    With several models these are means over models, and small dots are the models.
+    """
+    rows = _rows(comparison)
+    title = f"Gain with {comparison.change}, by language"
+    figure, axes = _by_language(comparison, rows, title)
+    axes.axvline(0, color=INK, linewidth=1)
+    several = len(comparison.models) > 1
+    by_model = [{row.code: row.gain for row in each.languages} for each in comparison.models]
+    for group, _ in _present(rows):
+        ys, members = rows.members(group)
+        colour = COLOURS[group]
+        low, gain, high = (
+            100 * np.array(values)
+            for values in zip(*((row.low, row.gain, row.high) for row in members), strict=True)
+        )
+        for model in by_model if several else ():
+            each = 100 * np.array([model[row.code] for row in members])
+            axes.plot(each, ys, "o", color=colour, alpha=0.3, markersize=3, markeredgewidth=0)
+        known = np.isfinite(low)
+        axes.hlines(ys[known], low[known], high[known], color=colour, linewidth=1.5)
+        axes.plot(gain, ys, MARKERS[group], color=colour, markersize=6)
+        if len(members) > 1:
+            axes.plot(
+                [100 * comparison.overall.means[group].gain] * 2, [ys[0] - 0.5, ys[-1] + 0.5],
+                color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt", zorder=0,
+            )  # fmt: skip
+    whose = "mean over models; " if several else ""
+    axes.set_xlabel(f"gain in accuracy, points ({whose}95% interval)")
+    handles = [Line2D([], [], color=FAINT, linewidth=5, alpha=0.5, label="mean of the group")]
+    if several:
+        handles.append(Line2D([], [], color=FAINT, marker="o", ms=3, ls="", label="each model"))
+    legend(figure, handles)
     return figure
 
 
 def parts(comparison: Comparison) -> Figure:
     """Stacked bars: format part and comprehension part of each language's gain in free answers.
 
-    Parts of opposite sign stand on either side of zero; the dot is their sum.
+    Parts of opposite sign stand on either side of zero; the diamond is their sum.
     """
+    mean = mean_parts(comparison.languages)
+    title = (
+        f"Format {points(mean['gain_format'])} points, comprehension "
+        f"{points(mean['gain_comprehension'])}, on average"
+    )
     rows = _rows(comparison)
-    figure, axes = _by_language(comparison, rows)
+    figure, axes = _by_language(comparison, rows, title)
     axes.axvline(0, color=INK, linewidth=1)
-    for y, row in rows.languages:
-        if row.free_gain is None or row.format_part is None or row.comprehension_part is None:
-            continue
-        ends = {1: 0.0, -1: 0.0}
-        for name, value in (
-            ("comprehension", row.comprehension_part),
-            ("format", row.format_part),
-        ):
-            colour, hatch = PARTS[name]
-            side = 1 if value >= 0 else -1
-            axes.barh(
-                y, 100 * value, left=100 * ends[side], height=0.62,
-                color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, zorder=2,
-            )  # fmt: skip
-            ends[side] += value
-        axes.plot(100 * row.free_gain, y, "D", color=INK, markersize=4.5, zorder=3)
+    known = [(y, named) for y, row in rows.languages if (named := parts_of(row))]
+    ys = np.array([y for y, _ in known])
+    free, *values = (
+        100 * np.array([named[name] for _, named in known])
+        for name in ("gain_free", "gain_comprehension", "gain_format")
+    )
+    ends = {True: np.zeros(len(ys)), False: np.zeros(len(ys))}
+    for name, value in zip(("comprehension", "format"), values, strict=True):
+        colour, hatch = PARTS[name]
+        up = value >= 0
+        axes.barh(
+            ys, value, left=np.where(up, ends[True], ends[False]), height=0.62,
+            color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, zorder=2,
+        )  # fmt: skip
+        ends = {side: end + np.where(up == side, value, 0) for side, end in ends.items()}
+    axes.plot(free, ys, "D", color=INK, markersize=4.5, zorder=3)
     axes.margins(x=0.04)
     axes.set_xlabel("gain in accuracy of answers as given, points")
     handles: list[Artist] = [
@@ -135,66 +163,60 @@ def parts(comparison: Comparison) -> Figure:
         for name, (colour, hatch) in PARTS.items()
     ]
     handles.append(Line2D([], [], color=INK, marker="D", ls="", markersize=4.5, label="sum"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
-    mean = mean_parts(comparison)
-    _title(
-        figure,
-        f"Format {points(mean['gain_format'])} points, comprehension "
-        f"{points(mean['gain_comprehension'])}, on average",
-        comparison,
-    )
+    legend(figure, handles)
     return figure
 
 
-def sentence(text: str) -> str:
-    """The text with its first letter a capital, and the rest as it is."""
-    return text[:1].upper() + text[1:]
-
-
-def contrast(comparison: Comparison) -> Figure:
-    """The relatedness contrast with its intervals against the equivalence margin."""
-    test, welch = comparison.accuracy.permutation, comparison.accuracy.welch
-    estimate, margin = 100 * comparison.accuracy.estimate, 100 * comparison.margin
-    lines = [
-        (0, test.interval_95, 1.6, "permutation, 95%"),
-        (0, test.interval_90, 5.0, "permutation, 90%"),
-        (1, welch.interval, 1.6, "Welch, 95%"),
-    ]
-    ends = [100 * end for _, line, _, _ in lines for end in line if math.isfinite(end)]
-    reach = 1.15 * max([2 * margin, abs(estimate), *map(abs, ends)])
-    figure = Figure(figsize=(8, 2.9), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axvspan(-margin, margin, color="#F0E442", alpha=0.35, linewidth=0)
-    axes.axvline(0, color=INK, linewidth=1)
-    for y, line, width, _ in lines:
-        low, high = max(100 * line.low, -reach), min(100 * line.high, reach)
-        axes.plot([low, high], [y, y], color=INK, linewidth=width, solid_capstyle="butt")
-        for end, arrow, side in ((line.low, "<", -1), (line.high, ">", 1)):
-            if math.isinf(end):
-                axes.plot(side * reach * 0.99, y, arrow, color=INK, markersize=8, clip_on=False)
-    for y in (0, 1):
-        axes.plot(estimate, y, "o", color="white", markeredgecolor=INK, markersize=9, zorder=3)
-    kind = "exact" if test.exact else "Monte Carlo"
-    axes.set_yticks([0, 1], [f"permutation\n({kind})", "Welch's t"])
-    axes.set(xlim=(-reach, reach), ylim=(1.6, -0.6))
-    axes.set_xlabel("mean gain of related minus mean gain of control languages, points")
-    _plain(axes)
-    figure.legend(
-        handles=[
-            Line2D([], [], color=INK, linewidth=5, label="90% interval"),
-            Line2D([], [], color=INK, linewidth=1.6, label="95% interval"),
-            Patch(color="#F0E442", alpha=0.35, label=f"margin, ±{margin:.1f} points"),
-        ],
-        loc="outside lower right",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-    )
-    _title(
-        figure,
-        f"Relatedness contrast {points(comparison.accuracy.estimate)} points, 95% interval "
-        f"{interval_points(test.interval_95)}",
+def models(comparison: Comparison) -> Figure:
+    """Heat map: gain of each model in each language and, in the headings' rows, in each group."""
+    names, codes, gain_ML = model_by_language(comparison)
+    shown = model_labels(comparison)
+    cell, left = 0.54, _label_width(comparison, _rows(comparison))
+    tallest = max(text_width(shown[name], 9) for name in names)
+    rows = _rows(comparison)
+    figure, axes = _by_language(
         comparison,
+        rows,
+        f"Gain with {comparison.change}, by model and language",
+        width=max(WIDTH, left + cell * len(names) + 0.3 + 0.75 * tallest),
+        right=max(WIDTH - left - cell * len(names), 0.3 + 0.75 * tallest),
+        above=0.75 * tallest + 0.1,
+        below=0.55,
+    )
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="x", bottom=False, labelbottom=False, labeltop=True, length=0)
+    axes.set_xlim(0, len(names))
+    axes.set_xticks(
+        np.arange(len(names)) + 0.4, [shown[name] for name in names],
+        rotation=45, ha="left", rotation_mode="anchor", fontsize=9,
+    )  # fmt: skip
+    at = {code: place for place, code in enumerate(codes)}
+    colour_of = colormaps["PuOr"]
+    largest = max(float(np.abs(gain_ML).max()), 1e-9)
+    for group, heading in _present(rows):
+        ys, members = rows.members(group)
+        inside = gain_ML[:, [at[row.code] for row in members]].T
+        axes.pcolormesh(
+            np.arange(len(names) + 1), np.append(ys - 0.5, ys[-1] + 0.5), inside,
+            cmap=colour_of, vmin=-largest, vmax=largest, edgecolors="white", linewidth=0.8,
+        )  # fmt: skip
+        lines = [(heading, inside.mean(axis=0), "bold", False)]
+        lines += [(y, row, "normal", True) for y, row in zip(ys, inside, strict=True)]
+        for y, values, weight, filled in lines:
+            for x, value in enumerate(values):
+                colour = colour_of(0.5 + 0.5 * value / largest)
+                dark = filled and np.dot(colour[:3], (0.2126, 0.7152, 0.0722)) < 0.55
+                axes.text(
+                    x + 0.5, y, points(value), fontsize=8, fontweight=weight,
+                    color="white" if dark else INK, ha="center", va="center",
+                )  # fmt: skip
+    legend(
+        figure,
+        [
+            Patch(color=colour_of(0.85), label="gain, points"),
+            Patch(color=colour_of(0.15), label="loss, points"),
+        ],
     )
     return figure
 
@@ -203,52 +225,69 @@ def _rows(comparison: Comparison) -> Rows:
     languages: list[tuple[float, LanguageGain]] = []
     headings: list[tuple[float, str]] = []
     y = 0.0
-    for name in COLOURS:
-        if members := comparison.members(name):
+    for name in GROUPS:
+        if members := comparison.overall.members(name):
             headings.append((y, name))
             languages += [(y + 1 + i, row) for i, row in enumerate(members)]
             y += len(members) + 1.5
     return Rows(languages, headings)
 
 
-def _by_language(comparison: Comparison, rows: Rows) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8.6, 1.5 + 0.235 * rows.height), layout="constrained")
-    axes = figure.add_subplot()
-    titles = {
+def _present(rows: Rows) -> Iterable[tuple[str, float]]:
+    """Groups that have languages, and the heights of their headings."""
+    return ((name, y) for y, name in rows.headings)
+
+
+def _headings(comparison: Comparison) -> Mapping[str, str]:
+    return {
         "source": "source",
         "variety": "varieties of the source",
         "related": f"related: {comparison.branch}",
         "control": "control",
     }
-    places = [(y, f"{row.name} ({row.code})", INK, "normal") for y, row in rows.languages]
+
+
+def _ends(row: LanguageGain) -> tuple[float, float]:
+    return row.base, row.tuned
+
+
+def _label_width(comparison: Comparison, rows: Rows) -> float:
+    titles = _headings(comparison)
+    names = max(text_width(_named(row), 9) for _, row in rows.languages)
+    groups = max(text_width(titles[name], 9, "bold") for _, name in rows.headings)
+    return max(names, groups) + 0.25
+
+
+def _named(row: LanguageGain) -> str:
+    return f"{row.name} ({row.code})"
+
+
+def _by_language(
+    comparison: Comparison,
+    rows: Rows,
+    title: str,
+    *,
+    width: float = WIDTH,
+    right: float = 0.25,
+    above: float = 0.0,
+    below: float = 0.9,
+) -> tuple[Figure, Axes]:
+    """Axes with a row for each language and each group's heading."""
+    crowded = len(rows.languages) > 40
+    height = (0.19 if crowded else 0.225) * (rows.height + 0.3)
+    figure, axes = sheet(
+        comparison, title, height, left=_label_width(comparison, rows),
+        right=right, above=above + 0.25 * crowded, below=below, width=width,
+    )  # fmt: skip
+    titles = _headings(comparison)
+    places = [(y, _named(row), INK, "normal") for y, row in rows.languages]
     places += [(y, titles[name], COLOURS[name], "bold") for y, name in rows.headings]
     axes.set_yticks([y for y, *_ in places], [text for _, text, *_ in places])
     for label, (_, _, colour, weight) in zip(axes.get_yticklabels(), places, strict=True):
         label.set(color=colour, fontweight=weight, fontsize=9)
     axes.set_ylim(rows.height - 0.3, -0.6)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
-    _plain(axes)
-    return figure, axes
-
-
-def _plain(axes: Axes) -> None:
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-
-
-def _title(figure: Figure, text: str, comparison: Comparison) -> None:
-    test = comparison.accuracy
-    figure.suptitle(
-        f"{text}\n", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK,
-    )  # fmt: skip
-    figure.text(
-        0.01,
-        1 - 0.42 / figure.get_figheight(),
-        f"{comparison.task}, {comparison.format} format; {test.n_related} related and "
-        f"{test.n_control} control languages; {test.verdict}",
-        ha="left",
-        va="center",
-        fontsize=9.5,
-        color=FAINT,
-    )
+    if crowded:
+        axes.tick_params(axis="x", labeltop=True)
+    return figure, axes
