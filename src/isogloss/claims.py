@@ -130,8 +130,8 @@ def _weak(comparison: Comparison) -> Claim:
             sentences.append(
                 f"Over {test.units} {relation.units}, baselines differ hardly more than sampling "
                 f"noise makes them, so a slope on baseline cannot be estimated (p "
-                f"{p_value(test.p)} for no relation); the naive slope, {decimal(test.naive, 2)}, is what noise in both "
-                f"can give by itself."
+                f"{p_value(test.p)} for no relation); the naive slope, {decimal(test.naive, 2)}, "
+                f"is what noise in both can give by itself."
             )
             continue
         sentence = (
@@ -208,8 +208,8 @@ def _together_sentence(each: Together) -> str:
         return (
             f"Over {test.units} {each.relation.units}, gains from chain of thought differ hardly "
             f"more than sampling noise makes them, so it cannot be told whether both gains go "
-            f"together; the naive correlation, {decimal(test.naive_correlation, 2)}, is what noise in the "
-            f"shared baseline can give by itself."
+            f"together; the naive correlation, {decimal(test.naive_correlation, 2)}, is what noise "
+            f"in the shared baseline can give by itself."
         )
     given = each.given_baseline
     partial = (
