@@ -4,7 +4,7 @@ Shapes are suffixes: L languages, K covariates, Z relabellings.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
 from isogloss.paired import FloatArray, Interval
-
-MAX_PERMUTATIONS = 9_999
-SEARCH_STEPS = 40
+from isogloss.permuting import MAX_PERMUTATIONS, inverted, orders, share_as_far
 
 
 class AdjustedContrast(NamedTuple):
@@ -45,7 +43,7 @@ def freedman_lane(
     relatedness are permuted (`draws` seeded ones, with the observed order added), and the squared t
     of relatedness is compared. Without covariates this is a permutation test of a difference of
     means. The 95% interval holds every d for which the test, with d taken from each related gain,
-    has p > 0.05; its ends are found by bisection within eight standard errors. ComparisonError if
+    has p > 0.05; its ends are found by bisection. ComparisonError if
     the covariates leave fewer than three degrees of freedom, or if relatedness is a combination of
     them.
     """
@@ -68,8 +66,7 @@ def freedman_lane(
     coefficients = np.linalg.pinv(design)
     nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
     hat = design @ coefficients
-    rng = np.random.default_rng(seed)
-    orders_ZL = np.vstack([np.arange(n), rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)])
+    orders_ZL, _ = orders(n, draws, seed)
     # The residual without relatedness is linear in the shift d: of the gains, less d times that of
     # relatedness. So is its effect after permutation, and what is left of it is quadratic.
     residuals = [values - nuisance_hat @ values for values in (gain, related)]
@@ -83,8 +80,7 @@ def freedman_lane(
             return 1.0  # a perfect fit without relatedness
         effect_Z = effects[0] - shift * effects[1]
         left_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
-        statistic_Z = effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny)
-        return float((statistic_Z >= statistic_Z[0] * (1 - 1e-9)).sum() / len(statistic_Z))
+        return share_as_far(effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny))
 
     fit = coefficients @ gain
     spread = gain - hat @ gain
@@ -94,13 +90,13 @@ def freedman_lane(
     estimate = float(fit[-1])
     interval = Interval(math.nan, math.nan)
     if with_interval:
-        interval = Interval(*(_end(p_at, estimate, side * error) for side in (-1, 1)))
+        interval = inverted(p_at, estimate, error)
     return AdjustedContrast(
         estimate=estimate,
         p=p_at(0.0),
         interval=interval,
         slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
-        permutations=draws + 1,
+        permutations=len(orders_ZL),
     )
 
 
@@ -133,21 +129,3 @@ def without_shared_noise(
         gain_L - noise_covariance / variance * residual_L,
         baseline_L - noise_variance / variance * residual_L,
     )
-
-
-def _end(p_at: Callable[[float], float], estimate: float, step: float) -> float:
-    """Where p falls to 0.05 on the way from the estimate; infinite if not within eight errors."""
-    if step == 0:
-        return estimate
-    inside, outside = estimate, estimate + 8 * step
-    if p_at(outside) > 0.05:
-        return math.copysign(math.inf, step)
-    for _ in range(SEARCH_STEPS):
-        middle = (inside + outside) / 2
-        if p_at(middle) > 0.05:
-            inside = middle
-        else:
-            outside = middle
-        if abs(outside - inside) <= 1e-4 * abs(step):
-            break
-    return inside

@@ -8,17 +8,13 @@ are suffixes: P passages, U units (languages, or models), Z relabellings.
 
 import math
 from collections.abc import Sequence
-from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
 from isogloss.paired import FloatArray, Interval
-
-MAX_PERMUTATIONS = 9_999
-MAX_EXACT_UNITS = 7
+from isogloss.permuting import MAX_PERMUTATIONS, orders
 
 
 class SlopeTest(NamedTuple):
@@ -89,20 +85,19 @@ def slope_test(
 
     `yx` has y's unit in its rows and x's in its columns. For a slope b the residual y - b x of a
     unit says nothing of its x, so the cross-fitted sum of their products is compared with the same
-    sum over relabelled units: all relabellings of up to 7 units, else `draws` seeded ones with the
-    observed one added (Phipson and Smyth 2010). p is for a slope of zero, two-sided. The interval
-    holds every b with p > 0.05 (Anderson and Rubin's inversion, 1949, with a permutation
-    distribution), so it stays honest, and may be infinite, where x hardly varies. It takes
-    residuals to be alike in spread for all units.
+    sum over relabelled units: all orders of up to 7 units, else `draws` seeded ones with the
+    observed one among them (Phipson and Smyth 2010). p is for a slope of zero, two-sided. The
+    interval holds every b with p > 0.05 (Anderson and Rubin's inversion, 1949, with a permutation
+    distribution), so it stays honest, and may be infinite, where x hardly varies. It takes the
+    relation to be a straight line, with residuals alike in spread for all units.
     """
     n_units = len(xx.crossfitted)
     if n_units < 3:
         raise ComparisonError(f"a slope needs at least 3 units, but got {n_units}.")
-    orders_ZU, exact = _orders(n_units, draws, seed)
+    orders_ZU, exact = orders(n_units, draws, seed)
     here_U = np.arange(n_units)
-    observed = [float(np.trace(each.crossfitted)) for each in (yx, xx)]
-    drawn = [each.crossfitted[here_U, orders_ZU].sum(axis=1) for each in (yx, xx)]
-    p, interval = inverted(observed[0], observed[1], drawn[0], drawn[1], exact=exact)
+    sums = [each.crossfitted[here_U, orders_ZU].sum(axis=1) for each in (yx, xx)]
+    p, interval = inverted(*sums)
     yx_true, xx_true, yy_true = (float(np.trace(each.crossfitted)) for each in (yx, xx, yy))
     yx_seen, xx_seen, yy_seen = (float(np.trace(each.naive)) for each in (yx, xx, yy))
     return SlopeTest(
@@ -113,37 +108,31 @@ def slope_test(
         naive=yx_seen / xx_seen if xx_seen > 0 else math.nan,
         naive_correlation=_correlation(yx_seen, xx_seen, yy_seen),
         units=n_units,
-        permutations=len(orders_ZU) + (not exact),
+        permutations=len(orders_ZU),
         exact=exact,
     )
 
 
-def inverted(
-    u: float, v: float, u_Z: FloatArray, v_Z: FloatArray, *, exact: bool, alpha: float = 0.05
-) -> tuple[float, Interval]:
+def inverted(u_Z: FloatArray, v_Z: FloatArray, alpha: float = 0.05) -> tuple[float, Interval]:
     """p of b = 0, and the b with p > `alpha`, of a test whose statistic is |u - b v|.
 
-    `u_Z` and `v_Z` are what u and v become under relabelling; not `exact`: the observed labels are
-    one more (the +1 of a Monte Carlo test). A relabelling counts against b when
+    Both are [Z], of all relabellings, the observed one first. A relabelling counts against b when
     |u_z - b v_z| >= |u - b v|: between the two roots of a quadratic around u / v if |v_z| < v, and
-    everywhere from one root outwards otherwise. So the ends of the interval are order statistics of
-    the roots, found without search.
+    everywhere from one root outwards otherwise, which is taken as everywhere. So the ends of the
+    interval are order statistics of the roots, found without search.
     """
-    n_drawn = len(u_Z)
-    slack = 1e-9 * max(abs(u), float(np.abs(u_Z).max(initial=0.0)))
-    p = (int((np.abs(u_Z) >= abs(u) - slack).sum()) + (not exact)) / (n_drawn + (not exact))
+    u, v = float(u_Z[0]), float(v_Z[0])
+    slack = 1e-9 * float(np.abs(u_Z).max())
+    p = float((np.abs(u_Z) >= abs(u) - slack).mean())
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = np.stack([(u_Z - u) / (v_Z - v), (u_Z + u) / (v_Z + v)])
-    roots[~np.isfinite(roots)] = math.inf
-    low_Z, high_Z = roots.min(axis=0), roots.max(axis=0)
     always_Z = np.abs(v_Z) >= abs(v) * (1 - 1e-9)
-    low_Z[always_Z], high_Z[always_Z] = -math.inf, math.inf
+    low_Z = np.where(always_Z, -math.inf, roots.min(axis=0))
+    high_Z = np.where(always_Z, math.inf, roots.max(axis=0))
     # Kept are the b against which more than alpha of the relabellings count.
-    rank = math.floor((n_drawn + (not exact)) * alpha + 1e-9) + 1 - (not exact)
+    rank = math.floor(len(u_Z) * alpha + 1e-9) + 1
     low_Z.sort()
     high_Z.sort()
-    if rank < 1 or rank > n_drawn:
-        return p, Interval(-math.inf, math.inf)
     return p, Interval(float(low_Z[rank - 1]), float(high_Z[-rank]))
 
 
@@ -162,14 +151,6 @@ def _correlation(yx: float, xx: float, yy: float) -> float:
     if min(xx, yy) <= 0:
         return math.nan
     return max(-1.0, min(1.0, yx / math.sqrt(xx * yy)))
-
-
-def _orders(n_units: int, draws: int, seed: int) -> tuple[npt.NDArray[np.intp], bool]:
-    """Relabellings of units, [Z, U], and whether these are all."""
-    if n_units <= MAX_EXACT_UNITS:
-        return np.array(list(permutations(range(n_units)))), True
-    rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(n_units), (draws, 1)), axis=1), False
 
 
 def pooled(scatters: Sequence[Scatter]) -> Scatter:
