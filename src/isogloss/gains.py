@@ -27,7 +27,7 @@ MEASURES = ("accuracy", "log_odds", "gold_logprob")
 class LanguageGain:
     """One target language: accuracies, the paired gain and its 95% interval, as fractions.
 
-    `sign_p` is McNemar's exact p where one run is held against one, `p` the larger of it and the
+    `mcnemar_p` is McNemar's exact p where one run is held against one, `p` the larger of it and the
     clustered t's, `holm_p` that p adjusted over the languages. `base_valid` and `tuned_valid` are
     shares of valid answers, None where validity was not measured; `log_odds_gain` is in logits,
     `gold_logprob_gain` in nats, None where not recorded. `free_gain` is that of answers as given,
@@ -49,7 +49,7 @@ class LanguageGain:
     se: float
     low: float
     high: float
-    sign_p: float
+    mcnemar_p: float
     p: float
     holm_p: float
     base_valid: float | None
@@ -287,7 +287,7 @@ def language_gains(
                 se=gain.se,
                 low=gain.interval.low,
                 high=gain.interval.high,
-                sign_p=gain.sign_p,
+                mcnemar_p=gain.mcnemar_p,
                 p=gain.p,
                 holm_p=float(adjusted[at]),
                 base_valid=float(valid[0][rows].mean()) if valid else None,

@@ -33,8 +33,8 @@ class Interval(NamedTuple):
 class PairedGain(NamedTuple):
     """Gain of one language: `tuned` - `base` accuracy on the same items, as fractions.
 
-    `t_p` is by passage, `sign_p` by item (McNemar's exact test, where scores are 0 or 1); `p` is
-    the larger of the two.
+    `t_p` is by passage, `mcnemar_p` by item, NaN where scores are means and not 0 or 1; `p` is the
+    one to read (see `paired_gain`).
     """
 
     base: float
@@ -43,7 +43,7 @@ class PairedGain(NamedTuple):
     se: float
     interval: Interval
     t_p: float
-    sign_p: float
+    mcnemar_p: float
     p: float
 
 
@@ -72,15 +72,14 @@ def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) 
     return math.sqrt(variance) / len(values)
 
 
-def sign_test(base_I: npt.ArrayLike, tuned_I: npt.ArrayLike) -> float:
-    """Two-sided exact sign test of paired scores, [I] each; 1 if no item differs.
+def mcnemar_exact(base_I: npt.ArrayLike, tuned_I: npt.ArrayLike) -> float:
+    """Two-sided exact McNemar p of paired correctness, both [I] of booleans.
 
-    Of correctness it is McNemar's exact test and equals statsmodels' `mcnemar(exact=True)`; scores
-    may also be means over seeds or models. It takes items as independent, so read it beside the
-    clustered interval.
+    Binomial over the items on which the two differ; 1 if there are none. Equals statsmodels'
+    `mcnemar(exact=True)`. It takes items as independent, so read it beside the clustered interval.
     """
-    difference = np.asarray(tuned_I, dtype=np.float64) - np.asarray(base_I, dtype=np.float64)
-    lost, won = int((difference < -1e-9).sum()), int((difference > 1e-9).sum())
+    base, tuned = np.asarray(base_I, dtype=bool), np.asarray(tuned_I, dtype=bool)
+    lost, won = int((base & ~tuned).sum()), int((~base & tuned).sum())
     return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
 
 
@@ -105,8 +104,11 @@ def paired_gain(
     Scores are correctness, or its mean over seeds or models. The paired difference of Miller 2024
     (arXiv:2411.00640) with its clustered error; the 95% interval takes Student's t with (clusters -
     1) degrees of freedom (Cameron and Miller 2015), a little wider than the paper's 1.96. With one
-    cluster, error, interval and `t_p` are NaN. `p` is the larger of `t_p`, which holds where items
-    of one passage go together, and `sign_p`, which is exact where items are few.
+    cluster, error, interval and `t_p` are NaN.
+
+    `p` is the largest of `t_p`, which holds where items of one passage go together; McNemar's,
+    which is exact where items are few (of means it would not hold: their differences are skew); and
+    2 / 2^clusters, below which no exchange of the two conditions within passages can go.
     """
     base, tuned = np.asarray(base_I, dtype=np.float64), np.asarray(tuned_I, dtype=np.float64)
     se = clustered_standard_error(tuned - base, cluster_I)
@@ -118,7 +120,9 @@ def paired_gain(
         t_p = float(2 * stats.t.sf(abs(gain) / se, df))
     elif se == 0:
         t_p = float(gain == 0)
-    sign_p = sign_test(base, tuned)
+    binary = bool(np.isin(base, (0, 1)).all() and np.isin(tuned, (0, 1)).all())
+    mcnemar_p = mcnemar_exact(base, tuned) if binary else math.nan
+    known = [p for p in (t_p, mcnemar_p) if not math.isnan(p)]
     return PairedGain(
         base=float(base.mean()),
         tuned=float(tuned.mean()),
@@ -126,6 +130,6 @@ def paired_gain(
         se=se,
         interval=Interval(gain - half, gain + half),
         t_p=t_p,
-        sign_p=sign_p,
-        p=max(sign_p, 0.0 if math.isnan(t_p) else t_p),
+        mcnemar_p=mcnemar_p,
+        p=max([*known, 2.0**-df]),
     )
