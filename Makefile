@@ -1,4 +1,4 @@
-# make install | run | ui | test | check | lock
+# make install | run | ui | test | check | calibrate | lock
 # ARGS goes to `mlflow run`: make run ARGS="-P limit=8"
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --quiet 
 # `--env-manager local` runs the python that the PATH names.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: install install-dev run ui test test-unit test-real check format lock
+.PHONY: install install-dev run ui test test-unit test-real check format calibrate lock
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -47,6 +47,11 @@ check: install-dev
 format: install-dev
 	ruff check --fix .
 	ruff format .
+
+# Simulated studies with known truth: docs/calibration.md and .csv. STUDIES=200 for a quick look.
+calibrate: install
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
+		python scripts/calibrate.py --studies $(or $(STUDIES),4000)
 
 # New exact versions of everything, from the ranges in pyproject.toml.
 lock:

@@ -276,8 +276,9 @@ def _no_gain(design: Design, study: Study, rng: np.random.Generator) -> Figures:
     ]
     for gain in found[:LANGUAGES_TESTED]:
         yield ("rejects", "one language, t by passage"), gain.t_p <= 0.05
-        yield ("rejects", "one language, sign test by item"), gain.sign_p <= 0.05
-        yield ("rejects", "one language, larger of both"), gain.p <= 0.05
+        if np.isfinite(gain.mcnemar_p):
+            yield ("rejects", "one language, McNemar by item"), gain.mcnemar_p <= 0.05
+        yield ("rejects", "one language, as reported"), gain.p <= 0.05
     yield ("rejects", "any language (Holm)"), holm([gain.p for gain in found]).min() <= 0.05
 
 
@@ -321,6 +322,8 @@ def summarise(
             value = float(np.median(values))
             error = float(1.25 * stats.iqr(values) / 1.35 / np.sqrt(len(values)))
         low, high = TARGETS.get(kind, (-np.inf, np.inf))
+        if "Holm" in name:  # at most the level, by construction
+            low = 0.0
         yield {
             "design": design,
             "sound": design in SOUND,
@@ -371,7 +374,10 @@ def page(rows: pd.DataFrame, studies: int) -> str:
         ]
         lines.append(f"| {name} | {', '.join(changes) or 'as above'} |")
     titles = {
-        "rejects": ("False positives", "share of studies with p ≤ 0.05, %; aimed at 3 to 7"),
+        "rejects": (
+            "False positives",
+            "share of studies with p ≤ 0.05, %; aimed at 3 to 7 (Holm: at most 7)",
+        ),
         "covers": ("Coverage", "share of 95% intervals that hold the truth, %; aimed at 93 to 97"),
         "equivalent at margin": (
             "False claims of equivalence",
