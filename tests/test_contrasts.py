@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from isogloss.contrasts import (
-    clustered_standard_error,
-    holm,
-    mcnemar_exact,
-    paired_gain,
+    attained,
+    detectable_effect,
+    mean_test,
     permutation_test,
     relatedness_contrast,
 )
@@ -33,73 +32,6 @@ def labelled(draw):
     related = np.zeros(len(gain), dtype=bool)
     related[draw(st.permutations(range(len(gain))))[:n_related]] = True
     return gain, related
-
-
-def test_the_clustered_error_is_that_of_statsmodels_and_of_inspect_ai():
-    from statsmodels.api import OLS
-
-    rng = np.random.default_rng(0)
-    cluster = np.repeat(np.arange(40), rng.integers(1, 4, 40))
-    value = rng.normal(size=40)[cluster] + rng.normal(size=len(cluster))
-    fit = OLS(value, np.ones(len(value))).fit(cov_type="cluster", cov_kwds={"groups": cluster})
-    assert clustered_standard_error(value, cluster) == pytest.approx(fit.bse[0], rel=1e-12)
-    # inspect_ai, scorer/_metrics/std.py: sum of outer products of residuals within a cluster.
-    inspect_ai = sum(
-        np.outer(value[cluster == c] - value.mean(), value[cluster == c] - value.mean()).sum()
-        for c in np.unique(cluster)
-    )
-    inspect_ai = np.sqrt(inspect_ai * 40 / 39) / len(value)
-    assert clustered_standard_error(value, cluster) == pytest.approx(inspect_ai, rel=1e-12)
-
-
-def test_the_clustered_error_of_items_on_their_own_is_the_ordinary_one():
-    value = np.random.default_rng(1).normal(size=50)
-    names = [f"passage {i}" for i in range(50)]
-    assert clustered_standard_error(value, names) == pytest.approx(stats.sem(value))
-
-
-def test_one_cluster_leaves_the_error_unknown_rather_than_zero():
-    assert math.isnan(clustered_standard_error([0, 1, 1], ["a", "a", "a"]))
-    assert math.isnan(paired_gain([0, 1], [1, 1], ["a", "a"]).interval.low)
-
-
-@pytest.mark.parametrize(("value", "cluster"), [([], []), ([1.0, 2.0], ["a"])])
-def test_the_clustered_error_refuses_arrays_that_do_not_fit(value, cluster):
-    with pytest.raises(ComparisonError, match="one cluster for each value"):
-        clustered_standard_error(value, cluster)
-
-
-@quick
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemar_is_that_of_statsmodels(pairs):
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    base, tuned = np.array(pairs).T
-    counts = [[(base & tuned).sum(), (base & ~tuned).sum()]]
-    counts += [[(~base & tuned).sum(), (~base & ~tuned).sum()]]
-    assert mcnemar_exact(base, tuned) == pytest.approx(mcnemar(counts, exact=True).pvalue)
-
-
-@quick
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_holm_is_that_of_statsmodels(p):
-    from statsmodels.stats.multitest import multipletests
-
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
-
-
-def test_a_paired_gain_has_the_error_of_the_differences():
-    base = np.array([0, 0, 1, 1, 0, 1, 0, 0], dtype=bool)
-    tuned = np.array([1, 0, 1, 1, 1, 0, 1, 0], dtype=bool)
-    cluster = [0, 0, 1, 1, 2, 2, 3, 3]
-    gain = paired_gain(base, tuned, cluster)
-    difference = tuned.astype(float) - base
-    assert (gain.base, gain.tuned) == (0.375, 0.625)
-    assert gain.gain == difference.mean()
-    assert gain.se == clustered_standard_error(difference, cluster)
-    half = gain.se * stats.t.ppf(0.975, 3)
-    assert gain.interval == pytest.approx((0.25 - half, 0.25 + half))
-    assert gain.mcnemar_p == mcnemar_exact(base, tuned)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -208,14 +140,56 @@ def test_the_interval_excludes_zero_exactly_when_p_is_at_most_five_percent(data)
     assert test.interval_90.excludes(0.0) == (test.p <= 0.10)
 
 
-def test_the_minimum_detectable_effect_has_about_the_power_it_claims():
+def test_the_minimum_detectable_effect_is_that_of_the_noncentral_t():
+    from statsmodels.stats.power import TTestIndPower
+
+    effect = detectable_effect(0.05, 8, 16)
+    peer = TTestIndPower().solve_power(
+        nobs1=8, ratio=2, alpha=attained(8, 16, 0.05), power=0.8, alternative="two-sided"
+    )
+    assert effect == pytest.approx(0.05 * peer, rel=1e-3)
     contrast = relatedness_contrast(GAIN, RELATED, 0.03)
-    welch = contrast.welch
-    quantiles = stats.t.ppf(0.975, welch.df) + stats.t.ppf(0.8, welch.df)
-    assert contrast.minimum_detectable_effect == pytest.approx(quantiles * welch.se)
-    shift = contrast.minimum_detectable_effect / welch.se
-    power = stats.nct.sf(stats.t.ppf(0.975, welch.df), welch.df, shift)
-    assert power == pytest.approx(0.8, abs=0.05)
+    spread = math.sqrt((3 * GAIN[RELATED].var(ddof=1) + 7 * GAIN[~RELATED].var(ddof=1)) / 10)
+    assert contrast.spread == pytest.approx(spread)
+    assert contrast.minimum_detectable_effect == detectable_effect(contrast.spread, 4, 8)
+
+
+def test_the_minimum_detectable_effect_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    effect = detectable_effect(1.0, 4, 8)
+    found = [
+        permutation_test(rng.normal(size=12) + effect * RELATED, RELATED).p <= 0.05
+        for _ in range(600)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+def test_too_few_languages_detect_nothing():
+    assert detectable_effect(0.05, 2, 3) == math.inf
+
+
+def test_the_mean_test_is_that_of_scipy():
+    peer = stats.ttest_1samp(GAIN, 0)
+    ours = mean_test(GAIN)
+    assert (ours.estimate, ours.p) == pytest.approx((GAIN.mean(), peer.pvalue))
+    for level, interval in ((0.95, ours.interval_95), (0.9, ours.interval_90)):
+        assert interval == pytest.approx(tuple(peer.confidence_interval(level)))
+    assert (mean_test([0.0, 0.0]).p, mean_test([0.1, 0.1]).p) == (1, 0)
+    with pytest.raises(ComparisonError, match="at least 2 values"):
+        mean_test([0.1])
+
+
+@quick
+@given(labelled(), st.randoms(use_true_random=False))
+def test_relabelling_languages_within_a_group_moves_nothing(data, random):
+    gain, related = data
+    order = list(range(len(gain)))
+    random.shuffle(order)
+    ours = relatedness_contrast(gain, related, 0.03)
+    moved = relatedness_contrast(gain[order], related[order], 0.03)
+    assert moved.estimate == pytest.approx(ours.estimate)
+    assert moved.permutation.p == ours.permutation.p
+    assert moved.permutation.interval_95.low == pytest.approx(ours.permutation.interval_95.low)
 
 
 def test_many_languages_are_relabelled_by_seeded_draws_that_agree_with_the_exact_test(monkeypatch):

@@ -1,0 +1,124 @@
+"""Slopes without shared noise, against brute force and scipy."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from isogloss.errors import ComparisonError
+from isogloss.slopes import exact_scatter, inverted, pooled, scatter, slope_test
+
+RNG = np.random.default_rng(0)
+
+
+def test_products_are_those_of_all_halvings_of_the_passages():
+    # Six passages of equal size: x on one half against y on the other, over all 20 halvings.
+    x, y = RNG.normal(size=(2, 6, 5))
+    weight = np.full((6, 5), 1 / 6)
+    found = np.zeros((5, 5))
+    for half in combinations(range(6), 3):
+        rest = [p for p in range(6) if p not in half]
+        here, there = 2 * x[list(half)].sum(axis=0), 2 * y[rest].sum(axis=0)
+        found += np.outer(here, there) / 20
+    centring = np.eye(5) - 1 / 5
+    np.testing.assert_allclose(
+        scatter(x, y, weight).crossfitted, centring @ found @ centring, atol=1e-12
+    )
+
+
+def test_a_regression_on_its_own_subtrahend_is_mended():
+    # True gain 0.2 in every language; baselines truly differ little beside their noise.
+    rng = np.random.default_rng(2)
+    naive, mended = [], []
+    for _ in range(60):
+        truth = 0.5 + rng.normal(0, 0.05, 30)
+        base, tuned = (rng.random((40, 30)) < share for share in (truth, truth + 0.2))
+        base, tuned = base / 40, tuned / 40
+        weight = np.full((40, 30), 1 / 40)
+        test = slope_test(
+            scatter(tuned - base, base, weight),
+            scatter(base, base, weight),
+            scatter(tuned - base, tuned - base, weight),
+            draws=19,
+        )
+        naive.append(test.naive)
+        mended.append(test.slope)
+    assert np.mean(naive) < -0.5
+    assert np.nanmedian(mended) == pytest.approx(0, abs=0.25)
+
+
+def test_the_exact_p_is_that_of_scipy_over_pairings():
+    x, y = RNG.normal(size=(2, 6))
+    ours = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    peer = stats.permutation_test(
+        (x,),
+        lambda x: abs(stats.pearsonr(x, y).statistic),
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    assert ours.exact
+    assert ours.permutations == math.factorial(6)
+    assert ours.p == pytest.approx(peer.pvalue)
+    assert ours.correlation == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert ours.slope == ours.naive == pytest.approx(stats.linregress(x, y).slope)
+
+
+def test_of_ranks_the_correlation_is_spearmans():
+    x, y = RNG.integers(0, 5, 20), RNG.normal(size=20)
+    ranks = stats.rankdata(x), stats.rankdata(y)
+    ours = slope_test(
+        exact_scatter(ranks[1], ranks[0]),
+        exact_scatter(ranks[0], ranks[0]),
+        exact_scatter(ranks[1], ranks[1]),
+    )
+    peer = stats.spearmanr(x, y)
+    assert ours.correlation == pytest.approx(peer.statistic)
+    assert ours.p == pytest.approx(peer.pvalue, abs=0.03)
+    assert ours.p >= 1 / ours.permutations
+
+
+def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected():
+    x, y = RNG.normal(size=(2, 12))
+    orders = np.vstack([np.arange(12), [RNG.permutation(12) for _ in range(399)]])
+    u, v = (exact_scatter(each, x).crossfitted for each in (y, x))
+    u_z, v_z = (each[np.arange(12), orders].sum(axis=1) for each in (u, v))
+    p, (low, high) = inverted(u_z, v_z)
+
+    def p_at(b):
+        distance = np.abs(u_z - b * v_z)
+        return (distance >= distance[0] - 1e-12).mean()
+
+    assert p == p_at(0)
+    grid = np.linspace(low - 1, high + 1, 4001)
+    kept = np.array([p_at(b) > 0.05 for b in grid])
+    np.testing.assert_array_equal(kept, (grid >= low) & (grid <= high))
+
+
+def test_a_baseline_that_does_not_vary_bounds_nothing():
+    rng = np.random.default_rng(3)
+    weight = np.full((30, 10), 1 / 30)
+    base, gain = rng.normal(size=(2, 30, 10)) / 30
+    test = slope_test(
+        scatter(gain, base, weight), scatter(base, base, weight), scatter(gain, gain, weight)
+    )
+    assert test.interval == (-math.inf, math.inf)
+
+
+def test_pooling_adds_what_is_within_models():
+    x, y = RNG.normal(size=(2, 8, 5))
+    weight = np.full((8, 5), 1 / 8)
+    one, other = scatter(x, y, weight), scatter(y, x, weight)
+    np.testing.assert_allclose(
+        pooled([one, other]).crossfitted, one.crossfitted + other.crossfitted
+    )
+
+
+def test_one_passage_or_two_units_are_refused():
+    with pytest.raises(ComparisonError, match="at least two passages"):
+        scatter(np.ones((1, 4)), np.ones((1, 4)), np.ones((1, 4)))
+    x = np.arange(2.0)
+    with pytest.raises(ComparisonError, match="at least 3 units, but got 2"):
+        slope_test(exact_scatter(x, x), exact_scatter(x, x), exact_scatter(x, x))
