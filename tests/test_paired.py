@@ -59,7 +59,7 @@ def test_mcnemar_is_that_of_statsmodels(pairs):
     assert mcnemar_exact(base, tuned) == pytest.approx(mcnemar(counts, exact=True).pvalue)
 
 
-@quick
+@settings(deadline=None, max_examples=15)  # statsmodels takes its time
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_that_of_statsmodels(p):
     from statsmodels.stats.multitest import multipletests
