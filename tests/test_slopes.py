@@ -122,3 +122,11 @@ def test_one_passage_or_two_units_are_refused():
     x = np.arange(2.0)
     with pytest.raises(ComparisonError, match="at least 3 units, but got 2"):
         slope_test(exact_scatter(x, x), exact_scatter(x, x), exact_scatter(x, x))
+
+
+def test_six_models_on_a_line_show_it():
+    x = np.array([0.2, 0.3, 0.35, 0.5, 0.6, 0.7])
+    y = 0.4 - 0.6 * x + np.array([0.002, -0.001, 0.001, 0.0, -0.002, 0.001])
+    test = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    assert (test.exact, test.bounded, test.p) == (True, True, 1 / 720)
+    assert test.interval.low < -0.6 < test.interval.high < -0.5

@@ -126,7 +126,7 @@ def _weak(comparison: Comparison) -> Claim:
     sentences = []
     for relation in relations:
         test = relation.test
-        if not _bounded(test):
+        if not test.bounded:
             sentences.append(
                 f"Over {test.units} {relation.units}, baselines differ hardly more than sampling "
                 f"noise makes them, so a slope on baseline cannot be estimated (p "
@@ -135,8 +135,8 @@ def _weak(comparison: Comparison) -> Claim:
             )
             continue
         sentence = (
-            f"Over {test.units} {relation.units}, 10 points less of baseline go with "
-            f"{points(-0.1 * test.slope)} points of gain (95% interval "
+            f"Over {test.units} {relation.units}, a baseline 10 points lower goes with a gain "
+            f"{points(-0.1 * test.slope)} points different (95% interval "
             f"{interval_points(_tenth(test.interval))}, p {p_value(test.p)}, cross-fitted over "
             f"passages; naively {points(-0.1 * test.naive)})"
         )
@@ -204,7 +204,7 @@ def _thinking(comparison: Comparison) -> Claim:
 
 def _together_sentence(each: Together) -> str:
     test = each.relation.test
-    if not _bounded(test):
+    if not test.bounded:
         return (
             f"Over {test.units} {each.relation.units}, gains from chain of thought differ hardly "
             f"more than sampling noise makes them, so it cannot be told whether both gains go "
@@ -216,8 +216,8 @@ def _together_sentence(each: Together) -> str:
         "" if math.isnan(given) else f" At equal baseline their correlation is {decimal(given, 2)}."
     )
     return (
-        f"Over {test.units} {each.relation.units}, 10 points of gain from chain of thought go "
-        f"with {points(0.1 * test.slope)} points of gain from tuning (95% interval "
+        f"Over {test.units} {each.relation.units}, a gain from chain of thought 10 points larger "
+        f"goes with a gain from tuning {points(0.1 * test.slope)} points different (95% interval "
         f"{interval_points(_tenth(test.interval, -1))}, p {p_value(test.p)}, cross-fitted over "
         f"passages; naively {points(0.1 * test.naive)}); the correlation is "
         f"{decimal(test.correlation, 2)} (naively {decimal(test.naive_correlation, 2)})." + partial
@@ -233,13 +233,8 @@ def _not_tested(comparison: Comparison, what: str) -> str:
     return reasons[0] if reasons else "No slope could be estimated."
 
 
-def _bounded(test: SlopeTest) -> bool:
-    """Whether the data bound the slope on one side at least."""
-    return math.isfinite(test.slope) and any(map(math.isfinite, test.interval))
-
-
 def _slope(test: SlopeTest) -> str:
-    return f"{decimal(test.slope, 2)} points a point" if _bounded(test) else "cannot be estimated"
+    return f"{decimal(test.slope, 2)} points a point" if test.bounded else "cannot be estimated"
 
 
 def _slope_verdict(relation: Relation, names: tuple[str, str]) -> str:

@@ -29,7 +29,6 @@ from isogloss.drawing import (
 from isogloss.formatting import decimal, interval_points, points
 from isogloss.gains import GROUPS, Gains
 from isogloss.paired import Interval
-from isogloss.slopes import SlopeTest
 
 BAND, NAIVE = "#F0E442", "#999999"
 SQUARE = 4.4  # inches, the sides of a scatter plot
@@ -65,7 +64,7 @@ def baseline(comparison: Comparison) -> Figure:
         test = relations[-1].test
         title += (
             f": slope {decimal(test.slope, 2)} cross-fitted, {decimal(test.naive, 2)} naively"
-            if _bounded(test)
+            if test.bounded
             else ": the slope cannot be told from noise"
         )
     figure, axes = _scatter(comparison, clouds, relations, title)
@@ -293,7 +292,7 @@ def _relation(
 ) -> Iterable[Artist]:
     """Draw the lines of a relation, or say why there is none; handles for the legend."""
     test = relation.test
-    bounded = _bounded(test)
+    bounded = test.bounded
     if relation.units == "models":
         spans = [(relation.lowest, relation.highest)]
         middles = [tuple(np.mean(list(centres.values()), axis=0))]
@@ -321,11 +320,6 @@ def _relation(
     if primary and math.isfinite(test.naive):
         text = f"naively {decimal(test.naive, 2)}"
         yield Line2D([], [], ls="--", color=NAIVE, linewidth=width, label=text)
-
-
-def _bounded(test: SlopeTest) -> bool:
-    """Whether the data bound the slope on one side at least, so that a line says something."""
-    return math.isfinite(test.slope) and any(map(math.isfinite, test.interval))
 
 
 def _tested(cloud: Sequence[Point]) -> list[Point]:

@@ -34,6 +34,11 @@ class SlopeTest(NamedTuple):
     permutations: int
     exact: bool
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the data bound the slope on one side at least."""
+        return math.isfinite(self.slope) and any(map(math.isfinite, self.interval))
+
 
 class Scatter(NamedTuple):
     """Sums of products of two variables over pairs of units, [U, U], and the same with noise.
