@@ -249,6 +249,7 @@ def test_a_difference_is_worded_with_its_direction_and_size(related, way):
     assert f"Verdict: related gain {way}. The 95% interval excludes zero" in text
     assert f"relatives gained {way} than controls" in text
     assert "the difference is larger than the equivalence margin of ±3.0 points" in text
+    assert "equally spread, confirms it (p < 0.001)" in text
 
 
 def test_a_difference_that_may_be_small_does_not_claim_to_pass_the_margin():

@@ -330,6 +330,11 @@ def _verdict_sentences(comparison: Comparison) -> Iterable[str]:
             f"The 95% interval excludes zero: relatives gained {way} than controls, and the "
             f"difference {beyond} larger than the equivalence margin of {allowed}."
         )
+        confirmed = "confirms it" if contrast.welch.p <= 0.05 else "does not confirm it"
+        yield (
+            f"Welch's test, which does not take both groups to be equally spread, {confirmed} "
+            f"(p {p_value(contrast.welch.p)})."
+        )
 
 
 def _sensitivity_sentence(comparison: Comparison) -> str:
