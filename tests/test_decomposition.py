@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogloss.contrasts import clustered_standard_error
 from isogloss.decomposition import split_gain
+from isogloss.paired import clustered_standard_error
 
 ROW = st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 5))
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import ConfigError
-from isogloss.languages import NODES, distance, group, language, members, table
-from isogloss.predictions import UNSPACED
+from isogloss.languages import NODES, UNSPACED, distance, group, language, members, table
 
 CODES = st.sampled_from(sorted(table()))
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from isogloss.contrasts import clustered_standard_error
 from isogloss.metrics import ClusteredAccuracy, FormatValidity
+from isogloss.paired import clustered_standard_error
 
 
 @pytest.fixture(autouse=True)
