@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -445,3 +447,15 @@ def test_tables_with_the_least_that_can_be_imported_are_compared(runs):
     assert comparison.languages[0].gold_logprob_gain is None
     assert comparison.chance is None
     assert "contrast/accuracy" in metrics(comparison)
+
+
+def test_the_statistics_know_neither_tracking_nor_models() -> None:
+    names = ("paired", "contrasts", "slopes", "permuting", "adjusted", "planning", "decomposition",
+             "scores", "gains", "analyses", "comparison", "claims", "results")  # fmt: skip
+    code = f"""
+import importlib, sys
+for name in {names}:
+    importlib.import_module("isogloss." + name)
+assert not {{"mlflow", "torch", "transformers"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -63,6 +63,12 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     assert "models:/reader/1 registered, alias candidate" in registered.stdout
     by_alias = start(clone, "evaluate", "adapter=models:/reader@candidate", *where)
     assert run_id(by_alias) == tuned != base
+    tracking = f"{clone}/mlruns/0/{base}/artifacts/predictions.parquet"
+    said = ["model=other", "condition=base", "task=probe", "format=cloze"]
+    imported = start(clone, "import", f"path={tracking}", *said)
+    assert re.search(r"^base +other: 4 languages, 8 items", imported.stdout, re.MULTILINE)
+    planned = start(clone, "plan", "control=8,12")
+    assert "equivalent" in planned.stdout, planned.stderr[-3000:]
     searched = start(clone, "tune", "trials=1", "steps=1", "batch_size=2", "dev_limit=2")
     assert "best of 1 trials" in searched.stdout, searched.stderr[-3000:]
     store = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
