@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -458,4 +459,5 @@ for name in {names}:
     importlib.import_module("isogloss." + name)
 assert not {{"mlflow", "torch", "transformers"}} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    src = Path(__file__).parent.parent / "src"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(src)})
