@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -461,3 +462,26 @@ assert not {{"mlflow", "torch", "transformers"}} & set(sys.modules)
 """
     src = Path(__file__).parent.parent / "src"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(src)})
+
+
+def test_seeds_that_some_models_lack_are_named():
+    tables = study(2, seeds=2, sources=("arb_Arab",))
+    del tables[Cell("model-1", "tuned", "arb_Arab", "1")]
+    comparison = compare(tables, source="arb_Arab")
+    assert comparison.left_out == ("Model model-1 has no tuned run on arb_Arab of seed 1.",)
+
+
+def test_calling_other_languages_related_moves_no_gain(runs):
+    plain, wide = compared(runs), compared(runs, branch="Afro-Asiatic")
+    rows = {row.code: row for row in wide.languages}
+    for row in plain.languages:
+        assert replace(rows[row.code], group=row.group) == row
+    only = gains(0.1, 0.05)
+    changed = compared(pair({**only, "tur_Latn": 0.5}))
+    before = compared(pair(only))
+    for old, new in zip(
+        sorted(before.languages, key=lambda row: row.code),
+        sorted(changed.languages, key=lambda row: row.code),
+        strict=True,
+    ):
+        assert (old.gain == new.gain) == (old.code != "tur_Latn")

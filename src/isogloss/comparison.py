@@ -119,6 +119,7 @@ def compare(
     left_out += [f"Languages left out, since these runs lack them: {line}." for line in missing]
     groups = groups_of(scores.languages, question)
     models = list(dict.fromkeys(cell.model for cell in scores.cells))
+    left_out += _lacking_seeds(scores, models, condition, source)
     others = ("tuned", "base+cot", "tuned+cot") if against == "base" else ()
     conditions = {}
     for name in dict.fromkeys((condition, *others)):
@@ -181,6 +182,25 @@ def _used(
             f"{' '.join(left_out) or 'there are no runs.'}"
         )
     return {cell: table for cell, table in tables.items() if cell.model in whole}, left_out
+
+
+def _lacking_seeds(scores: Scores, models: Sequence[str], condition: str, source: str) -> list[str]:
+    """A sentence for each model and source that lacks seeds which others have."""
+    seeds = {
+        (model, code): {
+            cell.seed
+            for cell in scores.cells
+            if (cell.model, cell.condition, cell.source) == (model, condition, code)
+        }
+        for model in models
+        for code in sorted({cell.source for cell in scores.cells} - {""} | {source})
+    }
+    everywhere = set().union(*seeds.values())
+    return [
+        f"Model {model} has no {condition} run on {code} of seed {', '.join(sorted(lacking))}."
+        for (model, code), found in seeds.items()
+        if found and (lacking := everywhere - found)
+    ]
 
 
 def _judged(
