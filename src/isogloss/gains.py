@@ -4,7 +4,6 @@ A side is a set of weights over cells that sum to 1: one run, the mean of its se
 several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -20,7 +19,6 @@ from isogloss.paired import FloatArray, holm, paired_gain
 from isogloss.scores import Scores
 
 GROUPS: tuple[Group, ...] = get_args(Group)
-MEASURES = ("accuracy", "log_odds", "gold_logprob")
 
 
 @dataclass(frozen=True)
@@ -337,8 +335,3 @@ def parts_of(row: LanguageGain) -> dict[str, float]:
         "gain_comprehension": row.comprehension_part,
     }
     return {name: value for name, value in named.items() if value is not None}
-
-
-def finite(value: float | None) -> bool:
-    """Whether it is a number that can be logged."""
-    return value is not None and math.isfinite(value)

@@ -1,5 +1,6 @@
 """The numbers of a comparison: metrics for the tracking store, tables for CSV."""
 
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from isogloss.comparison import Comparison
 from isogloss.contrasts import Contrast
-from isogloss.gains import finite, mean_parts, parts_of
+from isogloss.gains import mean_parts, parts_of
 from isogloss.paired import FloatArray
 from isogloss.slopes import SlopeTest
 
@@ -74,7 +75,9 @@ def metrics(comparison: Comparison) -> dict[str, float]:
     for name, part in mean_parts(comparison.languages).items():
         values[f"{name}/mean"] = part
     return {
-        name: float(value) for name, value in values.items() if value is not None and finite(value)
+        name: float(value)
+        for name, value in values.items()
+        if value is not None and math.isfinite(value)
     }
 
 
