@@ -191,7 +191,7 @@ def _adjusted(
     yield ("share", "baselines too alike to adjust for"), 0.0
     fit = freedman_lane(y_L, related, {"b": x_L}, draws=DRAWS)
     yield ("rejects", "at equal baseline"), fit.p <= 0.05
-    yield ("covers", "contrast at equal baseline (of none)"), not fit.interval.excludes(0.0)
+    yield ("covers", "contrast at equal baseline"), not fit.interval.excludes(0.0)
 
 
 def _slopes(design: Design, study: Study) -> Figures:
@@ -293,7 +293,7 @@ def _power(design: Design, study: Study, rng: np.random.Generator) -> Figures:
     """A true contrast of twice the margin: found, and what the spread of the study predicts."""
     contrast = relatedness_contrast(_gain(study), design.is_related, MARGIN)
     yield ("power", "found"), contrast.permutation.p <= 0.05
-    yield ("power", "squared spread"), contrast.spread**2
+    yield ("power", "spread"), contrast.spread**2
     yield ("power", "minimum detectable effect"), contrast.minimum_detectable_effect
 
 
@@ -321,6 +321,8 @@ def summarise(
         if kind == "bias":  # a ratio has no mean
             value = float(np.median(values))
             error = float(1.25 * stats.iqr(values) / 1.35 / np.sqrt(len(values)))
+        if name == "spread":  # gathered as squares
+            value, error = np.sqrt(value), error / (2 * np.sqrt(value))
         low, high = TARGETS.get(kind, (-np.inf, np.inf))
         if "Holm" in name:  # at most the level, by construction
             low = 0.0
@@ -335,7 +337,7 @@ def summarise(
             "in_range": low <= value <= high,
         }
     for design, setting in DESIGNS.items():
-        squares = found.get((design, "power", "squared spread"))
+        squares = found.get((design, "power", "spread"))
         if squares:
             spread = float(np.sqrt(np.mean(squares)))
             chance = power(EFFECT, spread, setting.related, setting.control)
@@ -355,7 +357,8 @@ def page(rows: pd.DataFrame, studies: int) -> str:
         f"Languages, items and seeds are new in each; items are the same in all languages of a "
         f"study, and answers before and after tuning share their difficulty. Monte Carlo standard "
         f"errors are about {100 * np.sqrt(0.05 * 0.95 / studies):.1f} points for a rate of 5%. "
-        f"**Bold** is outside the range aimed at. The same numbers are in calibration.csv.",
+        f"**Bold** is outside the range aimed at, "
+        f"before rounding. The same numbers are in calibration.csv.",
         "",
         "Unless a design says otherwise: 4 related and 12 control languages, 900 items on 488 "
         "passages, four choices, one model, one seed, slopes (gains of languages in log-odds) with "
@@ -411,16 +414,14 @@ def _table(part: pd.DataFrame, kind: str) -> list[str]:
         texts = []
         for name in names:
             row = cells.get((design, name))
-            texts.append("" if row is None else _text(row.value, name, kind, row.in_range))
+            texts.append("" if row is None else _text(row.value, kind, row.in_range))
         lines.append(f"| {design} | {' | '.join(texts)} |")
     return lines
 
 
-def _text(value: float, name: str, kind: str, in_range: bool) -> str:
+def _text(value: float, kind: str, in_range: bool) -> str:
     if kind == "bias":
         return f"{value:+.2f}".replace("-", "−")
-    if name == "squared spread":
-        value = np.sqrt(value)
     text = f"{100 * value:.1f}"
     return text if in_range else f"**{text}**"
 

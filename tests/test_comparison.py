@@ -95,7 +95,9 @@ def test_a_branch_redefines_who_is_kin(runs):
     comparison = compared(runs, source="eng_Latn", branch="Semitic")
     assert comparison.branch == "Semitic"
     assert comparison.accuracy.n_related == 6
-    with pytest.raises(ComparisonError, match="got 1 related and 15 control"):
+    with pytest.raises(
+        ComparisonError, match=r"1 are related to Standard Arabic \(Bantu\) and 15 are"
+    ):
         compared(runs, branch="Bantu")
 
 
@@ -413,7 +415,8 @@ def test_models_without_both_conditions_are_left_out_and_named():
     assert [model.label for model in comparison.models] == ["model-0", "model-2"]
     assert comparison.left_out[0] == "Model model-1 is left out: it has no base run."
     with pytest.raises(
-        ComparisonError, match="no model has both base and tuned runs for source fra"
+        ComparisonError,
+        match=r"no model has both base and tuned runs.*no tuned run with source fra_Latn",
     ):
         compare(tables, source="fra_Latn")
 

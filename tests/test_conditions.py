@@ -105,7 +105,7 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
     assert found.data.tags["isogloss.condition"] == "tuned"
     note = found.data.tags["mlflow.note.content"]
     assert note.startswith("With fine-tuning on Standard Arabic,")
-    assert "C3: Over 5 languages" in note
+    assert "C3: Over 5 related and control languages" in note
     parts = [
         found.data.metrics[f"{name}/heb_Hebr"]
         for name in ("gain_free", "gain_format", "gain_comprehension")

@@ -223,7 +223,7 @@ def test_compare_leaves_verdict_claims_numbers_and_report_and_is_reused(
     run_compare(CompareConfig(source="arb_Arab"))
     said = capsys.readouterr().out
     assert "C1: Relatives of Standard Arabic" in said
-    assert "C3: Over 16 languages within models" in said
+    assert "C3: Over 16 related and control languages within models" in said
     found = mlflow.search_runs(
         filter_string="tags.`isogloss.kind` = 'compare'", output_format="list"
     )

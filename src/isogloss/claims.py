@@ -128,14 +128,14 @@ def _weak(comparison: Comparison) -> Claim:
         test = relation.test
         if not test.bounded:
             sentences.append(
-                f"Over {test.units} {relation.units}, baselines differ hardly more than sampling "
+                f"Over {test.units} {_units(relation)}, baselines differ hardly more than sampling "
                 f"noise makes them, so a slope on baseline cannot be estimated (p "
                 f"{p_value(test.p)} for no relation); the naive slope, {decimal(test.naive, 2)}, "
                 f"is what noise in both can give by itself."
             )
             continue
         sentence = (
-            f"Over {test.units} {relation.units}, a baseline 10 points lower goes with a gain "
+            f"Over {test.units} {_units(relation)}, a baseline 10 points lower goes with a gain "
             f"{points(-0.1 * test.slope)} points different (95% interval "
             f"{interval_points(_tenth(test.interval))}, p {p_value(test.p)}, cross-fitted over "
             f"passages; naively {points(-0.1 * test.naive)})"
@@ -206,7 +206,7 @@ def _together_sentence(each: Together) -> str:
     test = each.relation.test
     if not test.bounded:
         return (
-            f"Over {test.units} {each.relation.units}, gains from chain of thought differ hardly "
+            f"Over {test.units} {_units(each.relation)}, gains from chain of thought differ hardly "
             f"more than sampling noise makes them, so it cannot be told whether both gains go "
             f"together; the naive correlation, {decimal(test.naive_correlation, 2)}, is what noise "
             f"in the shared baseline can give by itself."
@@ -216,7 +216,7 @@ def _together_sentence(each: Together) -> str:
         "" if math.isnan(given) else f" At equal baseline their correlation is {decimal(given, 2)}."
     )
     return (
-        f"Over {test.units} {each.relation.units}, a gain from chain of thought 10 points larger "
+        f"Over {test.units} {_units(each.relation)}, a gain from chain of thought 10 points larger "
         f"goes with a gain from tuning {points(0.1 * test.slope)} points different (95% interval "
         f"{interval_points(_tenth(test.interval, -1))}, p {p_value(test.p)}, cross-fitted over "
         f"passages; naively {points(0.1 * test.naive)}); the correlation is "
@@ -231,6 +231,10 @@ def _not_tested(comparison: Comparison, what: str) -> str:
             "It needs runs of base, tuned and base+cot of one model; there are none here."
         )  # fmt: skip
     return reasons[0] if reasons else "No slope could be estimated."
+
+
+def _units(relation: Relation) -> str:
+    return relation.units.replace("languages", "related and control languages")
 
 
 def _slope(test: SlopeTest) -> str:
@@ -342,7 +346,7 @@ def _sensitivity_sentence(comparison: Comparison) -> str:
     if math.isnan(effect):
         return "Gains do not vary within either group, so no minimum detectable effect is defined."
     if math.isinf(effect):
-        return "With so few languages no difference, however large, could be detected."
+        return "No difference, however large, could be detected."
     return (
         f"The minimum detectable effect is {points(effect, signed=False)} points (80% power, "
         f"two-sided 5%), given this many languages and the spread of "

@@ -172,14 +172,13 @@ def _used(
         if not lacking:
             whole.append(model)
             continue
-        tuned = f" tuned on {source}" if any("tuned" in name for name in lacking) else ""
+        tuned = f" with source {source}" if any("tuned" in name for name in lacking) else ""
         left_out.append(
             f"Model {model} is left out: it has no {' and no '.join(lacking)} run{tuned}."
         )
     if not whole:
         raise ComparisonError(
-            f"no model has both {against} and {condition} runs for source {source}: "
-            f"{' '.join(left_out) or 'there are no runs.'}"
+            f"no model has both {against} and {condition} runs. {' '.join(left_out)}".strip()
         )
     return {cell: table for cell, table in tables.items() if cell.model in whole}, left_out
 

@@ -520,10 +520,14 @@ def as_text(name: str, value: Any) -> str:
     return str(value)
 
 
+FRACTIONS = ("margin", "effect", "spread", "seed_spread", "gain", "discordant")
+
+
 def explain(error: ValidationError) -> str:
     """One line a wrong parameter: its name, what is wrong, the value given."""
     lines = []
     for entry in error.errors():
         name = ".".join(str(part) for part in entry["loc"])
-        lines.append(f"{name}: {entry['msg'].lower()}, but got {entry['input']!r}.")
+        hint = " (a fraction: 0.03 is three points)" if name in FRACTIONS else ""
+        lines.append(f"{name}: {entry['msg'].lower()}{hint}, but got {entry['input']!r}.")
     return "\n".join(lines)

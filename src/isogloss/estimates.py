@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
@@ -176,11 +176,10 @@ def _double_differences(comparison: Comparison) -> Iterator[Estimate]:
 def _distances(comparison: Comparison) -> Iterator[Estimate]:
     if comparison.distance is not None:
         about = ("distance", comparison.overall.label, comparison.condition)
-        for measure, unit, test in (
-            ("ranks", "rank per rank", comparison.distance.rank),
-            ("accuracy", "fraction", comparison.distance.slope),
-        ):
-            yield _of_slope(about, measure, "languages", unit, test)
+        ranks = _of_slope(about, "ranks", "languages", "Spearman", comparison.distance.rank)
+        yield replace(ranks, estimate=ranks.correlation, low_95=NAN, high_95=NAN, naive=NAN)
+        slope = comparison.distance.slope
+        yield _of_slope(about, "accuracy", "languages", "fraction", slope)
 
 
 def _slopes(comparison: Comparison) -> Iterator[Estimate]:

@@ -174,10 +174,14 @@ def gains(
 def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
     """The group of each language; ComparisonError if there are too few for a contrast."""
     found = [group(code, question.source, question.branch) for code in languages]
-    if min(found.count("related"), found.count("control")) < 2:
+    n_related, n_control = found.count("related"), found.count("control")
+    if min(n_related, n_control) < 2:
+        source = language(question.source)
         raise ComparisonError(
-            f"a relatedness contrast needs at least 2 related and 2 control languages, but got "
-            f"{found.count('related')} related and {found.count('control')} control."
+            f"a relatedness contrast needs at least 2 related and 2 control languages, but of the "
+            f"{len(found)} that all runs have {n_related} are related to {source.name} "
+            f"({question.branch or source.branch}) and {n_control} are controls; choose other "
+            f"runs, source or branch."
         )
     return found
 
@@ -247,8 +251,9 @@ def language_gains(
 ) -> tuple[LanguageGain, ...]:
     """One row a language, ordered by group and then by gain."""
     before_N, after_N = sides.before @ scores.correct, sides.after @ scores.correct
+    single = all(np.count_nonzero(side) == 1 for side in (sides.before, sides.after))
     found = [
-        paired_gain(before_N[rows], after_N[rows], scores.row_passage[rows])
+        paired_gain(before_N[rows], after_N[rows], scores.row_passage[rows], single=single)
         for rows in scores.slices
     ]
     adjusted = holm([gain.p for gain in found])

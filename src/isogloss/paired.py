@@ -97,14 +97,20 @@ def holm(p_T: npt.ArrayLike) -> FloatArray:
 
 
 def paired_gain(
-    base_I: npt.ArrayLike, tuned_I: npt.ArrayLike, cluster_I: npt.ArrayLike
+    base_I: npt.ArrayLike,
+    tuned_I: npt.ArrayLike,
+    cluster_I: npt.ArrayLike,
+    *,
+    single: bool = True,
 ) -> PairedGain:
     """Paired gain of one language from scores before and after, all arrays [I].
 
     Scores are correctness, or its mean over seeds or models. The paired difference of Miller 2024
     (arXiv:2411.00640) with its clustered error; the 95% interval takes Student's t with (clusters -
-    1) degrees of freedom (Cameron and Miller 2015), a little wider than the paper's 1.96. With one
-    cluster, error, interval and `t_p` are NaN.
+    1) degrees of freedom (Cameron and Miller 2015), a little wider than the paper's 1.96, and ends
+    at -1 and 1. With one cluster, or with items that all changed alike, there is no telling the
+    error: the interval is NaN, with one cluster `se` and `t_p` too. `single` says that two runs are
+    compared and not means of several.
 
     `p` is the largest of `t_p`, which holds where items of one passage go together; McNemar's,
     which is exact where items are few (of means it would not hold: their differences are skew); and
@@ -114,21 +120,22 @@ def paired_gain(
     se = clustered_standard_error(tuned - base, cluster_I)
     gain = float((tuned - base).mean())
     df = len(np.unique(np.asarray(cluster_I))) - 1
-    half = se * float(stats.t.ppf(0.975, df)) if df else math.nan
+    half = se * float(stats.t.ppf(0.975, df)) if se > 0 else math.nan
+    interval = Interval(*np.clip((gain - half, gain + half), -1.0, 1.0).tolist())
     t_p = math.nan
     if se > 0:
         t_p = float(2 * stats.t.sf(abs(gain) / se, df))
     elif se == 0:
         t_p = float(gain == 0)
     binary = bool(np.isin(base, (0, 1)).all() and np.isin(tuned, (0, 1)).all())
-    mcnemar_p = mcnemar_exact(base, tuned) if binary else math.nan
+    mcnemar_p = mcnemar_exact(base, tuned) if binary and single else math.nan
     known = [p for p in (t_p, mcnemar_p) if not math.isnan(p)]
     return PairedGain(
         base=float(base.mean()),
         tuned=float(tuned.mean()),
         gain=gain,
         se=se,
-        interval=Interval(gain - half, gain + half),
+        interval=interval,
         t_p=t_p,
         mcnemar_p=mcnemar_p,
         p=max([*known, 2.0**-df]),

@@ -240,7 +240,15 @@ def sentences(planned: Planned) -> str:
             needs += (
                 f", or, with {related} and {most.control}, a spread of {_points(narrow)} points"
             )
-        found.append(f"Four times in five would take {needs}.")
+        found.append(f"To show it four times in five would take {needs}.")
+    if planned.pilot and planned.parts.languages == 0:
+        found.append(
+            f"The few items of the pilot ({planned.pilot.items} a language) alone explain all of "
+            f"the spread of {_points(planned.pilot.spread)} points that it measured, so how far "
+            f"languages themselves differ is not known, and the table takes it as nothing: read it "
+            f"as the best that can be hoped for, and plan with `spread` instead of `like`."
+        )
+        return " ".join(found)
     found.append(
         f"Of the spread of {_points(planned.spread)} points, endless items and seeds would leave "
         f"{_points(planned.parts.languages)}: so much languages themselves differ."

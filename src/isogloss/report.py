@@ -61,7 +61,10 @@ HOW_TO_READ = (
     "(format). Where a letter is answered directly, these are answers that it had and did "
     "not give; in generated text, and after reasoning, it is their disagreement too.",
     "Holm's p is adjusted for the number of languages, or of models, that were tested at once. "
-    "Every number stands in gains.csv and contrasts.csv, as fractions rather than points.",
+    "A language's p is the largest of that of the clustered t, of McNemar's test (of two single "
+    "runs) and of what its number of passages allows, so it can be large where the interval, the "
+    "clustered t's alone, is short; where all items changed alike there is none. "
+    "Gains and estimates stand in gains.csv and contrasts.csv, as fractions rather than points.",
 )
 
 

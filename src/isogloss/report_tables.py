@@ -119,8 +119,8 @@ def _contrast_table(
         (
             *(label, "Related −\u00a0control", "95% interval", "p"),
             *(["p, Holm"] if adjusted else []),
-            *("Verdict", "90% interval", "p, equivalence", "95% interval, Welch"),
-            *("p, Welch", "Minimum detectable effect"),
+            *("Verdict", "Minimum detectable effect", "90% interval", "p, equivalence"),
+            *("95% interval, Welch", "p, Welch"),
         ),
         [
             [
@@ -130,11 +130,11 @@ def _contrast_table(
                 _p(each.p),
                 *([_p(each.holm_p)] if adjusted else []),
                 each.verdict,
+                each.text(each.minimum_detectable_effect).removeprefix("+"),
                 each.interval(each.low_90, each.high_90),
                 _p(each.tost_p),
                 each.interval(each.welch_low_95, each.welch_high_95),
                 _p(each.welch_p),
-                each.text(each.minimum_detectable_effect).removeprefix("+"),
             ]
             for name, each in rows
         ],

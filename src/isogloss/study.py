@@ -145,4 +145,4 @@ def run_main(config: MainConfig) -> None:
         if value != "file"
     }
     run_study(read_study(Path(config.study), overrides), config.experiment)
-    print("`make ui` opens MLflow with every run of it.")
+    print(f"every run of it: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")
