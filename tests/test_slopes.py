@@ -1,14 +1,14 @@
 """Slopes without shared noise, against brute force and scipy."""
 
 import math
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from isogloss.errors import ComparisonError
-from isogloss.slopes import exact_scatter, inverted, pooled, scatter, slope_test
+from isogloss.slopes import exact_scatter, pooled, scatter, slope_test
 
 RNG = np.random.default_rng(0)
 
@@ -51,7 +51,8 @@ def test_a_regression_on_its_own_subtrahend_is_mended():
 
 def test_the_exact_p_is_that_of_scipy_over_pairings():
     x, y = RNG.normal(size=(2, 6))
-    ours = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    of = [exact_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
+    ours = slope_test(*of, alike=True)
     peer = stats.permutation_test(
         (x,),
         lambda x: abs(stats.pearsonr(x, y).statistic),
@@ -73,6 +74,7 @@ def test_of_ranks_the_correlation_is_spearmans():
         exact_scatter(ranks[1], ranks[0]),
         exact_scatter(ranks[0], ranks[0]),
         exact_scatter(ranks[1], ranks[1]),
+        alike=True,
     )
     peer = stats.spearmanr(x, y)
     assert ours.correlation == pytest.approx(peer.statistic)
@@ -80,21 +82,59 @@ def test_of_ranks_the_correlation_is_spearmans():
     assert ours.p >= 1 / ours.permutations
 
 
-def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected():
-    x, y = RNG.normal(size=(2, 12))
-    orders = np.vstack([np.arange(12), [RNG.permutation(12) for _ in range(399)]])
-    u, v = (exact_scatter(each, x).crossfitted for each in (y, x))
-    u_z, v_z = (each[np.arange(12), orders].sum(axis=1) for each in (u, v))
-    p, (low, high) = inverted(u_z, v_z)
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, alike):
+    rng = np.random.default_rng(seed)
+    weight = np.full((20, 12), 1 / 20)
+    x, noise = rng.normal(size=12), rng.normal(0, 0.05, (2, 20, 12))
+    x, y = x / 20 + noise[0], (0.4 * x + rng.normal(0, 0.3, 12)) / 20 + noise[1]
 
-    def p_at(b):
-        distance = np.abs(u_z - b * v_z)
-        return (distance >= distance[0] - 1e-12).mean()
+    def test(b):
+        left = y - b * x
+        of = [scatter(*pair, weight) for pair in ((left, x), (x, x), (left, left))]
+        return slope_test(*of, draws=399, alike=alike)
 
-    assert p == p_at(0)
-    grid = np.linspace(low - 1, high + 1, 4001)
-    kept = np.array([p_at(b) > 0.05 for b in grid])
-    np.testing.assert_array_equal(kept, (grid >= low) & (grid <= high))
+    found = test(0.0)
+    low, high = found.interval
+    assert low < found.slope < high
+    # What the interval says of a slope is what p says of y with that slope taken out.
+    for b in np.linspace(low - 1, high + 1, 201):
+        if min(abs(b - low), abs(b - high)) > 0.01:
+            assert (test(b).p > 0.05) == (low <= b <= high)
+
+
+def test_p_is_that_of_a_plain_loop_over_robust_errors():
+    from statsmodels.api import OLS, add_constant
+
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(2, 6))
+    x, y = x - x.mean(), y - y.mean()
+    found = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    t = [
+        abs(OLS(y, add_constant(x[list(order)])).fit(cov_type="HC3").tvalues[1])
+        for order in permutations(range(6))
+    ]
+    assert found.p == pytest.approx(np.mean(np.array(t) >= t[0] * (1 - 1e-9)))
+
+
+def test_few_items_and_uneven_residuals_hardly_make_a_slope():
+    # Baselines truly alike but for little, no relation; and residuals that spread as x does.
+    rng = np.random.default_rng(6)
+    noisy, fanned = [], []
+    weight = np.full((30, 16), 1 / 30)
+    for _ in range(300):
+        truth = 0.5 + rng.normal(0, 0.03, 16)
+        base, tuned = ((rng.random((30, 16)) < share) / 30 for share in (truth, truth + 0.2))
+        of = [scatter(*pair, weight) for pair in ((tuned - base, base), (base, base), (base, base))]
+        noisy.append(slope_test(*of, draws=199).p <= 0.05)
+        x = rng.normal(size=16)
+        y = rng.normal(size=16) * x
+        of = [exact_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
+        fanned.append([slope_test(*of, draws=199, alike=each).p <= 0.05 for each in (False, True)])
+    assert np.mean(noisy) <= 0.08
+    robust, raw = np.mean(fanned, axis=0)
+    assert robust <= 0.12 < raw
 
 
 def test_a_baseline_that_does_not_vary_bounds_nothing():

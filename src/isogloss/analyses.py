@@ -30,7 +30,7 @@ from isogloss.paired import FloatArray
 from isogloss.scores import Scores
 from isogloss.slopes import Scatter, SlopeTest, exact_scatter, pooled, scatter, slope_test
 
-FEWEST_MODELS = 5  # of which a slope over models can reach p = 0.05
+FEWEST_MODELS = 5  # for a slope over models
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def distance_test(
     tests = []
     for far, gain in ((far_T, gain_T), (stats.rankdata(far_T), stats.rankdata(gain_T))):
         of = (exact_scatter(gain, far), exact_scatter(far, far), exact_scatter(gain, gain))
-        tests.append(slope_test(*of, seed=question.seed))
+        tests.append(slope_test(*of, seed=question.seed, alike=True))
     return DistanceTest(*tests)
 
 

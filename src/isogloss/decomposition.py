@@ -46,7 +46,7 @@ def split_gain(
     """Split the gain of one language, from the correctness of free and forced answers.
 
     All arrays have shape [I], the same items in the same order; correctness is boolean. Standard
-    errors are those of `contrasts.clustered_standard_error`, NaN with a single cluster.
+    errors are those of `paired.clustered_standard_error`, NaN with a single cluster.
     """
     base_free, base_forced, tuned_free, tuned_forced = (
         np.asarray(values, dtype=np.float64)

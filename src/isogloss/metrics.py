@@ -24,7 +24,7 @@ class ClusteredAccuracy(evaluate.Metric):  # type: ignore[misc]
 
     `compute(predictions, references, clusters)` takes a chosen and a right index of each item (-1:
     no choice, which is wrong) and the cluster it belongs to. Returns `accuracy`, `accuracy_se` (see
-    `contrasts.clustered_standard_error`; NaN with one cluster), `n` and `n_clusters`.
+    `paired.clustered_standard_error`; NaN with one cluster), `n` and `n_clusters`.
     """
 
     def _info(self) -> evaluate.MetricInfo:

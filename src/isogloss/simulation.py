@@ -116,21 +116,21 @@ def simulate(design: Design, rng: np.random.Generator) -> Study:
 
 
 @lru_cache(maxsize=64)
-def population_contrast(design: Design, languages: int = 20_000) -> float:
+def population_contrast(design: Design, languages: int = 40_000) -> float:
     """The mean gain in accuracy of all relatives there could be less that of all controls."""
-    truth = _population(design, languages)
+    truth, related = _population(design, languages)
     gain_L = (truth.tuned - truth.base).mean(axis=0)
-    half = len(gain_L) // 2
-    return float(gain_L[:half].mean() - gain_L[half:].mean())
+    return float(gain_L[related].mean() - gain_L[~related].mean())
 
 
 @lru_cache(maxsize=64)
-def population_slopes(design: Design, languages: int = 20_000) -> tuple[float, float]:
+def population_slopes(design: Design, languages: int = 40_000) -> tuple[float, float]:
     """Least-squares slopes of true gain on true baseline, and on the true gain from CoT.
 
-    Over all languages there could be, within models.
+    Over all languages and models there could be, within models.
     """
-    truth = _population(replace(design, models=min(design.models, 4)), languages)
+    models = 1 if design.models == 1 else 400
+    truth, _ = _population(replace(design, models=models), max(400, languages // models))
     base, tuned, thinking = (each - each.mean(axis=1, keepdims=True) for each in truth)
     gain, thought = tuned - base, thinking - base
     return (
@@ -157,16 +157,18 @@ def kinship_for(design: Design, contrast: float) -> Design:
     """The design with the kinship (log-odds) that gives a population contrast (accuracy)."""
 
     def missing(kinship: float) -> float:
-        return population_contrast(replace(design, kinship=kinship), 4_000) - contrast
+        return population_contrast(replace(design, kinship=kinship), 8_000) - contrast
 
     return replace(design, kinship=float(optimize.brentq(missing, -3.0, 3.0, xtol=1e-4)))
 
 
-def _population(design: Design, languages: int) -> Truth:
-    """Truths of as many related languages as controls."""
+def _population(design: Design, languages: int) -> tuple[Truth, npt.NDArray[np.bool_]]:
+    """Truths of many languages, related ones in the design's share, and which are related."""
     rng = np.random.default_rng(11)
-    related = np.arange(2 * languages) < languages
-    return _truth(design, _effects(replace(design, seeds=1, seed_spread=0.0), related, rng))
+    share = design.related / (design.related + design.control)
+    related = np.arange(languages) < share * languages
+    effects = _effects(replace(design, seeds=1, seed_spread=0.0), related, rng)
+    return _truth(design, effects), related
 
 
 def _effects(

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
 from isogloss.paired import FloatArray, Interval
-from isogloss.permuting import MAX_PERMUTATIONS, orders
+from isogloss.permuting import ALPHA, MAX_PERMUTATIONS, inverted, orders, share_as_far
+
+LEAST_KEPT = 1e-3  # of one unit's residual, however far out its x
 
 
 class SlopeTest(NamedTuple):
@@ -85,6 +88,7 @@ def slope_test(
     *,
     seed: int = 0,
     draws: int = MAX_PERMUTATIONS,
+    alike: bool = False,
 ) -> SlopeTest:
     """Slope of y on x from their scatter, with units exchangeable under the null of no relation.
 
@@ -93,21 +97,24 @@ def slope_test(
     sum over relabelled units: all orders of up to 7 units, else `draws` seeded ones with the
     observed one among them (Phipson and Smyth 2010). p is for a slope of zero, two-sided. The
     interval holds every b with p > 0.05 (Anderson and Rubin's inversion, 1949, with a permutation
-    distribution), so it stays honest, and may be infinite, where x hardly varies. It takes the
-    relation to be a straight line, with residuals alike in spread for all units.
+    distribution), so it stays honest, and may be infinite, where x hardly varies.
+
+    Sums are compared over their standard errors, robust to residuals that spread more where x is
+    low, as gains do under a ceiling (DiCiccio and Romano 2017; the error is HC3 of MacKinnon and
+    White 1985). That also evens out that a unit's own noise in y and x goes together, and that of
+    two different units does not. With `alike` the sums themselves are compared, which is the
+    permutation test of a correlation: right where nothing but exchangeable y is in question.
     """
     n_units = len(xx.crossfitted)
     if n_units < 3:
         raise ComparisonError(f"a slope needs at least 3 units, but got {n_units}.")
     orders_ZU, exact = orders(n_units, draws, seed)
-    here_U = np.arange(n_units)
-    sums = [each.crossfitted[here_U, orders_ZU].sum(axis=1) for each in (yx, xx)]
-    p, interval = inverted(*sums)
+    p, interval = _tested(yx, xx, orders_ZU, alike)
     yx_true, xx_true, yy_true = (float(np.trace(each.crossfitted)) for each in (yx, xx, yy))
     yx_seen, xx_seen, yy_seen = (float(np.trace(each.naive)) for each in (yx, xx, yy))
     return SlopeTest(
         slope=yx_true / xx_true if xx_true > 0 else math.nan,
-        interval=interval if xx_true > 0 else Interval(-math.inf, math.inf),
+        interval=interval,
         p=p,
         correlation=_correlation(yx_true, xx_true, yy_true),
         naive=yx_seen / xx_seen if xx_seen > 0 else math.nan,
@@ -118,27 +125,49 @@ def slope_test(
     )
 
 
-def inverted(u_Z: FloatArray, v_Z: FloatArray, alpha: float = 0.05) -> tuple[float, Interval]:
-    """p of b = 0, and the b with p > `alpha`, of a test whose statistic is |u - b v|.
+def _tested(
+    yx: Scatter, xx: Scatter, orders_ZU: npt.NDArray[np.intp], alike: bool
+) -> tuple[float, Interval]:
+    """p of b = 0 and the 95% interval; the statistic is (u - b v)^2 over its variance."""
+    here_U = np.arange(len(xx.crossfitted))
+    y_ZU, x_ZU = (each.crossfitted[here_U, orders_ZU] for each in (yx, xx))
+    u_Z, v_Z = y_ZU.sum(axis=1), x_ZU.sum(axis=1)
+    squares_U = np.diag(xx.naive)
+    total = float(squares_U.sum())
+    if total <= 0:
+        return 1.0, Interval(-math.inf, math.inf)
+    # What is left of each product once the fitted slope is taken out, over 1 - leverage. The slope
+    # is fitted to x with its noise, whose sum of squares is never near zero.
+    squares_ZU = squares_U[orders_ZU]
+    kept_ZU = np.maximum(1 - 1 / len(here_U) - squares_ZU / total, LEAST_KEPT)
+    left = [
+        (products_ZU - (products_ZU.sum(axis=1) / total)[:, None] * squares_ZU) / kept_ZU
+        for products_ZU in (y_ZU, x_ZU)
+    ]
+    yy_Z, yx_Z, xx_Z = (
+        np.einsum("zu,zu->z", left[i], left[j]) for i, j in ((0, 0), (0, 1), (1, 1))
+    )
 
-    Both are [Z], of all relabellings, the observed one first. A relabelling counts against b when
-    |u_z - b v_z| >= |u - b v|: between the two roots of a quadratic around u / v if |v_z| < v, and
-    everywhere from one root outwards otherwise, which is taken as everywhere. So the ends of the
-    interval are order statistics of the roots, found without search.
-    """
-    u, v = float(u_Z[0]), float(v_Z[0])
-    slack = 1e-9 * float(np.abs(u_Z).max())
-    p = float((np.abs(u_Z) >= abs(u) - slack).mean())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        roots = np.stack([(u_Z - u) / (v_Z - v), (u_Z + u) / (v_Z + v)])
-    always_Z = np.abs(v_Z) >= abs(v) * (1 - 1e-9)
-    low_Z = np.where(always_Z, -math.inf, roots.min(axis=0))
-    high_Z = np.where(always_Z, math.inf, roots.max(axis=0))
-    # Kept are the b against which more than alpha of the relabellings count.
-    rank = math.floor(len(u_Z) * alpha + 1e-9) + 1
-    low_Z.sort()
-    high_Z.sort()
-    return p, Interval(float(low_Z[rank - 1]), float(high_Z[-rank]))
+    def p_at(slope: float, one: float = 1.0) -> float:
+        """p of a slope; with `one` = 0, of one without end."""
+        distance_Z = np.abs(one * u_Z - slope * v_Z)
+        distance_Z[distance_Z < 1e-9 * distance_Z.max()] = 0.0  # exact ties survive rounding
+        if alike:
+            return share_as_far(distance_Z)
+        variance_Z = one**2 * yy_Z - 2 * slope * one * yx_Z + slope**2 * xx_Z
+        least = 1e-20 * float(distance_Z.max()) ** 2 + np.finfo(float).tiny
+        return share_as_far(distance_Z**2 / np.maximum(variance_Z, least))
+
+    p = p_at(0.0)
+    if v_Z[0] <= 1e-12 * total or p_at(1.0, one=0.0) > ALPHA:
+        return p, Interval(-math.inf, math.inf)  # no slope is too steep for the data
+    slope = float(u_Z[0] / v_Z[0])
+    if alike:
+        error = float(np.std(u_Z - slope * v_Z)) / float(v_Z[0])
+    else:
+        variance = float(yy_Z[0] - 2 * slope * yx_Z[0] + slope**2 * xx_Z[0])
+        error = math.sqrt(max(0.0, variance)) / float(v_Z[0])
+    return p, inverted(p_at, slope, error)
 
 
 def _centred(products_UU: FloatArray) -> FloatArray:
