@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from isogloss.adjusted import freedman_lane, without_shared_noise
+from isogloss.adjusted import freedman_lane, shared_noise, without_shared_noise
 from isogloss.contrasts import mean_test, relatedness_contrast
 from isogloss.errors import ComparisonError
 from isogloss.paired import FloatArray, holm, paired_gain
@@ -170,18 +171,12 @@ def _adjusted(
 ) -> Figures:
     shares = _shares(study)
     base_PL, gain_PL, weight_PL = (np.mean([each[k] for each in shares], axis=0) for k in range(3))
-    noise = []
-    residuals = [each - weight_PL * each.sum(axis=0) for each in (base_PL, gain_PL)]
-    n_passages, n = weight_PL.shape
-    for other in residuals:
-        products = other.T @ residuals[0] * n_passages / (n_passages - 1)
-        own = float(np.trace(products))
-        noise.append((own - (float(products.sum()) - own) / (n - 1)) / n)
+    noise = shared_noise(base_PL, gain_PL, weight_PL)
     base_L = base_PL.sum(axis=0)
     plain = freedman_lane(gain_L, related, {"b": base_L}, draws=DRAWS, with_interval=False)
     yield ("rejects", "at equal baseline, noise ignored"), plain.p <= 0.05
     other = freedman_lane(
-        gain_L, related, {"x": rng.standard_normal(n)}, draws=DRAWS, with_interval=False
+        gain_L, related, {"x": rng.standard_normal(len(gain_L))}, draws=DRAWS, with_interval=False
     )
     yield ("rejects", "at equal covariate without noise"), other.p <= 0.05
     try:
@@ -236,22 +231,12 @@ def _in_model(share_PU: FloatArray, level: str) -> FloatArray:
     return value_U - value_U.mean()
 
 
-_MEANS: dict[Design, float] = {}
-
-
+@lru_cache
 def _mean_truth(design: Design) -> float:
     """Mean of true tuned less true CoT accuracy over the languages of such studies."""
-    if design not in _MEANS:
-        wide = replace(
-            design,
-            items=1,
-            passages=1,
-            related=design.related * 1000,
-            control=design.control * 1000,
-        )
-        truth = simulate(wide, np.random.default_rng(3)).truth
-        _MEANS[design] = float((truth.tuned - truth.thinking).mean())
-    return _MEANS[design]
+    many = {"related": design.related * 1000, "control": design.control * 1000}
+    truth = simulate(replace(design, items=1, passages=1, **many), np.random.default_rng(3)).truth
+    return float((truth.tuned - truth.thinking).mean())
 
 
 def _shares(study: Study) -> list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]]:

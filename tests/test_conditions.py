@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest
-from isogloss.comparing import compare_runs
+from isogloss.comparing import judge
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.contamination import RECORD
 from isogloss.errors import ConfigError, DataError
@@ -120,7 +120,7 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
         ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
     ):
         asked = CompareConfig(study="four", condition=condition, against=against)
-        note = compare_runs(pull(asked).runs, asked).data.tags["mlflow.note.content"]
+        note = judge(pull(asked), asked).data.tags["mlflow.note.content"]
         assert note.startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4

@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
-from isogloss.claims import claims, paragraph
+from isogloss.claims import claims
 from isogloss.comparison import compare
 from isogloss.report import write
 from isogloss.scores import Cell
+from isogloss.summary import paragraph
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HOSTILE = "<img src=x onerror=alert(1)>|`*_$"

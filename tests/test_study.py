@@ -202,7 +202,7 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once
     languages = (*LANGUAGES, "rus_Cyrl")
     config = study_config(
         model_folder("gemma3"), study="wide", languages=languages, seeds="0,1",
-        control_source="eng_Latn", limit=4,
+        control_source="eng_Latn", shuffle_options=True, limit=4,
     )  # fmt: skip
     run_study(config)
     (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "wide"]

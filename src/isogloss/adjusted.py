@@ -1,6 +1,6 @@
 """The relatedness contrast with other differences between the groups taken out.
 
-Shapes are suffixes: L languages, K covariates, Z relabellings.
+Shapes are suffixes: L languages, K covariates, P passages, Z relabellings.
 """
 
 import math
@@ -43,9 +43,8 @@ def freedman_lane(
     relatedness are permuted (`draws` seeded ones, with the observed order added), and the squared t
     of relatedness is compared. Without covariates this is a permutation test of a difference of
     means. The 95% interval holds every d for which the test, with d taken from each related gain,
-    has p > 0.05; its ends are found by bisection. ComparisonError if
-    the covariates leave fewer than three degrees of freedom, or if relatedness is a combination of
-    them.
+    has p > 0.05; its ends are found by bisection. ComparisonError if the covariates leave fewer
+    than three degrees of freedom, or if relatedness is a combination of them.
     """
     gain, related = np.asarray(gain_L, dtype=float), np.asarray(related_L, dtype=float)
     columns = [np.asarray(values, dtype=float) for values in covariates.values()]
@@ -98,6 +97,26 @@ def freedman_lane(
         slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
         permutations=len(orders_ZL),
     )
+
+
+def shared_noise(
+    baseline_PL: FloatArray, gain_PL: FloatArray, weight_PL: FloatArray
+) -> tuple[float, float]:
+    """Sampling variance of a baseline and covariance of a gain with it, between languages.
+
+    Arrays are shares of passages in what languages score, as in `slopes.scatter`. What all
+    languages share of the noise moves no language against another and is taken out.
+    """
+    n_passages, n = weight_PL.shape
+    baseline, gain = (
+        share_PL - weight_PL * share_PL.sum(axis=0) for share_PL in (baseline_PL, gain_PL)
+    )
+    noise = []
+    for other in (baseline, gain):
+        products = other.T @ baseline * n_passages / max(1, n_passages - 1)
+        own = float(np.trace(products))
+        noise.append((own - (float(products.sum()) - own) / (n - 1)) / n)
+    return noise[0], noise[1]
 
 
 def without_shared_noise(

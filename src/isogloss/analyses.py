@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from isogloss.adjusted import AdjustedContrast, freedman_lane, without_shared_noise
+from isogloss.adjusted import AdjustedContrast, freedman_lane, shared_noise, without_shared_noise
 from isogloss.contrasts import Contrast, MeanTest, mean_test, relatedness_contrast
 from isogloss.errors import ComparisonError
 from isogloss.gains import (
     Question,
-    accuracy,
     are_related,
     cells_of,
     gain_by_language,
@@ -126,7 +125,7 @@ def adjustments(
     sides = sides_of(scores, models, question)
     tested, related_T = in_contrast(groups), are_related(groups)
     gain_T = gain_by_language(scores, sides)["accuracy"][tested]
-    base_T = (sides.before @ accuracy(scores))[tested]
+    base_T = (sides.before @ scores.accuracy)[tested]
     codes = np.array(scores.languages)[tested]
     script = language(question.source).script
     known: dict[str, FloatArray] = {
@@ -136,7 +135,8 @@ def adjustments(
     if scores.fertility is not None:
         name = "tokens per word" if scores.per_word else "tokens per item"
         known[name] = np.log(scores.fertility[tested])
-    noise = _noise(_shares(scores, models, tested, question))
+    shares = _shares(scores, models, tested, question)
+    noise = shared_noise(shares.values["before"], shares.values["gain"], shares.weight)
     found: list[Adjustment] = []
     for names in (*((name,) for name in known), ()):
         if not names:  # all that can be adjusted for
@@ -196,7 +196,7 @@ def control_sources(
             for code, sign in ((question.source, 1), (other, -1)):
                 cells = cells_of(scores, model, condition, code)
                 weight_K[cells] = sign / len(cells) / len(having)
-        difference_L = weight_K @ accuracy(scores)
+        difference_L = weight_K @ scores.accuracy
         places = [
             (group(code, question.source, question.branch), group(code, other))
             for code in scores.languages
@@ -301,24 +301,6 @@ def _shares(
         scores.by_passage(side @ scores.correct)[:, tested] for side in (sides.before, sides.after)
     )
     return Shares(count_PT / n_T, before=before_PT / n_T, gain=(after_PT - before_PT) / n_T)
-
-
-def _noise(shares: Shares) -> tuple[float, float]:
-    """Sampling variance of a baseline and covariance of a gain with it, between languages.
-
-    By passage; what all languages share of it moves no language against another and is taken out.
-    """
-    n_passages, n = shares.weight.shape
-    before, gain = (
-        shares.values[name] - shares.weight * shares.values[name].sum(axis=0)
-        for name in ("before", "gain")
-    )
-    noise = []
-    for other in (before, gain):
-        products = other.T @ before * n_passages / max(1, n_passages - 1)
-        own = float(np.trace(products))
-        noise.append((own - (float(products.sum()) - own) / (n - 1)) / n)
-    return noise[0], noise[1]
 
 
 def _relations(

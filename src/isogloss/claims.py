@@ -1,4 +1,4 @@
-"""What a comparison shows, in sentences: the verdict in a paragraph, and the study's three claims.
+"""The three claims of the study, as far as a comparison bears them out.
 
 The claims are those of arXiv:2606.19346. Each is stated as far as these runs carry it: "no evidence
 of" is never worded as "evidence of no".
@@ -8,17 +8,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from isogloss.analyses import Relation, Together
 from isogloss.comparison import Comparison
 from isogloss.contrasts import Contrast
-from isogloss.formatting import decimal, interval_points, p_value, points
-from isogloss.gains import mean_parts
+from isogloss.formatting import decimal, interval_points, listed, p_value, points
 from isogloss.paired import Interval
 from isogloss.slopes import SlopeTest
 
-FEWEST_SEEDS = 3
+ABOUT_MODELS = "The claim is about models, of which a slope needs at least five."
 
 
 @dataclass(frozen=True)
@@ -40,20 +37,6 @@ class Claim:
 def claims(comparison: Comparison) -> tuple[Claim, ...]:
     """C1 (kinship), C2 (weak baselines) and C3 (chain of thought)."""
     return _kinship(comparison), _weak(comparison), _thinking(comparison)
-
-
-def paragraph(comparison: Comparison) -> str:
-    """The verdict and all that it rests on, in plain English."""
-    return " ".join(
-        [
-            _groups_sentence(comparison),
-            _contrast_sentence(comparison),
-            *_verdict_sentences(comparison),
-            _sensitivity_sentence(comparison),
-            *_seed_sentences(comparison),
-            *_everyone_sentences(comparison),
-        ]
-    )
 
 
 def _kinship(comparison: Comparison) -> Claim:
@@ -107,7 +90,7 @@ def _adjusted_sentences(comparison: Comparison) -> Iterable[str]:
     adjusted = widest.contrast
     assert adjusted is not None
     yield (
-        f"At equal {_and(widest.covariates)} the contrast is {points(adjusted.estimate)} points "
+        f"At equal {listed(widest.covariates)} the contrast is {points(adjusted.estimate)} points "
         f"(95% interval {interval_points(adjusted.interval)}, p {p_value(adjusted.p)} by Freedman "
         f"and Lane's permutation)."
     )
@@ -120,7 +103,8 @@ def _weak(comparison: Comparison) -> Claim:
     title = "Weak baselines gain much, strong ones little"
     relations = comparison.weak_baselines
     if not relations:
-        return Claim("C2", title, "not tested", "", "", "", _not_tested(comparison, "baseline"))
+        why = _not_tested(comparison, "baseline", "No slope could be estimated.")
+        return Claim("C2", title, "not tested", "", "", "", why)
     primary = relations[-1]
     verdict = _slope_verdict(primary, ("weak baselines gain more", "weak baselines gain less"))
     sentences = []
@@ -137,7 +121,7 @@ def _weak(comparison: Comparison) -> Claim:
         sentence = (
             f"Over {test.units} {_units(relation)}, a baseline 10 points lower goes with a gain "
             f"{points(-0.1 * test.slope)} points different (95% interval "
-            f"{interval_points(_tenth(test.interval))}, p {p_value(test.p)}, cross-fitted over "
+            f"{interval_points(_tenth(test.interval, -1))}, p {p_value(test.p)}, cross-fitted over "
             f"passages; naively {points(-0.1 * test.naive)})"
         )
         if relation.units != "languages within models":
@@ -156,7 +140,7 @@ def _weak(comparison: Comparison) -> Claim:
         }[verdict]
     )
     if relations[-1].units != "models":
-        sentences.append("The claim is about models, of which a slope needs at least five.")
+        sentences.append(ABOUT_MODELS)
     return Claim(
         name="C2",
         title=title,
@@ -171,7 +155,9 @@ def _weak(comparison: Comparison) -> Claim:
 def _thinking(comparison: Comparison) -> Claim:
     title = "What gains from tuning gains as much from chain of thought"
     if not comparison.together:
-        return Claim("C3", title, "not tested", "", "", "", _not_tested(comparison, "chain"))
+        needs = "It needs runs of base, tuned and base+cot of one model; there are none here."
+        why = _not_tested(comparison, "chain of thought", needs)
+        return Claim("C3", title, "not tested", "", "", "", why)
     primary = comparison.together[-1]
     goes = _slope_verdict(primary.relation, ("gains do not go together", "gains go together"))
     margin = comparison.margin
@@ -190,7 +176,7 @@ def _thinking(comparison: Comparison) -> Claim:
         f"{equal}."
     )
     if primary.relation.units != "models":
-        sentences.append("The claim is about models, of which a slope needs at least five.")
+        sentences.append(ABOUT_MODELS)
     return Claim(
         name="C3",
         title=title,
@@ -218,19 +204,16 @@ def _together_sentence(each: Together) -> str:
     return (
         f"Over {test.units} {_units(each.relation)}, a gain from chain of thought 10 points larger "
         f"goes with a gain from tuning {points(0.1 * test.slope)} points different (95% interval "
-        f"{interval_points(_tenth(test.interval, -1))}, p {p_value(test.p)}, cross-fitted over "
+        f"{interval_points(_tenth(test.interval, 1))}, p {p_value(test.p)}, cross-fitted over "
         f"passages; naively {points(0.1 * test.naive)}); the correlation is "
         f"{decimal(test.correlation, 2)} (naively {decimal(test.naive_correlation, 2)})." + partial
     )
 
 
-def _not_tested(comparison: Comparison, what: str) -> str:
-    reasons = [line for line in comparison.left_out if what in line and line.startswith("No slope")]
-    if what == "chain":
-        return reasons[0] if reasons else (
-            "It needs runs of base, tuned and base+cot of one model; there are none here."
-        )  # fmt: skip
-    return reasons[0] if reasons else "No slope could be estimated."
+def _not_tested(comparison: Comparison, what: str, otherwise: str) -> str:
+    """Why there is no slope on `what`."""
+    reasons = (line for line in comparison.left_out if line.startswith(f"No slope on {what}"))
+    return next(reasons, otherwise)
 
 
 def _units(relation: Relation) -> str:
@@ -248,10 +231,9 @@ def _slope_verdict(relation: Relation, names: tuple[str, str]) -> str:
     return names[0] if interval.high < 0 else names[1]
 
 
-def _tenth(interval: Interval, sign: int = 1) -> Interval:
-    """In gains for 10 points, the sign turned unless `sign` is -1."""
-    ends = sorted(-sign * 0.1 * end for end in interval)
-    return Interval(*ends)
+def _tenth(interval: Interval, sign: int) -> Interval:
+    """In gains for 10 points more (`sign` 1) or less (-1)."""
+    return Interval(*sorted(sign * 0.1 * end for end in interval))
 
 
 def _bare(interval: Interval) -> str:
@@ -265,155 +247,3 @@ def _more(value: float, above: str = "more", below: str = "less") -> str:
 def _evidence(contrast: Contrast) -> str:
     test = contrast.permutation
     return f"95% interval {interval_points(test.interval_95)}, p {p_value(test.p)}"
-
-
-def _and(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _groups_sentence(comparison: Comparison) -> str:
-    contrast = comparison.accuracy
-    names = ", ".join(sorted(row.name for row in comparison.overall.members("related")))
-    models = len(comparison.models)
-    over = f", on average over {models} models," if models > 1 else ""
-    return (
-        f"With {comparison.change}, accuracy on {comparison.task} "
-        f"({comparison.format} format){over} changed by {points(contrast.mean_related)} points "
-        f"on average in the {contrast.n_related} related languages ({comparison.branch}: "
-        f"{names}) and by {points(contrast.mean_control)} points in the {contrast.n_control} "
-        f"control languages."
-    )
-
-
-def _contrast_sentence(comparison: Comparison) -> str:
-    contrast = comparison.accuracy
-    test = contrast.permutation
-    kind = "exact permutation" if test.exact else "Monte Carlo permutation"
-    jointly = " (in all models alike)" if len(comparison.models) > 1 else ""
-    return (
-        f"The relatedness contrast is {points(contrast.estimate)} points (95% interval "
-        f"{interval_points(test.interval_95)}; p {p_value(test.p)} by {kind} of the language "
-        f"labels{jointly}, {test.relabellings:,} relabellings)."
-    )
-
-
-def _verdict_sentences(comparison: Comparison) -> Iterable[str]:
-    contrast = comparison.accuracy
-    test, margin = contrast.permutation, comparison.margin
-    allowed = f"±{points(margin, signed=False)} points"
-    ninety = f"the 90% interval {interval_points(test.interval_90)}"
-    yield f"Verdict: {contrast.verdict}."
-    if contrast.verdict == "equivalent":
-        agrees = contrast.tost_p is not None and contrast.tost_p <= 0.05
-        yield (
-            f"{ninety.capitalize()} lies within the equivalence margin of {allowed} (two one-sided "
-            f"Welch tests {'agree' if agrees else 'do not confirm it'}, "
-            f"p {p_value(contrast.tost_p or 0.0)}), so whatever relatives gain beyond controls, or "
-            f"short of them, is smaller than the difference taken to matter."
-        )
-        if test.interval_95.excludes(0.0):
-            way = "more" if contrast.estimate > 0 else "less"
-            yield f"Within that margin, relatives did gain detectably {way}."
-    elif contrast.verdict == "inconclusive":
-        if not math.isfinite(test.interval_95.low):
-            yield (
-                f"With {contrast.n_related} related and {contrast.n_control} control languages "
-                f"there are too few relabellings for any result to reach p = 0.05."
-            )
-        yield (
-            f"The 95% interval includes zero and {ninety} reaches beyond the equivalence margin of "
-            f"{allowed}: these runs show neither that relatives gain differently nor that they "
-            f"gain alike, and the absence of a clear difference is not evidence of equal gains."
-        )
-    else:
-        way = "more" if contrast.verdict == "related gain more" else "less"
-        nearest = min(abs(end) for end in test.interval_95)
-        beyond = "is" if nearest >= margin else "is not shown to be"
-        yield (
-            f"The 95% interval excludes zero: relatives gained {way} than controls, and the "
-            f"difference {beyond} larger than the equivalence margin of {allowed}."
-        )
-        confirmed = "confirms it" if contrast.welch.p <= 0.05 else "does not confirm it"
-        yield (
-            f"Welch's test, which does not take both groups to be equally spread, {confirmed} "
-            f"(p {p_value(contrast.welch.p)})."
-        )
-
-
-def _sensitivity_sentence(comparison: Comparison) -> str:
-    effect = comparison.accuracy.minimum_detectable_effect
-    if math.isnan(effect):
-        return "Gains do not vary within either group, so no minimum detectable effect is defined."
-    if math.isinf(effect):
-        return "No difference, however large, could be detected."
-    return (
-        f"The minimum detectable effect is {points(effect, signed=False)} points (80% power, "
-        f"two-sided 5%), given this many languages and the spread of "
-        f"{points(comparison.accuracy.spread, signed=False)} points between them."
-    )
-
-
-def _seed_sentences(comparison: Comparison) -> Iterable[str]:
-    if not comparison.condition.startswith("tuned"):
-        return
-    fewest = min(len(model.seeds) for model in comparison.models)
-    for model in comparison.models if len(comparison.models) == 1 else ():
-        if model.by_seed:
-            each = ", ".join(points(value) for value in model.by_seed)
-            yield f"By seed of the fine-tuning, the contrast is {each} points."
-    if fewest < FEWEST_SEEDS:
-        tuned = "one adapter" if fewest == 1 else f"{fewest} adapters"
-        yield (
-            f"It speaks of {tuned}{' a model' if len(comparison.models) > 1 else ''}: how far "
-            f"another seed of the fine-tuning would move it is not known; use at least "
-            f"{FEWEST_SEEDS} for a claim."
-        )
-
-
-def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
-    rows = comparison.languages
-    overall = comparison.overall
-    everyone = overall.means["all"]
-    won = sum(row.gain > 0 and row.holm_p <= 0.05 for row in rows)
-    lost = sum(row.gain < 0 and row.holm_p <= 0.05 for row in rows)
-    risen = {
-        name: f"{sum(row.gain > 0 for row in overall.members(name))} of {mean.languages}"
-        for name, mean in overall.means.items()
-    }
-    yield (
-        f"Over all {len(rows)} languages evaluated, mean accuracy went from "
-        f"{points(everyone.base, signed=False)}% to {points(everyone.tuned, signed=False)}% "
-        f"({points(everyone.gain)} points); it rose in {risen['related']} related and "
-        f"{risen['control']} control languages, and language by language {won} rose and {lost} "
-        f"fell by more than chance explains (Holm-adjusted p ≤ 0.05)."
-    )
-    apart = []
-    if "source" in overall.means:
-        gain = overall.means["source"].gain
-        apart.append(f"{comparison.source_name} itself changed by {points(gain)} points")
-    if "variety" in overall.means:
-        mean = overall.means["variety"]
-        varieties = f"{mean.languages} {'variety' if mean.languages == 1 else 'varieties'}"
-        whose = f"its {varieties}" if apart else f"{varieties} of {comparison.source_name}"
-        apart.append(f"{whose} changed by {points(mean.gain)} points")
-    if apart:
-        yield f"Outside the contrast, {' and '.join(apart)}."
-    shares = [
-        (row.base_valid, row.tuned_valid)
-        for row in rows
-        if row.base_valid is not None and row.tuned_valid is not None
-    ]
-    if len(shares) == len(rows):
-        before, after = np.mean(shares, axis=0)
-        yield (
-            f"Answers that were one of the choices at all went from "
-            f"{points(before, signed=False)}% to {points(after, signed=False)}%."
-        )
-    if parts := mean_parts(rows):
-        yield (
-            f"Counting answers that are no choice as wrong, accuracy changed by "
-            f"{points(parts['gain_free'])} points on average: {points(parts['gain_format'])} by "
-            f"format (how far answers as given fall short of forced choices) and "
-            f"{points(parts['gain_comprehension'])} by comprehension (the choice when forced)."
-        )

@@ -2,37 +2,33 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
 
 from isogloss import __version__, tracking
-from isogloss.claims import claims, paragraph
+from isogloss.claims import claims
 from isogloss.comparison import Comparison, compare
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
 from isogloss.progress import announce
-from isogloss.pulling import Pulled, arrange, pull, read, source_of, tag
+from isogloss.pulling import Pulled, pull, read, source_of, tag
 from isogloss.report import write
 from isogloss.results import metrics
+from isogloss.summary import paragraph
 
 REPORT = "report/report.html"
 LONGEST_TAG = 5000  # what every MLflow server takes
 SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
 
 
-def compare_runs(runs: Sequence[Run], config: CompareConfig, experiment: str | None = None) -> Run:
+def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) -> Run:
     """Judge evaluate runs; return the run with verdict, numbers, figures and report.
 
-    `experiment` is where that run goes. Raises ComparisonError if the runs may not be judged
-    together.
+    `experiment` is where that run goes. Raises ComparisonError if nothing can be said of the runs.
     """
-    return _judge(arrange(runs), config, experiment)
-
-
-def _judge(pulled: Pulled, config: CompareConfig, experiment: str | None) -> Run:
     if config.against == config.condition:
         raise ConfigError(f"condition {config.condition!r} cannot be compared with itself.")
     source = source_of(pulled, config)
@@ -109,25 +105,24 @@ def note(comparison: Comparison) -> str:
 
 
 def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> dict[str, str]:
-    from importlib.metadata import version
+    def every(name: str) -> str:
+        values = (tag(run, name) for run in pulled.runs)
+        return "; ".join(dict.fromkeys(value for value in values if value))
 
-    first = pulled.runs[0]
     facts = {
         "study": study or "none",
         "task": f"{comparison.task}, {comparison.format} format",
-        "prompt version": tag(first, "prompt_version") or "",
-        "language of the prompt": tag(first, "prompt_language") or "",
-        "test data (sha256)": ", ".join(
-            dict.fromkeys(value for run in pulled.runs if (value := tag(run, "data_digest")))
+        "prompt version": every("prompt_version"),
+        "language of the prompt": every("prompt_language"),
+        "test data (sha256)": every("data_digest"),
+        "recipe of fine-tuning": every("recipe"),
+        "matrix products": every("dtype"),
+        "versions": ", ".join(
+            [
+                f"isogloss {__version__}",
+                *(f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")),
+            ]
         ),
-        "recipe of fine-tuning": "; ".join(
-            dict.fromkeys(value for run in pulled.runs if (value := tag(run, "recipe")))
-        ),
-        "matrix products": ", ".join(
-            dict.fromkeys(value for run in pulled.runs if (value := tag(run, "dtype")))
-        ),
-        "versions": f"isogloss {__version__}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")),
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -159,4 +154,4 @@ def run_compare(config: CompareConfig) -> None:
     here = None
     if config.experiment and "MLFLOW_RUN_ID" not in os.environ:
         here = config.experiment[0]
-    print_verdict(_judge(pulled, config, here))
+    print_verdict(judge(pulled, config, here))

@@ -24,11 +24,6 @@ WIDTH = 7.6  # inches
 LONGEST_NAME = 24  # characters of a model's name in a figure
 
 
-def sentence(text: str) -> str:
-    """The text with its first letter a capital, and the rest as it is."""
-    return text[:1].upper() + text[1:]
-
-
 def drawable(text: str, otherwise: str = "?", longest: int = LONGEST_NAME) -> str:
     """The text on one line, as a figure can show it; `otherwise` if the font lacks its letters.
 

@@ -10,7 +10,7 @@ from isogloss.analyses import Relation
 from isogloss.comparison import Comparison
 from isogloss.contrasts import Contrast
 from isogloss.formatting import decimal, points
-from isogloss.gains import Gains
+from isogloss.gains import Gains, label_of
 from isogloss.slopes import SlopeTest
 
 NAN = math.nan
@@ -165,11 +165,9 @@ def _adjusted(comparison: Comparison) -> Iterator[Estimate]:
 
 def _double_differences(comparison: Comparison) -> Iterator[Estimate]:
     for source in comparison.control_sources:
-        models = source.models
-        label = models[0] if len(models) == 1 else f"mean of {len(models)} models"
         yield _of_contrast(
-            "double difference", label, comparison.condition, "accuracy", source.code,
-            source.contrast,
+            "double difference", label_of(source.models), comparison.condition, "accuracy",
+            source.code, source.contrast,
         )  # fmt: skip
 
 

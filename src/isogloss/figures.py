@@ -22,14 +22,12 @@ from isogloss.drawing import (
     drawable,
     legend,
     model_labels,
-    sentence,
     sheet,
     text_width,
 )
-from isogloss.formatting import points
+from isogloss.formatting import points, sentence
 from isogloss.gains import GROUPS, LanguageGain, mean_parts, parts_of
 from isogloss.paired import FloatArray
-from isogloss.results import model_by_language
 
 PARTS = {"comprehension": ("#0072B2", ""), "format": ("#E69F00", "////")}
 
@@ -99,7 +97,7 @@ def gains(comparison: Comparison) -> Figure:
     figure, axes = _by_language(comparison, rows, title)
     axes.axvline(0, color=INK, linewidth=1)
     several = len(comparison.models) > 1
-    by_model = [{row.code: row.gain for row in each.languages} for each in comparison.models]
+    by_model = [model.by_code for model in comparison.models]
     for group, _ in _present(rows):
         ys, members = rows.members(group)
         colour = COLOURS[group]
@@ -169,7 +167,10 @@ def parts(comparison: Comparison) -> Figure:
 
 def models(comparison: Comparison) -> Figure:
     """Heat map: gain of each model in each language and, in the headings' rows, in each group."""
-    names, codes, gain_ML = model_by_language(comparison)
+    names = [model.label for model in comparison.models]
+    codes = [row.code for row in comparison.languages]
+    by_model = [model.by_code for model in comparison.models]
+    gain_ML = np.array([[gain[code] for code in codes] for gain in by_model])
     shown = model_labels(comparison)
     cell, left = 0.54, _label_width(comparison, _rows(comparison))
     tallest = max(text_width(shown[name], 9) for name in names)

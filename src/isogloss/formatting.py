@@ -1,6 +1,7 @@
 """Numbers as text, the same way in sentences, tables and figures."""
 
 import math
+from collections.abc import Sequence
 
 from isogloss.paired import Interval
 
@@ -30,3 +31,14 @@ def p_value(p: float) -> str:
 def interval_points(interval: Interval) -> str:
     """An interval of fractions in points: `[−1.9, +2.4]`."""
     return f"[{points(interval.low)}, {points(interval.high)}]"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as they stand in a sentence: `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def sentence(text: str) -> str:
+    """The text with its first letter a capital, and the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -6,7 +6,7 @@ several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,11 @@ class Gains:
         """The languages of a group, largest gain first."""
         return [row for row in self.languages if row.group == group]
 
+    @property
+    def by_code(self) -> dict[str, float]:
+        """The gain of each language."""
+        return {row.code: row.gain for row in self.languages}
+
 
 @dataclass(frozen=True)
 class Question:
@@ -111,11 +116,11 @@ class Question:
     seed: int = 0
 
 
-class Sides:
+class Sides(NamedTuple):
     """Weights over cells, [K] each: what is judged (`after`) and what it is held against."""
 
-    def __init__(self, before: FloatArray, after: FloatArray) -> None:
-        self.before, self.after = before, after
+    before: FloatArray
+    after: FloatArray
 
     def change(self, values: FloatArray) -> FloatArray:
         """After minus before of values whose first axis is that of cells."""
@@ -155,13 +160,13 @@ def gains(
     }
     by_seed = []
     if len(models) == 1 and len(replicates) > 1:
-        share_KL = accuracy(scores)
+        share_KL = scores.accuracy
         for _, at in sorted(replicates.items()):
             gain_T = (share_KL[at] - sides.before @ share_KL)[tested]
             by_seed.append(float(gain_T[related].mean() - gain_T[~related].mean()))
     rows = language_gains(scores, sides, groups, by_measure)
     return Gains(
-        label=models[0] if len(models) == 1 else f"mean of {len(models)} models",
+        label=label_of(models),
         condition=condition,
         languages=rows,
         means=_means(rows),
@@ -169,6 +174,11 @@ def gains(
         seeds=tuple(sorted(replicates)),
         by_seed=tuple(by_seed),
     )
+
+
+def label_of(models: Sequence[str]) -> str:
+    """What gains on average over models are called."""
+    return models[0] if len(models) == 1 else f"mean of {len(models)} models"
 
 
 def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
@@ -222,18 +232,13 @@ def sides_of(
     return Sides(*weights)
 
 
-def accuracy(scores: Scores) -> FloatArray:
-    """Accuracy of each cell in each language, [K, L]."""
-    return np.stack([scores.correct[:, rows].mean(axis=1) for rows in scores.slices], axis=1)
-
-
 def gain_by_language(scores: Scores, sides: Sides) -> dict[str, FloatArray]:
     """The gain of each language, [L], by measure: fractions, logits and nats.
 
     Log-odds are of (right + 0.5) / (items + 1), which is finite where none or all are right
     (Haldane, Anscombe), and are averaged over cells after the transform.
     """
-    share_KL = accuracy(scores)
+    share_KL = scores.accuracy
     n_L = np.array([rows.stop - rows.start for rows in scores.slices])
     kept_KL = (share_KL * n_L + 0.5) / (n_L + 1)
     measured = {

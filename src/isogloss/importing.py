@@ -5,15 +5,13 @@ import json
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import ImportConfig
 from isogloss.imports.reading import RunKey, read_results
-from isogloss.languages import group
-from isogloss.paired import clustered_standard_error
+from isogloss.predictions import metrics
 from isogloss.progress import announce
 
 
@@ -61,32 +59,6 @@ def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
         mlflow.log_metrics(metrics(table, key.source))
         tracking.log_predictions(table)
     return mlflow.get_run(run.info.run_id)
-
-
-def metrics(predictions: pd.DataFrame, source: str) -> dict[str, float]:
-    """Metrics by language and group, as `predictions.metrics` names them, of the columns there are.
-
-    Accuracies are fractions, their standard errors clustered by passage (left out with a single
-    passage), `gold_logprob` in nats; means over languages count each language once.
-    """
-    values: dict[str, float] = {}
-    groups: dict[str, list[float]] = {}
-    for code, rows in predictions.groupby("language"):
-        correct_I = rows["correct"].to_numpy(dtype=float)
-        accuracy = float(correct_I.mean())
-        values[f"accuracy/{code}"] = accuracy
-        values[f"accuracy_se/{code}"] = clustered_standard_error(correct_I, rows["passage_id"])
-        values[f"n/{code}"] = float(len(rows))
-        for column, name in (("valid", "format_valid"), ("gold_logprob", "gold_logprob")):
-            if column in rows:
-                values[f"{name}/{code}"] = float(rows[column].mean())
-        for name in ("mean", group(str(code), source)):
-            groups.setdefault(name, []).append(accuracy)
-    for name in ("related", "control"):
-        if name in groups:
-            values[f"accuracy_group/{name}"] = float(np.mean(groups[name]))
-    values["accuracy/mean"] = float(np.mean(groups["mean"]))
-    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _digest(table: pd.DataFrame) -> str:

@@ -62,6 +62,8 @@ def frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
 def metrics(predictions: pd.DataFrame, source: str, branch: str | None = None) -> dict[str, float]:
     """Metrics of an evaluate run, by language and group of languages relative to `source`.
 
+    Those of columns that the predictions do not have, as imported ones may not, are left out.
+
     Accuracies are fractions; standard errors are clustered by passage; `accuracy/mean` and
     `accuracy_group/*` are means over languages, each language counting once. One
     that is undefined is left out, as the standard error from a single passage.
@@ -82,27 +84,35 @@ def metrics(predictions: pd.DataFrame, source: str, branch: str | None = None) -
 
 
 def _of_language(rows: pd.DataFrame) -> dict[str, float]:
-    """Metrics of one language; `nan` where one has no meaning for the rows."""
+    """Metrics of one language, of what was recorded; `nan` where one has no meaning."""
+
+    def known(*columns: str) -> bool:
+        return all(column in rows and rows[column].notna().all() for column in columns)
+
     correct_I = rows["correct"].to_numpy(dtype=float)
     passage_I = rows["passage_id"].to_numpy()
-    answer_I = rows["answer"].to_numpy()
-    valid_I = rows["valid"].to_numpy(dtype=float)
     values = {
         "accuracy": float(correct_I.mean()),
         "accuracy_se": clustered_standard_error(correct_I, passage_I),
-        "accuracy_free": float((rows["greedy"].to_numpy() == answer_I).mean()),
-        "accuracy_forced": float((rows["forced"].to_numpy() == answer_I).mean()),
         "n": float(len(rows)),
-        "format_valid": float(valid_I.mean()),
-        "format_valid_se": clustered_standard_error(valid_I, passage_I),
-        "gold_logprob": float(rows["gold_logprob"].mean()),
     }
-    if rows["format_mass"].notna().all():
+    for column, name in (("greedy", "accuracy_free"), ("forced", "accuracy_forced")):
+        if known(column, "answer"):
+            values[name] = float((rows[column] == rows["answer"]).mean())
+    if known("valid"):
+        valid_I = rows["valid"].to_numpy(dtype=float)
+        values["format_valid"] = float(valid_I.mean())
+        values["format_valid_se"] = clustered_standard_error(valid_I, passage_I)
+        if known("text"):
+            values["unparsed"] = 1 - values["format_valid"]
+    if known("gold_logprob"):
+        values["gold_logprob"] = float(rows["gold_logprob"].mean())
+    if known("format_mass"):
         values["format_mass"] = float(rows["format_mass"].mean())
-        values["position_bias"] = position_bias(rows["prediction"].to_numpy(), answer_I)
-    if rows["text"].notna().all():
-        values["unparsed"] = 1 - values["format_valid"]
-    if rows["shortened"].any():
+        values["position_bias"] = position_bias(
+            rows["prediction"].to_numpy(), rows["answer"].to_numpy()
+        )
+    if known("shortened") and rows["shortened"].any():
         values["shortened"] = float(rows["shortened"].sum())
     return values
 

@@ -77,10 +77,7 @@ def baseline(comparison: Comparison) -> Figure:
 
 def reasoning(comparison: Comparison) -> Figure:
     """Gain from tuning against gain from chain of thought, with the diagonal of equal gains."""
-    thinking = {
-        model.label: {row.code: row.gain for row in model.languages}
-        for model in comparison.conditions["base+cot"].models
-    }
+    thinking = {model.label: model.by_code for model in comparison.conditions["base+cot"].models}
     clouds = {
         model.label: [
             Point(row.group, thinking[model.label][row.code], row.gain) for row in model.languages

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from isogloss import estimates, relation_figures
 from isogloss import figures as language_figures
-from isogloss.claims import Claim, claims, paragraph
+from isogloss.claims import Claim, claims
 from isogloss.comparison import Comparison
-from isogloss.drawing import sentence
-from isogloss.formatting import interval_points, p_value, points
+from isogloss.formatting import interval_points, p_value, points, sentence
 from isogloss.gains import mean_parts
 from isogloss.report_tables import Table, names_table, tables
 from isogloss.results import table
+from isogloss.summary import paragraph
 
 DPI = 150
 CAPTIONS = {

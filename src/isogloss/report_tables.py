@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from isogloss.comparison import Comparison
-from isogloss.drawing import model_labels, sentence
+from isogloss.drawing import model_labels
 from isogloss.estimates import BASELINE, MEASURES, Estimate, estimates
-from isogloss.formatting import decimal, interval_points, p_value, points
+from isogloss.formatting import decimal, interval_points, listed, p_value, points, sentence
 from isogloss.gains import GROUPS
 from isogloss.paired import Interval
 
@@ -60,12 +60,6 @@ def names_table(comparison: Comparison) -> Table | None:
     named = [[label.replace(r"\$", "$"), name] for name, label in shown.items()]
     rows = [row for row in named if row[0] != row[1]]
     return Table("Names in figures", ("In figures", "Model"), rows, words=True) if rows else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as they stand in a label."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _p(p: float) -> str:
@@ -171,7 +165,7 @@ def _adjusted_table(found: Sequence[Estimate]) -> Table:
         ("Held equal", "Related −\u00a0control, points", "95% interval", "p", "Note"),
         [
             [
-                _listed(each.detail.split("; ")),
+                listed(each.detail.split("; ")),
                 each.text(each.estimate),
                 "" if each.problem else each.interval(each.low_95, each.high_95),
                 _p(each.p),
@@ -319,7 +313,7 @@ def _gain_table(comparison: Comparison) -> Table:
 
 
 def _model_table(comparison: Comparison) -> Table:
-    by_model = [{row.code: row.gain for row in model.languages} for model in comparison.models]
+    by_model = [model.by_code for model in comparison.models]
     return Table(
         "Gains by model",
         ("Language", *(model.label for model in comparison.models)),

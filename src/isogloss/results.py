@@ -9,7 +9,6 @@ import pandas as pd
 from isogloss.comparison import Comparison
 from isogloss.contrasts import Contrast
 from isogloss.gains import mean_parts, parts_of
-from isogloss.paired import FloatArray
 from isogloss.slopes import SlopeTest
 
 
@@ -99,13 +98,3 @@ def _slope_metrics(name: str, test: SlopeTest) -> dict[str, float | None]:
         f"{name}_p": test.p,
         f"{name}_naive": test.naive,
     }
-
-
-def model_by_language(comparison: Comparison) -> tuple[list[str], list[str], FloatArray]:
-    """Models, languages and the gains of each, [M, L]; languages ordered as in the tables."""
-    codes = [row.code for row in comparison.languages]
-    gain = [
-        [{row.code: row.gain for row in model.languages}[code] for code in codes]
-        for model in comparison.models
-    ]
-    return [model.label for model in comparison.models], codes, np.array(gain)

@@ -49,7 +49,7 @@ class Scores:
     share. Arrays of what some cell did not record are None. `valid` is whether an answer was one of
     the choices, `free` and `forced` whether the answer as given and the likeliest choice were
     right. `fertility`, [L], is tokens per word, or per item (`per_word` false) where a language has
-    no words between spaces), on average over models.
+    no words between spaces, on average over models.
     """
 
     task: str
@@ -77,6 +77,11 @@ class Scores:
     def counts(self) -> FloatArray:
         """Number of items of each passage in each language."""
         return self.by_passage(np.ones(len(self.row_language)))
+
+    @cached_property
+    def accuracy(self) -> FloatArray:
+        """Accuracy of each cell in each language, [K, L]."""
+        return np.stack([self.correct[:, rows].mean(axis=1) for rows in self.slices], axis=1)
 
     def by_passage(self, value_N: npt.ArrayLike) -> FloatArray:
         """Sums over items, [P, L]."""

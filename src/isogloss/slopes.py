@@ -52,10 +52,6 @@ class Scatter(NamedTuple):
     crossfitted: FloatArray
     naive: FloatArray
 
-    def __add__(self, other: "Scatter") -> "Scatter":  # type: ignore[override]
-        """Scatter within several strata (models) that have the same units (languages)."""
-        return Scatter(self.crossfitted + other.crossfitted, self.naive + other.naive)
-
 
 def scatter(x_PU: FloatArray, y_PU: FloatArray, weight_PU: FloatArray) -> Scatter:
     """Scatter of two variables that were measured on the same passages.
@@ -188,8 +184,6 @@ def _correlation(yx: float, xx: float, yy: float) -> float:
 
 
 def pooled(scatters: Sequence[Scatter]) -> Scatter:
-    """Scatter within strata: the sum."""
-    total = scatters[0]
-    for each in scatters[1:]:
-        total += each
-    return total
+    """Scatter within strata (models) that have the same units (languages): the sum."""
+    crossfitted, naive = (np.sum(each, axis=0) for each in zip(*scatters, strict=True))
+    return Scatter(crossfitted, naive)

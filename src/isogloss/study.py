@@ -15,7 +15,7 @@ import mlflow
 from mlflow.entities import Run
 
 from isogloss import tracking
-from isogloss.comparing import compare_runs, print_verdict
+from isogloss.comparing import judge, print_verdict
 from isogloss.config import (
     AskConfig,
     CompareConfig,
@@ -31,6 +31,7 @@ from isogloss.evaluation import Cells, evaluate, evaluation_data
 from isogloss.finetuning import finetune, source_data
 from isogloss.languages import group, language
 from isogloss.prompts import Reasoning
+from isogloss.pulling import arrange
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.tasks import Item, Task
@@ -50,9 +51,10 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     seeds = config.seeds or (config.seed,)
     asked = {name: getattr(config, name) for name in AskConfig.model_fields}
 
-    def evaluation(source: str, seed: int, reasoning: Reasoning) -> EvaluateConfig:
+    def evaluation(source: str, reasoning: Reasoning) -> EvaluateConfig:
+        # All adapters are asked alike: `seed`, and not theirs, draws the order of options.
         return EvaluateConfig(
-            **{**asked, "source": source, "seed": seed},
+            **{**asked, "source": source},
             languages=config.languages,
             split=config.split,
             reasoning=reasoning,
@@ -64,12 +66,11 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
             **{**asked, **config.finetune.model_dump(), "source": source, "seed": seed}
         )
 
-    task, data = evaluation_data(evaluation(config.source, seeds[0], reasonings[0]))
+    task, data = evaluation_data(evaluation(config.source, reasonings[0]))
     _refuse_early(config, task, data, [training(source, seeds[0]) for source in sources])
     session.protocol(training(config.source, seeds[0]), task)
     n_adapters = len(sources) * len(seeds)
-    bases = len(seeds) if config.shuffle_options else 1
-    cells = Cells(len(reasonings) * len(data) * (bases + n_adapters) + n_adapters)
+    cells = Cells(len(reasonings) * len(data) * (1 + n_adapters) + n_adapters)
     tags = {
         name: str(getattr(config, name)) for name in ("model", "source", "reasoning", "study")
     } | {
@@ -84,9 +85,8 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         def keep(run: Run) -> None:
             runs[run.info.run_id] = run
 
-        for seed in seeds[:bases]:
-            for reasoning in reasonings:
-                keep(evaluate(evaluation(config.source, seed, reasoning), session, cells))
+        for reasoning in reasonings:
+            keep(evaluate(evaluation(config.source, reasoning), session, cells))
         for source, seed in product(sources, seeds):
             label = f"finetune · {language(source).name}, seed {seed}"
             trained = finetune(training(source, seed), session, cells.next(label))
@@ -95,7 +95,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
                 partial(_folder, stack, trained.info.run_id),
             )
             for reasoning in reasonings:
-                evaluating = evaluation(source, seed, reasoning).model_copy(
+                evaluating = evaluation(source, reasoning).model_copy(
                     update={"adapter": trained.info.run_id}
                 )
                 keep(evaluate(evaluating, session, cells, adapter))
@@ -103,7 +103,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         judging = CompareConfig(
             study=(config.study,), source=config.source, **config.compare.model_dump()
         )
-        compared = compare_runs(list(runs.values()), judging)
+        compared = judge(arrange(runs.values()), judging)
         # What the study found is what its compare run found, reused or not.
         found = ("isogloss.adapter", "isogloss.fingerprint", "isogloss.verdict")
         for name in (*found, "mlflow.note.content"):
