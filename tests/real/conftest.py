@@ -1,0 +1,70 @@
+"""Fixtures: a tracking server as teams have it."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts/tracking_server.py"
+
+
+def call(command: str, folder: Path, *options: str) -> str:
+    """What the script prints."""
+    words = [sys.executable, str(SCRIPT), command, "--folder", str(folder), *options]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@dataclass(frozen=True)
+class Server:
+    """A tracking server that runs, and who may do everything there."""
+
+    uri: str
+    username: str
+    password: str
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        """What a client needs."""
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": self.username,
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+        }
+
+    def stop(self) -> None:
+        """An outage: MLflow goes down, its database does not."""
+        call("stop", self.folder, "--only-mlflow")
+
+    def start(self) -> None:
+        """The end of the outage: the same data at the same address."""
+        call("start", self.folder)
+
+
+@pytest.fixture(scope="session")
+def tracking_server() -> Iterator[Server]:
+    """MLflow with logins and proxied artifacts, and PostgreSQL behind it."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")):
+        pytest.skip("a tracking server wants PostgreSQL: apt-get install postgresql")
+    # Not in a folder of pytest's: when root runs the tests, user postgres has to get into it.
+    folder = Path(tempfile.mkdtemp(prefix="isogloss-tracking-"))
+    folder.chmod(0o755)
+    try:
+        printed = shlex.split(call("start", folder))
+        variables = dict(word.split("=", 1) for word in printed if word != "export")
+        yield Server(
+            variables["MLFLOW_TRACKING_URI"],
+            variables["MLFLOW_TRACKING_USERNAME"],
+            variables["MLFLOW_TRACKING_PASSWORD"],
+            folder,
+        )
+    finally:
+        call("stop", folder)
+        shutil.rmtree(folder)
