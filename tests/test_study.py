@@ -47,7 +47,9 @@ def finished(
     path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("finished") / "mlflow.db"))
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{path}")
-    run_study(study_config(model_folder("gemma3")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        run_study(study_config(model_folder("gemma3")))
     mlflow.set_tracking_uri(before)
     return path
 
@@ -227,7 +229,7 @@ def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluat
 ) -> None:
     (trained,) = runs("finetune")
     uri = trained.data.tags["isogloss.adapter_uri"]
-    assert register(trained.info.run_id, "reader", "champion") == "1"
+    assert register(trained.info.run_id, "reader", "champion").uri == "models:/reader/1"
     weights = []
     for name in (trained.info.run_id, uri, "models:/reader@champion", "models:/reader/1"):
         with adapter_folder(name) as folder:

@@ -71,9 +71,9 @@ def test_an_adapter_reloads_exactly_into_a_model_loaded_anew(
     tiny: LanguageModel, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     train_tiny(tiny, tmp_path / "adapter")
-    first = answers(tiny, attach(tiny, tmp_path / "adapter"))
+    first = answers(tiny, attach(tiny, tmp_path / "adapter" / "last"))
     again = load(locate(str(model_folder("gemma3"))), "float32")
-    second = answers(again, attach(again, tmp_path / "adapter"))
+    second = answers(again, attach(again, tmp_path / "adapter" / "last"))
     assert first == second
     assert first != answers(tiny, None)
 
@@ -82,7 +82,7 @@ def test_training_leaves_the_base_model_as_it_was(tiny: LanguageModel, tmp_path:
     before = answers(tiny)
     train_tiny(tiny, tmp_path / "adapter")
     assert answers(tiny) == before
-    attach(tiny, tmp_path / "adapter")
+    attach(tiny, tmp_path / "adapter" / "last")
     assert answers(tiny, None) == before
     detach(tiny)
     assert answers(tiny) == before
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(
     recipes = (RECIPE, RECIPE, replace(RECIPE, seed=1))
     for name, recipe in zip(names, recipes, strict=True):
         train_tiny(tiny, tmp_path / name, recipe)
-    one, two, three = (file_sha256(tmp_path / name / WEIGHTS) for name in names)
+    one, two, three = (file_sha256(tmp_path / name / "last" / WEIGHTS) for name in names)
     assert one == two != three
 
 
@@ -118,7 +118,7 @@ def test_an_adapter_is_refused_by_another_model_and_a_folder_without_one_is_name
     train_tiny(tiny, tmp_path / "adapter")
     other = load(locate(str(model_folder("llama"))), "float32")
     with pytest.raises(ModelError, match="was trained on"):
-        attach(other, tmp_path / "adapter")
+        attach(other, tmp_path / "adapter" / "last")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=CONFIG):
         adapter_digest(tmp_path / "empty")

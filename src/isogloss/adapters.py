@@ -26,8 +26,12 @@ def adapter_digest(folder: Path) -> str:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"adapter folder {str(folder)!r} has no {name}.")
-    config = json.dumps(json.loads((folder / CONFIG).read_text("utf-8")), sort_keys=True)
-    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{config}".encode()).hexdigest()
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    for name, value in config.items():
+        if isinstance(value, list):  # sets, which peft writes in another order in each process
+            config[name] = sorted(value, key=str)
+    canonical = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{canonical}".encode()).hexdigest()
 
 
 def attach(model: LanguageModel, folder: Path) -> str:

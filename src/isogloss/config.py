@@ -3,12 +3,22 @@
 A parameter has one name everywhere: here, on the command line, in MLproject, in study files.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_serializer,
+)
 
 from isogloss.errors import ConfigError
 
@@ -19,6 +29,10 @@ def _none(value: Any) -> Any:
 
 def _unset(value: Any) -> Any:
     return None if value in ("auto", "file", "") else value
+
+
+def _off(value: Any) -> Any:
+    return None if value in ("none", "file", "") else value
 
 
 def _codes(value: Any) -> Any:
@@ -32,10 +46,6 @@ def _numbers(value: Any) -> Any:
     value = _none(value)
     if isinstance(value, int):
         return (value,)
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-
-def _ranks(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
@@ -157,9 +167,19 @@ Branch = Annotated[
     BeforeValidator(_none),
     Field(description="branch whose languages count as related; auto: the source's own"),
 ]
-Steps = Annotated[PositiveInt, Field(description="optimiser steps")]
-BatchSize = Annotated[PositiveInt, Field(description="items a step")]
 DevLimit = Annotated[PositiveInt, Field(description="items of source-language dev data to measure")]
+Patience = Annotated[
+    PositiveInt | None,
+    BeforeValidator(_none),
+    Field(description="stop after so many dev measurements without a better one, or none"),
+]
+Keep = Annotated[
+    Literal["last", "best"],
+    Field(description="the adapter of the run: last, or best on source-language dev data"),
+]
+CheckpointEvery = Annotated[
+    PositiveInt, Field(description="steps between checkpoints, from which a killed run goes on")
+]
 
 
 class AskConfig(BaseModel):
@@ -199,40 +219,106 @@ class FinetuneConfig(AskConfig):
     """LoRA on the source language; the adapter is logged as a model that can be registered."""
 
     experiment: Experiment = None
-    steps: Steps = 40
-    batch_size: BatchSize = 16
-    learning_rate: Annotated[float, Field(gt=0, description="peak of AdamW's learning rate")] = 5e-4
-    rank: Annotated[PositiveInt, Field(description="LoRA rank")] = 16
-    alpha: Annotated[PositiveInt, Field(description="LoRA alpha (scale: alpha / rank)")] = 32
-    dropout: Annotated[float, Field(ge=0, lt=1, description="LoRA dropout")] = 0.0
+    recipe: Annotated[
+        str | None,
+        BeforeValidator(_none),
+        Field(
+            description="YAML file like tune's best.yaml, or the id of a tune run, that decides "
+            "what is auto below; or none"
+        ),
+    ] = None
+    steps: Annotated[
+        PositiveInt | None, BeforeValidator(_none), Field(description="optimiser steps; auto: 40")
+    ] = None
+    batch_size: Annotated[
+        PositiveInt | None, BeforeValidator(_none), Field(description="items a step; auto: 16")
+    ] = None
+    learning_rate: Annotated[
+        PositiveFloat | None,
+        BeforeValidator(_none),
+        Field(description="peak of AdamW's learning rate; auto: 0.0005"),
+    ] = None
+    rank: Annotated[
+        PositiveInt | None, BeforeValidator(_none), Field(description="LoRA rank; auto: 16")
+    ] = None
+    alpha: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_none),
+        Field(description="LoRA alpha (scale: alpha / rank); auto: 32"),
+    ] = None
+    dropout: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | None,
+        BeforeValidator(_none),
+        Field(description="LoRA dropout; auto: 0"),
+    ] = None
     target_modules: Annotated[
-        str, Field(description="modules with LoRA: all-linear, or names separated by commas")
-    ] = "all-linear"
+        str | None,
+        BeforeValidator(_none),
+        Field(
+            description="modules with LoRA: all-linear, or names separated by commas; auto: "
+            "all-linear"
+        ),
+    ] = None
     eval_every: Annotated[PositiveInt, Field(description="steps between dev measurements")] = 20
     dev_limit: DevLimit = 60
+    patience: Patience = None
+    keep: Keep = "last"
+    checkpoint_every: CheckpointEvery = 10
+    register_as: Annotated[
+        str | None,
+        BeforeValidator(_off),
+        Field(
+            description="registered model to make a version of, with alias candidate; auto: "
+            "isogloss-TASK-SOURCE; or none"
+        ),
+    ] = None
 
 
 class TuneConfig(AskConfig):
-    """Optuna search over learning rate and rank, by dev accuracy in the source language alone."""
+    """Optuna search for a training recipe, by dev data in the source language alone.
+
+    Started again, or several times at once, with the same study and storage, it goes on together.
+    """
 
     experiment: Experiment = None
     trials: Annotated[
-        PositiveInt, Field(description="finished trials to reach, earlier calls' included")
-    ] = 8
-    steps: Steps = 30
-    batch_size: BatchSize = 16
+        PositiveInt,
+        Field(description="trials to end up with, those of other workers and calls included"),
+    ] = 20
+    space: Annotated[
+        str, Field(description="YAML file of what is searched, and from what", min_length=1)
+    ] = "configs/spaces/lora.yaml"
+    objective: Annotated[
+        Literal["accuracy", "gold_logprob"],
+        Field(
+            description="what is to be large on dev data: accuracy, or gold_logprob (mean "
+            "log-probability of the right option, finer where accuracy is at its ceiling)"
+        ),
+    ] = "accuracy"
     dev_limit: DevLimit = 60
-    min_learning_rate: Annotated[float, Field(gt=0, description="low end, log-uniform")] = 1e-4
-    max_learning_rate: Annotated[float, Field(gt=0, description="high end, log-uniform")] = 2e-3
-    ranks: Annotated[
-        tuple[PositiveInt, ...],
-        BeforeValidator(_ranks),
-        Field(description="LoRA ranks to try, separated by commas"),
-    ] = (4, 8, 16, 32)
+    measurements: Annotated[
+        PositiveInt,
+        Field(description="dev measurements a trial; after each but the last it may be pruned"),
+    ] = 4
+    pruning: Annotated[
+        bool,
+        Field(
+            description="stop trials that a paired Wilcoxon test over dev passages shows to be "
+            "worse than the best one at the same stage"
+        ),
+    ] = True
     storage: Annotated[
         str,
-        Field(description="Optuna storage: a journal file, or an RDB URL such as sqlite:///x.db"),
+        Field(
+            description="Optuna storage: a journal file, or an RDB URL such as "
+            "postgresql+psycopg2://HOST/NAME"
+        ),
     ] = "optuna.journal"
+
+    @field_serializer("storage")
+    def _without_password(self, storage: str) -> str:
+        """The storage as it is logged."""
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
 
 
 class CompareConfig(BaseModel):
@@ -283,11 +369,18 @@ class RegisterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     adapter: Annotated[
-        str, Field(description="id of a finetune run, or models:/ID of what it logged")
+        str, Field(description="id of a finetune run, or a models:/ URI of what it logged")
     ]
-    name: Annotated[str, Field(description="registered model", min_length=1)] = "isogloss"
+    name: Annotated[
+        str, Field(description="registered model; auto: isogloss-TASK-SOURCE", min_length=1)
+    ] = "auto"
     alias: Annotated[
-        str | None, BeforeValidator(_none), Field(description="alias to move, or none")
+        str | None,
+        BeforeValidator(_none),
+        Field(
+            description="alias to move, or none; champion moves only if the adapter is better on "
+            "source-language dev data than the present one"
+        ),
     ] = "candidate"
 
 
@@ -312,6 +405,9 @@ class MainConfig(BaseModel):
     seed: Annotated[str, Field(description="in place of the file's")] = "file"
     seeds: Annotated[str, Field(description="in place of the file's")] = "file"
     control_source: Annotated[str, Field(description="in place of the file's")] = "file"
+    recipe: Annotated[
+        str, Field(description="YAML file like tune's best.yaml, in place of the file's finetune")
+    ] = "file"
     experiment: Experiment = None
 
 
@@ -442,20 +538,28 @@ class PlanConfig(BaseModel):
     experiment: Experiment = None
 
 
-class Training(BaseModel):
-    """The `finetune` part of a study file; see FinetuneConfig."""
+class Hyperparameters(BaseModel):
+    """What a search may decide of a training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: Steps = 40
-    batch_size: BatchSize = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    steps: PositiveInt = 40
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 5e-4
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str = "all-linear"
+
+
+class Training(Hyperparameters):
+    """The `finetune` part of a study file; see FinetuneConfig."""
+
     eval_every: PositiveInt = 20
     dev_limit: DevLimit = 60
+    patience: Patience = None
+    keep: Keep = "last"
+    checkpoint_every: CheckpointEvery = 10
     limit: Limit = None
 
 
@@ -482,20 +586,49 @@ class StudyConfig(AskConfig):
     compare: Judging = Judging()
 
 
-def read_study(path: Path, overrides: Mapping[str, str]) -> StudyConfig:
-    """Read a study file; `overrides` are values that take the place of the file's, as strings."""
+def read_study(path: Path, overrides: Mapping[str, str], recipe: str | None = None) -> StudyConfig:
+    """Read a study file; `overrides` are values that take the place of the file's, as strings.
+
+    Its `finetune` is a mapping, or the path of a recipe; the file `recipe` has the last word.
+    """
+    content = _mapping(path, "study file")
+    training = content.get("finetune", {})
+    if isinstance(training, str):
+        training = read_recipe(Path(training))
+    if recipe is not None and isinstance(training, dict):
+        training = {**training, **read_recipe(Path(recipe))}
+    try:
+        return StudyConfig.model_validate({**content, **overrides, "finetune": training})
+    except ValidationError as error:
+        raise ConfigError(f"study file {str(path)!r}: {explain(error)}") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The hyperparameters that a file like tune's best.yaml has under `finetune`."""
+    return recipe_values(_mapping(path, "recipe"), repr(str(path)))
+
+
+def recipe_values(content: Any, where: str) -> dict[str, Any]:
+    """The checked hyperparameters under `finetune`; ConfigError if there are none or others."""
+    values = content.get("finetune") if isinstance(content, dict) else None
+    if not isinstance(values, dict) or not values:
+        raise ConfigError(f"recipe {where} has no mapping `finetune` of hyperparameters.")
+    try:
+        return Hyperparameters.model_validate(values).model_dump(include=set(values))
+    except ValidationError as error:
+        raise ConfigError(f"recipe {where}: {explain(error)}") from error
+
+
+def _mapping(path: Path, what: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"study file {str(path)!r} cannot be read ({error.strerror}).") from error
+        raise ConfigError(f"{what} {str(path)!r} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"study file {str(path)!r} is not YAML ({error}).") from error
+        raise ConfigError(f"{what} {str(path)!r} is not YAML ({error}).") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"study file {str(path)!r} is not a mapping of parameters.")
-    try:
-        return StudyConfig.model_validate({**content, **overrides})
-    except ValidationError as error:
-        raise ConfigError(f"study file {str(path)!r}: {explain(error)}") from error
+        raise ConfigError(f"{what} {str(path)!r} is not a mapping of parameters.")
+    return content
 
 
 NONE_AS = {
@@ -504,6 +637,9 @@ NONE_AS = {
     "study": "none",
     "tags": "none",
     "like": "none",
+    "patience": "none",
+    "recipe": "none",
+    "register_as": "none",
     "languages": "all",
     "limit": "all",
 }

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.entities import Run
 
 from isogloss import tracking
@@ -18,12 +19,14 @@ from isogloss.contamination import TrainingRecord, read_record, refuse_contamina
 from isogloss.errors import ConfigError
 from isogloss.languages import language
 from isogloss.long_inputs import fit_to_model
+from isogloss.models import LanguageModel
 from isogloss.predictions import frame, metrics, token_metrics
 from isogloss.progress import announce, bar
-from isogloss.prompts import PROMPT_VERSION, as_shown, require_wording
-from isogloss.registry import adapter_folder
+from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
+from isogloss.registry import adapter_folder, logged_model
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
+from isogloss.unfinished import Work, claim, uploading, write_whole
 
 
 @dataclass
@@ -71,73 +74,94 @@ def evaluate(
         seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
-    if found := tracking.find_finished(
-        "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
-    ):
-        cells.done += len(data)
-        announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
-        tracking.note_reuse(found, config.study)
-        return found
-    path = folder() if folder else None
-    trained = None
-    if path is not None:
-        trained = read_record(path)
-        refuse_contaminated(trained, task, data, config)
-    tags = {
-        "model": config.model,
-        "source": config.source,
-        "adapter": digest or "none",
-        "task": task.name,
-        "format": protocol.format,
-        "reasoning": config.reasoning,
-        "condition": condition,
-        "study": config.study,
-        "fingerprint": fingerprint,
-        "prompt_version": PROMPT_VERSION,
-        "prompt_language": protocol.prompt_language,
-        "normalisation": protocol.normalisation if protocol.format == "cloze" else "none",
-        "chat": str(protocol.chat).lower(),
-        "data_digest": data_digest,
-        "language_digests": " ".join(
-            f"{code}:{tracking.data_digest(rows)[:10]}" for code, rows in data.items()
-        ),
-        "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
-        "dtype": session.dtype,
-        "revision": session.source.revision,
-        "seed": None if trained is None or trained.seed is None else str(trained.seed),
-        "recipe": trained.recipe if trained else None,
-    }
-    model = session.model
-    tags["choices"] = check_choices(model.tokenizer, everything, protocol)
-    fitted = fit_to_model(everything, model, protocol, config)
-    if path is not None:
-        digest = attach(model, path)
-    with tracking.run("evaluate", condition, config, tags, config.experiment) as run:
-        predictions = []
-        with model.using(digest):
-            for code, rows in groupby(fitted.items, lambda item: item.language):
-                asked = list(rows)
-                label = cells.next(f"{condition} · {language(code).name}")
-                progress = bar(None, label, "item", total=len(asked))
-                answers = predict(
-                    model,
-                    asked,
-                    protocol,
-                    task.name,
-                    shortened=fitted.shortened,
-                    done=progress.update,
+    with claim("evaluate", fingerprint) as work:
+        if found := tracking.find_finished(
+            "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
+        ):
+            cells.done += len(data)
+            announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
+            tracking.note_reuse(found, config.study)
+            work.done()
+            return found
+        path = folder() if folder else None
+        trained = None
+        if path is not None:
+            trained = read_record(path)
+            refuse_contaminated(trained, task, data, config)
+        tags = {
+            "model": config.model,
+            "source": config.source,
+            "adapter": digest or "none",
+            "task": task.name,
+            "format": protocol.format,
+            "reasoning": config.reasoning,
+            "condition": condition,
+            "study": config.study,
+            "fingerprint": fingerprint,
+            "prompt_version": PROMPT_VERSION,
+            "prompt_language": protocol.prompt_language,
+            "normalisation": protocol.normalisation if protocol.format == "cloze" else "none",
+            "chat": str(protocol.chat).lower(),
+            "data_digest": data_digest,
+            "language_digests": " ".join(
+                f"{code}:{tracking.data_digest(rows)[:10]}" for code, rows in data.items()
+            ),
+            "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
+            "dtype": session.dtype,
+            "revision": session.source.revision,
+            "seed": None if trained is None or trained.seed is None else str(trained.seed),
+            "recipe": trained.recipe if trained else None,
+        }
+        model = session.model
+        tags["choices"] = check_choices(model.tokenizer, everything, protocol)
+        fitted = fit_to_model(everything, model, protocol, config)
+        if path is not None:
+            digest = attach(model, path)
+        with tracking.run("evaluate", condition, config, tags, config.experiment, work) as run:
+            with model.using(digest):
+                table = pd.concat(
+                    [
+                        _answers(
+                            model, list(rows), protocol, task.name, fitted.shortened, work, label
+                        )
+                        for code, rows in groupby(fitted.items, lambda item: item.language)
+                        for label in [cells.next(f"{condition} · {language(code).name}")]
+                    ],
+                    ignore_index=True,
                 )
-                progress.close()
-                right = sum(answer.correct for answer in answers)
-                announce(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
-                predictions += answers
-        table = frame(predictions)
-        mlflow.log_metrics(metrics(table, config.source))
-        if condition == "base":  # once for a model and task: no other condition changes it
-            mlflow.log_metrics(token_metrics(table))
-        tracking.log_items(everything, task.name, config.split, data_digest)
-        tracking.log_predictions(table)
+            values = metrics(table, config.source)
+            if condition == "base":  # once for a model and task: no other condition changes it
+                values |= token_metrics(table)
+            with uploading(work.folder):
+                data_set = tracking.log_items(everything, task.name, config.split)
+                mlflow.log_metrics(values, dataset=data_set, model_id=logged_model(digest))
+                tracking.log_predictions(table)
+        work.done()
     return mlflow.get_run(run.info.run_id)
+
+
+def _answers(
+    model: LanguageModel,
+    asked: list[Item],
+    protocol: Protocol,
+    task: str,
+    shortened: frozenset[tuple[str, str]],
+    work: Work,
+    label: str,
+) -> pd.DataFrame:
+    """The predictions of one language: those an earlier process has left, or new ones."""
+    path = work.folder / f"{asked[0].language}.parquet"
+    if path.is_file():
+        announce(f"{label}: {len(asked)} answers are here from before")
+        return pd.read_parquet(path)
+    with bar(None, label, "item", total=len(asked)) as progress:
+        answers = predict(model, asked, protocol, task, shortened=shortened, done=progress.update)
+    right = sum(answer.correct for answer in answers)
+    announce(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
+    table = frame(answers)
+    write_whole(path, table.to_parquet(index=False))
+    # As they will be read again, so that a run that was interrupted has the same table.
+    return pd.read_parquet(path)
 
 
 def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]]:

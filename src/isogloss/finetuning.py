@@ -1,27 +1,38 @@
 """Fine-tuning: one adapter on the source language, as one MLflow run."""
 
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow
+import yaml
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest
 from isogloss.asking import check_choices
-from isogloss.config import FinetuneConfig, TuneConfig
+from isogloss.config import (
+    FinetuneConfig,
+    Hyperparameters,
+    TuneConfig,
+    read_recipe,
+    recipe_values,
+)
 from isogloss.contamination import refuse_overlap
-from isogloss.errors import DataError
+from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language
 from isogloss.long_inputs import fit_to_model
 from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
-from isogloss.registry import log_adapter
+from isogloss.registry import log_adapter, register
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
-from isogloss.training import Recipe, train
+from isogloss.training import Recipe, Trained, train
+from isogloss.unfinished import MetricLog, Work, claim, uploading
+
+BEST = "best.yaml"
 
 
 class SourceData(NamedTuple):
@@ -64,40 +75,102 @@ def fitted(
 
 
 def recipe_of(config: FinetuneConfig) -> Recipe:
-    """The part of a configuration that is the training recipe."""
-    names = Recipe.__dataclass_fields__
-    return Recipe(**{name: getattr(config, name) for name in names})
+    """The training recipe of a configuration: what it gives, else what its `recipe` decides."""
+    given = {
+        name: value
+        for name in Hyperparameters.model_fields
+        if (value := getattr(config, name)) is not None
+    }
+    decided = {} if config.recipe is None else _read_recipe(config.recipe)
+    values = Hyperparameters(**{**decided, **given}).model_dump()
+    return Recipe(
+        **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
+    )
+
+
+def _read_recipe(recipe: str) -> dict[str, Any]:
+    """Hyperparameters from a file, or from the best.yaml of a tune run given by its id."""
+    if Path(recipe).exists() or len(recipe) != 32:
+        return read_recipe(Path(recipe))
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST}")
+    except (MlflowException, OSError) as error:
+        raise ConfigError(
+            f"recipe {recipe!r} is neither a file nor the id of a tune run."
+        ) from error
+    return recipe_values(yaml.safe_load(text), repr(recipe))
 
 
 def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") -> Run:
     """Train an adapter and return its run, or the finished run that has trained the same one.
 
-    Tags of the run: `isogloss.adapter`, the adapter's digest, and `isogloss.adapter_uri`, the
-    logged model that holds it.
+    What an earlier process has left unfinished is gone on with, in its run. Tags of the run:
+    `isogloss.last_uri` and `isogloss.best_uri`, the logged models with the adapters after the last
+    step and after the best dev measurement; `isogloss.adapter_uri`, the one that `keep` names, and
+    `isogloss.adapter`, its digest.
     """
     data = source_data(config)
-    task = data.task
-    protocol = session.protocol(config, task)
+    protocol = session.protocol(config, data.task)
     recipe = recipe_of(config)
-    data_digest = tracking.data_digest(data.train)
-    fingerprint = tracking.fingerprint(
-        kind="finetune",
-        model=session.source.revision,
-        data=data_digest,
-        prompt=PROMPT_VERSION,
-        protocol=asdict(protocol),
-        long_inputs=(config.long_inputs, config.max_length),
-        dtype=session.dtype,
-        recipe={key: value for key, value in asdict(recipe).items() if key != "eval_every"},
-    )
-    if found := tracking.find_finished(
-        "finetune", fingerprint, tracking.choose_experiment(config.experiment)
-    ):
-        announce(f"{label}: reusing run {found.info.run_id}")
-        tracking.note_reuse(found, config.study)
-        return found
+    digest = tracking.data_digest(data.train)
+    facts = {
+        "kind": "finetune",
+        "model": session.source.revision,
+        "data": digest,
+        "prompt": PROMPT_VERSION,
+        "protocol": asdict(protocol),
+        "long_inputs": (config.long_inputs, config.max_length),
+        "dtype": session.dtype,
+        "recipe": _deciding(recipe),
+    }
+    if recipe.patience is not None or config.keep == "best":
+        facts["dev"] = (config.keep, recipe.eval_every, tracking.data_digest(data.dev))
+    fingerprint = tracking.fingerprint(**facts)
+    with claim("finetune", fingerprint) as work:
+        if found := tracking.find_finished(
+            "finetune", fingerprint, tracking.choose_experiment(config.experiment)
+        ):
+            announce(f"{label}: reusing run {found.info.run_id}")
+            tracking.note_reuse(found, config.study)
+            work.done()
+            _register(found, config)
+            return found
+        run = _train(config, session, data, protocol, recipe, fingerprint, work, label)
+        work.done()
+    _register(run, config)
+    announce(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
+    return run
+
+
+def _register(run: Run, config: FinetuneConfig) -> None:
+    """Make a version of the run's adapter, alias `candidate`, if the configuration asks for one."""
+    if config.register_as is not None:
+        wanted = None if config.register_as == "auto" else config.register_as
+        version = register(run.data.tags["isogloss.adapter_uri"], wanted, "candidate")
+        announce(f"{version.uri} registered, {version.said}")
+
+
+def _deciding(recipe: Recipe) -> dict[str, object]:
+    """What of a recipe decides the weights; dev measurements do where they end the training."""
+    left_out = {"eval_every"} | ({"patience"} if recipe.patience is None else set())
+    return {name: value for name, value in asdict(recipe).items() if name not in left_out}
+
+
+def _train(
+    config: FinetuneConfig,
+    session: Session,
+    data: SourceData,
+    protocol: Protocol,
+    recipe: Recipe,
+    fingerprint: str,
+    work: Work,
+    label: str,
+) -> Run:
+    """Train in a run of its own, or go on in the run that the work was begun in."""
+    task = data.task
     tags = {
         "model": config.model,
+        "revision": session.source.revision,
         "source": config.source,
         "task": task.name,
         "format": protocol.format,
@@ -108,34 +181,63 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         "prompt_version": PROMPT_VERSION,
         "prompt_language": protocol.prompt_language,
         "chat": str(protocol.chat).lower(),
-        "data_digest": data_digest,
+        "data_digest": tracking.data_digest(data.train),
+        "dev_digest": tracking.data_digest(data.dev),
         "dtype": session.dtype,
     }
     model = session.model
     asked = fitted(data, session, protocol, config)
     name = f"finetune {language(config.source).name}"
-    with (
-        tracking.run("finetune", name, config, tags, config.experiment) as run,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        tracking.log_items(data.train, task.name, "train", data_digest)
-        folder = Path(scratch) / "adapter"
-        train(
-            model,
-            asked.train,
-            asked.dev,
-            protocol,
-            recipe,
-            folder,
-            task=task.name,
-            description=label,
-            log=lambda step, metrics: mlflow.log_metrics(metrics, step=step),
+    with tracking.run("finetune", name, config, tags, config.experiment, work) as run:
+        run_id = run.info.run_id
+        mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
+        tracking.log_items(data.train, task.name, "train")
+        tracking.log_items(data.dev, task.name, "dev")
+        with MetricLog(work.folder, lambda: run_id) as metrics:
+            trained = train(
+                model,
+                asked.train,
+                asked.dev,
+                protocol,
+                recipe,
+                work.folder,
+                task=task.name,
+                description=label,
+                log=metrics.log,
+                checkpoint_every=config.checkpoint_every,
+            )
+        if trained.last_step < recipe.steps:
+            announce(f"{label}: stopped early, after step {trained.last_step}")
+        with uploading(work.folder):
+            _log(trained, config, session, protocol, tags)
+    return mlflow.get_run(run_id)
+
+
+def _log(
+    trained: Trained,
+    config: FinetuneConfig,
+    session: Session,
+    protocol: Protocol,
+    tags: Mapping[str, str | None],
+) -> None:
+    """Log the adapters to the open run as models: the last one, and the best if it is another."""
+    uris = {}
+    kept = trained.best if config.keep == "best" else trained.last
+    steps = {trained.last: trained.last_step, trained.best: trained.best_step}
+    measured = {trained.last: trained.dev, trained.best: trained.best_dev}
+    for folder, step in steps.items():
+        uris[folder] = log_adapter(
+            folder, session.model, protocol, config, measured[folder], step, tags
         )
-        uri = log_adapter(folder, model, protocol, config.source)
-        mlflow.set_tags({"isogloss.adapter": adapter_digest(folder), "isogloss.adapter_uri": uri})
-    finished = mlflow.get_run(run.info.run_id)
-    announce(f"{label}: dev accuracy {finished.data.metrics['dev/accuracy']:.3f}")
-    return finished
+    mlflow.set_tags(
+        {
+            "isogloss.last_uri": uris[trained.last],
+            "isogloss.best_uri": uris[trained.best],
+            "isogloss.best_step": str(trained.best_step),
+            "isogloss.adapter": adapter_digest(kept),
+            "isogloss.adapter_uri": uris[kept],
+        }
+    )
 
 
 def run_finetune(config: FinetuneConfig) -> None:

@@ -1,25 +1,39 @@
 """Registry: adapters as models in MLflow, found again by folder, run id or models:/ URI."""
 
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import mlflow
 import mlflow.pyfunc
+import pandas as pd
+from mlflow.entities import LoggedModel, Metric, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array
+from mlflow.models import Model
 
-from isogloss.config import RegisterConfig
+from isogloss.adapters import adapter_digest
+from isogloss.cards import CARD, Result, card, command_of, git_commit, with_results
+from isogloss.config import FinetuneConfig, RegisterConfig
+from isogloss.contamination import read_record
 from isogloss.errors import ModelError
+from isogloss.formatting import interval_points, p_value, points
+from isogloss.languages import language
+from isogloss.long_inputs import context_window
 from isogloss.models import LanguageModel
+from isogloss.paired import paired_gain
 from isogloss.prompts import Protocol
+from isogloss.reading import EXAMPLE, SIGNATURE
+from isogloss.training import DEV, Measured
 
 ADAPTER = "adapter"
+CHAMPION = "champion"
+LEVEL = 0.05
 REQUIREMENTS = (
     "torch",
     "mlflow",
@@ -36,32 +50,66 @@ REQUIREMENTS = (
     "filelock",
     "tqdm",
 )
-SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec(DataType.string, "passage"),
-            ColSpec(DataType.string, "question"),
-            ColSpec(Array(DataType.string), "options"),
-        ]
-    ),
-    outputs=Schema(
-        [
-            ColSpec(DataType.long, "choice"),
-            ColSpec(Array(DataType.double), "probabilities"),
-            ColSpec(DataType.boolean, "valid"),
-        ]
-    ),
-)
 
 
-def log_adapter(folder: Path, model: LanguageModel, protocol: Protocol, language: str) -> str:
+class Flavor:
+    """mlflow.pyfunc without its log_model, which loads the base anew to try the input example."""
+
+    @staticmethod
+    def save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
+        """What Model.log calls; `validate_serving_input` is its own and no business of pyfunc."""
+        mlflow.pyfunc.save_model(**arguments)
+
+
+def log_adapter(
+    folder: Path,
+    model: LanguageModel,
+    protocol: Protocol,
+    config: FinetuneConfig,
+    dev: Measured,
+    step: int,
+    tags: Mapping[str, str | None],
+) -> str:
     """Log an adapter to the open run as a model that can be registered; return its models:/ URI.
 
-    The model is code (isogloss and serving.py) and safetensors; nothing of it is pickled. It names
-    its base by name and revision and finds it again when it is loaded, and asks as in training.
+    The model is code (isogloss and serving.py), safetensors and the card; nothing of it is pickled.
+    It names its base by name and revision and finds it again when it is loaded, and asks as in
+    training. An adapter that the run has logged already is not logged again.
     """
+    run = mlflow.active_run()
+    digest = adapter_digest(folder)
+    for earlier in _logged_models(f"source_run_id = '{run.info.run_id}'"):
+        if earlier.tags.get("isogloss.adapter") == digest:
+            return f"models:/{earlier.model_id}"
+    trained = read_record(folder)
+    commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
+    labels = {key: tags[key] for key in ("source", "task", "fingerprint", "data_digest")}
+    labels |= {
+        "adapter": digest,
+        "base_model": model.source.name,
+        "base_revision": model.source.revision,
+        "dev_digest": tags["dev_digest"],
+        "git_commit": commit,
+        "seed": str(config.seed),
+        "step": str(step),
+    }
+    text = card(
+        base=model.source,
+        tags=tags,
+        recipe=trained.recipe or "" if trained else "",
+        dev=dev._asdict(),
+        dev_items=len(pd.read_parquet(folder / DEV)),
+        step=step,
+        command=command_of("finetune", config),
+        commit=commit,
+    )
+    (folder / CARD).write_text(text, encoding="utf-8")
     package = Path(__file__).parent
-    info = mlflow.pyfunc.log_model(
+    info = Model.log(
+        artifact_path=None,
+        flavor=Flavor,
+        flavor_name="pyfunc.ModelFromCode",
+        validate_serving_input=False,
         name=ADAPTER,
         python_model=str(package / "serving.py"),
         artifacts={ADAPTER: str(folder)},
@@ -72,12 +120,47 @@ def log_adapter(folder: Path, model: LanguageModel, protocol: Protocol, language
             "base_revision": model.source.revision,
             "base_dtype": str(model.dtype).removeprefix("torch."),
             "protocol": asdict(protocol),
-            "trained_language": language,
+            "trained_language": config.source,
+            "window": context_window(model, config.max_length),
         },
         signature=SIGNATURE,
+        input_example=EXAMPLE,
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+        tags={f"isogloss.{key}": value for key, value in labels.items()},
+        step=step,
     )
-    return str(info.model_uri)
+    _show_dev_metrics(run.info.run_id, info.model_id, step)
+    return f"models:/{info.model_id}"
+
+
+def _show_dev_metrics(run_id: str, model_id: str, step: int) -> None:
+    """Attach the dev metrics of that step to a logged model: the points the run has already."""
+    client = mlflow.MlflowClient()
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
+            for name in Measured._fields
+            for point in client.get_metric_history(run_id, f"dev/{name}")
+            if point.step == step
+        ],
+    )
+
+
+def _logged_models(condition: str) -> list[LoggedModel]:
+    """Logged models of all experiments that are ready and meet a condition, newest first."""
+    client = mlflow.MlflowClient()
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found: list[LoggedModel] = client.search_logged_models(
+        experiments, f"{condition} AND status = 'READY'", order_by=[{"field_name": "creation_time"}]
+    )
+    return found[::-1]
+
+
+def logged_model(digest: str | None) -> str | None:
+    """The id of the newest logged model that holds the adapter of that digest."""
+    found = _logged_models(f"tags.`isogloss.adapter` = '{digest}'") if digest else []
+    return str(found[0].model_id) if found else None
 
 
 @contextmanager
@@ -117,20 +200,177 @@ def model_uri(adapter: str) -> str:
     return str(tags["isogloss.adapter_uri"])
 
 
-def register(adapter: str, name: str, alias: str | None) -> str:
-    """Register a logged adapter under `name`; move `alias` to it; return the version."""
+class Registered(NamedTuple):
+    """A version in the registry, and in a sentence what became of the alias."""
+
+    uri: str
+    said: str
+
+
+def register(adapter: str, name: str | None, alias: str | None) -> Registered:
+    """Make a version of a logged adapter, or take the one there is; move `alias` to it by its rule.
+
+    `name` None: isogloss-TASK-SOURCE. The alias `champion` moves only if the version is better on
+    source-language dev data than the one it is at (see `promotion`); others move freely. The
+    version's description is the adapter's card with the results of all evaluations so far.
+    Raises ModelError if the adapter was not logged, or if `name` is of another source or task.
+    """
     uri = model_uri(adapter)
+    client = mlflow.MlflowClient()
     try:
-        registered = mlflow.register_model(uri, name)
+        logged = _logged_model_at(uri)
+        tags = {key: value for key, value in logged.tags.items() if key.startswith("isogloss.")}
+        if "isogloss.adapter" not in tags:
+            raise ModelError(f"adapter {adapter!r} was not logged by a finetune run of isogloss.")
+        task, source = tags["isogloss.task"], tags["isogloss.source"]
+        name = name or f"isogloss-{task}-{source}"
+        _registered_model(client, name, task, source)
+        versions = client.search_model_versions(f"name = '{name}'")
+        known = [one for one in versions if one.model_id == logged.model_id]
+        version = (
+            known[0]
+            if known
+            else mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
+        )
+        _describe(client, logged, version)
+        said = ""
+        if alias is not None:
+            said = _move(client, name, alias, version, logged)
     except MlflowException as error:
         raise ModelError(f"adapter {adapter!r} cannot be registered ({error.message}).") from error
-    if alias is not None:
-        mlflow.MlflowClient().set_registered_model_alias(name, alias, registered.version)
-    return str(registered.version)
+    return Registered(f"models:/{name}/{version.version}", said)
+
+
+def _logged_model_at(uri: str) -> LoggedModel:
+    """The logged model of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS."""
+    client = mlflow.MlflowClient()
+    _, _, rest = uri.partition("models:/")
+    if "@" in rest:
+        rest = client.get_model_version_by_alias(*rest.rsplit("@", 1)).model_id
+    elif "/" in rest:
+        rest = client.get_model_version(*rest.rsplit("/", 1)).model_id
+    return client.get_logged_model(rest)
+
+
+def _registered_model(client: mlflow.MlflowClient, name: str, task: str, source: str) -> None:
+    """Make a registered model for a task and source, or see that the one of that name is theirs."""
+    mine = {"isogloss.task": task, "isogloss.source": source}
+    try:
+        tags = client.get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        about = f"Adapters tuned on {language(source).name} ({source}) for {task}."
+        client.create_registered_model(name, tags=mine, description=about)
+        return
+    if any(tags.get(key, value) != value for key, value in mine.items()):
+        raise ModelError(
+            f"registered model {name!r} is for {tags['isogloss.task']} and adapters tuned on "
+            f"{tags['isogloss.source']}, and this one is for {task}, tuned on {source}; aliases "
+            f"are by task and source, so it needs another name."
+        )
+
+
+def _describe(client: mlflow.MlflowClient, logged: LoggedModel, version: ModelVersion) -> None:
+    """Bring the card up to date, in the version's description and in the adapter's README.md."""
+    with adapter_folder(f"models:/{logged.model_id}") as folder:
+        path = folder / CARD
+        text = with_results(path.read_text("utf-8"), results(logged.tags["isogloss.adapter"]))
+        path.write_text(text, encoding="utf-8")
+        client.log_model_artifact(logged.model_id, str(path), f"artifacts/{ADAPTER}")
+    without_header = text.split("---", 2)[2].strip()
+    client.update_model_version(version.name, version.version, without_header)
+
+
+def results(digest: str) -> list[Result]:
+    """Accuracy of an adapter in every language it was evaluated in, with the base's where known."""
+    experiments = [one.experiment_id for one in mlflow.MlflowClient().search_experiments()]
+
+    def runs(**tags: str) -> list[Run]:
+        said = {"kind": "evaluate", **tags}
+        clauses = [f"tags.`isogloss.{key}` = '{value}'" for key, value in said.items()]
+        found: list[Run] = mlflow.search_runs(
+            experiments,
+            filter_string=" AND ".join([*clauses, "attributes.status = 'FINISHED'"]),
+            output_format="list",
+        )
+        return found
+
+    rows = []
+    alike = ("task", "format", "data_digest", "revision", "prompt_language", "chat", "reasoning")
+    for run in runs(adapter=digest):
+        tags, metrics = run.data.tags, run.data.metrics
+        shared = {key: tags[f"isogloss.{key}"] for key in alike if f"isogloss.{key}" in tags}
+        bases = runs(adapter="none", **shared)
+        for name in sorted(metrics):
+            kind, _, code = name.partition("/")
+            if kind != "accuracy" or code == "mean":
+                continue
+            rows.append(
+                Result(
+                    task=tags["isogloss.task"],
+                    split=run.data.params.get("split", "test"),
+                    reasoning=tags["isogloss.reasoning"],
+                    language=code,
+                    base=bases[0].data.metrics.get(name, math.nan) if bases else math.nan,
+                    tuned=metrics[name],
+                    standard_error=metrics.get(f"accuracy_se/{code}", math.nan),
+                    items=int(metrics[f"n/{code}"]),
+                    run_id=run.info.run_id,
+                )
+            )
+    return rows
+
+
+def _move(
+    client: mlflow.MlflowClient, name: str, alias: str, version: ModelVersion, logged: LoggedModel
+) -> str:
+    """Point the alias at a version if its rule allows it; say what became of it."""
+    aliases = client.get_registered_model(name).aliases
+    at = str(aliases[alias]) if alias in aliases else None
+    if at == str(version.version):
+        return f"alias {alias} is at version {at}"
+    said = f"alias {alias}"
+    if alias == CHAMPION and at is not None:
+        holder = client.get_model_version(name, at)
+        with (
+            adapter_folder(f"models:/{holder.model_id}") as old,
+            adapter_folder(f"models:/{logged.model_id}") as new,
+        ):
+            better, why = promotion(old, new)
+        client.set_model_version_tag(name, version.version, "isogloss.promotion", why)
+        if not better:
+            return f"alias {alias} stays at version {at}: {why}"
+        said = f"alias {alias}, until now at version {at}: {why}"
+    client.set_registered_model_alias(name, alias, version.version)
+    return said
+
+
+def promotion(old: Path, new: Path) -> tuple[bool, str]:
+    """Whether an adapter is better than another on the source's dev data, and a sentence on it.
+
+    Better: a higher accuracy on the same dev items, by the paired test of `paired_gain` (Student's
+    t by passage, and McNemar's where items are few) at the level of 0.05, two-sided.
+    """
+    if not all((folder / DEV).is_file() for folder in (old, new)):
+        return False, "one of the two has no answers to dev items, so they cannot be compared"
+    before, after = (
+        pd.read_parquet(folder / DEV).set_index(["task", "language", "item_id"]).sort_index()
+        for folder in (old, new)
+    )
+    if not before["answer"].index.equals(after["answer"].index):
+        return False, "the two were measured on different dev items, so they cannot be compared"
+    gain = paired_gain(before["correct"], after["correct"], after["passage_id"])
+    better = gain.gain > 0 and gain.p < LEVEL
+    verdict = "better" if better else "not shown to be better"
+    return better, (
+        f"{verdict} on {len(after)} dev items, {gain.base:.3f} to {gain.tuned:.3f}, "
+        f"{points(gain.gain)} points {interval_points(gain.interval)}, p {p_value(gain.p)}"
+    )
 
 
 def run_register(config: RegisterConfig) -> None:
     """The entry point `register`."""
-    number = register(config.adapter, config.name, config.alias)
-    alias = f", alias {config.alias}" if config.alias else ""
-    print(f"models:/{config.name}/{number} registered{alias}")
+    name = None if config.name == "auto" else config.name
+    registered = register(config.adapter, name, config.alias)
+    print(f"{registered.uri} registered" + (f", {registered.said}" if registered.said else ""))

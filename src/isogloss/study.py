@@ -141,8 +141,9 @@ def run_main(config: MainConfig) -> None:
     """The entry point `main`."""
     overrides = {
         name: value
-        for name, value in config.model_dump(exclude={"study", "experiment"}).items()
+        for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
         if value != "file"
     }
-    run_study(read_study(Path(config.study), overrides), config.experiment)
+    recipe = None if config.recipe == "file" else config.recipe
+    run_study(read_study(Path(config.study), overrides, recipe), config.experiment)
     print(f"every run of it: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.config import as_text
-from isogloss.errors import ComparisonError, ConfigError
+from isogloss.errors import ComparisonError, ConfigError, TrackingError
+from isogloss.progress import announce
 from isogloss.tasks import Item
+from isogloss.unfinished import UNREACHABLE, Work, few_retries, uploading
 
 PREDICTIONS = "predictions.parquet"
 
@@ -49,18 +51,31 @@ def run(
     config: BaseModel,
     tags: Mapping[str, str | None],
     experiment: str | None = None,
+    work: Work | None = None,
 ) -> Iterator[Run]:
-    """Open a run: the one `mlflow run` made, else a child of the open one, else a new one.
+    """Open a run: the one that unfinished `work` was begun in, else the one `mlflow run` made, else
+    a child of the open one, else a new one.
 
     `tags` are given without their prefix `isogloss.`; those that are None are left out. The
     configuration is logged as parameters and as config.json.
     """
+    experiment_id = choose_experiment(experiment)
+    earlier = work.run_id if work else None
+    if earlier and not _can_go_on(earlier, experiment_id):
+        earlier = None
+    if earlier:
+        point_to(earlier, "resumes")
+        announce(f"{name}: going on in run {earlier}")
     adopted = mlflow.active_run() is None and "MLFLOW_RUN_ID" in os.environ
-    choose_experiment(experiment)
     labels = {"kind": kind, **tags}
-    with mlflow.start_run(
-        run_name=None if adopted else name, nested=mlflow.active_run() is not None
-    ) as active:
+    active = mlflow.start_run(
+        run_id=earlier,
+        run_name=None if adopted or earlier else name,
+        nested=mlflow.active_run() is not None,
+    )
+    try:
+        if work:
+            work.belongs_to(active.info.run_id)
         if adopted:
             mlflow.set_tag("mlflow.runName", name)
         mlflow.set_tags({f"isogloss.{key}": value for key, value in labels.items() if value})
@@ -71,6 +86,29 @@ def run(
             {key: as_text(key, value) for key, value in values.items() if key not in known}
         )
         yield active
+    except BaseException as error:
+        _end_failed(error)
+        raise
+    with uploading(work.folder) if work else nullcontext():
+        mlflow.end_run()
+
+
+def _can_go_on(run_id: str, experiment_id: str) -> bool:
+    """Whether a run is in this store and experiment, and not deleted."""
+    try:
+        info = mlflow.get_run(run_id).info
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return bool(info.lifecycle_stage == "active" and info.experiment_id == experiment_id)
+
+
+def _end_failed(error: BaseException) -> None:
+    """End the open run as failed, and hide no error by another of a server that is gone."""
+    waited = few_retries() if isinstance(error, TrackingError) else nullcontext()
+    with suppress(*UNREACHABLE), waited:
+        mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 
 def choose_experiment(experiment: str | None) -> str:
@@ -118,9 +156,14 @@ def note_reuse(found: Run, study: str | None = None) -> None:
     if study is not None and study not in studies_of(found):
         names = "\n".join([*studies_of(found), study])
         mlflow.MlflowClient().set_tag(found.info.run_id, "isogloss.studies", names)
+    point_to(found.info.run_id, "reuses")
+
+
+def point_to(run_id: str, how: str) -> None:
+    """If `mlflow run` has opened a run, tell it which one has the work: tag `isogloss.HOW`."""
     if mlflow.active_run() is None and "MLFLOW_RUN_ID" in os.environ:
         with mlflow.start_run():
-            mlflow.set_tag("isogloss.reuses", found.info.run_id)
+            mlflow.set_tag(f"isogloss.{how}", run_id)
 
 
 def studies_of(run: Run) -> list[str]:
@@ -130,13 +173,14 @@ def studies_of(run: Run) -> list[str]:
     return list(dict.fromkeys(own + tags.get("isogloss.studies", "").splitlines()))
 
 
-def log_items(items: Sequence[Item], task: str, split: str, digest: str) -> None:
-    """Log the items as the run's input data set."""
-    columns = [asdict(item) for item in items]
-    mlflow.log_input(
-        mlflow.data.from_pandas(pd.DataFrame(columns), name=f"{task}-{split}", digest=digest[:36]),
-        context=split,
+def log_items(items: Sequence[Item], task: str, split: str) -> Any:
+    """Log the items as an input data set of the run; return it."""
+    columns = pd.DataFrame([asdict(item) for item in items])
+    data_set = mlflow.data.from_pandas(
+        columns, name=f"{task}-{split}", digest=data_digest(items)[:36]
     )
+    mlflow.log_input(data_set, context=split)
+    return data_set
 
 
 def log_predictions(predictions: pd.DataFrame) -> None:

@@ -4,10 +4,11 @@ The loss of a step is that of transformers' Trainer on the same items with all b
 masked: the mean negative log-likelihood over the answer tokens of the step.
 """
 
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ import torch
 
 from isogloss.adapters import detach, save_adapter
 from isogloss.asking import predict
+from isogloss.checkpoints import State, whole_folder
 from isogloss.contamination import record
+from isogloss.errors import ConfigError, TrainingError
 from isogloss.models import LanguageModel
 from isogloss.packing import TokenTree, can_share, forward
+from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
 from isogloss.scoring import encode
@@ -27,6 +31,7 @@ from isogloss.tasks import Item
 TOKENS_PER_BATCH = 2048
 MAX_GRADIENT_NORM = 1.0
 WARMUP = 0.1
+DEV = "dev_predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,43 @@ class Recipe:
     target_modules: str = "all-linear"
     seed: int = 0
     eval_every: int = 20
+    patience: int | None = None
 
     def describe(self, n_items: int) -> str:
         """In words, what replicates that differ only in their seed have in common."""
+        early = ""
+        if self.patience is not None:
+            early = f", stopped after {self.patience} dev measurements of {self.eval_every} steps"
+            early += " without a better one"
         return (
             f"{self.steps} steps of {self.batch_size} of {n_items} items, "
             f"learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
-            f"dropout {self.dropout:g}, {self.target_modules}"
+            f"dropout {self.dropout:g}, {self.target_modules}{early}"
         )
+
+
+class Measured(NamedTuple):
+    """The adapter on dev data: accuracy (a fraction) and mean gold log-probability (nats).
+
+    A larger one is better: by accuracy, and where that is the same by log-probability.
+    """
+
+    accuracy: float
+    gold_logprob: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training has left in its folder: adapters `last` and `best`, each with the answers to
+    the dev items beside it. `best` is `last` if no earlier one was better.
+    """
+
+    last: Path
+    best: Path
+    last_step: int
+    best_step: int
+    dev: Measured
+    best_dev: Measured
 
 
 class _Row(NamedTuple):
@@ -69,17 +103,26 @@ def train(
     task: str,
     description: str = "finetune",
     log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-) -> None:
-    """Train a new adapter on `train_items` and save it in `folder` (safetensors, peft's layout),
-    with the record of what it was trained on.
+    measured: Callable[[int, list[Prediction]], None] = lambda step, predictions: None,
+    checkpoint_every: int | None = None,
+) -> Trained:
+    """Train a new adapter on `train_items` into `folder`: see `Trained` (safetensors, peft's
+    layout, with the record of what it was trained on).
 
     `log(step, metrics)` receives `train/loss` (nats a token) and `train/learning_rate` each step,
     and `dev/accuracy` and `dev/gold_logprob` before the first step, every `eval_every` steps and
-    after the last. The adapter is taken out of the model again, which ends as it began.
+    after the last, when `measured` gets the answers to the dev items too. The adapter is taken out
+    of the model again, which ends as it began.
+
+    With `checkpoint_every`, all that decides the further steps is kept in `folder` at that interval
+    of steps, and training goes on from there if it finds any: on a CPU to the same weights, bit for
+    bit. With `recipe.patience` it stops when that many measurements have brought nothing better.
+    Raises TrainingError if a loss is no number or memory runs out.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import get_linear_schedule_with_warmup
 
+    folder.mkdir(parents=True, exist_ok=True)
     detach(model)
     torch.manual_seed(recipe.seed)
     targets = recipe.target_modules
@@ -90,42 +133,114 @@ def train(
         lora_dropout=recipe.dropout,
         target_modules=targets if targets == "all-linear" else targets.split(","),
     )
-    peft_model = get_peft_model(model.network, config)
+    try:
+        peft_model = get_peft_model(model.network, config)
+    except ValueError as error:  # target_modules that the model does not have
+        raise ConfigError(str(error).strip().splitlines()[0]) from error
+    steps = None
+    step = 0
     try:
         weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
         schedule = get_linear_schedule_with_warmup(
             optimizer, int(WARMUP * recipe.steps), recipe.steps
         )
+        state = State(weights, optimizer, schedule)
+        dev: dict[int, Measured] = {}
+        if checkpoint_every and (kept := state.load(folder)):
+            step = int(kept["step"])
+            dev = {int(at): Measured(*values) for at, values in kept["dev"].items()}
         rows = _rows(model, train_items, protocol)
-        steps = bar(_steps(rows, recipe), description, "step", total=recipe.steps)
+        batches = islice(_steps(rows, recipe), step, None)
+        steps = bar(None, description, "step", total=recipe.steps, initial=step)
 
-        def measure_dev(step: int) -> None:
+        def save(name: str, predictions: list[Prediction]) -> None:
+            with whole_folder(folder / name) as part:
+                save_adapter(peft_model, part, model.source)
+                how = recipe.describe(len(train_items))
+                record(task, train_items, recipe.seed, how).write(part)
+                frame(predictions).to_parquet(part / DEV, index=False)
+
+        def measure() -> None:
             peft_model.eval()
             predictions = predict(model, dev_items, protocol, task)
-            accuracy = float(np.mean([prediction.correct for prediction in predictions]))
-            logprob = float(np.mean([prediction.gold_logprob for prediction in predictions]))
-            log(step, {"dev/accuracy": accuracy, "dev/gold_logprob": logprob})
-            steps.set_postfix_str(f"dev accuracy {accuracy:.2f}")
+            dev[step] = Measured(
+                float(np.mean([prediction.correct for prediction in predictions])),
+                float(np.mean([prediction.gold_logprob for prediction in predictions])),
+            )
+            log(step, {f"dev/{name}": value for name, value in dev[step]._asdict().items()})
+            steps.set_postfix_str(f"dev accuracy {dev[step].accuracy:.2f}")
+            if math.isnan(dev[step].gold_logprob):
+                raise TrainingError(f"the adapter gives no numbers after step {step}.")
+            if step == recipe.steps or _over(dev, recipe):
+                save("last", predictions)
+            elif step > 0 and _best(dev) == step:
+                save("best", predictions)
+            measured(step, predictions)
 
-        measure_dev(0)
-        for step, batch in enumerate(steps, start=1):
+        if not dev:
+            measure()
+        while step < recipe.steps and not _over(dev, recipe):
             peft_model.train()
-            loss = _accumulate_gradients(model, batch)
+            loss = _accumulate_gradients(model, next(batches))
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss of step {step + 1} is {loss} at learning rate "
+                    f"{schedule.get_last_lr()[0]:.2g}; a lower learning_rate may help."
+                )
             torch.nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM)
             rate = schedule.get_last_lr()[0]
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            step += 1
+            steps.update()
             log(step, {"train/loss": loss, "train/learning_rate": rate})
             if step % recipe.eval_every == 0 or step == recipe.steps:
-                measure_dev(step)
-        save_adapter(peft_model, folder, model.source)
-        how = recipe.describe(len(train_items))
-        record(task, train_items, recipe.seed, how).write(folder)
+                measure()
+            over = step == recipe.steps or _over(dev, recipe)
+            if checkpoint_every and (step % checkpoint_every == 0 or over):
+                state.save(folder, step=step, dev=dev)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory in step {step + 1}, with batches of {recipe.batch_size} items and rank "
+            f"{recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
+        ) from error
     finally:
+        if steps is not None:
+            steps.close()
         peft_model.eval()
         peft_model.unload()
+    best = _best(dev)
+    return Trained(
+        folder / "last",
+        folder / ("last" if best == step else "best"),
+        step,
+        best,
+        dev[step],
+        dev[best],
+    )
+
+
+def _best(dev: Mapping[int, Measured]) -> int:
+    """The step of the best measurement after the start, the first one of equals."""
+    return max((step for step in dev if step > 0), key=lambda step: (dev[step], -step))
+
+
+def _over(dev: Mapping[int, Measured], recipe: Recipe) -> bool:
+    """Whether patience is at its end: that many measurements after the best one."""
+    if recipe.patience is None or max(dev) == 0:
+        return False
+    return sum(step > _best(dev) for step in dev) >= recipe.patience
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the machine's or the GPU's, is used up."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> list[_Row]:

@@ -81,12 +81,12 @@ def test_a_few_steps_of_arabic_teach_the_probe_in_hebrew_and_the_adapter_reloads
         task="probe",
     )
     base = predict(embedded, test, CLOZE, "probe")
-    digest = attach(embedded, tmp_path / "adapter")
+    digest = attach(embedded, tmp_path / "adapter" / "last")
     with embedded.using(digest):
         tuned = predict(embedded, test, CLOZE, "probe")
     detach(embedded)
     again = load(locate("embedded"), "float32")
-    with again.using(attach(again, tmp_path / "adapter")):
+    with again.using(attach(again, tmp_path / "adapter" / "last")):
         assert predict(again, test, CLOZE, "probe") == tuned
     right = [sum(answer.correct for answer in answers) for answers in (base, tuned)]
     assert right[1] >= right[0] + 4, right
