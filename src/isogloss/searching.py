@@ -1,0 +1,145 @@
+"""What a search needs of Optuna and Optuna does not have: signs of life of workers that share a
+journal file, and pruning by paired items one measurement at a time.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from scipy import stats
+
+from isogloss.errors import ConfigError
+
+Retry = Callable[[optuna.Study, FrozenTrial], None]
+HEARTBEAT = 5  # seconds between two signs of life
+GRACE = 30  # seconds without one after which a trial counts as killed
+RETRIES = 3
+ATTEMPTS = 3  # to open a database
+# Steps reported to Optuna are MEASUREMENT * the number of a dev measurement + that of a passage.
+MEASUREMENT = 1_000_000
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Context without Optuna's warnings that signs of life are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def open_storage(storage: str) -> tuple[BaseStorage, Retry]:
+    """A journal file, or any database that SQLAlchemy reaches where `storage` is a URL; and what
+    puts a trial in the queue again.
+
+    A trial whose worker gives no sign of life for GRACE seconds is failed and put in the queue
+    again, RETRIES times at most. ConfigError if the database cannot be reached.
+    """
+    with quiet_optuna():
+        retry = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+    if "://" not in storage:
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        return WatchedJournal(Path(storage), retry), retry
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for attempt in range(ATTEMPTS):
+        try:
+            with quiet_optuna():
+                return RDBStorage(
+                    storage,
+                    heartbeat_interval=HEARTBEAT,
+                    grace_period=GRACE,
+                    heartbeat_stale_trial_callback=retry,
+                ), retry
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            # Workers that start at once on several machines get into each other's way when they
+            # make the tables.
+            if attempt == ATTEMPTS - 1:
+                reason = str(error).strip().splitlines()[0]
+                raise ConfigError(f"storage {storage!r} cannot be used ({reason}).") from error
+            time.sleep(1)
+    raise AssertionError
+
+
+class WatchedJournal(JournalStorage, BaseHeartbeat):  # type: ignore[misc]
+    """A journal file whose workers give signs of life, as those of an RDBStorage do.
+
+    A sign is the modification time of a file a trial, beside the journal; so workers on several
+    machines with one file system have one clock.
+    """
+
+    def __init__(self, path: Path, retry: Retry) -> None:
+        super().__init__(JournalFileBackend(str(path)))
+        self._signs = path.with_name(f"{path.name}.alive")
+        self._retry = retry
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Give a sign of life."""
+        self._signs.mkdir(exist_ok=True)
+        (self._signs / str(trial_id)).touch()
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        self.record_heartbeat(-os.getpid())
+        now = (self._signs / str(-os.getpid())).stat().st_mtime
+        stale = []
+        for trial in self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+            sign = self._signs / str(trial._trial_id)
+            if not sign.exists():  # asked for a moment ago, or killed before its first sign
+                sign.touch()
+            elif now - sign.stat().st_mtime > GRACE:
+                stale.append(trial._trial_id)
+        return stale
+
+    def get_heartbeat_interval(self) -> int:
+        """Seconds between two signs of life."""
+        return HEARTBEAT
+
+    def get_heartbeat_stale_trial_callback(self) -> Retry:
+        """What puts a killed trial in the queue again."""
+        return self._retry
+
+
+class PairedPruner(BasePruner):  # type: ignore[misc]
+    """Prunes a trial that is worse than the best one at the same stage of its training.
+
+    The pairs are dev passages, whose scores are what is reported: the one-sided Wilcoxon test of
+    Optuna's WilcoxonPruner, on the newest stage alone. (That one would take a passage's scores at
+    several stages as independent, and compare their mean with one over all stages of the best
+    trial.) `level` is that of each test, `fewest` the pairs below which none is made.
+    """
+
+    def __init__(self, level: float = 0.05, fewest: int = 8) -> None:
+        self.level = level
+        self.fewest = fewest
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is worse than the best one."""
+        if not trial.intermediate_values:
+            return False
+        try:
+            best = study.best_trial.intermediate_values
+        except ValueError:  # there is none yet
+            return False
+        stage = max(trial.intermediate_values) // MEASUREMENT
+        differences = [
+            value - best[step]
+            for step, value in trial.intermediate_values.items()
+            if step // MEASUREMENT == stage and step in best
+        ]
+        if len(differences) < self.fewest or sum(differences) >= 0:
+            return False
+        found = stats.wilcoxon(differences, alternative="less", zero_method="zsplit")
+        return bool(found.pvalue < self.level)

@@ -1,0 +1,111 @@
+"""Search spaces: which hyperparameters a search decides, and from what, in a YAML file.
+
+Each key is a hyperparameter of `finetune`. A list is a choice, a mapping `{low, high, log, step}` a
+range with both ends included, and anything else a value held fixed. What is not named keeps its
+default.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import ValidationError
+
+from isogloss.config import Hyperparameters, explain
+from isogloss.errors import ConfigError
+
+INTEGERS = ("steps", "batch_size", "rank", "alpha")
+KEYS = {"low", "high", "log", "step"}
+
+
+class Space:
+    """A search space: distributions by hyperparameter, and the values held fixed."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]):
+        self.distributions = dict(distributions)
+        self.fixed = dict(fixed)
+
+    def suggest(self, trial: optuna.Trial) -> Hyperparameters:
+        """The hyperparameters of a trial."""
+        chosen = {}
+        for name, distribution in self.distributions.items():
+            match distribution:
+                case CategoricalDistribution(choices=choices):
+                    chosen[name] = trial.suggest_categorical(name, choices)
+                case IntDistribution(low=low, high=high, log=log, step=step):
+                    chosen[name] = trial.suggest_int(name, low, high, log=log, step=step)
+                case FloatDistribution(low=low, high=high, log=log, step=step):
+                    chosen[name] = trial.suggest_float(name, low, high, log=log, step=step)
+        return self.complete(chosen)
+
+    def complete(self, chosen: Mapping[str, Any]) -> Hyperparameters:
+        """All hyperparameters, of which a trial has chosen some."""
+        return Hyperparameters(**self.fixed, **chosen)
+
+    def describe(self) -> dict[str, Any]:
+        """The space as JSON, for fingerprints."""
+        return {
+            "fixed": self.complete({}).model_dump(exclude=set(self.distributions)),
+            "searched": {name: repr(value) for name, value in sorted(self.distributions.items())},
+        }
+
+
+def read_space(path: Path) -> Space:
+    """Read a search space; ConfigError names the entry that cannot be used."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"space {str(path)!r} cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"space {str(path)!r} is not YAML ({error}).") from error
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"space {str(path)!r} is not a mapping of hyperparameters.")
+    distributions: dict[str, BaseDistribution] = {}
+    fixed: dict[str, Any] = {}
+    for name, entry in content.items():
+        try:
+            ends = _read_entry(name, entry, distributions, fixed)
+            for value in ends:
+                Hyperparameters.model_validate({name: value})
+        except ValidationError as error:
+            raise ConfigError(f"space {str(path)!r}: {explain(error)}") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"space {str(path)!r}: {name}: {error}") from error
+    if not distributions:
+        raise ConfigError(
+            f"space {str(path)!r} holds everything fixed; there is nothing to search."
+        )
+    return Space(distributions, fixed)
+
+
+def _read_entry(
+    name: str, entry: Any, distributions: dict[str, BaseDistribution], fixed: dict[str, Any]
+) -> list[Any]:
+    """Put one entry where it belongs; return the values that have to be valid."""
+    if isinstance(entry, list):
+        if len(set(entry)) < len(entry) or not entry:
+            raise ValueError(f"a choice needs different values, but got {entry!r}.")
+        distributions[name] = CategoricalDistribution(entry)
+        return entry
+    if not isinstance(entry, dict):
+        fixed[name] = entry
+        return [entry]
+    if not {"low", "high"} <= set(entry) <= KEYS:
+        raise ValueError(f"a range has low and high, and may have log or step, but got {entry!r}.")
+    options: dict[Literal["log", "step"], Any] = {
+        "log": bool(entry.get("log", False)), "step": entry.get("step"),
+    }  # fmt: skip
+    low, high = entry["low"], entry["high"]
+    if name in INTEGERS:
+        distributions[name] = IntDistribution(low, high, options["log"], options["step"] or 1)
+    else:
+        distributions[name] = FloatDistribution(low, high, options["log"], options["step"])
+    return [low, high]

@@ -1,0 +1,173 @@
+"""Work whose process is killed with -9, and who goes on with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import yaml
+from mlflow.entities import Run
+from optuna.trial import TrialState
+
+from isogloss.searching import open_storage
+
+pytestmark = pytest.mark.real
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+    }
+
+
+def runs(kind: str) -> list[Run]:
+    found: list[Run] = mlflow.search_runs(
+        filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
+    )
+    return sorted(found, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
+
+
+SLOWLY = """
+import json, sys, time
+from isogloss import searching, training
+searching.HEARTBEAT, searching.GRACE = 1, 4
+accumulate = training._accumulate_gradients
+def slow(*given):
+    time.sleep({pause})
+    return accumulate(*given)
+training._accumulate_gradients = slow
+from isogloss.config import {config}
+from isogloss.{module} import {entry}
+{entry}({config}(**json.loads(sys.argv[1])))
+"""
+
+
+def start(entry: str, pause: float, settings: dict[str, object]) -> subprocess.Popen[str]:
+    """An entry point in a process of its own, with a pause before each step."""
+    names = {"tune": ("tuning", "TuneConfig"), "finetune": ("finetuning", "FinetuneConfig")}
+    module, config = names[entry]
+    code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(settings)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def settings(model_folder: Callable[[str], Path]) -> dict[str, object]:
+    return {
+        "model": str(model_folder("gemma3")), "dtype": "float32", "dev_limit": 4, "limit": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])
+def test_two_workers_share_a_search_of_which_one_is_killed(
+    settings: dict[str, object], storage: str, tmp_path: Path
+) -> None:
+    space = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "rank": 2,
+        "steps": 2,
+        "batch_size": 2,
+    }
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    settings |= {
+        "study": "search", "storage": storage, "trials": 8, "pruning": False,
+        "space": str(tmp_path / "space.yaml"), "measurements": 2,
+    }  # fmt: skip
+    workers = [start("tune", 0.7, settings) for _ in range(2)]
+    try:
+        at = "tune-*/trial-*/trial.json"
+        wait_for(lambda: len(list(Path("unfinished").glob(at))) == 2)  # both are at a trial
+        workers[0].send_signal(signal.SIGKILL)
+        said, complained = workers[1].communicate(timeout=90)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert workers[1].returncode == 0, complained[-3000:]
+    assert "8 complete, 1 fail; the best is trial" in said
+    made = optuna.load_study(study_name="search", storage=open_storage(storage)[0]).get_trials()
+    assert [trial.state for trial in made].count(TrialState.COMPLETE) == 8
+    assert len(made) == 9
+    (killed,) = [trial for trial in made if trial.state == TrialState.FAIL]
+    (again,) = [one for one in made if one.system_attrs.get("failed_trial") == killed.number]
+    assert again.params == killed.params
+    drawn = [one.params["learning_rate"] for one in made if one is not again]
+    assert len(set(drawn)) == 8  # no two workers drew the same
+    (search,) = runs("tune")
+    assert search.info.status == "FINISHED"
+    shown = runs("trial")
+    states = [run.data.tags["isogloss.state"] for run in shown]
+    assert sorted(states) == ["complete"] * 8 + ["fail"]
+    assert shown[killed.number].info.status == "FAILED"
+    reason = shown[killed.number].data.tags["isogloss.reason"]
+    assert f"tried again as trial {again.number}" in reason
+    assert all(run.data.tags["mlflow.parentRunId"] == search.info.run_id for run in shown)
+    assert not list(Path("unfinished").glob("tune-*"))
+
+
+def last_step() -> int:
+    """The step that the training under way has reached."""
+    lines = [
+        json.loads(line)["step"]
+        for path in Path("unfinished").glob("finetune-*/metrics.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    return max(lines, default=0)
+
+
+def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unbroken_one(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings |= {
+        "steps": 12, "batch_size": 2, "rank": 2, "dropout": 0.2, "eval_every": 4,
+        "checkpoint_every": 3, "seed": 1,
+    }  # fmt: skip
+    for kill_at in (2, 5, 10):
+        worker = start("finetune", 0.25, settings)
+        try:
+            wait_for(lambda step=kill_at: last_step() >= step)
+        finally:
+            worker.kill()
+            worker.communicate()
+    worker = start("finetune", 0.0, settings)
+    said, complained = worker.communicate(timeout=120)
+    assert worker.returncode == 0, complained[-3000:]
+    (broken,) = runs("finetune")  # one run, whatever was killed
+    assert f"run {broken.info.run_id}" in said
+    assert f"going on in run {broken.info.run_id}" in complained
+    assert broken.info.status == "FINISHED"
+    client = mlflow.MlflowClient()
+    losses = client.get_metric_history(broken.info.run_id, "train/loss")
+    assert [point.step for point in losses] == list(range(1, 13))
+    dev = client.get_metric_history(broken.info.run_id, "dev/accuracy")
+    assert [point.step for point in dev] == [0, 4, 8, 12]
+    assert not list(Path("unfinished").glob("finetune-*"))
+
+    whole = start("finetune", 0.0, {**settings, "experiment": "unbroken"})
+    _, complained = whole.communicate(timeout=120)
+    assert whole.returncode == 0, complained[-3000:]
+    (unbroken,) = mlflow.search_runs(experiment_names=["unbroken"], output_format="list")
+    digests = {run.data.tags["isogloss.adapter"] for run in (broken, unbroken)}
+    assert len(digests) == 1
+    again = client.get_metric_history(unbroken.info.run_id, "train/loss")
+    assert [point.value for point in again] == [point.value for point in losses]
