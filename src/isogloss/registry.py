@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import mlflow
 import mlflow.pyfunc
 import pandas as pd
-from mlflow.entities import LoggedModel, Metric, Run
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -151,10 +151,11 @@ def _logged_models(condition: str) -> list[LoggedModel]:
     """Logged models of all experiments that are ready and meet a condition, newest first."""
     client = mlflow.MlflowClient()
     experiments = [one.experiment_id for one in client.search_experiments()]
-    found: list[LoggedModel] = client.search_logged_models(
-        experiments, f"{condition} AND status = 'READY'", order_by=[{"field_name": "creation_time"}]
+    # MLflow 3.17 keeps the status as a number, which PostgreSQL does not compare with a name.
+    found = client.search_logged_models(
+        experiments, condition, order_by=[{"field_name": "creation_time", "ascending": False}]
     )
-    return found[::-1]
+    return [model for model in found if model.status == LoggedModelStatus.READY]
 
 
 def logged_model(digest: str | None) -> str | None:
