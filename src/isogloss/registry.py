@@ -1,6 +1,7 @@
 """Registry: adapters as models in MLflow, found again by folder, run id or models:/ URI."""
 
 import math
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,32 +104,34 @@ def log_adapter(
         command=command_of("finetune", config),
         commit=commit,
     )
-    (folder / CARD).write_text(text, encoding="utf-8")
     package = Path(__file__).parent
-    info = Model.log(
-        artifact_path=None,
-        flavor=Flavor,
-        flavor_name="pyfunc.ModelFromCode",
-        validate_serving_input=False,
-        name=ADAPTER,
-        python_model=str(package / "serving.py"),
-        artifacts={ADAPTER: str(folder)},
-        code_paths=[str(package)],
-        # MLflow logs these as parameters of the run too, beside its own of other names.
-        model_config={
-            "base_model": model.source.name,
-            "base_revision": model.source.revision,
-            "base_dtype": str(model.dtype).removeprefix("torch."),
-            "protocol": asdict(protocol),
-            "trained_language": config.source,
-            "window": context_window(model, config.max_length),
-        },
-        signature=SIGNATURE,
-        input_example=EXAMPLE,
-        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
-        tags={f"isogloss.{key}": value for key, value in labels.items()},
-        step=step,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        named = shutil.copytree(folder, Path(scratch) / ADAPTER)
+        (named / CARD).write_text(text, encoding="utf-8")
+        info = Model.log(
+            artifact_path=None,
+            flavor=Flavor,
+            flavor_name="pyfunc.ModelFromCode",
+            validate_serving_input=False,
+            name=ADAPTER,
+            python_model=str(package / "serving.py"),
+            artifacts={ADAPTER: str(named)},
+            code_paths=[str(package)],
+            # MLflow logs these as parameters of the run too, beside its own of other names.
+            model_config={
+                "base_model": model.source.name,
+                "base_revision": model.source.revision,
+                "base_dtype": str(model.dtype).removeprefix("torch."),
+                "protocol": asdict(protocol),
+                "trained_language": config.source,
+                "window": context_window(model, config.max_length),
+            },
+            signature=SIGNATURE,
+            input_example=EXAMPLE,
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            tags={f"isogloss.{key}": value for key, value in labels.items()},
+            step=step,
+        )
     _show_dev_metrics(run.info.run_id, info.model_id, step)
     return f"models:/{info.model_id}"
 
@@ -177,6 +180,9 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
     uri = model_uri(adapter)
     with tempfile.TemporaryDirectory() as scratch:
         try:
+            logged = _logged_model_at(uri)
+            if "isogloss.adapter" in logged.tags:  # the code beside it is not needed
+                uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
             local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
         except (MlflowException, OSError) as error:
             raise ModelError(f"adapter {adapter!r} cannot be fetched ({error}).") from error
@@ -227,7 +233,7 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registered:
         name = name or f"isogloss-{task}-{source}"
         _registered_model(client, name, task, source)
         versions = client.search_model_versions(f"name = '{name}'")
-        known = [one for one in versions if one.model_id == logged.model_id]
+        known = [one for one in versions if one.source == f"models:/{logged.model_id}"]
         version = (
             known[0]
             if known
@@ -243,14 +249,22 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registered:
 
 
 def _logged_model_at(uri: str) -> LoggedModel:
-    """The logged model of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS."""
+    """The logged model of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    Raises ModelError if a version was made from something else.
+    """
     client = mlflow.MlflowClient()
-    _, _, rest = uri.partition("models:/")
+    rest = uri.removeprefix("models:/")
     if "@" in rest:
-        rest = client.get_model_version_by_alias(*rest.rsplit("@", 1)).model_id
+        source = client.get_model_version_by_alias(*rest.rsplit("@", 1)).source
     elif "/" in rest:
-        rest = client.get_model_version(*rest.rsplit("/", 1)).model_id
-    return client.get_logged_model(rest)
+        source = client.get_model_version(*rest.rsplit("/", 1)).source
+    else:
+        source = uri
+    # A version knows its logged model by its source alone: its model_id stays empty.
+    if not source.startswith("models:/"):
+        raise ModelError(f"model {uri!r} is a version of {source}, which is no logged model.")
+    return client.get_logged_model(source.removeprefix("models:/"))
 
 
 def _registered_model(client: mlflow.MlflowClient, name: str, task: str, source: str) -> None:
@@ -333,9 +347,8 @@ def _move(
         return f"alias {alias} is at version {at}"
     said = f"alias {alias}"
     if alias == CHAMPION and at is not None:
-        holder = client.get_model_version(name, at)
         with (
-            adapter_folder(f"models:/{holder.model_id}") as old,
+            adapter_folder(f"models:/{name}/{at}") as old,
             adapter_folder(f"models:/{logged.model_id}") as new,
         ):
             better, why = promotion(old, new)
