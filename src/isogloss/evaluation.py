@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelInput, Run
 
 from isogloss import tracking
 from isogloss.adapters import adapter_digest, attach
@@ -134,7 +134,11 @@ def evaluate(
                 values |= token_metrics(table)
             with uploading(work.folder):
                 data_set = tracking.log_items(everything, task.name, config.split)
-                mlflow.log_metrics(values, dataset=data_set, model_id=logged_model(digest))
+                asked_model = logged_model(digest)
+                mlflow.log_metrics(values, dataset=data_set, model_id=asked_model)
+                if asked_model is not None:
+                    used = [LoggedModelInput(asked_model)]
+                    mlflow.MlflowClient().log_inputs(run.info.run_id, models=used)
                 tracking.log_predictions(table)
         work.done()
     return mlflow.get_run(run.info.run_id)
