@@ -32,7 +32,7 @@ import click
 
 HOST = "127.0.0.1"
 OWNER = "mlflow"  # of the databases
-DATABASES = "tracking", "users"
+DATABASES = "tracking", "users", "optuna"
 MARK = "TRACKING_SERVER_FOLDER"  # in the environment of every process of an MLflow server
 SHORTEST = 12  # password that MLflow accepts
 PATIENCE = 120.0  # seconds until it has to answer
@@ -352,6 +352,9 @@ def start(
     if settings.auth:
         variables["MLFLOW_TRACKING_USERNAME"] = settings.user
         variables["MLFLOW_TRACKING_PASSWORD"] = settings.password
+    # For `tune`, as `-P storage=$OPTUNA_STORAGE`; the password is in a variable of its own.
+    variables["OPTUNA_STORAGE"] = settings.database("optuna")
+    variables["PGPASSWORD"] = settings.database_password
     for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 

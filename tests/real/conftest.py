@@ -29,6 +29,8 @@ class Server:
     uri: str
     username: str
     password: str
+    storage: str
+    database_password: str
     folder: Path
 
     def environment(self) -> dict[str, str]:
@@ -37,6 +39,7 @@ class Server:
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": self.username,
             "MLFLOW_TRACKING_PASSWORD": self.password,
+            "PGPASSWORD": self.database_password,
         }
 
     def stop(self) -> None:
@@ -63,6 +66,8 @@ def tracking_server() -> Iterator[Server]:
             variables["MLFLOW_TRACKING_URI"],
             variables["MLFLOW_TRACKING_USERNAME"],
             variables["MLFLOW_TRACKING_PASSWORD"],
+            variables["OPTUNA_STORAGE"],
+            variables["PGPASSWORD"],
             folder,
         )
     finally:
