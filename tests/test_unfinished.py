@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from isogloss import asking, evaluation, training
+from isogloss import asking, evaluation, training, unfinished
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import TrackingError
 from isogloss.evaluation import evaluate
@@ -78,6 +78,7 @@ def test_what_mlflow_does_not_take_is_kept_named_and_sent_when_it_does(
         log_batch(self, *given, **more)
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", away)
+    monkeypatch.setattr(unfinished, "SILENCE", 0.05)
     monkeypatch.setenv("ISOGLOSS_PATIENCE", "0.3")
 
     def log_a_hundred() -> None:
@@ -85,6 +86,7 @@ def test_what_mlflow_does_not_take_is_kept_named_and_sent_when_it_does(
             started = time.monotonic()
             for step in range(100):
                 metrics.log(step, {"a": float(step)})
+                time.sleep(0.002)
             assert time.monotonic() - started < 2  # it does not wait
 
     with pytest.raises(TrackingError, match=r"connection refused.*same command, run again"):

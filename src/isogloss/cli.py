@@ -36,6 +36,10 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
             run(config)
         except IsoglossError as error:
             raise _Mistake(str(error)) from error
+        except Exception as error:
+            if said := _of_the_server(error):
+                raise _Mistake(said) from error
+            raise
 
     return click.Command(
         name=config_class.__name__.removesuffix("Config").lower(),
@@ -53,6 +57,25 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
         ],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+
+
+def _of_the_server(error: Exception) -> str | None:
+    """A sentence on a tracking server that refuses or does not answer; None for other errors."""
+    from mlflow import get_tracking_uri
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return None
+    where = f"MLflow at {get_tracking_uri()}"
+    reason = error.message.strip().splitlines()[0][:300]
+    if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return (
+            f"{where} does not let this user in ({reason}); MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD say who it is."
+        )
+    if reason.startswith("API request to"):
+        return f"{where} does not answer ({reason})."
+    return None
 
 
 def _quiet() -> None:

@@ -30,6 +30,7 @@ RUN = "run.json"
 METRICS = "metrics.jsonl"
 METRICS_A_REQUEST = 500
 SHORT_WAIT = 5.0  # seconds
+SILENCE = 10.0  # seconds without an answer after which the user is told
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 
 
@@ -147,6 +148,8 @@ class MetricLog:
         self._known: set[tuple[int, str]] = set()
         self._unsent: queue.Queue[Metric | None] = queue.Queue()
         self._error: BaseException | None = None
+        self._sent = time.monotonic()
+        self._behind = False
         for metric in read_metrics(folder):
             self._known.add((metric.step, metric.key))
             self._unsent.put(metric)
@@ -170,6 +173,14 @@ class MetricLog:
         for metric in new:
             self._known.add((metric.step, metric.key))
             self._unsent.put(metric)
+        # MLflow's client says nothing while it tries again, for minutes.
+        silent = time.monotonic() - self._sent > SILENCE and self._unsent.qsize() > len(new)
+        if silent and not self._behind:
+            self._behind = True
+            announce(
+                f"MLflow at {mlflow.get_tracking_uri()} does not take metrics; they are kept in "
+                f"{self._path} and sent when it does"
+            )
 
     def __enter__(self) -> "MetricLog":
         return self
@@ -203,17 +214,13 @@ class MetricLog:
                     client.log_batch(self._run_id(), metrics=metrics)
                     break
                 except UNREACHABLE as error:
-                    if self._error is None:
-                        announce(
-                            f"MLflow at {mlflow.get_tracking_uri()} does not take metrics; they "
-                            f"are kept in {self._path} and sent when it does"
-                        )
                     self._error = error
                     time.sleep(pause)
                     pause = min(2 * pause, 10.0)
-            if metrics and self._error is not None:
+            self._sent = time.monotonic()
+            if self._behind:
                 announce("MLflow takes metrics again")
-                self._error = None
+                self._behind = False
 
 
 def read_metrics(folder: Path) -> list[Metric]:

@@ -1,11 +1,6 @@
 """Work whose process is killed with -9, and who goes on with it."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +12,10 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from isogloss.searching import open_storage
+from real.processes import last_step, start, wait_for
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
-
-
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(ROOT / "src"),
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-    }
 
 
 def runs(kind: str) -> list[Run]:
@@ -36,39 +23,6 @@ def runs(kind: str) -> list[Run]:
         filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
     )
     return sorted(found, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
-
-
-SLOWLY = """
-import json, sys, time
-from isogloss import searching, training
-searching.HEARTBEAT, searching.GRACE = 1, 4
-accumulate = training._accumulate_gradients
-def slow(*given):
-    time.sleep({pause})
-    return accumulate(*given)
-training._accumulate_gradients = slow
-from isogloss.config import {config}
-from isogloss.{module} import {entry}
-{entry}({config}(**json.loads(sys.argv[1])))
-"""
-
-
-def start(entry: str, pause: float, settings: dict[str, object]) -> subprocess.Popen[str]:
-    """An entry point in a process of its own, with a pause before each step."""
-    names = {"tune": ("tuning", "TuneConfig"), "finetune": ("finetuning", "FinetuneConfig")}
-    module, config = names[entry]
-    code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(settings)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -123,16 +77,6 @@ def test_two_workers_share_a_search_of_which_one_is_killed(
     assert f"tried again as trial {again.number}" in reason
     assert all(run.data.tags["mlflow.parentRunId"] == search.info.run_id for run in shown)
     assert not list(Path("unfinished").glob("tune-*"))
-
-
-def last_step() -> int:
-    """The step that the training under way has reached."""
-    lines = [
-        json.loads(line)["step"]
-        for path in Path("unfinished").glob("finetune-*/metrics.jsonl")
-        for line in path.read_text("utf-8").splitlines()
-    ]
-    return max(lines, default=0)
 
 
 def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unbroken_one(

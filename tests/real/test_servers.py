@@ -1,0 +1,215 @@
+"""Every entry point against a tracking server with PostgreSQL, proxied artifacts and logins, and
+what becomes of work when that server goes away.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from isogloss.registry import adapter_folder
+from real.conftest import Server
+from real.processes import ROOT, environment, last_step, start, wait_for
+
+pytestmark = pytest.mark.real
+TARGETS = "arb_Arab,heb_Hebr,amh_Ethi,eng_Latn,fra_Latn"
+AWAY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "ISOGLOSS_PATIENCE": "4"}
+
+
+@pytest.fixture
+def server(tracking_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, which this test and its child processes use."""
+    for name, value in tracking_server.environment().items():
+        monkeypatch.setenv(name, value)
+    mlflow.set_tracking_uri(tracking_server.uri)
+    return tracking_server
+
+
+def call(name: str, *parameters: str, code: int = 0) -> str:
+    """What an entry point prints; `parameters` are NAME=VALUE."""
+    words = [
+        word for one in parameters for word in (f"--{one.split('=')[0]}", one.split("=", 1)[1])
+    ]
+    found = subprocess.run(
+        [sys.executable, "-m", f"entrypoints.{name}", *words],
+        env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == code, found.stderr[-3000:]
+    return found.stdout if code == 0 else found.stderr
+
+
+def run_id(printed: str) -> str:
+    found = re.search(r"^run (\w{32})$", printed, re.MULTILINE)
+    assert found, printed
+    return found[1]
+
+
+def run_of(experiment: str) -> Run:
+    (found,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    return mlflow.get_run(found.info.run_id)
+
+
+def test_every_entry_point_works_with_it(
+    server: Server, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    mlflow.set_experiment("chain")
+    asked = [f"model={model_folder('gemma3')}", "dtype=float32", "limit=4", "experiment=chain"]
+    short = [*asked, "steps=2", "batch_size=2", "rank=2", "dev_limit=4"]
+    where = [f"languages={TARGETS}", "study=chain"]
+    trained = run_id(call("finetune", *short, "register_as=reader"))
+    base = run_id(call("evaluate", *asked, *where))
+    tuned = run_id(call("evaluate", *asked, *where, "adapter=models:/reader@candidate"))
+    assert run_id(call("evaluate", *asked, *where, f"adapter={trained}")) == tuned != base
+    said = call("register", f"adapter={trained}", "name=reader", "alias=champion")
+    assert "models:/reader/1 registered, alias champion" in said
+    assert run_id(call("evaluate", *asked, *where, "adapter=models:/reader@champion")) == tuned
+    with adapter_folder(trained) as folder:
+        local = shutil.copytree(folder, tmp_path / "adapter")
+    assert run_id(call("evaluate", *asked, *where, f"adapter={local}")) == tuned
+    assert "Verdict:" in call("compare", "study=chain", "experiment=chain")
+    evaluated = mlflow.get_run(tuned)
+    assert evaluated.info.artifact_uri.startswith("mlflow-artifacts:")
+    model_id = evaluated.inputs.model_inputs[0].model_id
+    shown = {metric.key for metric in mlflow.get_logged_model(model_id).metrics}
+    assert {"dev/accuracy", "accuracy/heb_Hebr"} <= shown
+    version = mlflow.MlflowClient().get_model_version_by_alias("reader", "champion")
+    assert version.run_id == trained
+    assert "| Hebrew (`heb_Hebr`) | 4 |" in version.description
+    space = {"learning_rate": [1e-3, 1e-2], "rank": 2, "steps": 2, "batch_size": 2}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    searched = call(
+        "tune", *asked, "dev_limit=4", "trials=3", f"space={tmp_path}/space.yaml",
+        f"storage={server.storage}", "study=served",
+    )  # fmt: skip
+    assert "3 complete; the best is trial" in searched
+    recipe = f"recipe={run_id(searched)}"
+    best = mlflow.get_run(run_id(call("finetune", *asked, "dev_limit=4", recipe)))
+    assert best.data.params["recipe.learning_rate"] in ("0.001", "0.01")
+    # A stranger's process: no source tree, nothing but packages and the server.
+    code = (
+        "import mlflow; model = mlflow.pyfunc.load_model('models:/reader@champion'); "
+        "print(model.predict([{'passage': 'A b.', 'question': 'C?', 'options': ['d', 'e']}]))"
+    )
+    outside = {**environment(), "PYTHONPATH": ""}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=outside, capture_output=True, text=True
+    )
+    assert "choice" in answer.stdout, answer.stderr[-3000:]
+
+
+def test_without_a_login_it_says_so_and_nothing_is_computed(
+    server: Server, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    said = call("finetune", f"model={model_folder('gemma3')}", "steps=1", code=2)
+    assert "Traceback" not in said
+    assert "MLFLOW_TRACKING_USERNAME" in said
+
+
+@pytest.fixture
+def settings(
+    model_folder: Callable[[str], Path], request: pytest.FixtureRequest
+) -> dict[str, object]:
+    return {
+        "model": str(model_folder("gemma3")), "dtype": "float32", "dev_limit": 4, "limit": 4,
+        "experiment": request.node.name, "batch_size": 2, "rank": 2, "checkpoint_every": 4,
+    }  # fmt: skip
+
+
+def test_training_goes_on_while_the_server_is_away_and_every_metric_arrives(
+    server: Server, settings: dict[str, object]
+) -> None:
+    settings |= {"steps": 60, "eval_every": 20}
+    worker = start("finetune", 0.4, settings)
+    try:
+        wait_for(lambda: last_step() >= 10)
+        server.stop()
+        gone = time.time()
+        left = last_step()
+        wait_for(lambda: last_step() >= left + 35)  # it trains on
+        server.start()
+        back = time.time()
+        said, complained = worker.communicate(timeout=300)
+    finally:
+        worker.kill()
+        server.start()
+    assert worker.returncode == 0, complained[-3000:]
+    assert "does not take metrics; they are kept in" in complained
+    assert "MLflow takes metrics again" in complained
+    run = run_of(str(settings["experiment"]))
+    assert run_id(said) == run.info.run_id
+    assert run.info.status == "FINISHED"
+    losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in losses] == list(range(1, 61))
+    # Stamped with the time of the step and not of its arrival: some were made in the outage.
+    assert sum(gone * 1000 < point.timestamp < back * 1000 for point in losses) >= 20
+    dev = mlflow.MlflowClient().get_metric_history(run.info.run_id, "dev/accuracy")
+    assert [point.step for point in dev] == [0, 20, 40, 60]
+
+
+def test_what_was_computed_for_a_server_that_is_gone_is_uploaded_by_the_same_command(
+    server: Server, settings: dict[str, object]
+) -> None:
+    settings |= {"steps": 12}
+    worker = start("finetune", 0.3, settings, **AWAY)
+    try:
+        wait_for(lambda: last_step() >= 3)
+        server.stop()
+        _, complained = worker.communicate(timeout=120)
+        assert worker.returncode == 1
+        found = re.search(r"it is in (\S+unfinished/finetune-\w{12}), and the same", complained)
+        assert found, complained[-3000:]
+        folder = Path(found[1])
+        before = (folder / "metrics.jsonl").read_bytes()
+        weights = (folder / "last" / "adapter_model.safetensors").read_bytes()
+    finally:
+        worker.kill()
+        server.start()
+    # A step would take a minute now.
+    again = start("finetune", 60.0, settings)
+    said, complained = again.communicate(timeout=50)
+    assert again.returncode == 0, complained[-3000:]
+    assert not folder.exists()
+    run = run_of(str(settings["experiment"]))
+    assert (run_id(said), run.info.status) == (run.info.run_id, "FINISHED")
+    losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in losses] == list(range(1, 13))
+    assert before.count(b"train/loss") == 12
+    with adapter_folder(run.info.run_id) as adapter:
+        assert (adapter / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_answers_for_a_server_that_is_gone_are_uploaded_by_the_same_command(
+    server: Server, settings: dict[str, object]
+) -> None:
+    asked = {
+        key: settings[key] for key in ("model", "dtype", "experiment", "limit")
+    } | {"languages": TARGETS, "limit": 200}  # fmt: skip
+    worker = start("evaluate", 0.0, asked, **AWAY)
+    try:
+        wait_for(lambda: any(Path("unfinished").glob("evaluate-*/*.parquet")))
+        server.stop()
+        _, complained = worker.communicate(timeout=120)
+        assert worker.returncode == 1
+        assert "the same command, run again" in complained
+        (folder,) = Path("unfinished").glob("evaluate-*")
+        assert len(list(folder.glob("*.parquet"))) == 5
+    finally:
+        worker.kill()
+        server.start()
+    again = start("evaluate", 0.0, asked)
+    said, complained = again.communicate(timeout=120)
+    assert again.returncode == 0, complained[-3000:]
+    assert complained.count("answers are here from before") == 5
+    run = run_of(str(asked["experiment"]))
+    assert run_id(said) == run.info.run_id
+    assert "accuracy/heb_Hebr" in run.data.metrics
