@@ -336,7 +336,7 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
         seed=config.seed,
         eval_every=math.ceil(values.steps / config.measurements),
     )
-    label = f"trial {trial.number + 1} · {_shown(trial.params)}"
+    label = f"trial {trial.number} · {_shown(trial.params)}"
     work = Work(search.folder / f"trial-{trial.number}")
     work.done()  # what a database that was deleted has left
     work.folder.mkdir(parents=True)
