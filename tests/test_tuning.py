@@ -13,7 +13,7 @@ from isogloss import finetuning, training, tuning
 from isogloss.config import FinetuneConfig, TuneConfig, read_recipe, read_study
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.finetuning import recipe_of
-from isogloss.searching import MEASUREMENT, PairedPruner, open_storage
+from isogloss.searching import MEAN, MEASUREMENT, PairedPruner, open_storage
 from isogloss.tuning import run_tune
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +200,7 @@ def test_an_interrupted_trial_is_marked_failed_and_tried_again_with_the_same_rec
 
 def pruner_study(values: list[list[float]]) -> optuna.Study:
     """A study whose best trial has had these scores of passages at each stage."""
-    study = optuna.create_study(direction="maximize", pruner=PairedPruner())
+    study = optuna.create_study(direction="maximize", pruner=PairedPruner(startup=1))
     trial = study.ask()
     for stage, scores in enumerate(values, start=1):
         for at, value in enumerate(scores):
@@ -229,12 +229,31 @@ def test_the_pruner_stops_what_is_worse_on_the_same_passages_at_the_same_stage()
     assert report(study, [best[0], [value - 0.05 for value in best[1]]])
     assert not report(study, [lower, best[1]])
     assert not report(study, [lower[:5]])  # too few pairs to tell
+    study.pruner = PairedPruner(startup=2)
+    assert not report(study, [lower])  # too few trials
+
+
+def test_the_sampler_ranks_pruned_trials_by_the_mean_of_their_last_measurement(
+    settings: dict[str, object],
+) -> None:
+    run_tune(TuneConfig(**settings, trials=1))
+    (trial,) = trials()
+    reported = trial.intermediate_values
+    for stage in (1, 2):
+        means = [
+            value
+            for step, value in reported.items()
+            if step // MEASUREMENT == stage and step % MEASUREMENT != MEAN
+        ]
+        assert len(means) == 2  # of two items each
+        assert reported[MEASUREMENT * stage + MEAN] == pytest.approx(sum(means) / 4)
+    assert reported[max(reported)] == trial.value
 
 
 def test_a_pruned_trial_is_one_of_those_asked_for_and_its_run_says_so(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "PairedPruner", lambda: optuna.pruners.ThresholdPruner(lower=2.0))
+    monkeypatch.setattr(tuning, "PairedPruner", lambda _: optuna.pruners.ThresholdPruner(lower=2.0))
     # The first trial has to be completed, or there is no best one.
     prune = optuna.pruners.ThresholdPruner.prune
     monkeypatch.setattr(

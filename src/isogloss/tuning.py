@@ -30,7 +30,7 @@ from isogloss.finetuning import BEST, SourceData, fitted, source_data
 from isogloss.predictions import Prediction
 from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol
-from isogloss.searching import MEASUREMENT, PairedPruner, Retry, open_storage, quiet_optuna
+from isogloss.searching import MEAN, MEASUREMENT, PairedPruner, Retry, open_storage, quiet_optuna
 from isogloss.session import Session
 from isogloss.spaces import Space, read_space
 from isogloss.training import Recipe, train
@@ -106,7 +106,7 @@ def run_tune(config: TuneConfig) -> None:
             storage=storage,
             direction="maximize",
             load_if_exists=True,
-            pruner=PairedPruner() if config.pruning else optuna.pruners.NopPruner(),
+            pruner=PairedPruner(STARTUP_TRIALS) if config.pruning else optuna.pruners.NopPruner(),
         )
     tags = {
         "model": config.model,
@@ -361,6 +361,7 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
             return
         for at, value in enumerate(by_passage):
             trial.report(float(value), MEASUREMENT * stage + at)
+        trial.report(objective, MEASUREMENT * stage + MEAN)
         if step < recipe.steps and trial.should_prune():
             announce(f"{label}: pruned after {step} steps, {config.objective} {objective:.3f}")
             raise optuna.TrialPruned
