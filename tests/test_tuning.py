@@ -246,7 +246,7 @@ def test_the_sampler_ranks_pruned_trials_by_the_mean_of_their_last_measurement(
             if step // MEASUREMENT == stage and step % MEASUREMENT != MEAN
         ]
         assert len(means) == 2  # of two items each
-        assert reported[MEASUREMENT * stage + MEAN] == pytest.approx(sum(means) / 4)
+        assert reported[MEASUREMENT * stage + MEAN] == pytest.approx(sum(means) / 2)
     assert reported[max(reported)] == trial.value
 
 
