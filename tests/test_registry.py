@@ -114,6 +114,7 @@ def test_evaluations_are_seen_on_the_model_and_in_the_card(
     shown = {metric.key: metric for metric in model.metrics}
     assert {"dev/accuracy", "dev/gold_logprob", "accuracy/heb_Hebr", "accuracy/mean"} <= set(shown)
     assert shown["accuracy/heb_Hebr"].dataset_name == "probe-test"
+    assert model.tags["mlflow.note.content"].startswith("# ")
     (evaluated,) = mlflow.search_runs(
         filter_string=f"tags.`isogloss.adapter` = '{digest}' AND tags.`isogloss.kind` = 'evaluate'",
         output_format="list",

@@ -148,3 +148,8 @@ def with_results(text: str, results: Sequence[Result]) -> str:
     explained = "Accuracy, a fraction of the items; standard error of the tuned one, by passage."
     before, _, _ = text.partition(RESULTS)
     return f"{before}{RESULTS}\n\n{explained}\n\n{table}\n"
+
+
+def without_header(text: str) -> str:
+    """The card as Markdown, without the YAML that the Hub reads."""
+    return text.split("---", 2)[2].strip()

@@ -13,13 +13,21 @@ from typing import Any, NamedTuple
 import mlflow
 import mlflow.pyfunc
 import pandas as pd
-from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Run
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from isogloss.adapters import adapter_digest
-from isogloss.cards import CARD, Result, card, command_of, git_commit, with_results
+from isogloss.cards import (
+    CARD,
+    Result,
+    card,
+    command_of,
+    git_commit,
+    with_results,
+    without_header,
+)
 from isogloss.config import FinetuneConfig, RegisterConfig
 from isogloss.contamination import read_record
 from isogloss.errors import ModelError
@@ -34,6 +42,7 @@ from isogloss.training import DEV, Measured
 
 ADAPTER = "adapter"
 CHAMPION = "champion"
+NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
 LEVEL = 0.05
 REQUIREMENTS = (
     "torch",
@@ -129,25 +138,13 @@ def log_adapter(
             signature=SIGNATURE,
             input_example=EXAMPLE,
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
-            tags={f"isogloss.{key}": value for key, value in labels.items()},
-            step=step,
+            tags={
+                **{f"isogloss.{key}": value for key, value in labels.items()},
+                NOTE: without_header(text),
+            },
+            step=step,  # whose metrics MLflow shows on the model's page
         )
-    _show_dev_metrics(run.info.run_id, info.model_id, step)
     return f"models:/{info.model_id}"
-
-
-def _show_dev_metrics(run_id: str, model_id: str, step: int) -> None:
-    """Attach the dev metrics of that step to a logged model: the points the run has already."""
-    client = mlflow.MlflowClient()
-    client.log_batch(
-        run_id,
-        metrics=[
-            Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
-            for name in Measured._fields
-            for point in client.get_metric_history(run_id, f"dev/{name}")
-            if point.step == step
-        ],
-    )
 
 
 def _logged_models(condition: str) -> list[LoggedModel]:
@@ -293,8 +290,8 @@ def _describe(client: mlflow.MlflowClient, logged: LoggedModel, version: ModelVe
         text = with_results(path.read_text("utf-8"), results(logged.tags["isogloss.adapter"]))
         path.write_text(text, encoding="utf-8")
         client.log_model_artifact(logged.model_id, str(path), f"artifacts/{ADAPTER}")
-    without_header = text.split("---", 2)[2].strip()
-    client.update_model_version(version.name, version.version, without_header)
+    client.set_logged_model_tags(logged.model_id, {NOTE: without_header(text)})
+    client.update_model_version(version.name, version.version, without_header(text))
 
 
 def results(digest: str) -> list[Result]:
