@@ -3,9 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from isogloss import models
 from isogloss.errors import ModelError
-from isogloss.models import load, locate
+from isogloss.models import load, locate, resolve_dtype
 
 
 def test_a_folder_is_identified_by_its_content(
@@ -49,3 +51,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(locate(str(tmp_path)))
+
+
+def test_the_faster_dtype_is_measured_once_a_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    seconds = {torch.float32: 2.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(models, "_product_seconds", seconds.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_dtype("auto") == torch.bfloat16
+    seconds[torch.bfloat16] = 3.0  # a busy moment, or another one
+    assert resolve_dtype("auto") == torch.bfloat16
+    next(tmp_path.glob("dtype-*.txt")).unlink()
+    assert resolve_dtype("auto") == torch.float32

@@ -1,9 +1,7 @@
 """Checkpoints: everything that decides the further steps of a training, in one safetensors file."""
 
 import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from isogloss.unfinished import write_whole
+from isogloss.whole import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -68,14 +66,3 @@ class State:
         if "random/cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random/cuda"])
         return facts
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to be filled, which takes the place of `folder` when it is complete."""
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)

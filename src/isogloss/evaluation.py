@@ -26,7 +26,8 @@ from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import adapter_folder, logged_model
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
-from isogloss.unfinished import Work, claim, uploading, write_whole
+from isogloss.unfinished import Work, claim, uploading
+from isogloss.whole import write_whole
 
 
 @dataclass

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import uuid
@@ -22,6 +23,7 @@ from filelock import FileLock
 
 from isogloss.errors import ModelError
 from isogloss.progress import announce
+from isogloss.whole import write_whole
 
 EMBEDDED = "embedded"
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
@@ -282,7 +284,8 @@ def resolve_dtype(dtype: str) -> torch.dtype:
 
     bfloat16 on a GPU that has it. On a CPU that has AVX512_BF16 or AMX, bfloat16 if it multiplies
     at least 1.3 times as fast as float32, by a trial of a tenth of a second: with the same flags,
-    processors have been seen at 2.3 times and at 0.7 times.
+    processors have been seen at 2.3 times and at 0.7 times. What came out is kept in the cache for
+    this processor, since a run is found again, and gone on with, by its dtype too.
     """
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
@@ -291,8 +294,24 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     capabilities = torch.cpu.get_capabilities()
     if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
         return torch.float32
+    machine = hashlib.sha256(f"{torch.__version__} {_processor()}".encode()).hexdigest()[:12]
+    kept = cache_dir() / f"dtype-{machine}.txt"
+    if kept.is_file():
+        return resolve_dtype(kept.read_text("utf-8"))
     faster = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
-    return torch.bfloat16 if faster >= 1.3 else torch.float32
+    chosen = "bfloat16" if faster >= 1.3 else "float32"
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    write_whole(kept, chosen.encode())
+    return resolve_dtype(chosen)
+
+
+def _processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

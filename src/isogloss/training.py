@@ -17,7 +17,7 @@ import torch
 
 from isogloss.adapters import detach, save_adapter
 from isogloss.asking import predict
-from isogloss.checkpoints import State, whole_folder
+from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.models import LanguageModel
@@ -27,6 +27,7 @@ from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
 from isogloss.scoring import encode
 from isogloss.tasks import Item
+from isogloss.whole import whole_folder
 
 TOKENS_PER_BATCH = 2048
 MAX_GRADIENT_NORM = 1.0

@@ -14,7 +14,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from isogloss.unfinished import METRICS_A_REQUEST, Work, read_metrics, write_whole
+from isogloss.unfinished import METRICS_A_REQUEST, Work, read_metrics
+from isogloss.whole import write_whole
 
 TRIAL = "trial.json"
 

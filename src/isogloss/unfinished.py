@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.errors import TrackingError
 from isogloss.progress import announce
+from isogloss.whole import write_whole
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -87,13 +88,6 @@ def claim(kind: str, fingerprint: str) -> Iterator[Work]:
             folder.rmdir()
     finally:
         lock.release()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds the old content or the new, never a part."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 @contextmanager
