@@ -9,7 +9,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from isogloss import finetuning, training, tuning
+from isogloss import tasks, training, tuning
 from isogloss.config import FinetuneConfig, TuneConfig, read_recipe, read_study
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.finetuning import recipe_of
@@ -56,13 +56,13 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen: set[tuple[str, str]] = set()
-    load_items = finetuning.items
+    read = tasks._read  # whatever is read of a task's items goes through it
 
-    def record(task: object, language: str, split: str, *rest: object) -> object:
+    def record(task: tasks.Task, language: str, split: tasks.Split) -> list[tasks.Item]:
         seen.add((language, split))
-        return load_items(task, language, split, *rest)
+        return read(task, language, split)
 
-    monkeypatch.setattr(finetuning, "items", record)
+    monkeypatch.setattr(tasks, "_read", record)
     settings |= {"storage": storage, "pruning": False}
     run_tune(TuneConfig(**settings, trials=2))
     run_tune(TuneConfig(**settings, trials=3))

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from isogloss.errors import TrackingError
+from isogloss.errors import ConfigError, TrackingError
 from isogloss.progress import announce
 from isogloss.whole import write_whole
 
@@ -74,7 +74,13 @@ def claim(kind: str, fingerprint: str) -> Iterator[Work]:
     """
     folder = unfinished_dir() / f"{kind}-{fingerprint[:12]}"
     locks = unfinished_dir() / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"unfinished work cannot be kept in {unfinished_dir()} ({error.strerror}); "
+            f"ISOGLOSS_UNFINISHED names another folder."
+        ) from error
     lock = FileLock(locks / folder.name)
     try:
         lock.acquire(timeout=0)
