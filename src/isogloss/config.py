@@ -591,7 +591,7 @@ def read_study(path: Path, overrides: Mapping[str, str], recipe: str | None = No
 
     Its `finetune` is a mapping, or the path of a recipe; the file `recipe` has the last word.
     """
-    content = _mapping(path, "study file")
+    content = read_mapping(path, "study file")
     training = content.get("finetune", {})
     if isinstance(training, str):
         training = read_recipe(Path(training))
@@ -605,7 +605,7 @@ def read_study(path: Path, overrides: Mapping[str, str], recipe: str | None = No
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The hyperparameters that a file like tune's best.yaml has under `finetune`."""
-    return recipe_values(_mapping(path, "recipe"), repr(str(path)))
+    return recipe_values(read_mapping(path, "recipe"), repr(str(path)))
 
 
 def recipe_values(content: Any, where: str) -> dict[str, Any]:
@@ -619,7 +619,8 @@ def recipe_values(content: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"recipe {where}: {explain(error)}") from error
 
 
-def _mapping(path: Path, what: str) -> dict[str, Any]:
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping; ConfigError if it is something else, or not there."""
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:

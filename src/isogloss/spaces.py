@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,7 +18,7 @@ from optuna.distributions import (
 )
 from pydantic import ValidationError
 
-from isogloss.config import Hyperparameters, explain
+from isogloss.config import Hyperparameters, explain, read_mapping
 from isogloss.errors import ConfigError
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
@@ -60,14 +59,7 @@ class Space:
 
 def read_space(path: Path) -> Space:
     """Read a search space; ConfigError names the entry that cannot be used."""
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"space {str(path)!r} cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"space {str(path)!r} is not YAML ({error}).") from error
-    if not isinstance(content, dict) or not content:
-        raise ConfigError(f"space {str(path)!r} is not a mapping of hyperparameters.")
+    content = read_mapping(path, "space")
     distributions: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
     for name, entry in content.items():
