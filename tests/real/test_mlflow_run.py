@@ -69,8 +69,9 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     assert re.search(r"^base +other: 4 languages, 8 items", imported.stdout, re.MULTILINE)
     planned = start(clone, "plan", "control=8,12")
     assert "equivalent" in planned.stdout, planned.stderr[-3000:]
-    searched = start(clone, "tune", "trials=1", "steps=1", "batch_size=2", "dev_limit=2")
-    assert "best of 1 trials" in searched.stdout, searched.stderr[-3000:]
+    (clone / "small.yaml").write_text("{rank: [2, 4], steps: 1, batch_size: 2}\n", "utf-8")
+    searched = start(clone, "tune", "trials=1", "space=small.yaml", "dev_limit=2")
+    assert "1 complete; the best is trial 0" in searched.stdout, searched.stderr[-3000:]
     store = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
     assert store.get_run(tuned).data.tags["isogloss.condition"] == "tuned"
     assert int(store.get_model_version_by_alias("reader", "candidate").version) == 1

@@ -60,7 +60,6 @@ def run_of(experiment: str) -> Run:
 def test_every_entry_point_works_with_it(
     server: Server, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    mlflow.set_experiment("chain")
     asked = [f"model={model_folder('gemma3')}", "dtype=float32", "limit=4", "experiment=chain"]
     short = [*asked, "steps=2", "batch_size=2", "rank=2", "dev_limit=4"]
     where = [f"languages={TARGETS}", "study=chain"]

@@ -43,6 +43,7 @@ def store(
         prompt_language="target", **TRAINING,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
         patch.chdir(path.parent)
         trained = finetune(config, Session(config.model, "float32"))
     register(trained.data.tags["isogloss.adapter_uri"], "reader", "champion")
