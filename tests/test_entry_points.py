@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from isogloss import config
+from isogloss import config, study_files
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("main", "tune", "finetune", "evaluate", "compare", "register", "import", "plan")
@@ -118,23 +118,23 @@ def test_a_mistake_exits_2_in_one_sentence_before_a_run_is_opened(
 def test_a_study_file_is_checked_and_overridden_by_name(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("study: s\nlimit: 5\nlanguages: heb_Hebr,amh_Ethi\n")
-    study = config.read_study(path, {"limit": "7", "seed": "3"})
+    study = study_files.read_study(path, {"limit": "7", "seed": "3"})
     assert (study.limit, study.seed, study.languages) == (7, 3, ("heb_Hebr", "amh_Ethi"))
     for content, message in [
-        ("study: s\nlanguage: all\n", "language: extra inputs are not permitted"),
+        ("study: s\nlanguage: all\n", "language: there is nothing of that name"),
         ("limit: 5\n", "study: field required"),
         ("- 1\n", "not a mapping"),
         ("a: [\n", "not YAML"),
-        ("study: s\nfinetune: {step: 4}\n", r"finetune\.step: extra inputs"),
+        ("study: s\nfinetune: {step: 4}\n", r"finetune\.step: there is nothing of that name"),
     ]:
         path.write_text(content)
-        with pytest.raises(config.ConfigError, match=message):
-            config.read_study(path, {})
+        with pytest.raises(study_files.ConfigError, match=message):
+            study_files.read_study(path, {})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_study_file_of_the_repository_is_sound(path: Path) -> None:
-    assert config.read_study(path, {}).study == path.stem
+    assert study_files.read_study(path, {}).study == path.stem
 
 
 def test_conda_yaml_holds_what_pyproject_holds() -> None:

@@ -13,7 +13,7 @@ from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.evaluation import run_evaluate
 from isogloss.finetuning import finetune
-from isogloss.registry import adapter_folder, logged_model, promotion, register
+from isogloss.registry import adapter_folder, logged_model, model_uri, promotion, register
 from isogloss.session import Session
 from isogloss.training import DEV
 
@@ -60,7 +60,7 @@ def test_a_version_has_the_tags_the_card_and_the_run_that_lead_back_to_how_it_wa
     run: Run,
 ) -> None:
     said = register(run.info.run_id, None, "candidate")
-    assert said == (f"models:/{NAME}/1", "alias candidate")
+    assert said == (f"models:/{NAME}/1", "registered; alias candidate is at version 1")
     made = version(NAME, 1)
     assert made.run_id == run.info.run_id
     for name in (
@@ -81,7 +81,8 @@ def test_a_version_has_the_tags_the_card_and_the_run_that_lead_back_to_how_it_wa
     for stated in (
         "Standard Arabic", made.tags["isogloss.base_revision"], "licence of the base",
         run.data.tags["isogloss.data_digest"], "## Intended use",
-        "mlflow run . -e finetune -P model=", "-P steps=2", made.tags["isogloss.git_commit"],
+        "mlflow run . -e finetune --env-manager local -P model=", "-P steps=2",
+        made.tags["isogloss.git_commit"],
         "Not evaluated yet",
     ):  # fmt: skip
         assert stated in card, stated
@@ -197,44 +198,51 @@ def test_the_best_and_the_last_adapter_are_both_kept_and_keep_says_which_is_the_
     assert steps == {"isogloss.best_uri": "1", "isogloss.last_uri": "3"}
 
 
-def dev_folder(path: Path, correct: list[bool], items: int | None = None) -> Path:
+def dev_folder(path: Path, correct: list[bool], first: int = 0) -> Path:
     path.mkdir()
-    count = items or len(correct)
+    numbers = range(first, first + len(correct))
     pd.DataFrame(
         {
             "task": "probe", "language": "arb_Arab",
-            "item_id": [f"i{at}" for at in range(count)],
-            "passage_id": [f"p{at // 2}" for at in range(count)],
-            "answer": 0, "correct": (correct * count)[:count],
+            "item_id": [f"i{at}" for at in numbers],
+            "passage_id": [f"p{at // 2}" for at in numbers],
+            "answer": 0, "correct": correct,
         }
     ).to_parquet(path / DEV)  # fmt: skip
     return path
 
 
+THIRD, ALL = [True, False, False] * 20, [True] * 60
+
+
 @pytest.mark.parametrize(
     ("old", "new", "better", "said"),
     [
-        ([True, False, False], [True, True, True], True, "better on 60 dev items, 0.333 to 1.000"),
-        ([True, False, False], [True, False, False], False, "not shown to be better"),
-        ([True, True, True], [True, False, False], False, "not shown to be better"),
+        (THIRD, ALL, True, "better on the 60 dev items that both were asked, the champion 0.333"),
+        (THIRD, THIRD, False, "not shown to be better"),
+        (ALL, THIRD, False, "not shown to be better"),
         # One item more of sixty is nothing to go by.
         ([False] * 60, [True, *[False] * 59], False, "not shown to be better"),
+        # Of more items, those count that both were asked.
+        ([*THIRD, *[True] * 60], ALL, True, "better on the 60 dev items"),
+        (THIRD, [*ALL, *[False] * 60], True, "better on the 60 dev items"),
     ],
 )
-def test_the_rule_for_a_champion_is_a_paired_test_on_dev_items(
+def test_the_rule_for_a_champion_is_a_paired_test_on_the_dev_items_of_both(
     tmp_path: Path, old: list[bool], new: list[bool], better: bool, said: str
 ) -> None:
-    folders = [dev_folder(tmp_path / name, c, 60) for name, c in (("old", old), ("new", new))]
+    folders = [dev_folder(tmp_path / name, c) for name, c in (("old", old), ("new", new))]
     decided, why = promotion(*folders)
     assert decided is better
     assert said in why
 
 
-def test_without_the_same_dev_items_nobody_is_promoted(tmp_path: Path) -> None:
-    one, other = dev_folder(tmp_path / "one", [False] * 8), dev_folder(tmp_path / "two", [True] * 9)
+def test_without_a_dev_item_in_common_nobody_is_promoted(tmp_path: Path) -> None:
+    one = dev_folder(tmp_path / "one", [False] * 8)
+    other = dev_folder(tmp_path / "two", [True] * 8, first=8)
     assert promotion(one, other) == (
         False,
-        "the two were measured on different dev items, so they cannot be compared",
+        "the two were asked no dev item in common, so they cannot be compared",
     )
     assert not promotion(one, tmp_path)[0]
 
@@ -242,14 +250,35 @@ def test_without_the_same_dev_items_nobody_is_promoted(tmp_path: Path) -> None:
 def test_a_champion_gives_way_only_to_a_better_one(
     run: Run, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert register(run.info.run_id, None, "champion").said == "alias champion"
+    said = register(run.info.run_id, None, "champion").said
+    assert said == "registered; alias champion is at version 1"
+    assert version(NAME, 1).tags["isogloss.promotion"] == "the first champion"
     second = trained(model_folder("gemma3"), seed=1)
     said = register(second.info.run_id, None, "champion").said
-    assert said.startswith("alias champion stays at version 1: not shown to be better on 6 dev")
+    stays = "registered; NOT promoted, alias champion stays at version 1: not shown to be better on"
+    assert said.startswith(f"{stays} the 6 dev items")
     assert aliases()["champion"] == "1"
     assert "not shown" in version(NAME, 2).tags["isogloss.promotion"]
     monkeypatch.setattr("isogloss.registry.promotion", lambda *_: (True, "better, by decree"))
     said = register(f"models:/{NAME}/2", None, "champion").said
-    assert said == "alias champion, until now at version 1: better, by decree"
+    became = "alias champion is at version 2, until now at version 1: better, by decree"
+    assert said == f"registered before; {became}"
     assert aliases()["champion"] == "2"
-    assert register(f"models:/{NAME}/2", None, "champion").said == "alias champion is at version 2"
+    again = register(f"models:/{NAME}/2", None, "champion").said
+    assert again == "registered before; alias champion is at version 2"
+
+
+def test_more_dev_items_are_another_run_of_the_same_adapter(
+    run: Run, model_folder: Callable[[str], Path]
+) -> None:
+    more = trained(model_folder("gemma3"), dev_limit=8)
+    assert more.info.run_id != run.info.run_id
+    assert more.data.tags["isogloss.adapter"] == run.data.tags["isogloss.adapter"]
+    with adapter_folder(more.info.run_id) as folder:
+        assert len(pd.read_parquet(folder / DEV)) == 8
+
+
+def test_a_run_that_points_to_another_stands_for_it(run: Run) -> None:
+    with mlflow.start_run() as pointing:
+        mlflow.set_tag("isogloss.reuses", run.info.run_id)
+    assert model_uri(pointing.info.run_id) == run.data.tags["isogloss.adapter_uri"]

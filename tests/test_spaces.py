@@ -48,7 +48,7 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"learning_rte": [1e-3, 1e-4]}, "learning_rte"),
+        ({"learning_rte": [1e-3, 1e-4]}, "learning_rte: there is nothing of that name"),
         ({"rank": [4, 0]}, "rank: input should be greater than 0"),
         ({"dropout": {"low": 0.0, "high": 1.5}}, "dropout: input should be less than 1"),
         ({"learning_rate": {"low": 1e-3}}, "a range has low and high"),
@@ -70,3 +70,12 @@ def test_a_space_that_cannot_be_used_is_refused_by_the_name_of_its_entry(
 def test_a_space_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         read_space(tmp_path / "absent.yaml")
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("learning_rate: {low: 1e-4, high: 2e-3, log: true}\ndropout: [0, 1e-1]\n")
+    space = read_space(path)
+    drawn = space.suggest(optuna.create_study().ask())
+    assert 1e-4 <= drawn.learning_rate <= 2e-3
+    assert space.distributions["dropout"].choices == (0.0, 0.1)

@@ -10,10 +10,11 @@ import yaml
 from mlflow.entities import Run
 
 from isogloss import tasks, training, tuning
-from isogloss.config import FinetuneConfig, TuneConfig, read_recipe, read_study
+from isogloss.config import FinetuneConfig, TuneConfig
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.finetuning import recipe_of
 from isogloss.searching import MEAN, MEASUREMENT, PairedPruner, open_storage
+from isogloss.study_files import read_recipe, read_study
 from isogloss.tuning import run_tune
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +94,13 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     assert '<script src="' not in page
     said = capsys.readouterr().out
     assert f"3 complete; the best is trial {best.number}" in said
+    command = "mlflow run . -e finetune --env-manager local"
+    assert f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in said
+    recipe_of(FinetuneConfig(recipe=search.info.run_id, source="eng_Latn", format="cloze"))
+    said = capsys.readouterr().err
+    assert "was searched with model " in said
+    assert "source arb_Arab, here eng_Latn" in said
+    assert "format" not in said.splitlines()[-1]
     assert not list(Path("unfinished").glob("*"))[1:]  # nothing but the folder of locks
     # In no other language than the source, and of it no test item.
     assert seen == {("arb_Arab", "train"), ("arb_Arab", "dev")}
@@ -106,11 +114,11 @@ def test_the_best_recipe_is_taken_by_finetune_and_studies_and_what_is_given_goes
     recipe = recipe_of(FinetuneConfig(recipe=str(path), alpha=64))
     assert (recipe.rank, recipe.learning_rate, recipe.alpha, recipe.steps) == (4, 0.002, 64, 40)
     demo = ROOT / "configs" / "demo.yaml"
-    study = read_study(demo, {}, str(path))
+    study = read_study(demo, {}, read_recipe(path))
     assert (study.finetune.rank, study.finetune.alpha) == (4, 8)
     content = yaml.safe_load(demo.read_text("utf-8"))
     named = tmp_path / "study.yaml"
-    named.write_text(yaml.safe_dump({**content, "finetune": str(path)}), encoding="utf-8")
+    named.write_text(yaml.safe_dump({**content, "finetune": "best.yaml"}), encoding="utf-8")
     assert read_study(named, {}).finetune.rank == 4
 
 
@@ -163,8 +171,13 @@ def test_a_study_that_was_begun_with_something_else_is_refused(
     settings: dict[str, object],
 ) -> None:
     run_tune(TuneConfig(**settings, trials=1))
-    for other in ({"seed": 1}, {"objective": "gold_logprob"}, {"dev_limit": 3}, {"limit": 3}):
-        with pytest.raises(ConfigError, match=r"begun with another .* another study=NAME"):
+    for other, named in (
+        ({"seed": 1}, "seed"),
+        ({"objective": "gold_logprob", "pruning": False}, "objective and pruning"),
+        ({"dev_limit": 3}, "dev items"),
+        ({"limit": 3}, "training items"),
+    ):
+        with pytest.raises(ConfigError, match=f"begun with another {named}, so its trials"):
             run_tune(TuneConfig(**{**settings, **other}, trials=2))
     run_tune(TuneConfig(**{**settings, "study": "another", "seed": 1}, trials=1))
 

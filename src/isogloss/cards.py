@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from isogloss.config import as_text
 from isogloss.languages import language
 from isogloss.models import EMBEDDED, ModelSource
 
 CARD = "README.md"
 RESULTS = "## Results"
-NO_RESULTS = "Not evaluated yet. `mlflow run . -e evaluate -P adapter=RUN_ID` does it."
+NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -P adapter=RUN_ID`."
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,6 @@ def licence_of(base: ModelSource) -> str:
     except (OSError, IndexError, KeyError, TypeError, yaml.YAMLError):
         return "unknown"
     return str(stated)
-
-
-def command_of(entry_point: str, config: BaseModel) -> str:
-    """The `mlflow run` command line with every parameter that differs from its default."""
-    words = [f"mlflow run . -e {entry_point}"]
-    for name, field in type(config).model_fields.items():
-        value = as_text(name, getattr(config, name))
-        if field.is_required() or value != as_text(name, field.default):
-            words.append(f"-P {name}={value}")
-    return " ".join(words)
 
 
 def git_commit() -> str:

@@ -32,11 +32,13 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
             config = config_class.model_validate(options)
         except ValidationError as error:
             raise click.UsageError(explain(error)) from error
+        from mlflow.exceptions import MlflowException  # seconds, which --help does not need
+
         try:
             run(config)
         except IsoglossError as error:
             raise _Mistake(str(error)) from error
-        except Exception as error:
+        except MlflowException as error:
             if said := _of_the_server(error):
                 raise _Mistake(said) from error
             raise
@@ -59,23 +61,19 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
     )
 
 
-def _of_the_server(error: Exception) -> str | None:
+def _of_the_server(error: Any) -> str | None:
     """A sentence on a tracking server that refuses or does not answer; None for other errors."""
     from mlflow import get_tracking_uri
-    from mlflow.exceptions import MlflowException
 
-    if not isinstance(error, MlflowException):
-        return None
+    from isogloss.unfinished import NO_ANSWER, reason
+
     where = f"MLflow at {get_tracking_uri()}"
-    reason = error.message.strip().splitlines()[0][:300]
     if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return (
-            f"{where} does not let this user in ({reason}); MLFLOW_TRACKING_USERNAME and "
+            f"{where} does not let this user in ({reason(error)}); MLFLOW_TRACKING_USERNAME and "
             f"MLFLOW_TRACKING_PASSWORD say who it is."
         )
-    if reason.startswith("API request to"):
-        return f"{where} does not answer ({reason})."
-    return None
+    return f"{where} {NO_ANSWER}." if reason(error) == NO_ANSWER else None
 
 
 def _quiet() -> None:

@@ -4,11 +4,8 @@ A parameter has one name everywhere: here, on the command line, in MLproject, in
 """
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -19,8 +16,6 @@ from pydantic import (
     ValidationError,
     field_serializer,
 )
-
-from isogloss.errors import ConfigError
 
 
 def _none(value: Any) -> Any:
@@ -406,7 +401,7 @@ class MainConfig(BaseModel):
     seeds: Annotated[str, Field(description="in place of the file's")] = "file"
     control_source: Annotated[str, Field(description="in place of the file's")] = "file"
     recipe: Annotated[
-        str, Field(description="YAML file like tune's best.yaml, in place of the file's finetune")
+        str, Field(description="as in finetune: a file, or the id of a tune run, before the file's")
     ] = "file"
     experiment: Experiment = None
 
@@ -586,52 +581,6 @@ class StudyConfig(AskConfig):
     compare: Judging = Judging()
 
 
-def read_study(path: Path, overrides: Mapping[str, str], recipe: str | None = None) -> StudyConfig:
-    """Read a study file; `overrides` are values that take the place of the file's, as strings.
-
-    Its `finetune` is a mapping, or the path of a recipe; the file `recipe` has the last word.
-    """
-    content = read_mapping(path, "study file")
-    training = content.get("finetune", {})
-    if isinstance(training, str):
-        training = read_recipe(Path(training))
-    if recipe is not None and isinstance(training, dict):
-        training = {**training, **read_recipe(Path(recipe))}
-    try:
-        return StudyConfig.model_validate({**content, **overrides, "finetune": training})
-    except ValidationError as error:
-        raise ConfigError(f"study file {str(path)!r}: {explain(error)}") from error
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The hyperparameters that a file like tune's best.yaml has under `finetune`."""
-    return recipe_values(read_mapping(path, "recipe"), repr(str(path)))
-
-
-def recipe_values(content: Any, where: str) -> dict[str, Any]:
-    """The checked hyperparameters under `finetune`; ConfigError if there are none or others."""
-    values = content.get("finetune") if isinstance(content, dict) else None
-    if not isinstance(values, dict) or not values:
-        raise ConfigError(f"recipe {where} has no mapping `finetune` of hyperparameters.")
-    try:
-        return Hyperparameters.model_validate(values).model_dump(include=set(values))
-    except ValidationError as error:
-        raise ConfigError(f"recipe {where}: {explain(error)}") from error
-
-
-def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """A YAML file that holds a mapping; ConfigError if it is something else, or not there."""
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{what} {str(path)!r} cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{what} {str(path)!r} is not YAML ({error}).") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{what} {str(path)!r} is not a mapping of parameters.")
-    return content
-
-
 NONE_AS = {
     "adapter": "none",
     "data_dir": "none",
@@ -657,6 +606,16 @@ def as_text(name: str, value: Any) -> str:
     return str(value)
 
 
+def command_line(entry_point: str, config: BaseModel) -> str:
+    """The `mlflow run` command with every parameter that differs from its default."""
+    words = [f"mlflow run . -e {entry_point} --env-manager local"]
+    for name, field in type(config).model_fields.items():
+        value = as_text(name, getattr(config, name))
+        if field.is_required() or value != as_text(name, field.default):
+            words.append(f"-P {name}={value}")
+    return " ".join(words)
+
+
 FRACTIONS = ("margin", "effect", "spread", "seed_spread", "gain", "discordant")
 
 
@@ -665,6 +624,9 @@ def explain(error: ValidationError) -> str:
     lines = []
     for entry in error.errors():
         name = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is nothing of that name.")
+            continue
         hint = " (a fraction: 0.03 is three points)" if name in FRACTIONS else ""
         lines.append(f"{name}: {entry['msg'].lower()}{hint}, but got {entry['input']!r}.")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from isogloss.config import EvaluateConfig
 from isogloss.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.errors import ConfigError
 from isogloss.languages import language
-from isogloss.long_inputs import fit_to_model
+from isogloss.long_inputs import Fitted, fit_to_model
 from isogloss.models import LanguageModel
 from isogloss.predictions import frame, metrics, token_metrics
 from isogloss.progress import announce, bar
@@ -26,7 +26,7 @@ from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import adapter_folder, logged_model
 from isogloss.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
-from isogloss.unfinished import Work, claim, uploading
+from isogloss.unfinished import Work, uploading
 from isogloss.whole import write_whole
 
 
@@ -75,20 +75,17 @@ def evaluate(
         seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
-    with claim("evaluate", fingerprint) as work:
-        if found := tracking.find_finished(
-            "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
-        ):
+    with tracking.once("evaluate", fingerprint, config.experiment, config.study) as (work, found):
+        if found:
             cells.done += len(data)
             announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
-            tracking.note_reuse(found, config.study)
-            work.done()
             return found
         path = folder() if folder else None
         trained = None
         if path is not None:
             trained = read_record(path)
             refuse_contaminated(trained, task, data, config)
+        model = session.model
         tags = {
             "model": config.model,
             "source": config.source,
@@ -112,37 +109,56 @@ def evaluate(
             "revision": session.source.revision,
             "seed": None if trained is None or trained.seed is None else str(trained.seed),
             "recipe": trained.recipe if trained else None,
+            "choices": check_choices(model.tokenizer, everything, protocol),
         }
-        model = session.model
-        tags["choices"] = check_choices(model.tokenizer, everything, protocol)
         fitted = fit_to_model(everything, model, protocol, config)
         if path is not None:
             digest = attach(model, path)
         with tracking.run("evaluate", condition, config, tags, config.experiment, work) as run:
             with model.using(digest):
-                table = pd.concat(
-                    [
-                        _answers(
-                            model, list(rows), protocol, task.name, fitted.shortened, work, label
-                        )
-                        for code, rows in groupby(fitted.items, lambda item: item.language)
-                        for label in [cells.next(f"{condition} · {language(code).name}")]
-                    ],
-                    ignore_index=True,
-                )
-            values = metrics(table, config.source)
-            if condition == "base":  # once for a model and task: no other condition changes it
-                values |= token_metrics(table)
-            with uploading(work.folder):
-                data_set = tracking.log_items(everything, task.name, config.split)
-                asked_model = logged_model(digest)
-                mlflow.log_metrics(values, dataset=data_set, model_id=asked_model)
-                if asked_model is not None:
-                    used = [LoggedModelInput(asked_model)]
-                    mlflow.MlflowClient().log_inputs(run.info.run_id, models=used)
-                tracking.log_predictions(table)
-        work.done()
+                table = _ask(model, fitted, protocol, task.name, work, condition, cells)
+            _log(table, config, condition, task.name, everything, digest, work)
     return mlflow.get_run(run.info.run_id)
+
+
+def _ask(
+    model: LanguageModel,
+    fitted: Fitted,
+    protocol: Protocol,
+    task: str,
+    work: Work,
+    condition: str,
+    cells: Cells,
+) -> pd.DataFrame:
+    """The predictions, a language after the other."""
+    tables = []
+    for code, rows in groupby(fitted.items, lambda item: item.language):
+        label = cells.next(f"{condition} · {language(code).name}")
+        tables.append(_answers(model, list(rows), protocol, task, fitted.shortened, work, label))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _log(
+    table: pd.DataFrame,
+    config: EvaluateConfig,
+    condition: str,
+    task: str,
+    items_: list[Item],
+    digest: str | None,
+    work: Work,
+) -> None:
+    """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
+    values = metrics(table, config.source)
+    if condition == "base":  # once for a model and task: no other condition changes it
+        values |= token_metrics(table)
+    with uploading(work.folder):
+        data_set = tracking.log_items(items_, task, config.split)
+        model_id = logged_model(digest)
+        mlflow.log_metrics(values, dataset=data_set, model_id=model_id)
+        if model_id is not None:
+            run_id = mlflow.active_run().info.run_id
+            mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
+        tracking.log_predictions(table)
 
 
 def _answers(

@@ -13,13 +13,7 @@ from mlflow.exceptions import MlflowException
 from isogloss import tracking
 from isogloss.adapters import adapter_digest
 from isogloss.asking import check_choices
-from isogloss.config import (
-    FinetuneConfig,
-    Hyperparameters,
-    TuneConfig,
-    read_recipe,
-    recipe_values,
-)
+from isogloss.config import AskConfig, FinetuneConfig, Hyperparameters, TuneConfig
 from isogloss.contamination import refuse_overlap
 from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language
@@ -28,9 +22,10 @@ from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import log_adapter, register
 from isogloss.session import Session
+from isogloss.study_files import read_recipe, recipe_values
 from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.training import Recipe, Trained, train
-from isogloss.unfinished import MetricLog, Work, claim, uploading
+from isogloss.unfinished import MetricLog, Work, uploading
 
 BEST = "best.yaml"
 
@@ -81,23 +76,39 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
         for name in Hyperparameters.model_fields
         if (value := getattr(config, name)) is not None
     }
-    decided = {} if config.recipe is None else _read_recipe(config.recipe)
+    decided = {} if config.recipe is None else recipe_named(config.recipe, config)
     values = Hyperparameters(**{**decided, **given}).model_dump()
     return Recipe(
         **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
     )
 
 
-def _read_recipe(recipe: str) -> dict[str, Any]:
-    """Hyperparameters from a file, or from the best.yaml of a tune run given by its id."""
+def recipe_named(recipe: str, config: AskConfig) -> dict[str, Any]:
+    """Hyperparameters from a file, or from the best.yaml of a tune run given by its id.
+
+    Says so if that run searched for something else than `config` is about. ConfigError if there is
+    no such recipe.
+    """
     if Path(recipe).exists() or len(recipe) != 32:
         return read_recipe(Path(recipe))
     try:
+        tags = mlflow.get_run(recipe).data.tags
         text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST}")
     except (MlflowException, OSError) as error:
         raise ConfigError(
             f"recipe {recipe!r} is neither a file nor the id of a tune run."
         ) from error
+    searched = {
+        name: tags.get(f"isogloss.{name}")
+        for name in ("model", "task", "source", "format", "prompt_language")
+    }
+    others = [
+        f"{name} {there}, here {getattr(config, name)}"
+        for name, there in searched.items()
+        if there is not None and getattr(config, name) not in (None, there)
+    ]
+    if others:
+        announce(f"the recipe was searched with {'; '.join(others)}")
     return recipe_values(yaml.safe_load(text), repr(recipe))
 
 
@@ -112,48 +123,34 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     data = source_data(config)
     protocol = session.protocol(config, data.task)
     recipe = recipe_of(config)
-    digest = tracking.data_digest(data.train)
-    facts = {
-        "kind": "finetune",
-        "model": session.source.revision,
-        "data": digest,
-        "prompt": PROMPT_VERSION,
-        "protocol": asdict(protocol),
-        "long_inputs": (config.long_inputs, config.max_length),
-        "dtype": session.dtype,
-        "recipe": _deciding(recipe),
-    }
-    if recipe.patience is not None or config.keep == "best":
-        facts["dev"] = (config.keep, recipe.eval_every, tracking.data_digest(data.dev))
-    fingerprint = tracking.fingerprint(**facts)
-    with claim("finetune", fingerprint) as work:
-        if found := tracking.find_finished(
-            "finetune", fingerprint, tracking.choose_experiment(config.experiment)
-        ):
+    fingerprint = tracking.fingerprint(
+        kind="finetune",
+        model=session.source.revision,
+        data=tracking.data_digest(data.train),
+        dev=tracking.data_digest(data.dev),
+        prompt=PROMPT_VERSION,
+        protocol=asdict(protocol),
+        long_inputs=(config.long_inputs, config.max_length),
+        dtype=session.dtype,
+        recipe=_deciding(recipe, config.keep),
+        keep=config.keep,
+    )
+    with tracking.once("finetune", fingerprint, config.experiment, config.study) as (work, found):
+        if found:
             announce(f"{label}: reusing run {found.info.run_id}")
-            tracking.note_reuse(found, config.study)
-            work.done()
-            _register(found, config)
-            return found
-        run = _train(config, session, data, protocol, recipe, fingerprint, work, label)
-        work.done()
-    _register(run, config)
+        run = found or _train(config, session, data, protocol, recipe, fingerprint, work, label)
+    if config.register_as is not None:
+        name = None if config.register_as == "auto" else config.register_as
+        version = register(run.data.tags["isogloss.adapter_uri"], name, "candidate")
+        announce(f"{version.uri}: {version.said}")
     announce(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
     return run
 
 
-def _register(run: Run, config: FinetuneConfig) -> None:
-    """Make a version of the run's adapter, alias `candidate`, if the configuration asks for one."""
-    if config.register_as is not None:
-        wanted = None if config.register_as == "auto" else config.register_as
-        version = register(run.data.tags["isogloss.adapter_uri"], wanted, "candidate")
-        announce(f"{version.uri} registered, {version.said}")
-
-
-def _deciding(recipe: Recipe) -> dict[str, object]:
-    """What of a recipe decides the weights; dev measurements do where they end the training."""
-    left_out = {"eval_every"} | ({"patience"} if recipe.patience is None else set())
-    return {name: value for name, value in asdict(recipe).items() if name not in left_out}
+def _deciding(recipe: Recipe, keep: str) -> dict[str, object]:
+    """What of a recipe decides the adapter: when dev is measured, only where that chooses it."""
+    chosen = recipe.patience is not None or keep == "best"
+    return {name: value for name, value in asdict(recipe).items() if chosen or name != "eval_every"}
 
 
 def _train(

@@ -23,12 +23,11 @@ from isogloss.cards import (
     CARD,
     Result,
     card,
-    command_of,
     git_commit,
     with_results,
     without_header,
 )
-from isogloss.config import FinetuneConfig, RegisterConfig
+from isogloss.config import FinetuneConfig, RegisterConfig, command_line
 from isogloss.contamination import read_record
 from isogloss.errors import ModelError
 from isogloss.formatting import interval_points, p_value, points
@@ -39,9 +38,11 @@ from isogloss.paired import paired_gain
 from isogloss.prompts import Protocol
 from isogloss.reading import EXAMPLE, SIGNATURE
 from isogloss.training import DEV, Measured
+from isogloss.unfinished import reason
 
 ADAPTER = "adapter"
 CHAMPION = "champion"
+PROMOTION = "isogloss.promotion"  # tag of a version: what was decided about it
 NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
 LEVEL = 0.05
 REQUIREMENTS = (
@@ -88,8 +89,9 @@ def log_adapter(
     """
     run = mlflow.active_run()
     digest = adapter_digest(folder)
-    for earlier in _logged_models(f"source_run_id = '{run.info.run_id}'"):
-        if earlier.tags.get("isogloss.adapter") == digest:
+    for output in mlflow.get_run(run.info.run_id).outputs.model_outputs:
+        earlier = mlflow.get_logged_model(output.model_id)
+        if earlier.status == LoggedModelStatus.READY and earlier.tags["isogloss.adapter"] == digest:
             return f"models:/{earlier.model_id}"
     trained = read_record(folder)
     commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
@@ -110,7 +112,7 @@ def log_adapter(
         dev=dev._asdict(),
         dev_items=len(pd.read_parquet(folder / DEV)),
         step=step,
-        command=command_of("finetune", config),
+        command=command_line("finetune", config),
         commit=commit,
     )
     package = Path(__file__).parent
@@ -147,21 +149,19 @@ def log_adapter(
     return f"models:/{info.model_id}"
 
 
-def _logged_models(condition: str) -> list[LoggedModel]:
-    """Logged models of all experiments that are ready and meet a condition, newest first."""
-    client = mlflow.MlflowClient()
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    # MLflow 3.17 keeps the status as a number, which PostgreSQL does not compare with a name.
-    found = client.search_logged_models(
-        experiments, condition, order_by=[{"field_name": "creation_time", "ascending": False}]
-    )
-    return [model for model in found if model.status == LoggedModelStatus.READY]
-
-
 def logged_model(digest: str | None) -> str | None:
-    """The id of the newest logged model that holds the adapter of that digest."""
-    found = _logged_models(f"tags.`isogloss.adapter` = '{digest}'") if digest else []
-    return str(found[0].model_id) if found else None
+    """The id of the newest logged model, in any experiment, that holds that adapter."""
+    if digest is None:
+        return None
+    client = mlflow.MlflowClient()
+    found = client.search_logged_models(
+        [one.experiment_id for one in client.search_experiments()],
+        f"tags.`isogloss.adapter` = '{digest}'",
+        order_by=[{"field_name": "creation_time", "ascending": False}],
+    )
+    # MLflow 3.17 keeps the status as a number, which PostgreSQL does not compare with a name.
+    ready = [model for model in found if model.status == LoggedModelStatus.READY]
+    return str(ready[0].model_id) if ready else None
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
                 uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
             local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
         except (MlflowException, OSError) as error:
-            raise ModelError(f"adapter {adapter!r} cannot be fetched ({error}).") from error
+            raise ModelError(f"adapter {adapter!r} cannot be fetched ({reason(error)}).") from error
         folders = [found.parent for found in Path(local).rglob("adapter_config.json")]
         if not folders:
             raise ModelError(f"model {uri!r} holds no adapter.")
@@ -199,13 +199,16 @@ def model_uri(adapter: str) -> str:
         raise ModelError(
             f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI."
         ) from error
+    for name in ("isogloss.resumes", "isogloss.reuses"):  # a run of `mlflow run` that has none
+        if name in tags:
+            return model_uri(tags[name])
     if "isogloss.adapter_uri" not in tags:
         raise ModelError(f"run {adapter!r} has logged no adapter; expected a finetune run.")
     return str(tags["isogloss.adapter_uri"])
 
 
 class Registered(NamedTuple):
-    """A version in the registry, and in a sentence what became of the alias."""
+    """A version in the registry, and in words what became of it and of the alias."""
 
     uri: str
     said: str
@@ -234,14 +237,16 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registered:
         version = (
             known[0]
             if known
-            else mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
+            else client.create_model_version(
+                name, f"models:/{logged.model_id}", logged.source_run_id, tags=tags
+            )
         )
         _describe(client, logged, version)
-        said = ""
+        said = "registered before" if known else "registered"
         if alias is not None:
-            said = _move(client, name, alias, version, logged)
+            said += f"; {_move(client, name, alias, version, logged)}"
     except MlflowException as error:
-        raise ModelError(f"adapter {adapter!r} cannot be registered ({error.message}).") from error
+        raise ModelError(f"adapter {adapter!r} cannot be registered ({reason(error)}).") from error
     return Registered(f"models:/{name}/{version.version}", said)
 
 
@@ -342,17 +347,19 @@ def _move(
     at = str(aliases[alias]) if alias in aliases else None
     if at == str(version.version):
         return f"alias {alias} is at version {at}"
-    said = f"alias {alias}"
-    if alias == CHAMPION and at is not None:
+    said = f"alias {alias} is at version {version.version}"
+    if alias == CHAMPION and at is None:
+        client.set_model_version_tag(name, version.version, PROMOTION, "the first champion")
+    elif alias == CHAMPION:
         with (
             adapter_folder(f"models:/{name}/{at}") as old,
             adapter_folder(f"models:/{logged.model_id}") as new,
         ):
             better, why = promotion(old, new)
-        client.set_model_version_tag(name, version.version, "isogloss.promotion", why)
+        client.set_model_version_tag(name, version.version, PROMOTION, why)
         if not better:
-            return f"alias {alias} stays at version {at}: {why}"
-        said = f"alias {alias}, until now at version {at}: {why}"
+            return f"NOT promoted, alias {alias} stays at version {at}: {why}"
+        said += f", until now at version {at}: {why}"
     client.set_registered_model_alias(name, alias, version.version)
     return said
 
@@ -360,23 +367,29 @@ def _move(
 def promotion(old: Path, new: Path) -> tuple[bool, str]:
     """Whether an adapter is better than another on the source's dev data, and a sentence on it.
 
-    Better: a higher accuracy on the same dev items, by the paired test of `paired_gain` (Student's
-    t by passage, and McNemar's where items are few) at the level of 0.05, two-sided.
+    Better: a higher accuracy on the dev items that both were asked, by the paired test of
+    `paired_gain` (Student's t by passage, and McNemar's where items are few) at the level of 0.05,
+    two-sided.
     """
     if not all((folder / DEV).is_file() for folder in (old, new)):
         return False, "one of the two has no answers to dev items, so they cannot be compared"
     before, after = (
-        pd.read_parquet(folder / DEV).set_index(["task", "language", "item_id"]).sort_index()
+        pd.read_parquet(folder / DEV).set_index(["task", "language", "item_id"])
         for folder in (old, new)
     )
-    if not before["answer"].index.equals(after["answer"].index):
-        return False, "the two were measured on different dev items, so they cannot be compared"
+    both = before.index.intersection(after.index)
+    if both.empty:
+        return False, "the two were asked no dev item in common, so they cannot be compared"
+    before, after = before.loc[both], after.loc[both]
     gain = paired_gain(before["correct"], after["correct"], after["passage_id"])
     better = gain.gain > 0 and gain.p < LEVEL
     verdict = "better" if better else "not shown to be better"
+    known = all(map(math.isfinite, gain.interval))
+    within = f" {interval_points(gain.interval)}" if known else ""
     return better, (
-        f"{verdict} on {len(after)} dev items, {gain.base:.3f} to {gain.tuned:.3f}, "
-        f"{points(gain.gain)} points {interval_points(gain.interval)}, p {p_value(gain.p)}"
+        f"{verdict} on the {len(both)} dev items that both were asked, the champion "
+        f"{gain.base:.3f} and this one {gain.tuned:.3f}, {points(gain.gain)} points{within}, "
+        f"p {p_value(gain.p)}"
     )
 
 
@@ -384,4 +397,4 @@ def run_register(config: RegisterConfig) -> None:
     """The entry point `register`."""
     name = None if config.name == "auto" else config.name
     registered = register(config.adapter, name, config.alias)
-    print(f"{registered.uri} registered" + (f", {registered.said}" if registered.said else ""))
+    print(f"{registered.uri}: {registered.said}")

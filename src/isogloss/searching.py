@@ -70,8 +70,11 @@ def open_storage(storage: str) -> tuple[BaseStorage, Retry]:
             # Workers that start at once on several machines get into each other's way when they
             # make the tables.
             if attempt == ATTEMPTS - 1:
-                reason = str(error).strip().splitlines()[0]
-                raise ConfigError(f"storage {storage!r} cannot be used ({reason}).") from error
+                hint = "; a database in PostgreSQL is postgresql+psycopg2://USER@HOST/NAME"
+                raise ConfigError(
+                    f"storage {storage!r} cannot be used ({str(error).strip().splitlines()[0]})"
+                    f"{hint if storage.startswith('postgres') else ''}."
+                ) from error
             time.sleep(1)
     raise AssertionError
 

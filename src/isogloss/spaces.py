@@ -7,7 +7,7 @@ default.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -18,8 +18,9 @@ from optuna.distributions import (
 )
 from pydantic import ValidationError
 
-from isogloss.config import Hyperparameters, explain, read_mapping
+from isogloss.config import Hyperparameters, explain
 from isogloss.errors import ConfigError
+from isogloss.study_files import read_mapping
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
 KEYS = {"low", "high", "log", "step"}
@@ -64,9 +65,10 @@ def read_space(path: Path) -> Space:
     fixed: dict[str, Any] = {}
     for name, entry in content.items():
         try:
-            ends = _read_entry(name, entry, distributions, fixed)
-            for value in ends:
-                Hyperparameters.model_validate({name: value})
+            if isinstance(entry, list | dict):
+                distributions[name] = _distribution(name, entry)
+            else:
+                fixed[name] = _value(name, entry)
         except ValidationError as error:
             raise ConfigError(f"space {str(path)!r}: {explain(error)}") from error
         except (TypeError, ValueError) as error:
@@ -78,26 +80,22 @@ def read_space(path: Path) -> Space:
     return Space(distributions, fixed)
 
 
-def _read_entry(
-    name: str, entry: Any, distributions: dict[str, BaseDistribution], fixed: dict[str, Any]
-) -> list[Any]:
-    """Put one entry where it belongs; return the values that have to be valid."""
+def _value(name: str, given: Any) -> Any:
+    """A value as the hyperparameter takes it: YAML has 1e-4, without a dot, as text."""
+    return getattr(Hyperparameters.model_validate({name: given}), name)
+
+
+def _distribution(name: str, entry: list[Any] | dict[str, Any]) -> BaseDistribution:
+    """The distribution that a list of choices or a range stands for."""
     if isinstance(entry, list):
-        if len(set(entry)) < len(entry) or not entry:
+        choices = [_value(name, one) for one in entry]
+        if len(set(choices)) < len(choices) or not choices:
             raise ValueError(f"a choice needs different values, but got {entry!r}.")
-        distributions[name] = CategoricalDistribution(entry)
-        return entry
-    if not isinstance(entry, dict):
-        fixed[name] = entry
-        return [entry]
+        return CategoricalDistribution(choices)
     if not {"low", "high"} <= set(entry) <= KEYS:
         raise ValueError(f"a range has low and high, and may have log or step, but got {entry!r}.")
-    options: dict[Literal["log", "step"], Any] = {
-        "log": bool(entry.get("log", False)), "step": entry.get("step"),
-    }  # fmt: skip
-    low, high = entry["low"], entry["high"]
+    low, high = _value(name, entry["low"]), _value(name, entry["high"])
+    log, step = bool(entry.get("log", False)), entry.get("step")
     if name in INTEGERS:
-        distributions[name] = IntDistribution(low, high, options["log"], options["step"] or 1)
-    else:
-        distributions[name] = FloatDistribution(low, high, options["log"], options["step"])
-    return [low, high]
+        return IntDistribution(low, high, log, step or 1)
+    return FloatDistribution(low, high, log, step)

@@ -23,17 +23,17 @@ from isogloss.config import (
     FinetuneConfig,
     MainConfig,
     StudyConfig,
-    read_study,
 )
 from isogloss.contamination import record, refuse_contamination
 from isogloss.errors import ConfigError
 from isogloss.evaluation import Cells, evaluate, evaluation_data
-from isogloss.finetuning import finetune, source_data
+from isogloss.finetuning import finetune, recipe_named, source_data
 from isogloss.languages import group, language
 from isogloss.prompts import Reasoning
 from isogloss.pulling import arrange
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
+from isogloss.study_files import read_study
 from isogloss.tasks import Item, Task
 
 
@@ -144,6 +144,9 @@ def run_main(config: MainConfig) -> None:
         for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
         if value != "file"
     }
-    recipe = None if config.recipe == "file" else config.recipe
-    run_study(read_study(Path(config.study), overrides, recipe), config.experiment)
+    study = read_study(Path(config.study), overrides)
+    if config.recipe != "file":
+        recipe = recipe_named(config.recipe, study)
+        study = read_study(Path(config.study), overrides, recipe)
+    run_study(study, config.experiment)
     print(f"every run of it: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")

@@ -25,7 +25,7 @@ from isogloss.config import as_text
 from isogloss.errors import ComparisonError, ConfigError, TrackingError
 from isogloss.progress import announce
 from isogloss.tasks import Item
-from isogloss.unfinished import UNREACHABLE, Work, few_retries, uploading
+from isogloss.unfinished import UNREACHABLE, Work, claim, few_retries, uploading
 
 PREDICTIONS = "predictions.parquet"
 
@@ -146,6 +146,23 @@ def find_finished(kind: str, fingerprint: str, experiment_id: str) -> Run | None
         output_format="list",
     )
     return runs[0] if runs else None
+
+
+@contextmanager
+def once(
+    kind: str, fingerprint: str, experiment: str | None, study: str | None
+) -> Iterator[tuple[Work, Run | None]]:
+    """Do a piece of work once: the work, which no other process is at, and the finished run that
+    has done it, if there is one.
+
+    What is unfinished of it is deleted when the context ends without an error.
+    """
+    with claim(kind, fingerprint) as work:
+        found = find_finished(kind, fingerprint, choose_experiment(experiment))
+        if found:
+            note_reuse(found, study)
+        yield work, found
+        work.done()
 
 
 def note_reuse(found: Run, study: str | None = None) -> None:

@@ -170,7 +170,6 @@ def train(
                 float(np.mean([prediction.gold_logprob for prediction in predictions])),
             )
             log(step, {f"dev/{name}": value for name, value in dev[step]._asdict().items()})
-            steps.set_postfix_str(f"dev accuracy {dev[step].accuracy:.2f}")
             if math.isnan(dev[step].gold_logprob):
                 raise TrainingError(f"the adapter gives no numbers after step {step}.")
             if step == recipe.steps or _over(dev, recipe):
@@ -195,6 +194,8 @@ def train(
             schedule.step()
             optimizer.zero_grad()
             step += 1
+            shown = f"loss {loss:.3f}, dev accuracy {dev[max(dev)].accuracy:.2f}"
+            steps.set_postfix_str(shown, refresh=False)
             steps.update()
             log(step, {"train/loss": loss, "train/learning_rate": rate})
             if step % recipe.eval_every == 0 or step == recipe.steps:

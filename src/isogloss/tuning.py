@@ -8,7 +8,6 @@ import hashlib
 import math
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,18 +23,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from isogloss import tracking
-from isogloss.config import TuneConfig
+from isogloss.config import AskConfig, FinetuneConfig, TuneConfig, command_line
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.finetuning import BEST, SourceData, fitted, source_data
+from isogloss.formatting import listed
 from isogloss.predictions import Prediction
 from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol
+from isogloss.search_results import best_trial, search_page, states, trials_table
 from isogloss.searching import MEAN, MEASUREMENT, PairedPruner, Retry, open_storage, quiet_optuna
 from isogloss.session import Session
 from isogloss.spaces import Space, read_space
 from isogloss.training import Recipe, train
-from isogloss.trials import TrialRun, outcome, publish
-from isogloss.tuning_page import search_page
+from isogloss.trials import TrialRun, publish
 from isogloss.unfinished import (
     SHORT_WAIT,
     UNREACHABLE,
@@ -108,6 +108,7 @@ def run_tune(config: TuneConfig) -> None:
             load_if_exists=True,
             pruner=PairedPruner(STARTUP_TRIALS) if config.pruning else optuna.pruners.NopPruner(),
         )
+    decisive = _decisive(config, space, data, session, protocol)
     tags = {
         "model": config.model,
         "revision": session.source.revision,
@@ -118,13 +119,14 @@ def run_tune(config: TuneConfig) -> None:
         "condition": "tuned",
         "adapter": "none",  # a trial's adapter is measured and not kept
         "study": name,
-        "fingerprint": _fingerprint(config, space, data, session, protocol),
+        "prompt_language": protocol.prompt_language,
+        "fingerprint": tracking.fingerprint(kind="tune", **decisive),
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
         "dtype": session.dtype,
     }
     with lock:
-        _refuse_another(study, tags["fingerprint"], config)
+        _refuse_another(study, decisive)
     asked = fitted(data, session, protocol, config)
     with ExitStack() as stack:
         with lock:
@@ -147,36 +149,37 @@ def run_tune(config: TuneConfig) -> None:
     _print_best(search, best)
 
 
-def _fingerprint(
+def _decisive(
     config: TuneConfig, space: Space, data: SourceData, session: Session, protocol: Protocol
-) -> str:
-    """All that has to be the same for two trials to be compared."""
-    return tracking.fingerprint(
-        kind="tune",
-        model=session.source.revision,
-        data=[tracking.data_digest(split) for split in (data.train, data.dev)],
-        prompt=PROMPT_VERSION,
-        protocol=asdict(protocol),
-        long_inputs=(config.long_inputs, config.max_length),
-        dtype=session.dtype,
-        seed=config.seed,
-        space=space.describe(),
-        objective=config.objective,
-        measurements=config.measurements,
-        pruning=config.pruning,
-    )
+) -> dict[str, Any]:
+    """All that has to be the same for two trials to be compared, as JSON."""
+    return {
+        "model": session.source.revision,
+        "training items": tracking.data_digest(data.train),
+        "dev items": tracking.data_digest(data.dev),
+        "prompts": PROMPT_VERSION,
+        "protocol": asdict(protocol),
+        "long_inputs, max_length": [config.long_inputs, config.max_length],
+        "dtype": session.dtype,
+        "seed": config.seed,
+        "space": space.describe(),
+        "objective": config.objective,
+        "measurements": config.measurements,
+        "pruning": config.pruning,
+    }
 
 
-def _refuse_another(study: optuna.Study, fingerprint: str, config: TuneConfig) -> None:
+def _refuse_another(study: optuna.Study, decisive: dict[str, Any]) -> None:
     """ConfigError if the study was begun with something else, so that values do not compare."""
-    begun = study.user_attrs.get("fingerprint")
+    begun = study.user_attrs.get("begun_with")
     if begun is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr("fingerprint", fingerprint)
-    elif begun != fingerprint:
+        study.set_user_attr("begun_with", decisive)
+        return
+    differing = [name for name, value in decisive.items() if (begun or {}).get(name) != value]
+    if differing:
         raise ConfigError(
-            f"study {study.study_name!r} in {config.storage!r} was begun with another model, data, "
-            f"space, objective, seed, dtype or pruning, so its trials do not compare with new "
-            f"ones; give another study=NAME."
+            f"study {study.study_name!r} was begun with another {listed(differing)}, so its trials "
+            f"do not compare with new ones; give another study=NAME."
         )
 
 
@@ -265,35 +268,15 @@ def _publish_ended(search: Search) -> None:
 
 def _log_search(search: Search) -> FrozenTrial:
     """Log the best recipe, the table of trials and the plots to the search's run."""
-    study = search.study
-    trials = study.get_trials(deepcopy=False)
-    try:
-        best = study.best_trial
-    except ValueError:
-        reasons = [trial.user_attrs["reason"] for trial in trials if "reason" in trial.user_attrs]
-        raise TrainingError(
-            f"none of the {len(trials)} trials of study {study.study_name!r} was completed; the "
-            f"last one says: {reasons[-1] if reasons else 'nothing'}"
-        ) from None
-    states = [trial.state.name.lower() for trial in trials]
+    study, objective = search.study, search.config.objective
+    best = best_trial(study)
     mlflow.log_metrics(
-        {f"dev/{search.config.objective}": best.value, "best_trial": best.number}
-        | {f"trials/{state}": states.count(state) for state in ("complete", "pruned", "fail")}
+        {f"dev/{objective}": best.value, "best_trial": best.number}
+        | {f"trials/{state}": count for state, count in states(study).items()}
     )
     mlflow.log_text(_best_yaml(search, best), BEST)
-    table = pd.DataFrame(
-        [
-            {
-                **outcome(trial, {}),
-                search.config.objective: trial.value if trial.values else math.nan,
-                "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
-                **trial.params,
-            }
-            for trial in trials
-        ]
-    )
-    mlflow.log_text(table.to_csv(index=False), "trials.csv")
-    mlflow.log_text(search_page(study, search.config.objective), "search.html")
+    mlflow.log_text(trials_table(study, objective).to_csv(index=False), "trials.csv")
+    mlflow.log_text(search_page(study, objective), "search.html")
     return best
 
 
@@ -308,13 +291,12 @@ def _best_yaml(search: Search, best: FrozenTrial) -> str:
 
 
 def _print_best(search: Search, best: FrozenTrial) -> None:
-    trials = search.study.get_trials(deepcopy=False)
-    counts = Counter(trial.state.name.lower() for trial in trials)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    print(f"\n{told}; the best is trial {best.number}: {search.config.objective} {best.value:.3f}")
+    config, run_id = search.config, search.parent.info.run_id
+    told = ", ".join(f"{count} {state}" for state, count in states(search.study).items() if count)
+    print(f"\n{told}; the best is trial {best.number}: {config.objective} {best.value:.3f}")
     print(_best_yaml(search, best))
-    run_id = search.parent.info.run_id
-    print(f"mlflow run . -e finetune -P recipe={run_id}")
+    same = {name: getattr(config, name) for name in AskConfig.model_fields if name != "study"}
+    print(command_line("finetune", FinetuneConfig(**same, recipe=run_id)))
     print(f"run {run_id}")
 
 

@@ -32,6 +32,7 @@ METRICS = "metrics.jsonl"
 METRICS_A_REQUEST = 500
 SHORT_WAIT = 5.0  # seconds
 SILENCE = 10.0  # seconds without an answer after which the user is told
+NO_ANSWER = "does not answer"
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 
 
@@ -110,11 +111,17 @@ def uploading(folder: Path) -> Iterator[None]:
 
 def not_uploaded(folder: Path, error: BaseException | None) -> TrackingError:
     """The error of results that could not be sent to MLflow."""
-    reason = str(error).strip().splitlines()[0][:300] if error and str(error) else repr(error)
     return TrackingError(
-        f"what was computed could not be sent to MLflow at {mlflow.get_tracking_uri()} ({reason}); "
-        f"it is in {folder}, and the same command, run again, sends it without computing it again."
+        f"what was computed could not be sent to MLflow at {mlflow.get_tracking_uri()} "
+        f"({reason(error)}); it is in {folder}, and the same command, run again, sends it without "
+        f"computing it again."
     )
+
+
+def reason(error: BaseException | None) -> str:
+    """The first line of an error; NO_ANSWER for the page that MLflow's client makes of that."""
+    lines = str(error or "it does not answer in time").strip().splitlines() or [repr(error)]
+    return NO_ANSWER if lines[0].startswith("API request to") else lines[0][:300]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,14 @@ class Server:
             "PGPASSWORD": self.database_password,
         }
 
-    def stop(self) -> None:
-        """An outage: MLflow goes down, its database does not."""
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """An outage: MLflow is down, its database is not, and comes back with the same data."""
         call("stop", self.folder, "--only-mlflow")
-
-    def start(self) -> None:
-        """The end of the outage: the same data at the same address."""
-        call("start", self.folder)
+        try:
+            yield
+        finally:
+            call("start", self.folder)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -42,10 +43,14 @@ except IsoglossError as error:
 """
 
 
-def start(
+@contextmanager
+def started(
     entry: str, pause: float, settings: dict[str, object], **variables: str
-) -> subprocess.Popen[str]:
-    """An entry point in a process of its own, with a pause before each step of training."""
+) -> Iterator[subprocess.Popen[str]]:
+    """An entry point in a process of its own, with a pause before each step of training.
+
+    It is killed at the end, if it still runs.
+    """
     names = {
         "tune": ("tuning", "TuneConfig"),
         "finetune": ("finetuning", "FinetuneConfig"),
@@ -53,11 +58,23 @@ def start(
     }
     module, config = names[entry]
     code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")
-    return subprocess.Popen(
+    worker = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(settings)],
         env={**environment(), **variables}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def finished(worker: subprocess.Popen[str], seconds: float = 120) -> tuple[str, str]:
+    """What a process that ends well prints, and what it says on the way."""
+    said, complained = worker.communicate(timeout=seconds)
+    assert worker.returncode == 0, complained[-3000:]
+    return said, complained
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from isogloss.searching import open_storage
-from real.processes import last_step, start, wait_for
+from real.processes import finished, last_step, started, wait_for
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
@@ -47,17 +47,11 @@ def test_two_workers_share_a_search_of_which_one_is_killed(
         "study": "search", "storage": storage, "trials": 8, "pruning": False,
         "space": str(tmp_path / "space.yaml"), "measurements": 2,
     }  # fmt: skip
-    workers = [start("tune", 0.7, settings) for _ in range(2)]
-    try:
+    with started("tune", 0.7, settings) as one, started("tune", 0.7, settings) as other:
         at = "tune-*/trial-*/trial.json"
         wait_for(lambda: len(list(Path("unfinished").glob(at))) == 2)  # both are at a trial
-        workers[0].send_signal(signal.SIGKILL)
-        said, complained = workers[1].communicate(timeout=90)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-    assert workers[1].returncode == 0, complained[-3000:]
+        one.send_signal(signal.SIGKILL)
+        said, _ = finished(other)
     assert "8 complete, 1 fail; the best is trial" in said
     made = optuna.load_study(study_name="search", storage=open_storage(storage)[0]).get_trials()
     assert [trial.state for trial in made].count(TrialState.COMPLETE) == 8
@@ -87,15 +81,10 @@ def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unb
         "checkpoint_every": 3, "seed": 1,
     }  # fmt: skip
     for kill_at in (2, 5, 10):
-        worker = start("finetune", 0.25, settings)
-        try:
+        with started("finetune", 0.25, settings):
             wait_for(lambda step=kill_at: last_step() >= step)
-        finally:
-            worker.kill()
-            worker.communicate()
-    worker = start("finetune", 0.0, settings)
-    said, complained = worker.communicate(timeout=120)
-    assert worker.returncode == 0, complained[-3000:]
+    with started("finetune", 0.0, settings) as worker:
+        said, complained = finished(worker)
     (broken,) = runs("finetune")  # one run, whatever was killed
     assert f"run {broken.info.run_id}" in said
     assert f"going on in run {broken.info.run_id}" in complained
@@ -107,9 +96,8 @@ def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unb
     assert [point.step for point in dev] == [0, 4, 8, 12]
     assert not list(Path("unfinished").glob("finetune-*"))
 
-    whole = start("finetune", 0.0, {**settings, "experiment": "unbroken"})
-    _, complained = whole.communicate(timeout=120)
-    assert whole.returncode == 0, complained[-3000:]
+    with started("finetune", 0.0, {**settings, "experiment": "unbroken"}) as worker:
+        finished(worker)
     (unbroken,) = mlflow.search_runs(experiment_names=["unbroken"], output_format="list")
     digests = {run.data.tags["isogloss.adapter"] for run in (broken, unbroken)}
     assert len(digests) == 1

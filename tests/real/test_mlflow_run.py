@@ -60,7 +60,7 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     assert report
     assert Path(report[1]).is_file()
     registered = start(clone, "register", f"adapter={trained}", "name=reader")
-    assert "models:/reader/1 registered, alias candidate" in registered.stdout
+    assert "models:/reader/1: registered; alias candidate is at version 1" in registered.stdout
     by_alias = start(clone, "evaluate", "adapter=models:/reader@candidate", *where)
     assert run_id(by_alias) == tuned != base
     tracking = f"{clone}/mlruns/0/{base}/artifacts/predictions.parquet"

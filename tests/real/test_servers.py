@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from isogloss.registry import adapter_folder
 from real.conftest import Server
-from real.processes import ROOT, environment, last_step, start, wait_for
+from real.processes import ROOT, environment, finished, last_step, started, wait_for
 
 pytestmark = pytest.mark.real
 TARGETS = "arb_Arab,heb_Hebr,amh_Ethi,eng_Latn,fra_Latn"
@@ -68,7 +68,7 @@ def test_every_entry_point_works_with_it(
     tuned = run_id(call("evaluate", *asked, *where, "adapter=models:/reader@candidate"))
     assert run_id(call("evaluate", *asked, *where, f"adapter={trained}")) == tuned != base
     said = call("register", f"adapter={trained}", "name=reader", "alias=champion")
-    assert "models:/reader/1 registered, alias champion" in said
+    assert "models:/reader/1: registered before; alias champion is at version 1" in said
     assert run_id(call("evaluate", *asked, *where, "adapter=models:/reader@champion")) == tuned
     with adapter_folder(trained) as folder:
         local = shutil.copytree(folder, tmp_path / "adapter")
@@ -128,20 +128,14 @@ def test_training_goes_on_while_the_server_is_away_and_every_metric_arrives(
     server: Server, settings: dict[str, object]
 ) -> None:
     settings |= {"steps": 60, "eval_every": 20}
-    worker = start("finetune", 0.4, settings)
-    try:
+    with started("finetune", 0.4, settings) as worker:
         wait_for(lambda: last_step() >= 10)
-        server.stop()
-        gone = time.time()
-        left = last_step()
-        wait_for(lambda: last_step() >= left + 35)  # it trains on
-        server.start()
+        with server.away():
+            gone = time.time()
+            left = last_step()
+            wait_for(lambda: last_step() >= left + 35)  # it trains on
         back = time.time()
-        said, complained = worker.communicate(timeout=300)
-    finally:
-        worker.kill()
-        server.start()
-    assert worker.returncode == 0, complained[-3000:]
+        said, complained = finished(worker, 300)
     assert "does not take metrics; they are kept in" in complained
     assert "MLflow takes metrics again" in complained
     run = run_of(str(settings["experiment"]))
@@ -159,24 +153,18 @@ def test_what_was_computed_for_a_server_that_is_gone_is_uploaded_by_the_same_com
     server: Server, settings: dict[str, object]
 ) -> None:
     settings |= {"steps": 12}
-    worker = start("finetune", 0.3, settings, **AWAY)
-    try:
+    with started("finetune", 0.3, settings, **AWAY) as worker:
         wait_for(lambda: last_step() >= 3)
-        server.stop()
-        _, complained = worker.communicate(timeout=120)
-        assert worker.returncode == 1
-        found = re.search(r"it is in (\S+unfinished/finetune-\w{12}), and the same", complained)
-        assert found, complained[-3000:]
-        folder = Path(found[1])
-        before = (folder / "metrics.jsonl").read_bytes()
-        weights = (folder / "last" / "adapter_model.safetensors").read_bytes()
-    finally:
-        worker.kill()
-        server.start()
-    # A step would take a minute now.
-    again = start("finetune", 60.0, settings)
-    said, complained = again.communicate(timeout=50)
-    assert again.returncode == 0, complained[-3000:]
+        with server.away():
+            _, complained = worker.communicate(timeout=120)
+    assert worker.returncode == 1
+    found = re.search(r"it is in (\S+unfinished/finetune-\w{12}), and the same", complained)
+    assert found, complained[-3000:]
+    folder = Path(found[1])
+    before = (folder / "metrics.jsonl").read_bytes()
+    weights = (folder / "last" / "adapter_model.safetensors").read_bytes()
+    with started("finetune", 60.0, settings) as worker:  # a step would take a minute now
+        said, _ = finished(worker, 50)
     assert not folder.exists()
     run = run_of(str(settings["experiment"]))
     assert (run_id(said), run.info.status) == (run.info.run_id, "FINISHED")
@@ -193,21 +181,16 @@ def test_answers_for_a_server_that_is_gone_are_uploaded_by_the_same_command(
     asked = {
         key: settings[key] for key in ("model", "dtype", "experiment", "limit")
     } | {"languages": TARGETS, "limit": 200}  # fmt: skip
-    worker = start("evaluate", 0.0, asked, **AWAY)
-    try:
+    with started("evaluate", 0.0, asked, **AWAY) as worker:
         wait_for(lambda: any(Path("unfinished").glob("evaluate-*/*.parquet")))
-        server.stop()
-        _, complained = worker.communicate(timeout=120)
-        assert worker.returncode == 1
-        assert "the same command, run again" in complained
-        (folder,) = Path("unfinished").glob("evaluate-*")
-        assert len(list(folder.glob("*.parquet"))) == 5
-    finally:
-        worker.kill()
-        server.start()
-    again = start("evaluate", 0.0, asked)
-    said, complained = again.communicate(timeout=120)
-    assert again.returncode == 0, complained[-3000:]
+        with server.away():
+            _, complained = worker.communicate(timeout=120)
+    assert worker.returncode == 1
+    assert "the same command, run again" in complained
+    (folder,) = Path("unfinished").glob("evaluate-*")
+    assert len(list(folder.glob("*.parquet"))) == 5
+    with started("evaluate", 0.0, asked) as worker:
+        said, complained = finished(worker)
     assert complained.count("answers are here from before") == 5
     run = run_of(str(asked["experiment"]))
     assert run_id(said) == run.info.run_id
