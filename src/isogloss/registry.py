@@ -238,7 +238,11 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registered:
             known[0]
             if known
             else client.create_model_version(
-                name, f"models:/{logged.model_id}", logged.source_run_id, tags=tags
+                name,
+                f"models:/{logged.model_id}",
+                logged.source_run_id,
+                tags=tags,
+                model_id=logged.model_id,  # without it a server refuses the source
             )
         )
         _describe(client, logged, version)
