@@ -8,7 +8,7 @@ from conftest import CONFIGS, probe
 from isogloss import scoring
 from isogloss.asking import predict
 from isogloss.models import LanguageModel, load, locate
-from isogloss.packing import TokenTree
+from isogloss.packing import TokenTree, states
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
 
@@ -48,7 +48,7 @@ def test_scores_do_not_depend_on_the_batch(
 ) -> None:
     chosen = probe("heb_Hebr", "test", 12)
     together = predict(tiny, chosen, CLOZE, "probe")
-    monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr(scoring, "token_budget", lambda model: 1)
     alone = predict(tiny, chosen, CLOZE, "probe")
     for left, right in zip(together, alone, strict=True):
         assert left.item_id == right.item_id
@@ -69,9 +69,11 @@ def test_in_bfloat16_letters_are_told_apart_by_a_head_in_float32(
     head = model.network.get_output_embeddings().weight
     for entry, coarse, found in zip(encoded, rough, fine, strict=True):
         sequence, start = entry.sequences[0], entry.starts[0]
-        with torch.inference_mode(), model.autocast():
-            states = model.network.model(torch.tensor([sequence[:-1]])).last_hidden_state
-        logprobs_V = (states[0, start - 1].float() @ head.T).log_softmax(-1)
+        tree = TokenTree()
+        path = tree.insert(sequence[:-1])
+        with torch.inference_mode():
+            states_1D = states(model, [tree], [[path[start - 1]]])
+        logprobs_V = (states_1D[0].float() @ head.float().T).log_softmax(-1)
         assert found.loglikelihoods[0] == pytest.approx(
             float(logprobs_V[sequence[start]]), abs=5e-3
         )

@@ -58,7 +58,7 @@ def predict(
         if protocol.generates:
             texts = _write(model, items, [entry.context for entry in prompts], protocol, done)
     encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
-    share = can_share(model.network.config)
+    share = can_share(model)
     heard: Done = (lambda count: None) if texts else done
     scores = score(model, encoded, items, share, heard, float32_head=protocol.shows_options)
     unconditional = _unconditional(model, items, protocol)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from filelock import FileLock
 
@@ -26,6 +27,8 @@ from isogloss.progress import announce
 from isogloss.whole import write_whole
 
 EMBEDDED = "embedded"
+CPU_TOKENS_PER_BATCH = 2048
+GPU_TOKENS_PER_BATCH = 32768
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -190,6 +193,7 @@ class LanguageModel:
     dtype: torch.dtype
     peft_model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
+    shares: bool | None = None  # see packing.can_share
 
     def autocast(self) -> Any:
         """Context in which matrix products run in `dtype`."""
@@ -322,3 +326,26 @@ def _product_seconds(dtype: torch.dtype) -> float:
         torch.nn.functional.linear(left_MK, right_NK)
         seconds.append(time.perf_counter() - started)
     return min(seconds)
+
+
+def token_budget(model: LanguageModel) -> int:
+    """Tokens of a batch to be scored: as many as half of the free memory holds, up to a number
+    from which on larger batches were no faster.
+
+    A token is counted with the widest tensors of a layer, a few of each, in float32.
+    """
+    config = model.network.config.get_text_config()
+    widest = max(getattr(config, "intermediate_size", 0), config.hidden_size)
+    bytes_a_token = 4 * (4 * widest + 8 * config.hidden_size)
+    if model.device.type == "cuda":
+        free, most = torch.cuda.mem_get_info(model.device)[0], GPU_TOKENS_PER_BATCH
+    else:
+        free, most = psutil.virtual_memory().available, CPU_TOKENS_PER_BATCH
+    return int(max(min(free // 2 // bytes_a_token, most), 1))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the machine's or the GPU's, is used up."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

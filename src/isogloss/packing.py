@@ -1,24 +1,29 @@
-"""Packing: token sequences that begin alike share the tokens they begin with.
+"""Packing: token sequences that begin alike share the tokens they begin with; nothing is padded.
 
-The questions of one passage share the passage, the options of one question share the prompt. Each
-row of a batch is a prefix tree of such sequences, laid out as one sequence of tokens in which a
-token attends to its ancestors alone and counts its position from the root. A causal model gives
-each token the same output as if its own sequence had been run alone (tree attention, as in
-SpecInfer, Miao et al., arXiv:2305.09781, section 4.2).
+The questions of one passage share the passage, the options of one question share the prompt. Such
+sequences make a prefix tree, laid out as one stretch of tokens in which a token attends to its
+ancestors alone and counts its position from the root. A causal model gives each token the same
+output as if its own sequence had been run alone (tree attention, as in SpecInfer, Miao et al.,
+arXiv:2305.09781, section 4.2). The trees of a batch follow one another in a single row.
 
-Suffixes of names: B rows of a batch, T tokens of a row, N positions whose logits are wanted.
+Suffixes of names: B rows of a batch, T tokens of a row or tree, N positions that are wanted,
+D hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
+from isogloss.attention import NAME, Stretch
 from isogloss.models import LanguageModel
 
 ROOT = -1
+HEAD_ROWS = 32768  # of a head's weight that are cast to float32 at a time
 
 
 @dataclass
@@ -62,95 +67,154 @@ class TokenTree:
         return seen_TT
 
 
-def attention_kinds(config: Any) -> set[str] | None:
-    """The kinds of attention layer of a model; None where all take one and the same mask."""
-    layers = getattr(config, "layer_types", None)
-    return set(layers) if layers else None
+def can_share(model: LanguageModel) -> bool:
+    """Whether the model gives trees the outputs that it gives their sequences one by one.
 
-
-def can_share(config: Any) -> bool:
-    """Whether the model takes a tree mask: plain and sliding-window attention do."""
-    return (attention_kinds(config) or set()) <= {"full_attention", "sliding_attention"}
-
-
-def forward(
-    model: LanguageModel,
-    trees: Sequence[TokenTree],
-    wanted: Sequence[Sequence[int]],
-    *,
-    float32_head: bool = False,
-) -> Any:
-    """Logits after given nodes of a batch of trees.
-
-    `wanted[b]` are nodes of `trees[b]`; the result is [N, vocabulary], row by row in that order.
-    The model's head is applied at those positions alone: with 262,144 tokens in a vocabulary, full
-    logits would cost more time than the rest of the model and gigabytes of memory. `float32_head`
-    has it multiply in float32 where the model itself does not: bfloat16 has eight bits, and of
-    letters scored with it one item in eight was a tie.
+    Tried once a model, on a small tree: attention of other kinds, or with terms of its own, is seen
+    by what comes out. Window sizes are larger than that tree, so layers are asked for their kind.
     """
-    device = model.device
-    lengths = [len(tree) for tree in trees]
-    tokens_BT = torch.zeros(len(trees), max(lengths), dtype=torch.long)
-    positions_BT = torch.zeros_like(tokens_BT)
-    for row, (tree, length) in enumerate(zip(trees, lengths, strict=True)):
-        tokens_BT[row, :length] = torch.tensor(tree.tokens)
-        positions_BT[row, :length] = torch.tensor(tree.depths)
-    if all(tree.is_chain for tree in trees):
-        mask: Any = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(device)
-    else:
-        mask = _tree_masks(model, trees, positions_BT)
-    rows_N = torch.tensor([row for row, nodes in enumerate(wanted) for _ in nodes], device=device)
-    nodes_N = torch.tensor([node for nodes in wanted for node in nodes], device=device)
+    if model.shares is None:
+        kinds = set(getattr(_decoder(model).config, "layer_types", None) or ())
+        model.shares = (
+            kinds <= {"full_attention", "sliding_attention"}
+            and model.network._can_set_attn_implementation()
+            and model.network.config._attn_implementation != "flash_attention_2"
+            and _shares(model)
+        )
+    return model.shares
 
-    def gather(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (arguments[0][rows_N, nodes_N],)
 
-    def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any) -> torch.Tensor:
-        bias = None if head.bias is None else head.bias.float()
-        with torch.autocast(model.device.type, enabled=False):
-            return torch.nn.functional.linear(arguments[0].float(), head.weight.float(), bias)
-
-    head = model.network.get_output_embeddings()
-    hooks = [head.register_forward_pre_hook(gather)]
-    # An adapter on the head itself is another module, with a product of its own.
-    if float32_head and model.dtype != torch.float32 and type(head) is torch.nn.Linear:
-        hooks.append(head.register_forward_hook(in_float32))
+@torch.inference_mode()
+def _shares(model: LanguageModel) -> bool:
+    tree = TokenTree()
+    last = min(len(model.tokenizer), model.network.config.get_text_config().vocab_size) - 1
+    stem = [last - at % last for at in range(24)]
+    sequences = [[*stem, *(at % last for at in branch)] for branch in (range(8), range(8, 20))]
+    paths = [tree.insert(sequence) for sequence in sequences]
     try:
-        with model.autocast():
-            return model.network(
-                input_ids=tokens_BT.to(device),
-                position_ids=positions_BT.to(device),
-                attention_mask=mask,
-                use_cache=False,
+        together_ND = _flat_states(model, [tree], [sorted({*paths[0], *paths[1]})])
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+        return False
+    chains = [TokenTree() for _ in sequences]
+    alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
+    alone_ND = _padded_states(model, chains, alone)
+    error = (together_ND[paths[0] + paths[1]].float() - alone_ND.float()).norm() / alone_ND.norm()
+    return bool(error < (1e-3 if alone_ND.dtype == model.dtype == torch.float32 else 5e-2))
+
+
+def states(
+    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """The model's last hidden states [N, D] at given nodes of a batch of trees.
+
+    `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. All of `trees` have
+    to be chains where `can_share` does not hold.
+    """
+    with model.autocast():
+        if can_share(model):
+            return _flat_states(model, trees, wanted)
+        return _padded_states(model, trees, wanted)
+
+
+def _flat_states(
+    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    device = model.device
+    tokens_T = [token for tree in trees for token in tree.tokens]
+    positions_T = [depth for tree in trees for depth in tree.depths]
+    stretches: list[Stretch] = []
+    nodes: list[int] = []
+    for tree, some in zip(trees, wanted, strict=True):
+        start = stretches[-1].end if stretches else 0
+        seen_TT = None if tree.is_chain else torch.from_numpy(tree.ancestors()).to(device)
+        depths_T = torch.tensor(tree.depths, device=device)
+        stretches.append(Stretch(start, start + len(tree), depths_T, seen_TT))
+        nodes.extend(start + node for node in some)
+    decoder = _decoder(model)
+    kept = decoder.config._attn_implementation
+    decoder.config._attn_implementation = NAME
+    try:
+        hidden_1TD = decoder(
+            input_ids=torch.tensor([tokens_T], device=device),
+            position_ids=torch.tensor([positions_T], device=device),
+            use_cache=False,
+            stretches=stretches,
+        ).last_hidden_state
+    finally:
+        decoder.config._attn_implementation = kept
+    found_ND: torch.Tensor = hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)]
+    return found_ND
+
+
+def _padded_states(
+    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """The same for chains, with the model's own attention: a row each, padded on the right."""
+    lengths = torch.tensor([len(tree) for tree in trees])
+    tokens_BT = torch.zeros(len(trees), int(lengths.max()), dtype=torch.long)
+    for row, tree in enumerate(trees):
+        tokens_BT[row, : len(tree)] = torch.tensor(tree.tokens)
+    positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
+    hidden_BTD = _decoder(model)(
+        input_ids=tokens_BT.to(model.device),
+        position_ids=positions_BT.to(model.device),
+        attention_mask=(positions_BT < lengths[:, None]).to(model.device),
+        use_cache=False,
+    ).last_hidden_state
+    rows = [row for row, nodes in enumerate(wanted) for _ in nodes]
+    nodes = [node for nodes in wanted for node in nodes]
+    found_ND: torch.Tensor = hidden_BTD[rows, nodes]
+    return found_ND
+
+
+def logits(
+    model: LanguageModel, states_ND: torch.Tensor, *, float32_head: bool = False
+) -> torch.Tensor:
+    """Logits [N, V] after given hidden states, with all that the model does to them behind its
+    head (scaling, capping).
+
+    With 262,144 tokens in a vocabulary, the head costs more than the rest of the model: it is for
+    the positions that are wanted alone. `float32_head` has it multiply in float32 where the model
+    itself does not: bfloat16 has eight bits, and of letters scored with it one item in eight was a
+    tie.
+    """
+    head = model.network.get_output_embeddings()
+
+    def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any = None) -> torch.Tensor:
+        states = arguments[0].float()
+        with torch.autocast(states.device.type, enabled=False):
+            parts = [states @ rows.float().T for rows in head.weight.split(HEAD_ROWS)]
+            logits = torch.cat(parts, -1)
+            return logits if head.bias is None else logits + head.bias.float()
+
+    # An adapter on the head itself is another module, with a product of its own.
+    hook = None
+    if float32_head and model.dtype != torch.float32 and type(head) is torch.nn.Linear:
+        hook = head.register_forward_hook(in_float32)
+    try:
+        with model.autocast(), _decoder_gives(model, states_ND[None]):
+            logits_1NV: torch.Tensor = model.network(
+                inputs_embeds=states_ND[None], use_cache=False
             ).logits
     finally:
-        for hook in hooks:
+        if hook:
             hook.remove()
+    return logits_1NV[0]
 
 
-def _tree_masks(
-    model: LanguageModel, trees: Sequence[TokenTree], positions_BT: torch.Tensor
-) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Additive masks [B, 1, T, T], by kind of attention layer where the model tells them apart."""
-    config = model.network.config
-    rows, width = positions_BT.shape
-    # Padding attends to itself, so that no row of the mask is empty (softmax over nothing is NaN).
-    seen_BTT = torch.eye(width, dtype=torch.bool).repeat(rows, 1, 1)
-    for row, tree in enumerate(trees):
-        seen_BTT[row, : len(tree), : len(tree)] = torch.from_numpy(tree.ancestors())
+def _decoder(model: LanguageModel) -> Any:
+    return model.network.get_decoder()
 
-    def additive(allowed_BTT: torch.Tensor) -> torch.Tensor:
-        mask = torch.zeros(allowed_BTT.shape, dtype=model.network.dtype)
-        mask.masked_fill_(~allowed_BTT, torch.finfo(model.network.dtype).min)
-        return mask[:, None].to(model.device)
 
-    window = getattr(config, "sliding_window", None)
-    full = additive(seen_BTT)
-    near = full
-    if window is not None and int(positions_BT.max()) >= window:
-        distance_BTT = positions_BT[:, :, None] - positions_BT[:, None, :]
-        near = additive(seen_BTT & (distance_BTT < window))
-    kinds = attention_kinds(config)
-    if kinds is None:
-        return full if window is None else near
-    return {kind: full if kind == "full_attention" else near for kind in kinds}
+@contextmanager
+def _decoder_gives(model: LanguageModel, hidden_1ND: torch.Tensor) -> Iterator[None]:
+    """Context in which the model's layers are not run, but give these states to the head."""
+    decoder = _decoder(model)
+    kept = decoder.__dict__.get("forward")
+    decoder.forward = lambda *_, **__: MoeModelOutputWithPast(last_hidden_state=hidden_1ND)
+    try:
+        yield
+    finally:
+        del decoder.forward
+        if kept is not None:
+            decoder.forward = kept

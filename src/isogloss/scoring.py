@@ -1,21 +1,21 @@
 """Scoring: the log-likelihood of each choice of each item, exactly, with nothing computed twice.
 
-Suffixes of names: N positions with logits, V vocabulary.
+Suffixes of names: N positions with logits, D hidden size, V vocabulary.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from isogloss.models import LanguageModel
-from isogloss.packing import TokenTree, forward
+from isogloss.errors import ModelError
+from isogloss.models import LanguageModel, out_of_memory, token_budget
+from isogloss.packing import TokenTree, logits, states
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
-TOKENS_PER_BATCH = 4096
-POSITIONS_PER_BATCH = 384  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
+POSITIONS_PER_HEAD = 256  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
 
 
 class EncodedPrompt(NamedTuple):
@@ -56,48 +56,46 @@ def encode(tokenizer: Any, prompts: Sequence[Prompt], *, chat: bool = False) -> 
 
 
 class _Row(NamedTuple):
-    """A tree and, for each item in it, the node before and the id of each token of each choice."""
+    """A tree and, for each choice in it, the node before and the id of each token."""
 
     tree: TokenTree
-    items: list[tuple[int, int, list[tuple[int, int]]]]  # item, choice, [(node before, token)]
+    choices: list[tuple[int, int, list[tuple[int, int]]]]  # item, choice, [(node before, token)]
 
     @property
     def wanted(self) -> list[int]:
-        return sorted({node for _, _, tokens in self.items for node, _ in tokens})
+        return sorted({node for _, _, tokens in self.choices for node, _ in tokens})
 
 
-def _rows(items: Sequence[Item], encoded: Sequence[EncodedPrompt], share: bool) -> Iterator[_Row]:
-    passages: dict[Any, list[int]] = defaultdict(list)
+def _row(encoded: Sequence[EncodedPrompt], choices: Iterable[tuple[int, int]]) -> _Row:
+    row = _Row(TokenTree(), [])
+    for item, choice in choices:
+        sequence, start = encoded[item].sequences[choice], encoded[item].starts[choice]
+        path = row.tree.insert(sequence[:-1])
+        pairs = list(zip(path[start - 1 :], sequence[start:], strict=True))
+        row.choices.append((item, choice, pairs))
+    return row
+
+
+def _rows(items: Sequence[Item], encoded: Sequence[EncodedPrompt], share: bool) -> list[_Row]:
+    """A row for each passage, or for each choice of each item, longest first."""
+    together: dict[Any, list[tuple[int, int]]] = defaultdict(list)
     for index, item in enumerate(items):
-        passages[item.language, item.passage_id].append(index)
-    for members in passages.values():
-        row = _Row(TokenTree(), [])
-        for index in members:
-            for choice, (sequence, start) in enumerate(zip(*encoded[index], strict=True)):
-                if not share:
-                    row = _Row(TokenTree(), [])
-                path = row.tree.insert(sequence[:-1])
-                pairs = list(zip(path[start - 1 :], sequence[start:], strict=True))
-                row.items.append((index, choice, pairs))
-                if not share:
-                    yield row
-        if share:
-            yield row
+        for choice in range(len(encoded[index].sequences)):
+            key = (item.language, item.passage_id) if share else (index, choice)
+            together[key].append((index, choice))
+    rows = [_row(encoded, choices) for choices in together.values()]
+    return sorted(rows, key=lambda row: len(row.tree), reverse=True)
 
 
-def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    """Fill batches to the budgets of tokens and positions, longest rows first."""
-    batch: list[_Row] = []
-    positions = 0
-    for row in sorted(rows, key=lambda row: len(row.tree), reverse=True):
-        full = (len(batch) + 1) * len((batch or [row])[0].tree) > TOKENS_PER_BATCH
-        if batch and (full or positions + len(row.wanted) > POSITIONS_PER_BATCH):
-            yield batch
-            batch, positions = [], 0
-        batch.append(row)
-        positions += len(row.wanted)
-    if batch:
-        yield batch
+class _Pending(NamedTuple):
+    """Hidden states that wait for the head, and what is wanted of the logits after them."""
+
+    states: list[torch.Tensor]
+    targets: list[tuple[int, int, int, int]]  # item, choice, position, token
+
+    @property
+    def positions(self) -> int:
+        return sum(map(len, self.states))
 
 
 @torch.inference_mode()
@@ -109,51 +107,108 @@ def score(
     done: Callable[[int], object] = lambda count: None,
     *,
     float32_head: bool = False,
+    tokens_per_batch: int | None = None,
 ) -> list[ItemScores]:
     """Scores of each item under the model as it stands (see `LanguageModel.using`).
 
     `share` lets questions of a passage and choices of a question use the same computation; without
-    it each choice is a sequence of its own. In float32 the two agree to rounding. `float32_head` is
-    that of `packing.forward`. `done` is told after each batch how many more items are in progress
-    or finished.
+    it each choice is a sequence of its own. In float32 the two agree to rounding, and so do batches
+    of any size: within 2e-4 nats. `float32_head` is that of `packing.logits`. Batches have
+    `tokens_per_batch` tokens, by default what free memory allows (`models.token_budget`); one that
+    memory runs out on is halved and tried again. `done` is told after each batch how many more
+    items are in progress or finished. Raises ModelError if memory does not hold a single choice.
     """
     begun: set[int] = set()
     likelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
     greedy = [[True] * len(entry.sequences) for entry in encoded]
+    pending = _Pending([], [])
+    rows = deque(_rows(items, encoded, share))
+    budget = tokens_per_batch or token_budget(model)
     with model.casts_kept():
-        for batch in _batches(_rows(items, encoded, share)):
-            logits_NV = forward(
-                model,
-                [row.tree for row in batch],
-                [row.wanted for row in batch],
-                float32_head=float32_head,
-            ).float()
-            normaliser_N = logits_NV.logsumexp(-1)
-            argmax_N = logits_NV.argmax(-1)
-            offset = 0
-            targets: list[tuple[int, int, int, int]] = []  # item, choice, position, token
+        while rows:
+            batch = _take(rows, budget)
+            try:
+                hidden_ND = states(
+                    model, [row.tree for row in batch], [row.wanted for row in batch]
+                )
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                budget = max(sum(len(row.tree) for row in batch) // 2, 1)
+                rows.extendleft(reversed(_split(batch, encoded, error)))
+                continue
+            offset = pending.positions
+            pending.states.append(hidden_ND)
             for row in batch:
                 place = {node: offset + at for at, node in enumerate(row.wanted)}
                 offset += len(place)
-                targets += [
+                pending.targets.extend(
                     (item, choice, place[node], token)
-                    for item, choice, pairs in row.items
+                    for item, choice, pairs in row.choices
                     for node, token in pairs
-                ]
-            places = torch.tensor([place for _, _, place, _ in targets], device=model.device)
-            tokens = torch.tensor([token for _, _, _, token in targets], device=model.device)
-            logprobs = (logits_NV[places, tokens] - normaliser_N[places]).tolist()
-            agrees = (argmax_N[places] == tokens).tolist()
-            for (item, choice, _, _), logprob, agree in zip(targets, logprobs, agrees, strict=True):
-                likelihoods[item][choice] += logprob
-                greedy[item][choice] &= agree
-            met = {item for item, _, _, _ in targets} - begun
+                )
+            if pending.positions >= POSITIONS_PER_HEAD or not rows:
+                found = _head(model, pending, float32_head)
+                for (item, choice, _, _), (logprob, agrees) in zip(
+                    pending.targets, found, strict=True
+                ):
+                    likelihoods[item][choice] += logprob
+                    greedy[item][choice] &= agrees
+                pending = _Pending([], [])
+            met = {item for row in batch for item, _, _ in row.choices} - begun
             begun |= met
             done(len(met))
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)
     ]
+
+
+def _take(rows: deque[_Row], budget: int) -> list[_Row]:
+    """Rows from the left up to the budget of tokens, one at least."""
+    batch = [rows.popleft()]
+    tokens = len(batch[0].tree)
+    while rows and tokens + len(rows[0].tree) <= budget:
+        batch.append(rows.popleft())
+        tokens += len(batch[-1].tree)
+    return batch
+
+
+def _split(batch: list[_Row], encoded: Sequence[EncodedPrompt], error: BaseException) -> list[_Row]:
+    """The same work in smaller rows, where a single row was too much; ModelError for a choice."""
+    if len(batch) > 1:
+        return batch
+    choices = [(item, choice) for item, choice, _ in batch[0].choices]
+    if len(choices) == 1:
+        raise ModelError(
+            f"out of memory with a single sequence of {len(batch[0].tree)} tokens "
+            f"({str(error).strip().splitlines()[0][:200]})."
+        ) from error
+    half = len(choices) // 2
+    return [_row(encoded, choices[:half]), _row(encoded, choices[half:])]
+
+
+def _head(model: LanguageModel, pending: _Pending, float32_head: bool) -> list[tuple[float, bool]]:
+    """Of each target the log-probability of its token, and whether it is the likeliest one."""
+    hidden_ND = torch.cat(pending.states)
+    wanted: dict[int, list[int]] = defaultdict(list)  # by part of the positions
+    for at, (_, _, place, _) in enumerate(pending.targets):
+        wanted[place // POSITIONS_PER_HEAD].append(at)
+    found = [(0.0, False)] * len(pending.targets)
+    for part, some in wanted.items():
+        start = part * POSITIONS_PER_HEAD
+        logits_NV = logits(
+            model, hidden_ND[start : start + POSITIONS_PER_HEAD], float32_head=float32_head
+        ).float()
+        places = torch.tensor(
+            [pending.targets[at][2] - start for at in some], device=logits_NV.device
+        )
+        tokens = torch.tensor([pending.targets[at][3] for at in some], device=logits_NV.device)
+        logprobs = (logits_NV[places, tokens] - logits_NV.logsumexp(-1)[places]).tolist()
+        agrees = (logits_NV.argmax(-1)[places] == tokens).tolist()
+        for at, logprob, agree in zip(some, logprobs, agrees, strict=True):
+            found[at] = (logprob, agree)
+    return found
 
 
 def _greedy_choice(entry: EncodedPrompt, flags: Sequence[bool]) -> int:

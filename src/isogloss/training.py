@@ -20,8 +20,8 @@ from isogloss.asking import predict
 from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
-from isogloss.models import LanguageModel
-from isogloss.packing import TokenTree, can_share, forward
+from isogloss.models import LanguageModel, out_of_memory
+from isogloss.packing import TokenTree, can_share, logits, states
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
@@ -238,13 +238,6 @@ def _over(dev: Mapping[int, Measured], recipe: Recipe) -> bool:
     return sum(step > _best(dev) for step in dev) >= recipe.patience
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, the machine's or the GPU's, is used up."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
-
-
 def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> list[_Row]:
     """One row a passage (a question, if the model cannot share), in the order of the items."""
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
@@ -253,7 +246,7 @@ def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> li
         for entry, item in zip(prompts, items, strict=True)
     ]
     encoded = encode(model.tokenizer, gold, chat=protocol.chat)
-    share = can_share(model.network.config)
+    share = can_share(model)
     rows = []
     for _, members in groupby(
         range(len(items)), lambda index: items[index].passage_id if share else index
@@ -288,7 +281,7 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
     for part in _parts(batch):
         wanted = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
-        logits_NV = forward(model, [row.tree for row in part], wanted)
+        logits_NV = logits(model, states(model, [row.tree for row in part], wanted))
         loss = torch.nn.functional.cross_entropy(
             logits_NV.float(), tokens_N.to(model.device), reduction="sum"
         )

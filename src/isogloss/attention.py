@@ -1,0 +1,126 @@
+"""Attention over stretches: a row of tokens in which only those of one stretch see one another.
+
+Registered with transformers as an attention function, so that the models themselves stay as they
+are. Suffixes of names: H heads, K key-value heads, G heads to each of them, T tokens of a stretch,
+E size of a head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "isogloss_stretches"
+BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the cache
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens `start` to `end` of a row: a token tree.
+
+    `depths` [T] are the tokens' positions in their sequences. `ancestors` [T, T] says whether the
+    column's token is the row's or one of its ancestors; None for a single sequence. Ancestors come first.
+    """
+
+    start: int
+    end: int
+    depths: torch.Tensor
+    ancestors: torch.Tensor | None
+
+    def seen(self, window: int | None, device: torch.device) -> torch.Tensor | None:
+        """[T, T] boolean: which tokens a token attends to; None if that is all up to itself."""
+        size = self.end - self.start
+        if window is None or size <= window:
+            return None if self.ancestors is None else self.ancestors.to(device)
+        seen_TT = self.ancestors
+        if seen_TT is None:
+            seen_TT = torch.ones(size, size, dtype=torch.bool, device=self.depths.device).tril()
+        distance_TT = self.depths[:, None] - self.depths[None, :]
+        return (seen_TT & (distance_TT < window)).to(device)
+
+
+def attend(
+    module: torch.nn.Module,
+    query_1HTE: torch.Tensor,
+    key_1KTE: torch.Tensor,
+    value_1KTE: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    stretches: Sequence[Stretch],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of each stretch to itself, as transformers' attention functions give it.
+
+    On a CPU by plain products, 128 queries at a time, each with the keys up to its own: torch's
+    fused attention is no faster in bfloat16 than in float32 there, and computes what is masked.
+    """
+    scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
+    attended = []
+    for stretch in stretches:
+        at = slice(stretch.start, stretch.end)
+        query, key, value = query_1HTE[:, :, at], key_1KTE[:, :, at], value_1KTE[:, :, at]
+        seen_TT = stretch.seen(sliding_window, query.device)
+        if query.device.type == "cpu" or softcap is not None:
+            attended.append(
+                _in_blocks(query[0], key[0], value[0], seen_TT, scale, softcap, dropout)
+            )
+        else:
+            fused = scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=seen_TT,
+                dropout_p=dropout,
+                is_causal=seen_TT is None,
+                scale=scale,
+                enable_gqa=True,
+            )
+            attended.append(fused[0].transpose(0, 1))
+    return torch.cat(attended)[None], None
+
+
+def _in_blocks(
+    query_HTE: torch.Tensor,
+    key_KTE: torch.Tensor,
+    value_KTE: torch.Tensor,
+    seen_TT: torch.Tensor | None,
+    scale: float,
+    softcap: float | None,
+    dropout: float,
+) -> torch.Tensor:
+    """Attended values [T, H, E]."""
+    heads, size, width = query_HTE.shape
+    groups = key_KTE.shape[0]
+    query_KGTE = query_HTE.view(groups, heads // groups, size, width)
+    key_KET = key_KTE.transpose(1, 2)
+    blocks = []
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        # The queries of all heads that share keys are rows of one product.
+        query = query_KGTE[:, :, start:end].reshape(groups, -1, width)
+        scores = torch.matmul(query, key_KET[:, :, :end]) * scale
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        scores = scores.view(groups, heads // groups, end - start, end)
+        if seen_TT is None:
+            seen = torch.ones(end - start, end, dtype=torch.bool, device=scores.device).tril(start)
+        else:
+            seen = seen_TT[start:end, :end]
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(value_KTE.dtype)
+        if dropout:
+            weights = drop(weights, dropout)
+        weights = weights.view(groups, -1, end)
+        values = torch.matmul(weights, value_KTE[:, :end])
+        blocks.append(values.view(heads, end - start, -1).transpose(0, 1))
+    return torch.cat(blocks)
+
+
+AttentionInterface.register(NAME, attend)
