@@ -41,7 +41,7 @@ def test_the_loss_is_that_of_transformers_with_all_but_the_answer_masked(
     tiny: LanguageModel,
 ) -> None:
     data = probe("arb_Arab", "train", 6)
-    rows = training._rows(tiny, data, CLOZE)
+    rows = training._rows(tiny, data, CLOZE, share=True)
     total, count = 0.0, 0
     for item in data:
         entry = prompt(item, CLOZE)
@@ -59,7 +59,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_split(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = tiny.network.get_input_embeddings().weight.requires_grad_(True)
-    rows = training._rows(tiny, probe("arb_Arab", "train", 8), CLOZE)
+    rows = training._rows(tiny, probe("arb_Arab", "train", 8), CLOZE, share=True)
     training._accumulate_gradients(tiny, rows)
     together, weight.grad = weight.grad, None
     monkeypatch.setattr(training, "TOKENS_PER_BATCH", 1)

@@ -23,7 +23,8 @@ class Stretch:
     """Tokens `start` to `end` of a row: a token tree.
 
     `depths` [T] are the tokens' positions in their sequences. `ancestors` [T, T] says whether the
-    column's token is the row's or one of its ancestors; None for a single sequence. Ancestors come first.
+    column's token is the row's or one of its ancestors; None for a single sequence. Ancestors come
+    first.
     """
 
     start: int

@@ -10,13 +10,15 @@ Suffixes of names: B rows of a batch, T tokens of a row or tree, N positions tha
 D hidden size, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from isogloss.attention import NAME, Stretch
@@ -74,7 +76,7 @@ def can_share(model: LanguageModel) -> bool:
     by what comes out. Window sizes are larger than that tree, so layers are asked for their kind.
     """
     if model.shares is None:
-        kinds = set(getattr(_decoder(model).config, "layer_types", None) or ())
+        kinds = set(getattr(decoder(model).config, "layer_types", None) or ())
         model.shares = (
             kinds <= {"full_attention", "sliding_attention"}
             and model.network._can_set_attn_implementation()
@@ -103,21 +105,28 @@ def _shares(model: LanguageModel) -> bool:
 
 
 def states(
-    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+    model: LanguageModel,
+    trees: Sequence[TokenTree],
+    wanted: Sequence[Sequence[int]],
+    cache: DynamicCache | None = None,
 ) -> torch.Tensor:
     """The model's last hidden states [N, D] at given nodes of a batch of trees.
 
-    `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. All of `trees` have
-    to be chains where `can_share` does not hold.
+    `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. `cache` is given
+    the keys and values of all nodes, tree after tree, in a single row. Where `can_share` does not
+    hold, all of `trees` have to be chains, and there is no such row.
     """
     with model.autocast():
         if can_share(model):
-            return _flat_states(model, trees, wanted)
+            return _flat_states(model, trees, wanted, cache)
         return _padded_states(model, trees, wanted)
 
 
 def _flat_states(
-    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+    model: LanguageModel,
+    trees: Sequence[TokenTree],
+    wanted: Sequence[Sequence[int]],
+    cache: DynamicCache | None = None,
 ) -> torch.Tensor:
     device = model.device
     tokens_T = [token for tree in trees for token in tree.tokens]
@@ -130,18 +139,19 @@ def _flat_states(
         depths_T = torch.tensor(tree.depths, device=device)
         stretches.append(Stretch(start, start + len(tree), depths_T, seen_TT))
         nodes.extend(start + node for node in some)
-    decoder = _decoder(model)
-    kept = decoder.config._attn_implementation
-    decoder.config._attn_implementation = NAME
+    layers = decoder(model)
+    kept = layers.config._attn_implementation
+    layers.config._attn_implementation = NAME
     try:
-        hidden_1TD = decoder(
+        hidden_1TD = layers(
             input_ids=torch.tensor([tokens_T], device=device),
             position_ids=torch.tensor([positions_T], device=device),
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
             stretches=stretches,
         ).last_hidden_state
     finally:
-        decoder.config._attn_implementation = kept
+        layers.config._attn_implementation = kept
     found_ND: torch.Tensor = hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)]
     return found_ND
 
@@ -155,7 +165,7 @@ def _padded_states(
     for row, tree in enumerate(trees):
         tokens_BT[row, : len(tree)] = torch.tensor(tree.tokens)
     positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-    hidden_BTD = _decoder(model)(
+    hidden_BTD = decoder(model)(
         input_ids=tokens_BT.to(model.device),
         position_ids=positions_BT.to(model.device),
         attention_mask=(positions_BT < lengths[:, None]).to(model.device),
@@ -179,42 +189,45 @@ def logits(
     tie.
     """
     head = model.network.get_output_embeddings()
-
-    def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any = None) -> torch.Tensor:
-        states = arguments[0].float()
-        with torch.autocast(states.device.type, enabled=False):
-            parts = [states @ rows.float().T for rows in head.weight.split(HEAD_ROWS)]
-            logits = torch.cat(parts, -1)
-            return logits if head.bias is None else logits + head.bias.float()
-
-    # An adapter on the head itself is another module, with a product of its own.
-    hook = None
-    if float32_head and model.dtype != torch.float32 and type(head) is torch.nn.Linear:
-        hook = head.register_forward_hook(in_float32)
-    try:
-        with model.autocast(), _decoder_gives(model, states_ND[None]):
-            logits_1NV: torch.Tensor = model.network(
-                inputs_embeds=states_ND[None], use_cache=False
-            ).logits
-    finally:
-        if hook:
-            hook.remove()
-    return logits_1NV[0]
+    with model.autocast(), ExitStack() as stack:
+        given = MoeModelOutputWithPast(last_hidden_state=states_ND[None])
+        stack.enter_context(_replaced(decoder(model), lambda *_, **__: given))
+        # An adapter on the head itself is another module, with a product of its own.
+        if model.dtype != torch.float32 and type(head) is torch.nn.Linear:
+            product = _float32_product if float32_head else _product
+            stack.enter_context(_replaced(head, partial(product, model)))
+        found_1NV: torch.Tensor = model.network(
+            inputs_embeds=states_ND[None], use_cache=False
+        ).logits
+    return found_1NV[0]
 
 
-def _decoder(model: LanguageModel) -> Any:
+def _product(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+    bias = model.network.get_output_embeddings().bias
+    return torch.nn.functional.linear(states, model.head_weight, bias)
+
+
+def _float32_product(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+    head = model.network.get_output_embeddings()
+    with torch.autocast(states.device.type, enabled=False):
+        rows = head.weight.split(HEAD_ROWS)
+        logits = torch.cat([states.float() @ part.float().T for part in rows], -1)
+        return logits if head.bias is None else logits + head.bias.float()
+
+
+def decoder(model: LanguageModel) -> Any:
+    """The model without its head: embeddings, layers and last norm."""
     return model.network.get_decoder()
 
 
 @contextmanager
-def _decoder_gives(model: LanguageModel, hidden_1ND: torch.Tensor) -> Iterator[None]:
-    """Context in which the model's layers are not run, but give these states to the head."""
-    decoder = _decoder(model)
-    kept = decoder.__dict__.get("forward")
-    decoder.forward = lambda *_, **__: MoeModelOutputWithPast(last_hidden_state=hidden_1ND)
+def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """Context in which a module does something else."""
+    kept = module.__dict__.get("forward")
+    module.forward = forward
     try:
         yield
     finally:
-        del decoder.forward
+        del module.forward
         if kept is not None:
-            decoder.forward = kept
+            module.forward = kept

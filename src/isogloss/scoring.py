@@ -15,7 +15,7 @@ from isogloss.packing import TokenTree, logits, states
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
-POSITIONS_PER_HEAD = 256  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
+POSITIONS_PER_HEAD = 128  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
 
 
 class EncodedPrompt(NamedTuple):
@@ -124,40 +124,35 @@ def score(
     pending = _Pending([], [])
     rows = deque(_rows(items, encoded, share))
     budget = tokens_per_batch or token_budget(model)
-    with model.casts_kept():
-        while rows:
-            batch = _take(rows, budget)
-            try:
-                hidden_ND = states(
-                    model, [row.tree for row in batch], [row.wanted for row in batch]
-                )
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                budget = max(sum(len(row.tree) for row in batch) // 2, 1)
-                rows.extendleft(reversed(_split(batch, encoded, error)))
-                continue
-            offset = pending.positions
-            pending.states.append(hidden_ND)
-            for row in batch:
-                place = {node: offset + at for at, node in enumerate(row.wanted)}
-                offset += len(place)
-                pending.targets.extend(
-                    (item, choice, place[node], token)
-                    for item, choice, pairs in row.choices
-                    for node, token in pairs
-                )
-            if pending.positions >= POSITIONS_PER_HEAD or not rows:
-                found = _head(model, pending, float32_head)
-                for (item, choice, _, _), (logprob, agrees) in zip(
-                    pending.targets, found, strict=True
-                ):
-                    likelihoods[item][choice] += logprob
-                    greedy[item][choice] &= agrees
-                pending = _Pending([], [])
-            met = {item for row in batch for item, _, _ in row.choices} - begun
-            begun |= met
-            done(len(met))
+    while rows:
+        batch = _take(rows, budget)
+        try:
+            hidden_ND = states(model, [row.tree for row in batch], [row.wanted for row in batch])
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            budget = max(sum(len(row.tree) for row in batch) // 2, 1)
+            rows.extendleft(reversed(_split(batch, encoded, error)))
+            continue
+        offset = pending.positions
+        pending.states.append(hidden_ND)
+        for row in batch:
+            place = {node: offset + at for at, node in enumerate(row.wanted)}
+            offset += len(place)
+            pending.targets.extend(
+                (item, choice, place[node], token)
+                for item, choice, pairs in row.choices
+                for node, token in pairs
+            )
+        if pending.positions >= POSITIONS_PER_HEAD or not rows:
+            found = _head(model, pending, float32_head)
+            for (item, choice, _, _), (logprob, agrees) in zip(pending.targets, found, strict=True):
+                likelihoods[item][choice] += logprob
+                greedy[item][choice] &= agrees
+            pending = _Pending([], [])
+        met = {item for row in batch for item, _, _ in row.choices} - begun
+        begun |= met
+        done(len(met))
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)

@@ -125,6 +125,7 @@ def train(
 
     folder.mkdir(parents=True, exist_ok=True)
     detach(model)
+    share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
     torch.manual_seed(recipe.seed)
     targets = recipe.target_modules
     config = LoraConfig(
@@ -151,7 +152,7 @@ def train(
         if checkpoint_every and (kept := state.load(folder)):
             step = int(kept["step"])
             dev = {int(at): Measured(*values) for at, values in kept["dev"].items()}
-        rows = _rows(model, train_items, protocol)
+        rows = _rows(model, train_items, protocol, share)
         batches = islice(_steps(rows, recipe), step, None)
         steps = bar(None, description, "step", total=recipe.steps, initial=step)
 
@@ -238,7 +239,9 @@ def _over(dev: Mapping[int, Measured], recipe: Recipe) -> bool:
     return sum(step > _best(dev) for step in dev) >= recipe.patience
 
 
-def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> list[_Row]:
+def _rows(
+    model: LanguageModel, items: Sequence[Item], protocol: Protocol, share: bool
+) -> list[_Row]:
     """One row a passage (a question, if the model cannot share), in the order of the items."""
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
     gold = [
@@ -246,7 +249,6 @@ def _rows(model: LanguageModel, items: Sequence[Item], protocol: Protocol) -> li
         for entry, item in zip(prompts, items, strict=True)
     ]
     encoded = encode(model.tokenizer, gold, chat=protocol.chat)
-    share = can_share(model)
     rows = []
     for _, members in groupby(
         range(len(items)), lambda index: items[index].passage_id if share else index
