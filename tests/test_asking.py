@@ -57,6 +57,9 @@ def test_batched_generation_equals_a_naive_greedy_loop(
     assert sum(heard) == len(items)
     monkeypatch.setattr(generation, "TOKENS_PER_BATCH", 1)
     assert [one.text for one in generation.generate(model, contexts, 24, stops)] == expected
+    monkeypatch.undo()
+    model.shares = False
+    assert [one.text for one in generation.generate(model, contexts, 24, stops)] == expected
     assert len({len(text) for text in expected}) > 1
 
 

@@ -8,7 +8,7 @@ from conftest import CONFIGS, probe
 from isogloss import scoring
 from isogloss.asking import predict
 from isogloss.models import LanguageModel, load, locate
-from isogloss.packing import TokenTree, states
+from isogloss.packing import TokenTree, can_share, states
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
 
@@ -26,6 +26,14 @@ def naive_scores(model: LanguageModel, context: str, continuation: str) -> tuple
     return float(logprobs_TV[before, tokens].sum()), greedy
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_plain_and_sliding_attention_can_share(
+    architecture: str, dtype: str, model_folder: Callable[[str], Path]
+) -> None:
+    assert can_share(load(locate(str(model_folder(architecture))), dtype))
+
+
 @pytest.mark.parametrize("format", ["letter", "cloze"])
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))
 def test_shared_scoring_equals_naive_full_logits_of_each_sequence(
@@ -34,7 +42,9 @@ def test_shared_scoring_equals_naive_full_logits_of_each_sequence(
     model = load(locate(str(model_folder(architecture))), "float32")
     chosen = probe("arb_Arab", "test", 6) + probe("eng_Latn", "test", 5)
     prompts = [prompt(item, Protocol(format)) for item in chosen]
-    for share in (True, False):
+    # Shared, each by itself, and each by itself with the model's own attention.
+    for share, shares in ((True, True), (False, True), (False, False)):
+        model.shares = shares
         scores = score(model, encode(model.tokenizer, prompts), chosen, share)
         for entry, found in zip(prompts, scores, strict=True):
             naive = [naive_scores(model, entry.context, text) for text in entry.continuations]

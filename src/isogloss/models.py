@@ -207,7 +207,8 @@ class LanguageModel:
         head of a small model is larger than all the rest.
         """
         weight: torch.Tensor = self.network.get_output_embeddings().weight
-        return weight.detach().to(self.dtype)
+        with torch.inference_mode(False):  # first wanted by scoring, later by training
+            return weight.detach().to(self.dtype)
 
     @contextmanager
     def using(self, digest: str | None) -> Iterator[None]:

@@ -93,15 +93,16 @@ def _shares(model: LanguageModel) -> bool:
     stem = [last - at % last for at in range(24)]
     sequences = [[*stem, *(at % last for at in branch)] for branch in (range(8), range(8, 20))]
     paths = [tree.insert(sequence) for sequence in sequences]
-    try:
-        together_ND = _flat_states(model, [tree], [sorted({*paths[0], *paths[1]})])
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
-        return False
     chains = [TokenTree() for _ in sequences]
     alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
-    alone_ND = _padded_states(model, chains, alone)
-    error = (together_ND[paths[0] + paths[1]].float() - alone_ND.float()).norm() / alone_ND.norm()
-    return bool(error < (1e-3 if alone_ND.dtype == model.dtype == torch.float32 else 5e-2))
+    with model.autocast():
+        alone_ND = _padded_states(model, chains, alone).float()
+        try:
+            together_ND = _flat_states(model, [tree], [paths[0] + paths[1]]).float()
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+            return False
+    exact = model.dtype == torch.float32
+    return bool((together_ND - alone_ND).norm() < (1e-3 if exact else 5e-2) * alone_ND.norm())
 
 
 def states(
