@@ -250,8 +250,8 @@ class FinetuneConfig(AskConfig):
         str | None,
         BeforeValidator(_none),
         Field(
-            description="modules with LoRA: all-linear, or names separated by commas; auto: "
-            "all-linear"
+            description="modules with LoRA: all-linear, attention, either with +experts, or names "
+            "separated by commas; auto: all-linear"
         ),
     ] = None
     eval_every: Annotated[PositiveInt, Field(description="steps between dev measurements")] = 20

@@ -18,6 +18,7 @@ from isogloss.contamination import refuse_overlap
 from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language
 from isogloss.long_inputs import fit_to_model
+from isogloss.lora import has_experts, refuse_dropout
 from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import log_adapter, register
@@ -70,7 +71,10 @@ def fitted(
 
 
 def recipe_of(config: FinetuneConfig) -> Recipe:
-    """The training recipe of a configuration: what it gives, else what its `recipe` decides."""
+    """The training recipe of a configuration: what it gives, else what its `recipe` decides.
+
+    ConfigError if it asks for LoRA on experts with dropout.
+    """
     given = {
         name: value
         for name in Hyperparameters.model_fields
@@ -78,6 +82,8 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
     }
     decided = {} if config.recipe is None else recipe_named(config.recipe, config)
     values = Hyperparameters(**{**decided, **given}).model_dump()
+    if has_experts(values["target_modules"]):
+        refuse_dropout(values["dropout"], values["target_modules"])
     return Recipe(
         **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
     )
