@@ -137,7 +137,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         prompt=PROMPT_VERSION,
         protocol=asdict(protocol),
         long_inputs=(config.long_inputs, config.max_length),
-        dtype=session.dtype,
+        **session.numerics,
         recipe=_deciding(recipe, config.keep),
         keep=config.keep,
     )
@@ -186,7 +186,7 @@ def _train(
         "chat": str(protocol.chat).lower(),
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
-        "dtype": session.dtype,
+        **session.numerics,
     }
     model = session.model
     asked = fitted(data, session, protocol, config)
@@ -245,7 +245,7 @@ def _log(
 
 def run_finetune(config: FinetuneConfig) -> None:
     """The entry point `finetune`."""
-    run = finetune(config, Session(config.model, config.dtype))
+    run = finetune(config, Session.of(config))
     metrics, tags = run.data.metrics, run.data.tags
     print(f"dev accuracy in {config.source}: {metrics['dev/accuracy']:.3f}")
     print(f"adapter {tags['isogloss.adapter_uri']}")

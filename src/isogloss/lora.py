@@ -67,6 +67,11 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
         names = _linear(network, attention_only=wide == "attention")
         modules, reached = _reached(network, names)
         parameters = [*parameters, *reached]
+        if reached and getattr(network, "is_loaded_in_4bit", False):
+            raise ConfigError(
+                f"target_modules is {target_modules!r}, which in {kind} takes whole weights "
+                f"({', '.join(reached)}), but dtype is 'nf4'; expected attention or names."
+            )
         if not names:
             raise ConfigError(
                 f"target_modules is {target_modules!r}, but no attention is found in {kind}; "

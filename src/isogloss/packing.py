@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import align_module_device
 
 from isogloss.models import LanguageModel
 
@@ -69,8 +70,11 @@ def attention_kinds(config: Any) -> set[str] | None:
 
 
 def can_share(config: Any) -> bool:
-    """Whether the model takes a tree mask: plain and sliding-window attention do."""
-    return (attention_kinds(config) or set()) <= {"full_attention", "sliding_attention"}
+    """Whether the model takes a tree mask: plain and sliding-window attention do, if no flash
+    attention computes them.
+    """
+    masked = getattr(config, "_attn_implementation", None) in ("eager", "sdpa", None)
+    return masked and (attention_kinds(config) or set()) <= {"full_attention", "sliding_attention"}
 
 
 def forward(
@@ -99,16 +103,18 @@ def forward(
         mask: Any = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(device)
     else:
         mask = _tree_masks(model, trees, positions_BT)
-    rows_N = torch.tensor([row for row, nodes in enumerate(wanted) for _ in nodes], device=device)
-    nodes_N = torch.tensor([node for nodes in wanted for node in nodes], device=device)
+    rows_N = torch.tensor([row for row, nodes in enumerate(wanted) for _ in nodes])
+    nodes_N = torch.tensor([node for nodes in wanted for node in nodes])
 
     def gather(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (arguments[0][rows_N, nodes_N],)
+        states_BTD = arguments[0]  # with a device map, on the device of the layer before
+        return (states_BTD[rows_N.to(states_BTD.device), nodes_N.to(states_BTD.device)],)
 
     def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any) -> torch.Tensor:
-        bias = None if head.bias is None else head.bias.float()
-        with torch.autocast(model.device.type, enabled=False):
-            return torch.nn.functional.linear(arguments[0].float(), head.weight.float(), bias)
+        with torch.autocast(model.device.type, enabled=False), align_module_device(head):
+            bias = None if head.bias is None else head.bias.float()
+            states_ND = arguments[0].to(head.weight.device, torch.float32)
+            return torch.nn.functional.linear(states_ND, head.weight.float(), bias)
 
     head = model.network.get_output_embeddings()
     hooks = [head.register_forward_pre_hook(gather)]

@@ -124,6 +124,11 @@ def train(
     from peft import get_peft_model
     from transformers import get_linear_schedule_with_warmup
 
+    if model.offloaded:
+        raise ConfigError(
+            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
+            "trained; expected more GPU memory, or dtype nf4."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     detach(model)
     torch.manual_seed(recipe.seed)
