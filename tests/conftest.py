@@ -11,11 +11,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 from isogloss.models import LanguageModel, load, locate
@@ -53,6 +56,26 @@ CONFIGS = {
     "llama": lambda: LlamaConfig(**SIZE),
     "mistral": lambda: MistralConfig(**SIZE, sliding_window=48),
     "qwen3": lambda: Qwen3Config(**SIZE),
+    # Mixtures of experts; the first layer of the first two is dense, and DeepSeek has a shared one.
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **SIZE, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0]
+    ),
+    "deepseek_v3": lambda: DeepseekV3Config(
+        **{**SIZE, "num_key_value_heads": 4},
+        moe_intermediate_size=16,
+        n_routed_experts=8,
+        n_shared_experts=1,
+        num_experts_per_tok=2,
+        n_group=2,
+        topk_group=1,
+        first_k_dense_replace=1,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+    ),
+    "mixtral": lambda: MixtralConfig(**SIZE, num_local_experts=4, num_experts_per_tok=2),
 }
 
 

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIGS, probe
+from conftest import CONFIGS, SIZE, probe
+from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedTokenizerFast
 
 from isogloss import scoring
 from isogloss.asking import predict
-from isogloss.models import LanguageModel, load, locate
+from isogloss.errors import ModelError
+from isogloss.models import LanguageModel, ModelSource, load, locate
 from isogloss.packing import TokenTree, can_share, states
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
@@ -32,6 +34,51 @@ def test_plain_and_sliding_attention_can_share(
     architecture: str, dtype: str, model_folder: Callable[[str], Path]
 ) -> None:
     assert can_share(load(locate(str(model_folder(architecture))), dtype))
+
+
+def test_attention_with_terms_of_its_own_cannot_share(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    config = GptOssConfig(**SIZE, sliding_window=48, num_local_experts=4, num_experts_per_tok=2)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    for layer in network.model.layers:  # a sink of its own for each head
+        torch.nn.init.constant_(layer.self_attn.sinks, 2.0)
+    source = ModelSource("sinks", Path("."), "")
+    model = LanguageModel(source, tokenizer, network, torch.device("cpu"), torch.float32)
+    assert not can_share(model)
+    chosen = probe("eng_Latn", "test", 3)
+    prompts = [prompt(item, CLOZE) for item in chosen]
+    scores = score(model, encode(tokenizer, prompts), chosen, share=False)
+    for entry, found in zip(prompts, scores, strict=True):
+        naive = [naive_scores(model, entry.context, text) for text in entry.continuations]
+        assert found.loglikelihoods == pytest.approx([value for value, _ in naive], abs=2e-4)
+
+
+@pytest.mark.parametrize("failing", [1, 4])
+def test_batches_that_memory_runs_out_on_are_halved(
+    failing: int, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = probe("heb_Hebr", "test", 6)
+    encoded = encode(tiny.tokenizer, [prompt(item, CLOZE) for item in chosen])
+    expected = score(tiny, encoded, chosen, share=True)
+    most = max(len(row.tree) for row in scoring._rows(chosen, encoded, share=True)) // failing + 1
+    sizes = []
+    given = scoring.states
+
+    def states_of_few(model: LanguageModel, trees: list[TokenTree], *wanted: object) -> object:
+        sizes.append(sum(map(len, trees)))
+        if sizes[-1] > most:
+            torch.empty(1 << 60)  # the allocator's own error
+        return given(model, trees, *wanted)
+
+    monkeypatch.setattr(scoring, "states", states_of_few)
+    if failing == 1:
+        found = score(tiny, encoded, chosen, share=True)
+        for before, after in zip(expected, found, strict=True):
+            assert after.loglikelihoods == pytest.approx(before.loglikelihoods, abs=2e-4)
+        assert max(sizes) > most >= min(sizes)
+    else:
+        with pytest.raises(ModelError, match="out of memory with a single sequence of"):
+            score(tiny, encoded, chosen, share=True)
 
 
 @pytest.mark.parametrize("format", ["letter", "cloze"])

@@ -58,6 +58,13 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
         ({"rank": 4}, "nothing to search"),
         ({"steps": {"low": 1.5, "high": 3}}, "steps"),
         ([1, 2], "not a mapping"),
+        ({"target_modules": ["attention", "q_proj+experts"]}, "q_proj.experts' cannot be read"),
+        ({"target_modules": ["attention+experts", "v_proj"], "dropout": 0.1}, "dropout must be 0"),
+        ({"target_modules": "all-linear+experts", "dropout": [0, 0.1]}, "dropout must be 0"),
+        (
+            {"target_modules": "all-linear+experts", "dropout": {"low": 0, "high": 0.2}},
+            r"space '.*space\.yaml': dropout must be 0 .* got 0\.2",
+        ),
     ],
 )
 def test_a_space_that_cannot_be_used_is_refused_by_the_name_of_its_entry(
@@ -65,6 +72,14 @@ def test_a_space_that_cannot_be_used_is_refused_by_the_name_of_its_entry(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         read_space(write(tmp_path / "space.yaml", content))
+
+
+def test_experts_are_searched_without_dropout_and_attention_with_it(tmp_path: Path) -> None:
+    mixture = {"target_modules": ["attention", "attention+experts"], "rank": [2, 4]}
+    space = read_space(write(tmp_path / "mixture.yaml", mixture))
+    assert space.distributions["target_modules"].choices == ("attention", "attention+experts")
+    dense = {"target_modules": ["attention", "all-linear"], "dropout": [0, 0.1]}
+    assert read_space(write(tmp_path / "dense.yaml", dense)).fixed == {}
 
 
 def test_a_space_that_is_not_there_is_named(tmp_path: Path) -> None:

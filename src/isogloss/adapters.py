@@ -37,7 +37,8 @@ def adapter_digest(folder: Path) -> str:
 def attach(model: LanguageModel, folder: Path) -> str:
     """Load an adapter beside the model's weights; return its digest, to be given to `using`.
 
-    Raises ModelError if it was trained on another model or another revision of it.
+    Raises ModelError if it was trained on another model or another revision of it, or if layers of
+    the model are not where they are computed.
     """
     from peft import PeftModel
 
@@ -51,6 +52,11 @@ def attach(model: LanguageModel, folder: Path) -> str:
             f"adapter {str(folder)!r} was trained on {config.get('base_model_name_or_path')!r} at "
             f"{trained_on[:12]}, and the model is {model.source.name!r} at "
             f"{model.source.revision[:12]}."
+        )
+    if model.offloaded:
+        raise ModelError(
+            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot have an "
+            "adapter; expected more GPU memory, or dtype nf4."
         )
     name = digest[:16]
     try:

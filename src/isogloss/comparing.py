@@ -117,6 +117,7 @@ def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> di
         "test data (sha256)": every("data_digest"),
         "recipe of fine-tuning": every("recipe"),
         "matrix products": every("dtype"),
+        "attention": every("attention"),
         "versions": ", ".join(
             [
                 f"isogloss {__version__}",

@@ -150,8 +150,19 @@ Experiment = Annotated[
     Field(description="MLflow experiment of the runs; auto: that of `mlflow run`, or Default"),
 ]
 Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16"],
-    Field(description="of matrix products: auto (the faster one here), float32 or bfloat16"),
+    Literal["auto", "float32", "bfloat16", "nf4"],
+    Field(
+        description="of matrix products: auto (the faster one here), float32 or bfloat16; nf4: "
+        "4-bit weights, products in bfloat16 (QLoRA)"
+    ),
+]
+Attention = Annotated[
+    Literal["auto", "eager", "sdpa", "flash_attention_2"],
+    Field(description="implementation of attention: auto (transformers' choice) or its name"),
+]
+DeviceMap = Annotated[
+    Literal["none", "auto"],
+    Field(description="none: one device; auto: layers over all GPUs, then in CPU memory"),
 ]
 Margin = Annotated[
     float,
@@ -197,6 +208,8 @@ class AskConfig(BaseModel):
     seed: Seed = 0
     study: StudyName = None
     dtype: Dtype = "auto"
+    attention: Attention = "auto"
+    device_map: DeviceMap = "none"
 
 
 class EvaluateConfig(AskConfig):
@@ -250,8 +263,8 @@ class FinetuneConfig(AskConfig):
         str | None,
         BeforeValidator(_none),
         Field(
-            description="modules with LoRA: all-linear, or names separated by commas; auto: "
-            "all-linear"
+            description="modules with LoRA: all-linear, attention, either with +experts, or names "
+            "separated by commas; auto: all-linear"
         ),
     ] = None
     eval_every: Annotated[PositiveInt, Field(description="steps between dev measurements")] = 20

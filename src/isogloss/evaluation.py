@@ -71,7 +71,7 @@ def evaluate(
         protocol=asdict(protocol),
         reading=READING_VERSION,
         long_inputs=(config.long_inputs, config.max_length),
-        dtype=session.dtype,
+        **session.numerics,
         seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
@@ -105,7 +105,7 @@ def evaluate(
                 f"{code}:{tracking.data_digest(rows)[:10]}" for code, rows in data.items()
             ),
             "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
-            "dtype": session.dtype,
+            **session.numerics,
             "revision": session.source.revision,
             "seed": None if trained is None or trained.seed is None else str(trained.seed),
             "recipe": trained.recipe if trained else None,
@@ -235,7 +235,7 @@ def refuse_contaminated(
 
 def run_evaluate(config: EvaluateConfig) -> None:
     """The entry point `evaluate`."""
-    session = Session(config.model, config.dtype)
+    session = Session.of(config)
     if config.adapter is None:
         run = evaluate(config, session)
     else:

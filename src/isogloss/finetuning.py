@@ -18,6 +18,7 @@ from isogloss.contamination import refuse_overlap
 from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language
 from isogloss.long_inputs import fit_to_model
+from isogloss.lora import has_experts, refuse_dropout
 from isogloss.progress import announce
 from isogloss.prompts import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry import log_adapter, register
@@ -70,7 +71,10 @@ def fitted(
 
 
 def recipe_of(config: FinetuneConfig) -> Recipe:
-    """The training recipe of a configuration: what it gives, else what its `recipe` decides."""
+    """The training recipe of a configuration: what it gives, else what its `recipe` decides.
+
+    ConfigError if it asks for LoRA on experts with dropout.
+    """
     given = {
         name: value
         for name in Hyperparameters.model_fields
@@ -78,6 +82,8 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
     }
     decided = {} if config.recipe is None else recipe_named(config.recipe, config)
     values = Hyperparameters(**{**decided, **given}).model_dump()
+    if has_experts(values["target_modules"]):
+        refuse_dropout(values["dropout"], values["target_modules"])
     return Recipe(
         **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
     )
@@ -131,7 +137,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         prompt=PROMPT_VERSION,
         protocol=asdict(protocol),
         long_inputs=(config.long_inputs, config.max_length),
-        dtype=session.dtype,
+        **session.numerics,
         recipe=_deciding(recipe, config.keep),
         keep=config.keep,
     )
@@ -180,7 +186,7 @@ def _train(
         "chat": str(protocol.chat).lower(),
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
-        "dtype": session.dtype,
+        **session.numerics,
     }
     model = session.model
     asked = fitted(data, session, protocol, config)
@@ -239,7 +245,7 @@ def _log(
 
 def run_finetune(config: FinetuneConfig) -> None:
     """The entry point `finetune`."""
-    run = finetune(config, Session(config.model, config.dtype))
+    run = finetune(config, Session.of(config))
     metrics, tags = run.data.metrics, run.data.tags
     print(f"dev accuracy in {config.source}: {metrics['dev/accuracy']:.3f}")
     print(f"adapter {tags['isogloss.adapter_uri']}")

@@ -30,6 +30,7 @@ from isogloss.whole import write_whole
 EMBEDDED = "embedded"
 CPU_TOKENS_PER_BATCH = 2048
 GPU_TOKENS_PER_BATCH = 32768
+NF4 = "nf4"
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -183,7 +184,8 @@ class LanguageModel:
     """A causal language model in memory, its tokenizer, and the adapters loaded beside it.
 
     `network` is transformers' model; once an adapter is attached, LoRA layers sit inside it and
-    `peft_model` wraps it. `dtype` is that of matrix products (autocast).
+    `peft_model` wraps it. `dtype` is that of matrix products (autocast). `device` is where tokens
+    go in; with a device map layers may be elsewhere.
     """
 
     source: ModelSource
@@ -194,6 +196,21 @@ class LanguageModel:
     peft_model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
     shares: bool | None = None  # see packing.can_share
+
+    @property
+    def dtype_name(self) -> str:
+        """The parameter `dtype` with which this model is loaded again."""
+        return NF4 if self.quantised else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the weights of linear layers have 4 bits."""
+        return bool(getattr(self.network, "is_loaded_in_4bit", False))
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether layers wait in CPU memory or on disk until they are needed on `device`."""
+        return any(weight.is_meta for weight in self.network.parameters())
 
     def autocast(self) -> Any:
         """Context in which matrix products run in `dtype`."""
@@ -234,10 +251,19 @@ def has_chat_template(source: ModelSource) -> bool:
     return False
 
 
-def load(source: ModelSource, dtype: str = "auto") -> LanguageModel:
+def load(
+    source: ModelSource,
+    dtype: str = "auto",
+    attention: str = "auto",
+    device_map: str | dict[str, Any] = "none",
+) -> LanguageModel:
     """Load a located model: on the GPU where there is one, in evaluation mode.
 
-    `dtype` is that of matrix products: auto, float32 or bfloat16; see `resolve_dtype`.
+    `dtype` is that of matrix products: auto, float32 or bfloat16, see `resolve_dtype`; or nf4 for
+    weights of linear layers in 4-bit NormalFloat with double quantisation (QLoRA, Dettmers et al.,
+    arXiv:2305.14314), whose products are in bfloat16. `attention` is transformers' implementation,
+    auto its own choice. `device_map` is none for one device, auto to have accelerate spread layers
+    over all GPUs and CPU memory, or such a map. Raises ModelError if that cannot be done here.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -245,19 +271,32 @@ def load(source: ModelSource, dtype: str = "auto") -> LanguageModel:
     transformers_logging.disable_progress_bar()
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    products = resolve_dtype(dtype)
+    options: dict[str, Any] = {"dtype": weights_dtype(dtype, device)}
+    if attention != "auto":
+        _check_attention(attention, products)
+        options["attn_implementation"] = attention
+    if device_map != "none":
+        options["device_map"] = device_map
+    if dtype == NF4:
+        options["quantization_config"] = _nf4()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
         network = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
-            local_files_only=True,
+            source.folder, local_files_only=True, **options
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {source.name!r} cannot be loaded ({reason}).") from error
-    network.eval().to(device)
+    if device_map != "none":
+        places = getattr(network, "hf_device_map", {}).values()
+        device = next((torch.device(at) for at in places if at not in ("cpu", "disk")), device)
+    elif dtype != NF4:  # which is where it belongs when it is loaded
+        network.to(device)
+    if dtype == NF4:
+        _check_quantised(network, source)
+    network.eval()
     network.requires_grad_(False)
-    products = resolve_dtype(dtype)
     _cast_matrices(network, products)
     return LanguageModel(source, tokenizer, network, device, products)
 
@@ -269,8 +308,75 @@ def _cast_matrices(network: Any, dtype: torch.dtype) -> None:
     decoder = network.get_decoder()
     embedding = decoder.get_input_embeddings().weight
     for weight in decoder.parameters():
-        if weight.dim() > 1 and weight is not embedding:
+        matrix = weight.dim() > 1 and weight.is_floating_point() and not weight.is_meta
+        if matrix and weight is not embedding:
             weight.data = weight.data.to(dtype)
+
+
+def _check_quantised(network: Any, source: ModelSource) -> None:
+    """Keep off what bitsandbytes 0.50 does wrong on a CPU; ModelError if it would show."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in network.modules():
+        if isinstance(module, Linear4bit) and module.weight.device.type == "cpu":
+            # With AVX512_BF16 it would repack weights at the first pass without gradients, and from
+            # then on let no gradient through them.
+            module.support_avx512bf16_for_cpu = False
+            if module.in_features % 64:
+                raise ModelError(
+                    f"dtype is 'nf4', but model {source.name!r} has layers of {module.in_features} "
+                    "inputs; on a CPU bitsandbytes needs a multiple of 64."
+                )
+
+
+def weights_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype in which weights are loaded for the parameter `dtype`.
+
+    float32 on a CPU, where autocast makes bfloat16 products of them; on a GPU that of the products,
+    to save memory. With nf4 it is that of the weights which are not quantised.
+    """
+    if dtype != NF4 and device.type == "cpu":
+        return torch.float32
+    return resolve_dtype(dtype)
+
+
+def _check_attention(attention: str, products: torch.dtype) -> None:
+    """ModelError if flash attention is asked for and is not to be had."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if attention != "flash_attention_2":
+        return
+    if not is_flash_attn_2_available():
+        raise ModelError(
+            "attention is 'flash_attention_2', but the package flash-attn is not installed or "
+            "there is no GPU for it; expected auto, eager or sdpa."
+        )
+    if products == torch.float32:
+        raise ModelError("attention is 'flash_attention_2', which needs dtype bfloat16 or nf4.")
+
+
+def bitsandbytes_installed() -> bool:
+    """Whether weights can be quantised: the extra `qlora`."""
+    from transformers.utils import is_bitsandbytes_available
+
+    return bool(is_bitsandbytes_available())
+
+
+def _nf4() -> Any:
+    """transformers' configuration of 4-bit NormalFloat; ModelError without bitsandbytes."""
+    from transformers import BitsAndBytesConfig
+
+    if not bitsandbytes_installed():
+        raise ModelError(
+            "dtype 'nf4' needs bitsandbytes, which is not installed; "
+            "`pip install 'isogloss[qlora]'` brings it."
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def keep_freed_memory() -> None:
@@ -289,7 +395,7 @@ def keep_freed_memory() -> None:
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
-    """The dtype of matrix products: the one named, or for `auto` the faster one here.
+    """The dtype of matrix products: the one named (nf4: bfloat16), or for `auto` the faster one.
 
     bfloat16 on a GPU that has it. On a CPU that has AVX512_BF16 or AMX, bfloat16 if it multiplies
     at least 1.3 times as fast as float32, by a trial of a tenth of a second: with the same flags,
@@ -297,7 +403,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     this processor, since a run is found again, and gone on with, by its dtype too.
     """
     if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+        return torch.float32 if dtype == "float32" else torch.bfloat16
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     capabilities = torch.cpu.get_capabilities()

@@ -17,7 +17,7 @@ from isogloss.scores import COLUMNS, Cell, some
 
 # What runs have to agree in: all of them, those of a model, those of a model and condition.
 EVERYWHERE = ("task", "format", "normalisation", "prompt_version", "prompt_language")
-OF_A_MODEL = ("revision", "dtype", "chat", "recipe")
+OF_A_MODEL = ("revision", "dtype", "attention", "chat", "recipe")
 OF_A_CONDITION = ("max_new_tokens",)
 DOWNLOADS = 8
 

@@ -101,7 +101,12 @@ class Reader(PythonModel):  # type: ignore[misc]
         self.language = settings["trained_language"]
         self.protocol = Protocol(**settings["protocol"])
         source = find_base(settings["base_model"], settings["base_revision"])
-        self.model = load(source, settings["base_dtype"])
+        self.model = load(
+            source,
+            settings["base_dtype"],
+            settings.get("base_attention", "auto"),
+            settings.get("base_device_map", "none"),
+        )
         self.digest = attach(self.model, Path(context.artifacts["adapter"]))
         self.window = settings["window"]
         # A server answers requests in threads, and scoring hooks into the one network there is.

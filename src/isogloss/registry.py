@@ -132,14 +132,19 @@ def log_adapter(
             model_config={
                 "base_model": model.source.name,
                 "base_revision": model.source.revision,
-                "base_dtype": str(model.dtype).removeprefix("torch."),
+                "base_dtype": model.dtype_name,
+                "base_attention": config.attention,
+                "base_device_map": config.device_map,
                 "protocol": asdict(protocol),
                 "trained_language": config.source,
                 "window": context_window(model, config.max_length),
             },
             signature=SIGNATURE,
             input_example=EXAMPLE,
-            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            pip_requirements=[
+                f"{name}=={version(name).split('+')[0]}"
+                for name in (*REQUIREMENTS, *(["bitsandbytes"] if model.quantised else []))
+            ],
             tags={
                 **{f"isogloss.{key}": value for key, value in labels.items()},
                 NOTE: without_header(text),

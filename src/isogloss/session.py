@@ -9,6 +9,7 @@ import torch
 from isogloss.config import AskConfig
 from isogloss.errors import ConfigError
 from isogloss.models import (
+    NF4,
     LanguageModel,
     ModelSource,
     has_chat_template,
@@ -23,10 +24,12 @@ from isogloss.tasks import Task
 
 @dataclass
 class Session:
-    """One base model, found at once and loaded when first needed."""
+    """One base model, found at once and loaded when first needed; see `models.load`."""
 
     name: str
     requested_dtype: str = "auto"
+    attention: str = "auto"
+    device_map: str = "none"
     log: Callable[[str], None] = field(default=announce)
 
     @cached_property
@@ -36,14 +39,30 @@ class Session:
 
     @cached_property
     def dtype(self) -> str:
-        """The dtype of matrix products, by name."""
+        """The dtype of matrix products, by name, or nf4."""
+        if self.requested_dtype == NF4:
+            return NF4
         return str(resolve_dtype(self.requested_dtype)).removeprefix("torch.")
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What decides how results are rounded, for fingerprints and tags.
+
+        The implementation of attention is part of it where one is asked for.
+        """
+        asked = {} if self.attention == "auto" else {"attention": self.attention}
+        return {"dtype": self.dtype, **asked}
 
     @cached_property
     def model(self) -> LanguageModel:
         """The model in memory."""
         self.log(f"loading {self.name} ({self.dtype}, {torch.get_num_threads()} threads)")
-        return load(self.source, self.dtype)
+        return load(self.source, self.dtype, self.attention, self.device_map)
+
+    @classmethod
+    def of(cls, config: AskConfig) -> "Session":
+        """The session that a configuration asks for."""
+        return cls(config.model, config.dtype, config.attention, config.device_map)
 
     def protocol(
         self,

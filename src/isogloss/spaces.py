@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from isogloss.config import Hyperparameters, explain
 from isogloss.errors import ConfigError
+from isogloss.lora import has_experts, refuse_dropout
 from isogloss.study_files import read_mapping
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
@@ -77,7 +78,30 @@ def read_space(path: Path) -> Space:
         raise ConfigError(
             f"space {str(path)!r} holds everything fixed; there is nothing to search."
         )
+    try:
+        _check_experts(distributions, fixed)
+    except ConfigError as error:
+        raise ConfigError(f"space {str(path)!r}: {error}") from error
     return Space(distributions, fixed)
+
+
+def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]) -> None:
+    """ConfigError if a trial could ask for LoRA on experts with dropout."""
+    match distributions.get("dropout"):
+        case CategoricalDistribution(choices=choices):
+            dropout = max(choices)
+        case FloatDistribution(high=high):
+            dropout = high
+        case _:
+            dropout = fixed.get("dropout", 0.0)
+    match distributions.get("target_modules"):
+        case CategoricalDistribution(choices=choices):
+            targets = choices
+        case _:
+            targets = (fixed.get("target_modules", "all-linear"),)
+    for target_modules in targets:
+        if has_experts(target_modules):
+            refuse_dropout(dropout, target_modules)
 
 
 def _value(name: str, given: Any) -> Any:

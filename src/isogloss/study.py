@@ -43,7 +43,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     What is finished is reused. Parameters and data that cannot be used are refused before the first
     run.
     """
-    session = Session(config.model, config.dtype)
+    session = Session.of(config)
     reasonings: list[Reasoning] = ["direct", "cot"]
     if config.reasoning != "both":
         reasonings = [config.reasoning]

@@ -20,6 +20,7 @@ from isogloss.asking import predict
 from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
+from isogloss.lora import lora_config
 from isogloss.models import LanguageModel, out_of_memory
 from isogloss.packing import TokenTree, can_share, logits, states
 from isogloss.predictions import Prediction, frame
@@ -120,20 +121,20 @@ def train(
     bit. With `recipe.patience` it stops when that many measurements have brought nothing better.
     Raises TrainingError if a loss is no number or memory runs out.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import get_linear_schedule_with_warmup
 
+    if model.offloaded:
+        raise ConfigError(
+            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
+            "trained; expected more GPU memory, or dtype nf4."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     detach(model)
     share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
     torch.manual_seed(recipe.seed)
-    targets = recipe.target_modules
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=targets if targets == "all-linear" else targets.split(","),
+    config = lora_config(
+        model.network, recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
     )
     try:
         peft_model = get_peft_model(model.network, config)

@@ -90,7 +90,7 @@ def run_tune(config: TuneConfig) -> None:
     """The entry point `tune`: reach the number of trials, print the best recipe."""
     space = read_space(Path(config.space))
     data = source_data(config)
-    session = Session(config.model, config.dtype)
+    session = Session.of(config)
     protocol = session.protocol(config, data.task)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = config.study or f"{data.task.name}-{config.source}-{protocol.format}-{config.model}"
@@ -123,7 +123,7 @@ def run_tune(config: TuneConfig) -> None:
         "fingerprint": tracking.fingerprint(kind="tune", **decisive),
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
-        "dtype": session.dtype,
+        **session.numerics,
     }
     with lock:
         _refuse_another(study, decisive)
@@ -160,7 +160,7 @@ def _decisive(
         "prompts": PROMPT_VERSION,
         "protocol": asdict(protocol),
         "long_inputs, max_length": [config.long_inputs, config.max_length],
-        "dtype": session.dtype,
+        **session.numerics,
         "seed": config.seed,
         "space": space.describe(),
         "objective": config.objective,
