@@ -190,6 +190,7 @@ class LanguageModel:
     dtype: torch.dtype
     peft_model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
+    active: str | None = None  # digest of the adapter in use
 
     def autocast(self) -> Any:
         """Context in which matrix products run in `dtype`."""
@@ -217,14 +218,18 @@ class LanguageModel:
     @contextmanager
     def using(self, digest: str | None) -> Iterator[None]:
         """Context in which the adapter of that digest is active; none of them for None."""
-        if digest is not None:
-            self.peft_model.set_adapter(self.adapters[digest])
-            yield
-        elif self.peft_model is None:
-            yield
-        else:
-            with self.peft_model.disable_adapter():
+        before, self.active = self.active, digest
+        try:
+            if digest is not None:
+                self.peft_model.set_adapter(self.adapters[digest])
                 yield
+            elif self.peft_model is None:
+                yield
+            else:
+                with self.peft_model.disable_adapter():
+                    yield
+        finally:
+            self.active = before
 
 
 def has_chat_template(source: ModelSource) -> bool:

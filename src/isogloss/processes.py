@@ -1,0 +1,261 @@
+"""Processes: several that compute as one, as `accelerate launch` and torchrun start them.
+
+The first one leads. It alone reads the configuration, reaches MLflow, writes files and draws
+progress. The others wait for it to call a function with `together`, which sends them the function
+and its arguments, so that each calls it with its own copy of the model. Within such a function
+they meet: to share items, to add up gradients, and to learn that one of them has failed, which
+then raises the same error in all. Without a launcher there is one process, and all of this does
+nothing.
+"""
+
+import hashlib
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from isogloss import progress
+from isogloss.errors import IsoglossError, ProcessError
+from isogloss.models import LanguageModel
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=30)  # the leader may wait for another study's work
+
+
+@dataclass
+class _State:
+    control: Any = None  # the group in which they meet: gloo, whatever computes
+    within: bool = False  # a function that all of them are in
+    told: bool = False  # of a failure
+    alone: bool = False  # in a part of the work where the others cannot be told of one
+
+
+_state = _State()
+
+
+def count() -> int:
+    """Number of processes that compute together."""
+    return 1 if _state.control is None else dist.get_world_size()
+
+
+def rank() -> int:
+    """Number of this process; 0 leads."""
+    return 0 if _state.control is None else dist.get_rank()
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and logs."""
+    return rank() == 0
+
+
+def led(run: Callable[[], object]) -> None:
+    """Call `run`, in the first process only: the others follow it until it ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
+        run()
+        return
+    _start()
+    if not leads():
+        _follow()
+        return
+    well = False
+    try:
+        run()
+        well = True
+    finally:
+        if not _state.alone:
+            with suppress(ProcessError):  # what it has to say has been said
+                _broadcast(well)
+                _end()
+
+
+def together(function: Callable[..., T], model: Any, *given: Any, **own: Any) -> T:
+    """`function(model, *given, **own)`, called by every process with its own model.
+
+    `given` is sent to the others, and has to be picklable; `own` is the leader's alone, and has
+    defaults. If one of them fails, all raise its error.
+    """
+    if count() == 1 or _state.within:
+        return function(model, *given, **own)
+    _broadcast((function, given))
+    return _take_part(function, model, given, own)
+
+
+def meet(error: BaseException | None = None) -> None:
+    """Wait for all processes to come here, or to fail: then raise what one of them has raised."""
+    if count() == 1 or (error is not None and _state.alone):
+        return
+    _state.alone = False
+    failed = torch.tensor([int(error is not None)])
+    _try(dist.all_reduce, failed, dist.ReduceOp.MAX, _state.control)
+    if not failed.item():
+        return
+    _state.told = True
+    told: list[Exception | None] = [None] * count()
+    _try(dist.all_gather_object, told, _as_told(error), _state.control)
+    if error is None:
+        raise next(filter(None, told))
+
+
+def gathered(value: T) -> list[T]:
+    """That value of each process, in all of them."""
+    if count() == 1:
+        return [value]
+    meet()
+    values: list[Any] = [None] * count()
+    _try(dist.all_gather_object, values, value, _state.control)
+    return values
+
+
+def from_leader(value: T) -> T:
+    """The leader's value."""
+    if count() == 1:
+        return value
+    meet()
+    return _broadcast(value)  # type: ignore[no-any-return]
+
+
+def share(things: Sequence[T], size: Callable[[T], int]) -> list[T]:
+    """What is this process's of `things`, which all of them have: about as much for each."""
+    if count() == 1:
+        return list(things)
+    loads = [0] * count()
+    mine = []
+    for at in sorted(range(len(things)), key=lambda at: size(things[at]), reverse=True):
+        least = loads.index(min(loads))
+        loads[least] += size(things[at])
+        if least == rank():
+            mine.append(at)
+    return [things[at] for at in sorted(mine)]
+
+
+def same_weights(weights: Sequence[torch.Tensor]) -> None:
+    """Give all processes the weights of the leader."""
+    if count() > 1:
+        meet()
+        for weight in weights:
+            _try(dist.broadcast, weight.detach(), 0)
+
+
+def summed(loss: float, weights: Sequence[torch.Tensor]) -> float:
+    """The sum of all processes' losses; the gradients of `weights` become their sums.
+
+    A weight without a gradient in all of them stays without.
+    """
+    if count() == 1:
+        return loss
+    device = weights[0].device
+    used = [weight.grad is not None for weight in weights]
+    gradients = [
+        torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights
+    ]
+    flat = torch.cat(
+        [gradient.flatten().float() for gradient in gradients]
+        + [torch.tensor([float(flag) for flag in used] + [loss], device=device)]
+    )
+    meet()
+    _try(dist.all_reduce, flat)
+    *parts, flags, total = torch.split(
+        flat, [*(weight.numel() for weight in weights), len(used), 1]
+    )
+    for weight, part, flag in zip(weights, parts, flags.tolist(), strict=True):
+        if flag:
+            weight.grad = part.view_as(weight).to(weight.dtype)
+    return float(total)
+
+
+def seed_of_step(seed: int, step: int) -> None:
+    """Give each process a random state of its own, which is the same when the step is repeated."""
+    if count() > 1:
+        digest = hashlib.sha256(f"{seed} {step} {rank()}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:6]))
+
+
+def _start() -> None:
+    """Find the other processes."""
+    if os.environ["RANK"] != "0":
+        progress.silence()
+    on_gpu = torch.cuda.is_available() and not _said("ACCELERATE_USE_CPU")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    _state.control = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _end() -> None:
+    _state.control = None
+    dist.destroy_process_group()
+
+
+def _said(name: str) -> bool:
+    """Whether the launcher has set a variable to true."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def _follow() -> None:
+    """Take part in what the leader calls, until it ends; exit as it does."""
+    model: LanguageModel | None = None
+    while True:
+        try:
+            order = _broadcast(None)
+        except ProcessError:  # the leader is gone, and says why if it can
+            raise SystemExit(1) from None
+        if isinstance(order, bool):
+            _end()
+            raise SystemExit(0 if order else 1)
+        function, given = order
+        try:
+            result = _take_part(function, model, given, {})
+        except Exception:
+            if _state.told:
+                continue  # so the leader knows of it, and decides
+            raise
+        if isinstance(result, LanguageModel):
+            model = result
+
+
+def _take_part(
+    function: Callable[..., T], model: Any, given: Sequence[Any], own: dict[str, Any]
+) -> T:
+    _state.within, _state.told = True, False
+    try:
+        result = function(model, *given, **own)
+        meet()
+        return result
+    except BaseException as error:
+        if not _state.told:
+            meet(error)
+        raise
+    finally:
+        _state.within = False
+
+
+def _as_told(error: BaseException | None) -> Exception | None:
+    """An error as another process can raise it: one of the user's as it is, any other as text."""
+    if error is None or isinstance(error, IsoglossError):
+        return error
+    lines = "".join(traceback.format_exception(error))
+    return RuntimeError(f"process {rank()} of {count()} has failed:\n{lines}")
+
+
+def _broadcast(value: Any) -> Any:
+    values = [value]
+    _try(dist.broadcast_object_list, values, 0, _state.control)
+    return values[0]
+
+
+def _try(collective: Callable[..., object], *given: Any) -> None:
+    """Call what all processes call; ProcessError if one of them is gone."""
+    try:
+        collective(*given)
+    except RuntimeError as error:
+        _state.told = _state.alone = True  # there is nobody left to tell
+        raise ProcessError(
+            f"process {rank()} of {count()} has lost the others: one of them has ended before "
+            f"its time ({str(error).strip().splitlines()[0][:200]})."
+        ) from error

@@ -1,0 +1,84 @@
+"""Two processes, started by `accelerate launch`, compute what one does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launched import everything
+from safetensors.torch import load_file
+
+from isogloss.adapters import WEIGHTS
+from isogloss.models import load, locate
+
+ROOT = Path(__file__).parent.parent
+LAUNCH = [
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+    "--main_process_port", "0",
+]  # fmt: skip
+
+
+def launched(*command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """A command in two processes."""
+    return subprocess.run(
+        [*LAUNCH, *command], capture_output=True, text=True, timeout=seconds,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(
+    model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What came out of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    model, result = str(model_folder("gemma3")), str(folder / "result.json")
+    said = launched(f"{ROOT}/tests/launched.py", model, result)
+    assert said.returncode == 0, said.stderr[-3000:]
+    found = json.loads((folder / "result.json").read_text("utf-8"))
+    assert found["count"] == 2
+    return {**found, "folder": folder}
+
+
+def test_two_processes_train_and_answer_as_one_does(
+    two: dict[str, Any], model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    one = everything(load(locate(str(model_folder("gemma3"))), "float32"), tmp_path)
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    for measured, expected in zip(two["dev"], one["dev"], strict=True):
+        assert measured == pytest.approx(expected, rel=1e-4)
+    weights = load_file(tmp_path / "work" / "last" / WEIGHTS)
+    for name, weight in load_file(two["folder"] / "work" / "last" / WEIGHTS).items():
+        assert weight.numpy() == pytest.approx(weights[name].numpy(), abs=1e-4)
+    assert one["answers"].keys() == two["answers"].keys()
+    for name, tables in one["answers"].items():
+        for expected, made in zip(tables, two["answers"][name], strict=True):
+            assert [row[:2] for row in made] == [row[:2] for row in expected]
+            for (*_, these), (*_, those) in zip(made, expected, strict=True):
+                assert these == pytest.approx(those, abs=2e-3)
+    assert two["answers"]["cloze False"] != two["answers"]["cloze True"]
+    assert two["done"] == one["done"] == [11] * 12
+
+
+def test_training_cut_off_and_gone_on_with_gives_the_same_weights_with_dropout(
+    two: dict[str, Any],
+) -> None:
+    whole, cut = two["weights"]
+    assert whole == cut
+
+
+def test_an_error_of_one_process_is_raised_by_the_one_that_leads_and_the_others_are_well(
+    two: dict[str, Any],
+) -> None:
+    assert two["user"] == ["TrainingError", "out of memory here."]
+    kind, said = two["other"]
+    assert kind == "RuntimeError"
+    assert "process 1 of 2 has failed" in said
+    assert "KeyError: 'no such thing'" in said
+    assert re.search("the loss of step|gives no numbers after step", two["wild"])
