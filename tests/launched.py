@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from isogloss import processes, training
 from isogloss.adapters import WEIGHTS, attach
@@ -118,11 +119,19 @@ def mistaken(model: LanguageModel) -> None:
         raise KeyError("no such thing")
 
 
+def weights_here(model: LanguageModel) -> float:
+    """The fraction of the base model's weights that this process holds."""
+    weights = list(model.network.parameters())
+    local = [one.to_local() if isinstance(one, DTensor) else one for one in weights]
+    return sum(one.numel() for one in local) / sum(one.numel() for one in weights)
+
+
 def main() -> None:
     folder, result = Path(sys.argv[1]), Path(sys.argv[2])
     model = Session(str(folder), "float32").model
     found = everything(model, result.parent) | failures(model, result.parent)
     found["count"] = processes.count()
+    found["weights_here"] = weights_here(model)
     result.write_text(json.dumps(found), encoding="utf-8")
 
 

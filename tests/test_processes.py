@@ -16,34 +16,42 @@ from safetensors.torch import load_file
 from isogloss.adapters import WEIGHTS
 from isogloss.models import load, locate
 
+REAL = pytest.mark.real
 ROOT = Path(__file__).parent.parent
-LAUNCH = [
-    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-    "--main_process_port", "0",
-]  # fmt: skip
+CONFIGS = ROOT / "configs/accelerate"
 
 
-def launched(*command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """A command in two processes."""
+def launched(file: str, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """A command in two processes, by one of the launch files."""
     return subprocess.run(
-        [*LAUNCH, *command], capture_output=True, text=True, timeout=seconds,
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--config_file",
+            f"{CONFIGS}/{file}", "--num_processes", "2", "--main_process_port", "0", *command,
+        ],
+        capture_output=True, text=True, timeout=seconds,
         env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["gpus.yaml", pytest.param("fsdp.yaml", marks=REAL)])
 def two(
-    model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    model_folder: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What came out of two processes."""
     folder = tmp_path_factory.mktemp("two")
     model, result = str(model_folder("gemma3")), str(folder / "result.json")
-    said = launched(f"{ROOT}/tests/launched.py", model, result)
+    said = launched(request.param, f"{ROOT}/tests/launched.py", model, result)
     assert said.returncode == 0, said.stderr[-3000:]
     found = json.loads((folder / "result.json").read_text("utf-8"))
     assert found["count"] == 2
-    return {**found, "folder": folder}
+    return {**found, "folder": folder, "file": request.param}
+
+
+def test_weights_are_spread_with_fsdp_alone(two: dict[str, Any]) -> None:
+    spread = two["file"] == "fsdp.yaml"
+    assert two["weights_here"] == pytest.approx(0.5, abs=0.01) if spread else 1.0
 
 
 def test_two_processes_train_and_answer_as_one_does(

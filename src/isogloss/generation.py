@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from isogloss import processes
 from isogloss.models import LanguageModel
 from isogloss.scoring import first_tokens
 
@@ -43,7 +44,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
         return self.stopped_B.to(tokens_BT.device)
 
 
-@torch.inference_mode()
+@processes.no_gradients
 def generate(
     model: LanguageModel,
     contexts: Sequence[str],
@@ -76,7 +77,9 @@ def generate(
     )
     found: dict[int, Generated] = {}
     with model.casts_kept():
-        for batch in _batches(prompts, max_new_tokens):
+        batches = list(_batches(prompts, max_new_tokens))
+        idle = processes.idle(len(batches))
+        for batch in batches:
             length = max(len(prompts[row]) for row in batch)
             tokens_BT = torch.full((len(batch), length), pad, dtype=torch.long)
             mask_BT = torch.zeros_like(tokens_BT)
@@ -89,6 +92,7 @@ def generate(
                 attention_mask=mask_BT.to(model.device),
                 generation_config=settings,
                 stopping_criteria=StoppingCriteriaList([stop]),
+                synced_gpus=processes.sharded(),
             )
             written_BT = output_BT[:, length:]
             # Rows that ended before the longest one are padded.
@@ -97,6 +101,10 @@ def generate(
             for row, text, ended in zip(batch, written, ended_B.tolist(), strict=True):
                 found[row] = Generated(text, ended)
             done(len(batch))
+        for _ in range(idle):
+            alone = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=pad)
+            token_BT = torch.full((1, 1), pad, device=model.device)
+            model.network.generate(token_BT, generation_config=alone, synced_gpus=True)
     return [found[row] for row in range(len(prompts))]
 
 

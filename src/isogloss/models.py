@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from isogloss import processes
 from isogloss.errors import ModelError
 from isogloss.progress import announce
+from isogloss.sharding import shard
 from isogloss.whole import write_whole
 
 EMBEDDED = "embedded"
@@ -206,6 +208,8 @@ class LanguageModel:
         which reads all weights for one token, took four to seven times as long without this.
         """
         frozen = [weight for weight in self.network.parameters() if not weight.requires_grad]
+        if processes.sharded():
+            frozen = []  # the casts of weights that are elsewhere again would fill this device
         for weight in frozen:
             weight.requires_grad_(True)
         try:
@@ -264,8 +268,11 @@ def load(source: ModelSource, dtype: str = "auto") -> LanguageModel:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {source.name!r} cannot be loaded ({reason}).") from error
-    network.eval().to(device)
-    network.requires_grad_(False)
+    network.eval().requires_grad_(False)
+    if processes.sharded():
+        shard(network)
+    else:
+        network.to(device)
     return LanguageModel(source, tokenizer, network, device, resolve_dtype(dtype))
 
 

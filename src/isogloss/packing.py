@@ -128,6 +128,12 @@ def forward(
             hook.remove()
 
 
+def idle_forward(model: LanguageModel) -> Any:
+    """A pass for the sake of other processes: see `processes.idle`."""
+    tree = TokenTree()
+    return forward(model, [tree], [tree.insert([0])])
+
+
 def _tree_masks(
     model: LanguageModel, trees: Sequence[TokenTree], positions_BT: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor]:

@@ -8,22 +8,23 @@ then raises the same error in all. Without a launcher there is one process, and 
 nothing.
 """
 
+import functools
 import hashlib
 import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from isogloss import progress
 from isogloss.errors import IsoglossError, ProcessError
-from isogloss.models import LanguageModel
 
+P = ParamSpec("P")
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # the leader may wait for another study's work
 
@@ -63,26 +64,21 @@ def led(run: Callable[[], object]) -> None:
     if not leads():
         _follow()
         return
-    well = False
-    try:
-        run()
-        well = True
-    finally:
-        if not _state.alone:
-            with suppress(ProcessError):  # what it has to say has been said
-                _broadcast(well)
-                _end()
+    run()  # if it fails, the others find this process gone, and not before it has said why
+    _broadcast(None)
+    _end()
 
 
 def together(function: Callable[..., T], model: Any, *given: Any, **own: Any) -> T:
     """`function(model, *given, **own)`, called by every process with its own model.
 
     `given` is sent to the others, and has to be picklable; `own` is the leader's alone, and has
-    defaults. If one of them fails, all raise its error.
+    defaults. What a function makes that is given None for a model is the model of the others from
+    then on. If one of them fails, all raise its error.
     """
     if count() == 1 or _state.within:
         return function(model, *given, **own)
-    _broadcast((function, given))
+    _broadcast((function, given, model is None))
     return _take_part(function, model, given, own)
 
 
@@ -169,6 +165,36 @@ def summed(loss: float, weights: Sequence[torch.Tensor]) -> float:
     return float(total)
 
 
+def sharded() -> bool:
+    """Whether each process has but a part of the model's weights, so that all pass through it
+    together (FSDP).
+    """
+    return count() > 1 and _said("ACCELERATE_USE_FSDP")
+
+
+def idle(passes: int) -> int:
+    """Passes that this process has to make without need beside its own `passes`, because others,
+    which need its part of the weights, have more.
+    """
+    if not sharded():
+        return 0
+    most = max(gathered(passes))
+    _state.alone = True
+    return most - passes
+
+
+def no_gradients(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator of functions that need no gradients."""
+
+    @functools.wraps(function)
+    def without(*given: P.args, **named: P.kwargs) -> T:
+        # What FSDP makes in inference mode cannot be trained with later.
+        with torch.no_grad() if sharded() else torch.inference_mode():
+            return function(*given, **named)
+
+    return without
+
+
 def seed_of_step(seed: int, step: int) -> None:
     """Give each process a random state of its own, which is the same when the step is repeated."""
     if count() > 1:
@@ -187,6 +213,12 @@ def _start() -> None:
     _state.control = dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
+def _leave(said: str = "") -> NoReturn:
+    """End a process that has lost the others, before gloo's threads make a crash of it."""
+    print(said, end="\n" if said else "", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def _end() -> None:
     _state.control = None
     dist.destroy_process_group()
@@ -198,24 +230,26 @@ def _said(name: str) -> bool:
 
 
 def _follow() -> None:
-    """Take part in what the leader calls, until it ends; exit as it does."""
-    model: LanguageModel | None = None
+    """Take part in what the leader calls, until it ends."""
+    model: Any = None
     while True:
         try:
             order = _broadcast(None)
-        except ProcessError:  # the leader is gone, and says why if it can
-            raise SystemExit(1) from None
-        if isinstance(order, bool):
+        except ProcessError:
+            _leave()
+        if order is None:
             _end()
-            raise SystemExit(0 if order else 1)
-        function, given = order
+            return
+        function, given, makes_model = order
         try:
             result = _take_part(function, model, given, {})
-        except Exception:
+        except Exception as error:
             if _state.told:
                 continue  # so the leader knows of it, and decides
-            raise
-        if isinstance(result, LanguageModel):
+            if not isinstance(error, IsoglossError):
+                traceback.print_exc()
+            _leave(f"Error: {error}")
+        if makes_model:
             model = result
 
 

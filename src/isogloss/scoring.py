@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from isogloss import processes
 from isogloss.models import LanguageModel
-from isogloss.packing import TokenTree, forward
+from isogloss.packing import TokenTree, forward, idle_forward
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
@@ -100,7 +101,7 @@ def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
         yield batch
 
 
-@torch.inference_mode()
+@processes.no_gradients
 def score(
     model: LanguageModel,
     encoded: Sequence[EncodedPrompt],
@@ -121,7 +122,9 @@ def score(
     likelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
     greedy = [[True] * len(entry.sequences) for entry in encoded]
     with model.casts_kept():
-        for batch in _batches(_rows(items, encoded, share)):
+        batches = list(_batches(_rows(items, encoded, share)))
+        idle = processes.idle(len(batches))
+        for batch in batches:
             logits_NV = forward(
                 model,
                 [row.tree for row in batch],
@@ -150,6 +153,8 @@ def score(
             met = {item for item, _, _, _ in targets} - begun
             begun |= met
             done(len(met))
+        for _ in range(idle):
+            idle_forward(model)
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)

@@ -22,7 +22,7 @@ from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.models import LanguageModel
-from isogloss.packing import TokenTree, can_share, forward
+from isogloss.packing import TokenTree, can_share, forward, idle_forward
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
@@ -316,7 +316,9 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    for part in _parts(processes.share(batch, lambda row: len(row.tree))):
+    parts = list(_parts(processes.share(batch, lambda row: len(row.tree))))
+    idle = processes.idle(len(parts))
+    for part in parts:
         wanted = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
         logits_NV = forward(model, [row.tree for row in part], wanted)
@@ -326,6 +328,8 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
         loss = loss / answer_tokens
         torch.autograd.backward(loss)
         total += loss.item()
+    for _ in range(idle):
+        torch.autograd.backward(0 * idle_forward(model).sum())
     return total
 
 
