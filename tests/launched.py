@@ -24,8 +24,8 @@ from isogloss.session import Session
 from isogloss.tasks import Item, Split, items, open_task
 from isogloss.training import Recipe, train
 
-# Three passages a step at most, so that with two processes one has now and then nothing to do.
-RECIPE = Recipe(steps=5, batch_size=2, learning_rate=5e-3, rank=2, alpha=4, eval_every=2)
+# A passage has two questions: three passages a step, two for one process and one for the other.
+RECIPE = Recipe(steps=5, batch_size=5, learning_rate=5e-3, rank=2, alpha=4, eval_every=2)
 CLOZE = Protocol("cloze")
 PROTOCOLS = {
     "cloze": CLOZE,
@@ -72,7 +72,9 @@ def answers(model: LanguageModel, protocol: Protocol, done: list[int]) -> list[P
 def everything(model: LanguageModel, folder: Path) -> dict[str, Any]:
     """Training and answers, of the base model and of the adapter that came out."""
     losses, dev = trained(model, folder / "work")
-    found: dict[str, Any] = {"losses": losses, "dev": dev, "answers": {}, "done": []}
+    # One passage a step: one of two processes has nothing to do.
+    alone, _ = trained(model, folder / "alone", replace(RECIPE, batch_size=1, steps=2))
+    found: dict[str, Any] = {"losses": losses + alone, "dev": dev, "answers": {}, "done": []}
     digest = attach(model, folder / "work" / "last")
     for name, protocol in PROTOCOLS.items():
         for adapter in (None, digest, None):
@@ -82,7 +84,15 @@ def everything(model: LanguageModel, folder: Path) -> dict[str, Any]:
             kept = found["answers"].setdefault(f"{name} {adapter is not None}", [])
             kept.append([[one.item_id, one.prediction, one.choice_logprobs] for one in made])
             found["done"].append(sum(done))
+    processes.together(calculate_in, model, torch.bfloat16)
+    made = answers(model, PROTOCOLS["letter"], [])
+    processes.together(calculate_in, model, torch.float32)
+    found["bfloat16"] = [one.gold_logprob for one in made]
     return found
+
+
+def calculate_in(model: LanguageModel, dtype: torch.dtype) -> None:
+    model.dtype = dtype
 
 
 def failures(model: LanguageModel, folder: Path) -> dict[str, Any]:
@@ -122,6 +132,9 @@ def mistaken(model: LanguageModel) -> None:
 def weights_here(model: LanguageModel) -> float:
     """The fraction of the base model's weights that this process holds."""
     weights = list(model.network.parameters())
+    if hasattr(weights[0], "ds_tensor"):  # DeepSpeed's
+        local = [one.ds_tensor for one in weights]
+        return sum(one.numel() for one in local) / sum(one.ds_numel for one in weights)
     local = [one.to_local() if isinstance(one, DTensor) else one for one in weights]
     return sum(one.numel() for one in local) / sum(one.numel() for one in weights)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,34 @@ from isogloss.models import load, locate
 
 REAL = pytest.mark.real
 ROOT = Path(__file__).parent.parent
+NEEDS_DEEPSPEED = pytest.mark.skipif(
+    find_spec("deepspeed") is None,
+    reason="DeepSpeed is not installed",
+)
 CONFIGS = ROOT / "configs/accelerate"
 
 
 def launched(file: str, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """A command in two processes, by one of the launch files."""
+    paths = [f"{ROOT}/src", str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [
             sys.executable, "-m", "accelerate.commands.launch", "--config_file",
             f"{CONFIGS}/{file}", "--num_processes", "2", "--main_process_port", "0", *command,
         ],
         capture_output=True, text=True, timeout=seconds,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["gpus.yaml", pytest.param("fsdp.yaml", marks=REAL)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "gpus.yaml",
+        pytest.param("fsdp.yaml", marks=REAL),
+        pytest.param("deepspeed.yaml", marks=[REAL, NEEDS_DEEPSPEED]),
+    ],
+)
 def two(
     request: pytest.FixtureRequest,
     model_folder: Callable[[str], Path],
@@ -49,9 +62,9 @@ def two(
     return {**found, "folder": folder, "file": request.param}
 
 
-def test_weights_are_spread_with_fsdp_alone(two: dict[str, Any]) -> None:
-    spread = two["file"] == "fsdp.yaml"
-    assert two["weights_here"] == pytest.approx(0.5, abs=0.01) if spread else 1.0
+def test_weights_are_spread_where_that_is_asked_for(two: dict[str, Any]) -> None:
+    whole = two["file"] == "gpus.yaml"
+    assert two["weights_here"] == pytest.approx(1.0 if whole else 0.5, abs=0.01)
 
 
 def test_two_processes_train_and_answer_as_one_does(
@@ -70,6 +83,7 @@ def test_two_processes_train_and_answer_as_one_does(
             assert [row[:2] for row in made] == [row[:2] for row in expected]
             for (*_, these), (*_, those) in zip(made, expected, strict=True):
                 assert these == pytest.approx(those, abs=2e-3)
+    assert two["bfloat16"] == pytest.approx(one["bfloat16"], abs=0.2)
     assert two["answers"]["cloze False"] != two["answers"]["cloze True"]
     assert two["done"] == one["done"] == [11] * 12
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from isogloss.models import LanguageModel
+from isogloss.sharding import whole
 
 ROOT = -1
 
@@ -106,8 +107,8 @@ def forward(
         return (arguments[0][rows_N, nodes_N],)
 
     def in_float32(head: Any, arguments: tuple[torch.Tensor, ...], _: Any) -> torch.Tensor:
-        bias = None if head.bias is None else head.bias.float()
-        with torch.autocast(model.device.type, enabled=False):
+        with torch.autocast(model.device.type, enabled=False), whole(head):
+            bias = None if head.bias is None else head.bias.float()
             return torch.nn.functional.linear(arguments[0].float(), head.weight.float(), bias)
 
     head = model.network.get_output_embeddings()

@@ -13,7 +13,8 @@ import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -167,9 +168,9 @@ def summed(loss: float, weights: Sequence[torch.Tensor]) -> float:
 
 def sharded() -> bool:
     """Whether each process has but a part of the model's weights, so that all pass through it
-    together (FSDP).
+    together (FSDP, DeepSpeed).
     """
-    return count() > 1 and _said("ACCELERATE_USE_FSDP")
+    return count() > 1 and (asked("ACCELERATE_USE_FSDP") or asked("ACCELERATE_USE_DEEPSPEED"))
 
 
 def idle(passes: int) -> int:
@@ -183,12 +184,24 @@ def idle(passes: int) -> int:
     return most - passes
 
 
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Context that the processes of a machine are in one after the other."""
+    here = int(os.environ["LOCAL_RANK"])
+    turns = max(gathered(int(os.environ["LOCAL_WORLD_SIZE"])))
+    for _ in range(here):
+        meet()
+    yield
+    for _ in range(here, turns):
+        meet()
+
+
 def no_gradients(function: Callable[P, T]) -> Callable[P, T]:
     """Decorator of functions that need no gradients."""
 
     @functools.wraps(function)
     def without(*given: P.args, **named: P.kwargs) -> T:
-        # What FSDP makes in inference mode cannot be trained with later.
+        # What is gathered in inference mode cannot be trained with later.
         with torch.no_grad() if sharded() else torch.inference_mode():
             return function(*given, **named)
 
@@ -206,7 +219,9 @@ def _start() -> None:
     """Find the other processes."""
     if os.environ["RANK"] != "0":
         progress.silence()
-    on_gpu = torch.cuda.is_available() and not _said("ACCELERATE_USE_CPU")
+    if asked("ACCELERATE_USE_CPU"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
@@ -224,8 +239,8 @@ def _end() -> None:
     dist.destroy_process_group()
 
 
-def _said(name: str) -> bool:
-    """Whether the launcher has set a variable to true."""
+def asked(name: str) -> bool:
+    """Whether the launcher has set a variable of the environment to true."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 

@@ -19,6 +19,7 @@ from isogloss.models import (
 )
 from isogloss.progress import announce
 from isogloss.prompts import Protocol, Reasoning
+from isogloss.sharding import reading
 from isogloss.tasks import Task
 
 
@@ -83,4 +84,5 @@ def _load(
             f"model {name!r} is {source.revision[:12]} for process {processes.rank()} of "
             f"{processes.count()}, but {revision[:12]} for the one that leads."
         )
-    return load(source, dtype)
+    with reading():
+        return load(source, dtype)
