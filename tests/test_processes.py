@@ -1,4 +1,4 @@
-"""Two processes, started by `accelerate launch`, compute what one does."""
+"""Two processes, started by a launch file of ours, compute what one does."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import pytest
 from launched import everything
 from safetensors.torch import load_file
 
+from isogloss import processes
 from isogloss.adapters import WEIGHTS
 from isogloss.models import load, locate
 
@@ -42,7 +43,7 @@ def launched(file: str, *command: str, seconds: float = 120) -> subprocess.Compl
 @pytest.fixture(
     scope="module",
     params=[
-        "gpus.yaml",
+        pytest.param("gpus.yaml", marks=REAL),
         pytest.param("fsdp.yaml", marks=REAL),
         pytest.param("deepspeed.yaml", marks=[REAL, NEEDS_DEEPSPEED]),
     ],
@@ -60,6 +61,33 @@ def two(
     found = json.loads((folder / "result.json").read_text("utf-8"))
     assert found["count"] == 2
     return {**found, "folder": folder, "file": request.param}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_have_everything_once_and_are_about_as_large(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [50, 3, 40, 7, 7, 90, 1, 12, 33, 33, 60, 5]
+    monkeypatch.setattr(processes, "count", lambda: count)
+    shares = []
+    for rank in range(count):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        shares.append(processes.share(list(enumerate(sizes)), lambda thing: thing[1]))
+    assert sorted(thing for share in shares for thing in share) == list(enumerate(sizes))
+    assert all(share == sorted(share) for share in shares)  # in the order they came in
+    loads = [sum(size for _, size in share) for share in shares]
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_without_a_launcher_there_is_one_process_whatever_a_cluster_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it in every job
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    seen: list[int] = []
+    processes.led(lambda: seen.append(processes.count()))
+    assert seen == [1]
+    assert processes.together(lambda model, number: (model, number), "model", 5) == ("model", 5)
 
 
 def test_weights_are_spread_where_that_is_asked_for(two: dict[str, Any]) -> None:

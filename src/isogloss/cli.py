@@ -29,6 +29,8 @@ class _Command(click.Command):
             return super().main(*args, **{**extra, "standalone_mode": False})
         except click.ClickException as error:
             raise SystemExit(error.exit_code) from error
+        except click.Abort as error:  # interrupted
+            raise SystemExit(1) from error
 
 
 def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
