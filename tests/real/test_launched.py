@@ -103,9 +103,9 @@ def test_a_mistake_is_told_once_and_ends_both_processes() -> None:
         assert said in complained
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_process_that_is_killed_ends_the_other_and_the_same_command_goes_on(
-    model_folder: Callable[[str], Path], rank: int
+@pytest.mark.parametrize(("rank", "processes"), [(0, 1), (1, 2)])
+def test_one_process_that_is_killed_ends_the_other_and_any_number_goes_on(
+    model_folder: Callable[[str], Path], rank: int, processes: int
 ) -> None:
     command = (
         "finetune", "--model", str(model_folder("gemma3")), "--dtype", "float32", "--limit", "16",
@@ -123,8 +123,16 @@ def test_one_process_that_is_killed_ends_the_other_and_the_same_command_goes_on(
         assert not any(process.is_running() for process in both)
         assert time.monotonic() - killed < 60
     assert last_step() < 400
-    with launched(*command) as launcher:
-        said, complained = finished(launcher, 240)
+    if processes == 2:
+        with launched(*command) as launcher:
+            said, complained = finished(launcher, 240)
+    else:
+        alone = subprocess.run(
+            [sys.executable, "-m", "entrypoints.finetune", *command[1:]],
+            env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        said, complained = alone.stdout, alone.stderr
     (run,) = runs("Default", "finetune")
     assert f"going on in run {run.info.run_id}" in complained
     assert f"run {run.info.run_id}" in said
