@@ -64,11 +64,13 @@ def test_batches_that_memory_runs_out_on_are_halved(
     sizes = []
     given = scoring.states
 
-    def states_of_few(model: LanguageModel, trees: list[TokenTree], *wanted: object) -> object:
+    def states_of_few(
+        model: LanguageModel, trees: list[TokenTree], *wanted: object, **more: object
+    ) -> object:
         sizes.append(sum(map(len, trees)))
         if sizes[-1] > most:
             torch.empty(1 << 60)  # the allocator's own error
-        return given(model, trees, *wanted)
+        return given(model, trees, *wanted, **more)
 
     monkeypatch.setattr(scoring, "states", states_of_few)
     if failing == 1:

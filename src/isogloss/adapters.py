@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isogloss import processes
 from isogloss.errors import ModelError
 from isogloss.models import LanguageModel, ModelSource, file_sha256
 
@@ -40,6 +43,21 @@ def attach(model: LanguageModel, folder: Path) -> str:
     Raises ModelError if it was trained on another model or another revision of it, or if layers of
     the model are not where they are computed.
     """
+    if processes.count() == 1:
+        return _attach(model, folder)
+    # Not the path: the folder may be a temporary one of this machine.
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return processes.together(_attach_files, model, files)
+
+
+def _attach_files(model: LanguageModel, files: Mapping[str, bytes]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return _attach(model, Path(folder))
+
+
+def _attach(model: LanguageModel, folder: Path) -> str:
     from peft import PeftModel
 
     digest = adapter_digest(folder)

@@ -1,10 +1,13 @@
 """Asking: items put to a model by a protocol, and its answers as predictions."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
+from isogloss import processes
 from isogloss.answers import answer_start, closed, first_line, read_answer
 from isogloss.errors import ModelError
 from isogloss.generation import Generated, generate
@@ -44,7 +47,66 @@ def predict(
     LogProbPMINorm), or as it is (`none`). In `generate` it is what the generated text says. With
     `cot` all of them come after the model's own reasoning. `shortened` are the (language, item_id)
     whose passages were cut; `done` is told how many more items are in progress or finished.
+    Several processes share the passages.
     """
+    return processes.together(
+        _shared, model, items, protocol, task, shortened, model.active, done=done
+    )
+
+
+def _shared(
+    model: LanguageModel,
+    items: Sequence[Item],
+    protocol: Protocol,
+    task: str,
+    shortened: frozenset[tuple[str, str]],
+    adapter: str | None,
+    done: Done = lambda count: None,
+) -> list[Prediction]:
+    if processes.count() == 1:
+        return _predictions(model, items, protocol, task, shortened, done)
+    passages: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for at, item in enumerate(items):
+        passages[item.language, item.passage_id].append(at)
+
+    def size(members: list[int]) -> int:
+        asked = [items[at] for at in members]
+        return len(asked[0].passage) + sum(len(item.question) for item in asked)
+
+    mine = [at for members in processes.share(list(passages.values()), size) for at in members]
+    with nullcontext() if processes.leads() else model.using(adapter):
+        made = _predictions(
+            model, [items[at] for at in mine], protocol, task, shortened,
+            _as_of_all(done, len(items), len(mine)),
+        )  # fmt: skip
+    found: dict[int, Prediction] = {}
+    for places, predictions in processes.gathered((mine, made)):
+        found.update(zip(places, predictions, strict=True))
+    return [found[at] for at in range(len(items))]
+
+
+def _as_of_all(done: Done, n_items: int, n_mine: int) -> Done:
+    """Tell `done` of all items by the progress of those of this process."""
+    finished = told = 0
+
+    def more(count: int) -> None:
+        nonlocal finished, told
+        finished += count
+        now = round(n_items * finished / n_mine)
+        done(now - told)
+        told = now
+
+    return more
+
+
+def _predictions(
+    model: LanguageModel,
+    items: Sequence[Item],
+    protocol: Protocol,
+    task: str,
+    shortened: frozenset[tuple[str, str]],
+    done: Done,
+) -> list[Prediction]:
     texts: list[Generated] = []
     if protocol.reasoning == "cot":
         contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from isogloss import processes
 from isogloss.whole import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -45,18 +46,19 @@ class State:
         write_whole(folder / CHECKPOINT, save(whole, {"facts": json.dumps(told)}))
 
     def load(self, folder: Path) -> dict[str, Any] | None:
-        """Go back to the state kept in the folder and return its facts; None if there is none."""
-        path = folder / CHECKPOINT
-        if not path.is_file():
+        """Go back to the state kept in the folder and return its facts; None if there is none.
+
+        Of several processes the leading one reads it.
+        """
+        kept = processes.from_leader(_read(folder / CHECKPOINT) if processes.leads() else None)
+        if kept is None:
             return None
-        with safe_open(path, framework="pt") as kept:
-            facts: dict[str, Any] = json.loads(kept.metadata()["facts"])
-            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+        facts, tensors = kept
         states: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):
-                _, at, key = name.split("/")
-                states.setdefault(int(at), {})[key] = tensor
+                _, number, key = name.split("/")
+                states.setdefault(int(number), {})[key] = tensor
         with torch.no_grad():
             for at, weight in enumerate(self.weights):
                 weight.copy_(tensors[f"weight/{at}"])
@@ -66,3 +68,11 @@ class State:
         if "random/cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random/cuda"])
         return facts
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as kept:
+        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+        return json.loads(kept.metadata()["facts"]), tensors

@@ -19,6 +19,20 @@ class _Mistake(click.ClickException):
     exit_code = 2
 
 
+class _Command(click.Command):
+    """One that says only once, of several processes of one command, what is wrong with it."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        if os.environ.get("RANK", "0") == "0":
+            return super().main(*args, **extra)
+        try:
+            return super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            raise SystemExit(error.exit_code) from error
+        except click.Abort as error:  # interrupted
+            raise SystemExit(1) from error
+
+
 def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
     """A command that fills `config_class` from its options and calls `run` with it.
 
@@ -34,8 +48,10 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
             raise click.UsageError(explain(error)) from error
         from mlflow.exceptions import MlflowException  # seconds, which --help does not need
 
+        from isogloss import processes
+
         try:
-            run(config)
+            processes.led(lambda: run(config))
         except IsoglossError as error:
             raise _Mistake(str(error)) from error
         except MlflowException as error:
@@ -43,7 +59,7 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
                 raise _Mistake(said) from error
             raise
 
-    return click.Command(
+    return _Command(
         name=config_class.__name__.removesuffix("Config").lower(),
         callback=callback,
         help=config_class.__doc__,

@@ -6,6 +6,7 @@ IsoglossError
 ├── ModelError      a model or adapter that cannot be found or does not fit
 ├── TrainingError   training that ran out of memory or whose loss is no number
 ├── TrackingError   MLflow, where results could not be sent to it
+├── ProcessError    another of several processes that compute together, which is gone
 └── ComparisonError runs that are missing or may not be compared with one another
 
 Each is one sentence that names the value given and what would be accepted. Entry points print it
@@ -35,6 +36,10 @@ class TrainingError(IsoglossError):
 
 class TrackingError(IsoglossError):
     """MLflow could not be reached; what was computed is on disk."""
+
+
+class ProcessError(IsoglossError):
+    """Another of several processes that compute together has ended."""
 
 
 class ComparisonError(IsoglossError):

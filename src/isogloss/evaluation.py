@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 from mlflow.entities import LoggedModelInput, Run
 
-from isogloss import tracking
+from isogloss import processes, tracking
 from isogloss.adapters import adapter_digest, attach
 from isogloss.answers import READING_VERSION
 from isogloss.asking import check_choices, predict
@@ -106,6 +106,7 @@ def evaluate(
             ),
             "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
             **session.numerics,
+            "processes": processes.tag(),
             "revision": session.source.revision,
             "seed": None if trained is None or trained.seed is None else str(trained.seed),
             "recipe": trained.recipe if trained else None,

@@ -10,7 +10,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from isogloss import tracking
+from isogloss import processes, tracking
 from isogloss.adapters import adapter_digest
 from isogloss.asking import check_choices
 from isogloss.config import AskConfig, FinetuneConfig, Hyperparameters, TuneConfig
@@ -187,6 +187,7 @@ def _train(
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
         **session.numerics,
+        "processes": processes.tag(),
     }
     model = session.model
     asked = fitted(data, session, protocol, config)

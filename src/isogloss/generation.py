@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from isogloss import processes
 from isogloss.models import LanguageModel, token_budget
-from isogloss.packing import TokenTree, can_share, decoder, logits, states
+from isogloss.packing import TokenTree, can_share, decoder, finish, logits, run, states
 from isogloss.scoring import first_tokens
 
 TOKENS_PER_BATCH = 12288  # prompt and budget of all rows: what the key-value cache has to hold
@@ -24,7 +25,7 @@ class Generated(NamedTuple):
     ended: bool
 
 
-@torch.inference_mode()
+@processes.no_gradients
 def generate(
     model: LanguageModel,
     contexts: Sequence[str],
@@ -68,6 +69,7 @@ def generate(
                 done(len(rows) - len(running))
                 batch.keep(running)
                 rows = [rows[at] for at in running]
+    finish(model)
     return [found[row] for row in range(len(prompts))]
 
 
@@ -102,14 +104,15 @@ class _Batch:
         if self.tokens_B is not None:
             ones_B1 = torch.ones_like(self.mask_BT[:, :1])
             self.mask_BT = torch.cat([self.mask_BT, ones_B1], 1)
-            with self.model.autocast():
-                self.states_BD = decoder(self.model)(
-                    input_ids=self.tokens_B[:, None],
-                    attention_mask=self.mask_BT,
-                    position_ids=self.positions_B[:, None],
-                    past_key_values=self.cache,
-                    use_cache=True,
-                ).last_hidden_state[:, -1]
+            self.states_BD = run(
+                self.model,
+                lambda hidden_B1D: hidden_B1D[:, -1],
+                input_ids=self.tokens_B[:, None],
+                attention_mask=self.mask_BT,
+                position_ids=self.positions_B[:, None],
+                past_key_values=self.cache,
+                use_cache=True,
+            )
             self.positions_B = self.positions_B + 1
         self.tokens_B = logits(self.model, self.states_BD).float().argmax(-1).to(self.model.device)
         tokens: list[int] = self.tokens_B.tolist()
@@ -223,12 +226,13 @@ def _read_padded(
         tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
         mask_BT[row, width - len(prompt) :] = 1
     cache = DynamicCache(config=decoder(model).config)
-    with model.autocast():
-        states_BTD = decoder(model)(
-            input_ids=tokens_BT.to(model.device),
-            attention_mask=mask_BT.to(model.device),
-            position_ids=(mask_BT.cumsum(-1) - 1).clamp(min=0).to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-    return cache, states_BTD[:, -1]
+    states_BD = run(
+        model,
+        lambda hidden_BTD: hidden_BTD[:, -1],
+        input_ids=tokens_BT.to(model.device),
+        attention_mask=mask_BT.to(model.device),
+        position_ids=(mask_BT.cumsum(-1) - 1).clamp(min=0).to(model.device),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return cache, states_BD

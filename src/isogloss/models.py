@@ -23,8 +23,10 @@ import psutil
 import torch
 from filelock import FileLock
 
+from isogloss import processes
 from isogloss.errors import ModelError
 from isogloss.progress import announce
+from isogloss.sharding import shard
 from isogloss.whole import write_whole
 
 EMBEDDED = "embedded"
@@ -195,6 +197,7 @@ class LanguageModel:
     dtype: torch.dtype
     peft_model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
+    active: str | None = None  # digest of the adapter in use
     shares: bool | None = None  # see packing.can_share
 
     @property
@@ -230,14 +233,18 @@ class LanguageModel:
     @contextmanager
     def using(self, digest: str | None) -> Iterator[None]:
         """Context in which the adapter of that digest is active; none of them for None."""
-        if digest is not None:
-            self.peft_model.set_adapter(self.adapters[digest])
-            yield
-        elif self.peft_model is None:
-            yield
-        else:
-            with self.peft_model.disable_adapter():
+        before, self.active = self.active, digest
+        try:
+            if digest is not None:
+                self.peft_model.set_adapter(self.adapters[digest])
                 yield
+            elif self.peft_model is None:
+                yield
+            else:
+                with self.peft_model.disable_adapter():
+                    yield
+        finally:
+            self.active = before
 
 
 def has_chat_template(source: ModelSource) -> bool:
@@ -272,6 +279,11 @@ def load(
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     products = resolve_dtype(dtype)
+    if processes.sharded() and (dtype == NF4 or device_map != "none"):
+        raise ModelError(
+            "the launcher spreads the weights over its processes, and neither dtype 'nf4' nor a "
+            "device_map goes with that."
+        )
     options: dict[str, Any] = {"dtype": weights_dtype(dtype, device)}
     if attention != "auto":
         _check_attention(attention, products)
@@ -288,16 +300,19 @@ def load(
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {source.name!r} cannot be loaded ({reason}).") from error
-    if device_map != "none":
+    network.eval()
+    network.requires_grad_(False)
+    if processes.sharded():
+        shard(network)
+    elif device_map != "none":
         places = getattr(network, "hf_device_map", {}).values()
         device = next((torch.device(at) for at in places if at not in ("cpu", "disk")), device)
     elif dtype != NF4:  # which is where it belongs when it is loaded
         network.to(device)
     if dtype == NF4:
         _check_quantised(network, source)
-    network.eval()
-    network.requires_grad_(False)
-    _cast_matrices(network, products)
+    if not processes.sharded():  # weights that are spread have one dtype
+        _cast_matrices(network, products)
     return LanguageModel(source, tokenizer, network, device, products)
 
 

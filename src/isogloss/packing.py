@@ -22,6 +22,7 @@ from accelerate.utils import align_module_device
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
+from isogloss import processes
 from isogloss.attention import NAME, Stretch
 from isogloss.models import LanguageModel
 
@@ -87,7 +88,7 @@ def can_share(model: LanguageModel) -> bool:
     return model.shares
 
 
-@torch.inference_mode()
+@processes.no_gradients
 def _shares(model: LanguageModel) -> bool:
     tree = TokenTree()
     last = min(len(model.tokenizer), model.network.config.get_text_config().vocab_size) - 1
@@ -96,12 +97,11 @@ def _shares(model: LanguageModel) -> bool:
     paths = [tree.insert(sequence) for sequence in sequences]
     chains = [TokenTree() for _ in sequences]
     alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
-    with model.autocast():
-        alone_ND = _padded_states(model, chains, alone).float()
-        try:
-            together_ND = _flat_states(model, [tree], [paths[0] + paths[1]]).float()
-        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
-            return False
+    alone_ND = _padded_states(model, chains, alone).float()
+    try:
+        together_ND = _flat_states(model, [tree], [paths[0] + paths[1]]).float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+        return False
     errors_N = (together_ND - alone_ND).norm(dim=-1) / alone_ND.norm(dim=-1)
     first, second = errors_N.split([len(path) for path in paths])
     # Medians, since rounding in bfloat16 sends single tokens to other experts of a mixture.
@@ -114,17 +114,18 @@ def states(
     trees: Sequence[TokenTree],
     wanted: Sequence[Sequence[int]],
     cache: DynamicCache | None = None,
+    *,
+    float32_head: bool = False,
 ) -> torch.Tensor:
-    """The model's last hidden states [N, D] at given nodes of a batch of trees.
+    """The model's last hidden states [N, D] at given nodes of a batch of trees, for `logits`.
 
     `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. `cache` is given
     the keys and values of all nodes, tree after tree, in a single row. Where `can_share` does not
     hold, all of `trees` have to be chains, and there is no such row.
     """
-    with model.autocast():
-        if can_share(model):
-            return _flat_states(model, trees, wanted, cache)
-        return _padded_states(model, trees, wanted)
+    if can_share(model):
+        return _flat_states(model, trees, wanted, cache, float32_head)
+    return _padded_states(model, trees, wanted, float32_head)
 
 
 def _flat_states(
@@ -132,6 +133,7 @@ def _flat_states(
     trees: Sequence[TokenTree],
     wanted: Sequence[Sequence[int]],
     cache: DynamicCache | None = None,
+    float32_head: bool = False,
 ) -> torch.Tensor:
     device = model.device
     tokens_T = [token for tree in trees for token in tree.tokens]
@@ -144,25 +146,38 @@ def _flat_states(
         depths_T = torch.tensor(tree.depths, device=device)
         stretches.append(Stretch(start, start + len(tree), depths_T, seen_TT))
         nodes.extend(start + node for node in some)
-    layers = decoder(model)
-    kept = layers.config._attn_implementation
-    layers.config._attn_implementation = NAME
-    try:
-        hidden_1TD = layers(
+    with tree_attention(model):
+        return run(
+            model,
+            lambda hidden_1TD: hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)],
+            float32_head=float32_head,
             input_ids=torch.tensor([tokens_T], device=device),
             position_ids=torch.tensor([positions_T], device=device),
             past_key_values=cache,
             use_cache=cache is not None,
             stretches=stretches,
-        ).last_hidden_state
+        )
+
+
+@contextmanager
+def tree_attention(model: LanguageModel) -> Iterator[None]:
+    """Context in which the model attends within trees: `states` enters it for its own pass, and a
+    backward pass that computes layers anew needs it too.
+    """
+    config = decoder(model).config
+    kept = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
     finally:
-        layers.config._attn_implementation = kept
-    found_ND: torch.Tensor = hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)]
-    return found_ND
+        config._attn_implementation = kept
 
 
 def _padded_states(
-    model: LanguageModel, trees: Sequence[TokenTree], wanted: Sequence[Sequence[int]]
+    model: LanguageModel,
+    trees: Sequence[TokenTree],
+    wanted: Sequence[Sequence[int]],
+    float32_head: bool = False,
 ) -> torch.Tensor:
     """The same for chains, with the model's own attention: a row each, padded on the right."""
     lengths = torch.tensor([len(tree) for tree in trees])
@@ -170,16 +185,53 @@ def _padded_states(
     for row, tree in enumerate(trees):
         tokens_BT[row, : len(tree)] = torch.tensor(tree.tokens)
     positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-    hidden_BTD = decoder(model)(
+    rows = [row for row, nodes in enumerate(wanted) for _ in nodes]
+    nodes = [node for nodes in wanted for node in nodes]
+    return run(
+        model,
+        lambda hidden_BTD: hidden_BTD[rows, nodes],
+        float32_head=float32_head,
         input_ids=tokens_BT.to(model.device),
         position_ids=positions_BT.to(model.device),
         attention_mask=(positions_BT < lengths[:, None]).to(model.device),
         use_cache=False,
-    ).last_hidden_state
-    rows = [row for row, nodes in enumerate(wanted) for _ in nodes]
-    nodes = [node for nodes in wanted for node in nodes]
-    found_ND: torch.Tensor = hidden_BTD[rows, nodes]
-    return found_ND
+    )
+
+
+def run(
+    model: LanguageModel,
+    pick: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    float32_head: bool = False,
+    told: bool = False,
+    **inputs: Any,
+) -> torch.Tensor:
+    """The last hidden states [N, D] that `pick` takes of a pass, for `logits`.
+
+    Weights that are spread over processes are together only in a pass through the whole model: it
+    gives logits [N, V] then, which `logits` leaves as they are. The other processes are told of the
+    pass, unless they know (`told`).
+    """
+    with model.autocast():
+        if not processes.sharded():
+            return pick(decoder(model)(**inputs).last_hidden_state)
+        if not told:
+            processes.another_pass(True)
+        head = model.network.get_output_embeddings()
+        fine = float32_head and model.dtype != torch.float32
+        product = partial(_float32_product, head) if fine else head.forward
+        with _replaced(head, lambda hidden_BTD: product(pick(hidden_BTD))[None]):
+            logits_1NV: torch.Tensor = model.network(**inputs).logits
+        return logits_1NV[0]
+
+
+def finish(model: LanguageModel, *, backward: bool = False) -> None:
+    """Make passes without need of one's own, as long as other processes need this one's weights."""
+    while processes.another_pass(False):
+        token_11 = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        found = run(model, lambda hidden: hidden[0, :1], told=True, input_ids=token_11)
+        if backward:
+            torch.autograd.backward(0 * found.sum())
 
 
 def logits(
@@ -193,6 +245,8 @@ def logits(
     itself does not: bfloat16 has eight bits, and of letters scored with it one item in eight was a
     tie.
     """
+    if processes.sharded():
+        return states_ND
     head = model.network.get_output_embeddings()
     with model.autocast(), ExitStack() as stack:
         given = MoeModelOutputWithPast(last_hidden_state=states_ND[None])

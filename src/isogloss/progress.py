@@ -6,14 +6,25 @@ from typing import Any
 
 from tqdm import tqdm
 
+_silent = False
+
+
+def silence() -> None:
+    """Show nothing from now on: of several processes that compute together, one speaks."""
+    global _silent
+    _silent = True
+
 
 def bar(items: Iterable[Any] | None, description: str, unit: str, **kwargs: Any) -> "tqdm[Any]":
     """A progress bar; in a log file it writes a line every twenty seconds at most."""
     pace = 0.2 if sys.stderr.isatty() else 20.0
-    return tqdm(items, desc=description, unit=unit, mininterval=pace, leave=False, **kwargs)
+    return tqdm(
+        items, desc=description, unit=unit, mininterval=pace, leave=False, disable=_silent, **kwargs
+    )
 
 
 def announce(line: str) -> None:
     """Print a line without breaking a bar that is on the screen."""
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    if not _silent:
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from isogloss import processes
 from isogloss.errors import ModelError
 from isogloss.models import LanguageModel, out_of_memory, token_budget
-from isogloss.packing import TokenTree, logits, states
+from isogloss.packing import TokenTree, finish, logits, states
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
@@ -98,7 +99,7 @@ class _Pending(NamedTuple):
         return sum(map(len, self.states))
 
 
-@torch.inference_mode()
+@processes.no_gradients
 def score(
     model: LanguageModel,
     encoded: Sequence[EncodedPrompt],
@@ -127,9 +128,14 @@ def score(
     while rows:
         batch = _take(rows, budget)
         try:
-            hidden_ND = states(model, [row.tree for row in batch], [row.wanted for row in batch])
+            hidden_ND = states(
+                model,
+                [row.tree for row in batch],
+                [row.wanted for row in batch],
+                float32_head=float32_head,
+            )
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not out_of_memory(error) or processes.sharded():
                 raise
             budget = max(sum(len(row.tree) for row in batch) // 2, 1)
             rows.extendleft(reversed(_split(batch, encoded, error)))
@@ -153,6 +159,7 @@ def score(
         met = {item for row in batch for item, _, _ in row.choices} - begun
         begun |= met
         done(len(met))
+    finish(model)
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)

@@ -6,8 +6,9 @@ from functools import cached_property
 
 import torch
 
+from isogloss import processes
 from isogloss.config import AskConfig
-from isogloss.errors import ConfigError
+from isogloss.errors import ConfigError, ModelError
 from isogloss.models import (
     NF4,
     LanguageModel,
@@ -19,6 +20,7 @@ from isogloss.models import (
 )
 from isogloss.progress import announce
 from isogloss.prompts import Protocol, Reasoning
+from isogloss.sharding import reading
 from isogloss.tasks import Task
 
 
@@ -55,9 +57,19 @@ class Session:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model in memory."""
-        self.log(f"loading {self.name} ({self.dtype}, {torch.get_num_threads()} threads)")
-        return load(self.source, self.dtype, self.attention, self.device_map)
+        """The model in memory, of each process if there are several."""
+        several = f"{processes.count()} processes, " if processes.count() > 1 else ""
+        self.log(f"loading {self.name} ({self.dtype}, {several}{torch.get_num_threads()} threads)")
+        return processes.together(
+            _load,
+            None,
+            self.name,
+            self.source.revision,
+            self.dtype,
+            self.attention,
+            self.device_map,
+            source=self.source,
+        )
 
     @classmethod
     def of(cls, config: AskConfig) -> "Session":
@@ -86,3 +98,23 @@ class Session:
             reasoning=reasoning,
             max_new_tokens=max_new_tokens or (256 if reasoning == "cot" else 16),
         )
+
+
+def _load(
+    _: None,
+    name: str,
+    revision: str,
+    dtype: str,
+    attention: str,
+    device_map: str,
+    source: ModelSource | None = None,
+) -> LanguageModel:
+    """The model as the leading process has found it."""
+    source = source or locate(name)
+    if source.revision != revision:
+        raise ModelError(
+            f"model {name!r} is {source.revision[:12]} for process {processes.rank()} of "
+            f"{processes.count()}, but {revision[:12]} for the one that leads."
+        )
+    with reading():
+        return load(source, dtype, attention, device_map)

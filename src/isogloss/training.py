@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from isogloss import processes
 from isogloss.adapters import detach, save_adapter
 from isogloss.asking import predict
 from isogloss.checkpoints import State
@@ -22,7 +23,7 @@ from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.lora import lora_config
 from isogloss.models import LanguageModel, out_of_memory
-from isogloss.packing import TokenTree, can_share, logits, states
+from isogloss.packing import TokenTree, can_share, finish, logits, states
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
@@ -119,8 +120,29 @@ def train(
     With `checkpoint_every`, all that decides the further steps is kept in `folder` at that interval
     of steps, and training goes on from there if it finds any: on a CPU to the same weights, bit for
     bit. With `recipe.patience` it stops when that many measurements have brought nothing better.
-    Raises TrainingError if a loss is no number or memory runs out.
+    Raises TrainingError if a loss is no number or memory runs out. Several processes share the
+    items of each step and of dev; but for rounding, and for what dropout draws, the adapter does
+    not depend on their number.
     """
+    return processes.together(
+        _train, model, train_items, dev_items, protocol, recipe, folder, task, checkpoint_every,
+        description=description, log=log, measured=measured,
+    )  # fmt: skip
+
+
+def _train(
+    model: LanguageModel,
+    train_items: Sequence[Item],
+    dev_items: Sequence[Item],
+    protocol: Protocol,
+    recipe: Recipe,
+    folder: Path,
+    task: str,
+    checkpoint_every: int | None,
+    description: str = "finetune",
+    log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    measured: Callable[[int, list[Prediction]], None] = lambda step, predictions: None,
+) -> Trained:
     from peft import get_peft_model
     from transformers import get_linear_schedule_with_warmup
 
@@ -129,7 +151,8 @@ def train(
             "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
             "trained; expected more GPU memory, or dtype nf4."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if processes.leads():
+        folder.mkdir(parents=True, exist_ok=True)
     detach(model)
     share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
     torch.manual_seed(recipe.seed)
@@ -144,6 +167,7 @@ def train(
     step = 0
     try:
         weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
+        processes.same_weights(weights)
         optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
         schedule = get_linear_schedule_with_warmup(
             optimizer, int(WARMUP * recipe.steps), recipe.steps
@@ -158,6 +182,8 @@ def train(
         steps = bar(None, description, "step", total=recipe.steps, initial=step)
 
         def save(name: str, predictions: list[Prediction]) -> None:
+            if not processes.leads():
+                return
             with whole_folder(folder / name) as part:
                 save_adapter(peft_model, part, model.source)
                 how = recipe.describe(len(train_items))
@@ -184,7 +210,8 @@ def train(
             measure()
         while step < recipe.steps and not _over(dev, recipe):
             peft_model.train()
-            loss = _accumulate_gradients(model, next(batches))
+            processes.seed_of_step(recipe.seed, step)
+            loss = processes.summed(_accumulate_gradients(model, next(batches)), weights)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss of step {step + 1} is {loss} at learning rate "
@@ -203,7 +230,8 @@ def train(
             if step % recipe.eval_every == 0 or step == recipe.steps:
                 measure()
             over = step == recipe.steps or _over(dev, recipe)
-            if checkpoint_every and (step % checkpoint_every == 0 or over):
+            due = checkpoint_every and (step % checkpoint_every == 0 or over)
+            if due and processes.leads():
                 state.save(folder, step=step, dev=dev)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -278,10 +306,13 @@ def _steps(rows: Sequence[_Row], recipe: Recipe) -> Iterator[list[_Row]]:
 
 
 def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
-    """Add the gradients of a step's loss, in parts that fit the token budget; return the loss."""
+    """Add the gradients of a step's loss, in parts that fit the token budget; return the loss.
+
+    Of several processes each does its share of the rows: their sums are those of the step.
+    """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    for part in _parts(batch):
+    for part in _parts(processes.share(batch, lambda row: len(row.tree))):
         wanted = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
         logits_NV = logits(model, states(model, [row.tree for row in part], wanted))
@@ -291,6 +322,7 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
         loss = loss / answer_tokens
         torch.autograd.backward(loss)
         total += loss.item()
+    finish(model, backward=True)
     return total
 
 
