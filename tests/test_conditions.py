@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from isogloss import tracking
+from isogloss import session, tracking
 from isogloss.adapters import adapter_digest
 from isogloss.comparing import judge
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.contamination import RECORD
-from isogloss.errors import ConfigError, DataError
-from isogloss.evaluation import evaluate
+from isogloss.errors import ConfigError, DataError, ModelError
+from isogloss.evaluation import evaluate, run_evaluate
 from isogloss.finetuning import finetune
 from isogloss.pulling import pull
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.study import run_study
+from isogloss.tracking import read_predictions
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
 SENTENCES = [
@@ -70,6 +71,33 @@ def run_adapted(config: EvaluateConfig, adapter: Run) -> Run:
         return evaluate(
             config, Session(config.model, "float32"), adapter=(adapter_digest(path), lambda: path)
         )
+
+
+def test_several_adapters_and_the_base_are_evaluated_with_one_load(
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters = [trained(folder, seed=seed) for seed in (0, 1)]
+    loads: list[str] = []
+    load = session.load
+    monkeypatch.setattr(session, "load", lambda *asked: (loads.append("once"), load(*asked))[1])
+    names = ["none", *(run.info.run_id for run in adapters)]
+    run_evaluate(ask(folder, adapter=",".join(names)))
+    assert loads == ["once"]
+    (parent,) = runs("evaluations")
+    made = [mlflow.get_run(run_id) for run_id in parent.data.tags["isogloss.cells"].split()]
+    assert [one.data.tags["isogloss.adapter"] for one in made] == [
+        "none", *(run.data.tags["isogloss.adapter"] for run in adapters)
+    ]  # fmt: skip
+    assert {one.data.tags["mlflow.parentRunId"] for one in made} == {parent.info.run_id}
+    printed = capsys.readouterr().out
+    assert all(f"adapter {name}\n" in printed for name in names)
+    together = [read_predictions(one.info.run_id) for one in made]
+    mlflow.set_experiment("alone")
+    for adapter, found in zip(adapters, together[1:], strict=True):
+        alone = run_adapted(ask(folder), adapter)
+        assert read_predictions(alone.info.run_id).equals(found)
+    with pytest.raises(ModelError, match="nothing-of-the-kind"):
+        run_evaluate(ask(folder, adapter="none,nothing-of-the-kind"))
 
 
 def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder: str) -> None:

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import probe
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from isogloss import training
 from isogloss.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
@@ -122,3 +126,65 @@ def test_an_adapter_is_refused_by_another_model_and_a_folder_without_one_is_name
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=CONFIG):
         adapter_digest(tmp_path / "empty")
+
+
+def test_a_step_is_that_of_transformers_trainer(
+    tiny: LanguageModel, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Losses step by step, and the weights after the last, from the same adapter and order."""
+    recipe = replace(RECIPE, steps=6, batch_size=4, eval_every=100)
+    # An item a passage: what shares a passage is one row here, and two there.
+    data = list({item.passage_id: item for item in probe("arb_Arab", "train", 32)}.values())
+    ours: list[float] = []
+    train(
+        tiny, data, probe("arb_Arab", "dev", 2), CLOZE, recipe, tmp_path, task="probe",
+        log=lambda step, metrics: ours.extend(metrics[name] for name in metrics if "loss" in name),
+    )  # fmt: skip
+    batches = training._steps(training._rows(tiny, data, CLOZE, share=True), recipe)
+    shown = []
+    for row in (row for batch in batches for row in batch):
+        ids = [*row.tree.tokens, row.targets[-1][1]]
+        labels = [-100] * (len(ids) - len(row.targets)) + [token for _, token in row.targets]
+        shown.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+    network = load(tiny.source, "float32").network
+    torch.manual_seed(recipe.seed)
+    peer = get_peft_model(
+        network, LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules="all-linear")
+    )
+    arguments = TrainingArguments(
+        str(tmp_path / "trainer"),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=int(training.WARMUP * recipe.steps),
+        max_grad_norm=training.MAX_GRADIENT_NORM,
+        train_sampling_strategy="sequential",
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(
+        peer, arguments, DataCollatorForSeq2Seq(tiny.tokenizer), Dataset.from_list(shown)
+    )
+    trainer.train()
+    theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert ours == pytest.approx(theirs, abs=2e-4)
+    trained = load_file(tmp_path / "last" / WEIGHTS)
+    expected = get_peft_model_state_dict(peer)
+    assert trained.keys() == expected.keys()
+    for name, weight in trained.items():
+        assert torch.allclose(weight, expected[name], atol=1e-4)
+
+
+def test_layers_computed_anew_give_the_same_weights(tiny: LanguageModel, tmp_path: Path) -> None:
+    data, dev = probe("arb_Arab", "train", 16), probe("arb_Arab", "dev", 2)
+    digests = []
+    for anew in (False, True):
+        folder = tmp_path / str(anew)
+        train(tiny, data, dev, CLOZE, RECIPE, folder, task="probe", gradient_checkpointing=anew)
+        digests.append(file_sha256(folder / "last" / WEIGHTS))
+    assert digests[0] == digests[1]
+    assert not tiny.network.is_gradient_checkpointing

@@ -50,7 +50,10 @@ Model = Annotated[
 Adapter = Annotated[
     str | None,
     BeforeValidator(_none),
-    Field(description="none, a folder, the id of a finetune run, or models:/NAME@ALIAS"),
+    Field(
+        description="none, a folder, the id of a finetune run, or models:/NAME@ALIAS; several, "
+        "separated by commas, are evaluated with one load of the model"
+    ),
 ]
 TaskName = Annotated[
     Literal["probe", "sib200", "belebele", "files"],
@@ -186,6 +189,9 @@ Keep = Annotated[
 CheckpointEvery = Annotated[
     PositiveInt, Field(description="steps between checkpoints, from which a killed run goes on")
 ]
+GradientCheckpointing = Annotated[
+    bool, Field(description="compute layers anew on the way back: less memory, more time")
+]
 
 
 class AskConfig(BaseModel):
@@ -272,6 +278,7 @@ class FinetuneConfig(AskConfig):
     patience: Patience = None
     keep: Keep = "last"
     checkpoint_every: CheckpointEvery = 10
+    gradient_checkpointing: GradientCheckpointing = False
     register_as: Annotated[
         str | None,
         BeforeValidator(_off),
@@ -568,6 +575,7 @@ class Training(Hyperparameters):
     patience: Patience = None
     keep: Keep = "last"
     checkpoint_every: CheckpointEvery = 10
+    gradient_checkpointing: GradientCheckpointing = False
     limit: Limit = None
 
 

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -235,13 +237,35 @@ def refuse_contaminated(
 
 
 def run_evaluate(config: EvaluateConfig) -> None:
-    """The entry point `evaluate`."""
+    """The entry point `evaluate`: a run for each adapter, below a run of their own if several."""
     session = Session.of(config)
-    if config.adapter is None:
-        run = evaluate(config, session)
-    else:
-        with adapter_folder(config.adapter) as folder:
-            run = evaluate(config, session, adapter=(adapter_digest(folder), lambda: folder))
+    names = [name.strip() for name in (config.adapter or "none").split(",")]
+    with ExitStack() as stack:
+        folders = [
+            None if name == "none" else stack.enter_context(adapter_folder(name)) for name in names
+        ]
+        if len(names) > 1:
+            tags = {"model": config.model, "source": config.source, "study": config.study}
+            called = f"{len(names)} adapters"
+            stack.enter_context(
+                tracking.run("evaluations", called, config, tags, config.experiment)
+            )
+        cells = Cells(len(names) * len(evaluation_data(config)[1]))
+        runs = []
+        for name, folder in zip(names, folders, strict=True):
+            one = config.model_copy(update={"adapter": None if folder is None else name})
+            adapter = None if folder is None else (adapter_digest(folder), partial(Path, folder))
+            runs.append(evaluate(one, session, cells, adapter))
+        if len(names) > 1:
+            mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
+    for name, run in zip(names, runs, strict=True):
+        if len(names) > 1:
+            print(f"\nadapter {name}")
+        _print_accuracies(run)
+
+
+def _print_accuracies(run: Run) -> None:
+    """Print accuracy and standard error a language, and the run's id last."""
     values = run.data.metrics
     names = sorted(name for name in values if name.startswith("accuracy/"))
     for name in sorted(names, key="accuracy/mean".__eq__):

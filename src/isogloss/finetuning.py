@@ -209,6 +209,7 @@ def _train(
                 description=label,
                 log=metrics.log,
                 checkpoint_every=config.checkpoint_every,
+                gradient_checkpointing=config.gradient_checkpointing,
             )
         if trained.last_step < recipe.steps:
             announce(f"{label}: stopped early, after step {trained.last_step}")
