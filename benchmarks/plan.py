@@ -1,0 +1,153 @@
+"""What is measured: the groups of contenders that take turns, and how much of everything."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+PARTS = ("scoring", "training", "generation", "lines")
+MATMUL = "matmul"
+SCRIPTS = {
+    "isogloss": "isogloss_runs",
+    "lm-eval": "lm_eval_runs",
+    "TRL": "trainer_runs",
+    "Trainer": "trainer_runs",
+    MATMUL: "matmul_runs",
+}
+LINES = {
+    "items": "English items",
+    "languages": "languages",
+    "adapters": "adapters",
+    "passages": "tokens of a prompt",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many items, steps and rounds; `lines` are the values of each line's points."""
+
+    rounds: int = 2
+    line_rounds: int = 1
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    tasks: tuple[str, ...] = ("probe", "sib200")
+    letter: int = 200
+    cloze: int = 40
+    tried: int | None = 8  # items to try lm-eval's settings on
+    steps: int = 6
+    micro_batch: int = 16
+    generation: int = 16
+    max_new_tokens: int = 64
+    line_items: int = 20
+    line_long_items: int = 6
+    lines: dict[str, list[int]] = field(
+        default_factory=lambda: {
+            "items": [50, 100, 150, 200],
+            "languages": [1, 2, 4, 6],
+            "adapters": [1, 2, 4, 8],
+            "passages": [1, 4, 8, 12, 16],
+        }
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {**asdict(self), "dtypes": list(self.dtypes), "tasks": list(self.tasks)}
+
+
+QUICK = Sizes(
+    rounds=1,
+    dtypes=("float32",),
+    tasks=("probe",),
+    letter=12,
+    cloze=4,
+    tried=None,
+    steps=2,
+    generation=4,
+    max_new_tokens=16,
+    line_items=8,
+    line_long_items=2,
+    lines={"items": [8, 16, 24], "languages": [1], "adapters": [1], "passages": [1]},
+)
+
+
+class Job(NamedTuple):
+    """One measurement: its part, case and dtype, who does it, in which round and with what."""
+
+    part: str
+    case: str
+    dtype: str
+    contender: str
+    round: int
+    script: str
+    given: dict[str, Any]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells it from the other measurements."""
+        return {name: getattr(self, name) for name in ("part", "case", "dtype", "contender")} | {
+            "round": self.round
+        }
+
+
+def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator[Job]:
+    """All measurements in order: round by round, contenders of a group after one another.
+
+    Paths are those that `contenders.prepare` writes below `work`.
+    """
+    for turn in range(sizes.rounds):
+        for dtype in sizes.dtypes:
+            yield Job(MATMUL, "", dtype, MATMUL, turn, SCRIPTS[MATMUL], {})
+            if "scoring" in parts:
+                yield from _scoring(sizes, work, dtype, turn)
+            if "training" in parts:
+                yield from _training(sizes, work, data, dtype, turn)
+            if "generation" in parts:
+                yield from _generation(sizes, work, dtype, turn)
+        if "lines" in parts and turn < sizes.line_rounds:
+            yield from _lines(sizes, work, turn)
+
+
+def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
+    for format in ("letter", "cloze"):
+        given = {"folder": f"{work}/{format}"}
+        if turn == 0 and sizes.tried:
+            limit = given | {"limit": sizes.tried}
+            yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
+        for contender in ("isogloss", "lm-eval"):
+            yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], given)
+
+
+def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:
+    for task in sizes.tasks:
+        given = {
+            "folder": None if task == "probe" else f"{data}/{task}",
+            "steps": sizes.steps,
+            "steps_file": f"{work}/{task}.json",
+            "micro_batch": sizes.micro_batch,
+        }
+        for contender in ("isogloss", "TRL", "Trainer"):
+            yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], given)
+
+
+def _generation(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
+    given = {"prompts": f"{work}/generation.json", "max_new_tokens": sizes.max_new_tokens}
+    yield Job("generation", "cot", dtype, "isogloss", turn, SCRIPTS["isogloss"], given)
+    for name, batch, stop in (
+        ("generate, batch 1", 1, False),
+        (f"generate, batch {sizes.generation}", sizes.generation, False),
+        ("generate, batch 1, stopped", 1, True),
+        (f"generate, batch {sizes.generation}, stopped", sizes.generation, True),
+    ):
+        how = given | {"batch": batch, "stop": stop}
+        yield Job("generation", "cot", dtype, name, turn, "transformers_runs", how)
+
+
+def _lines(sizes: Sizes, work: str, turn: int) -> Iterator[Job]:
+    folders = {"items": "items", "languages": "languages", "adapters": "languages"}
+    for axis, values in sizes.lines.items():
+        for value in values:
+            given = {
+                "folder": f"{work}/{folders.get(axis, f'passages/{value}')}",
+                "adapters": f"{work}/adapters",
+                "value": value,
+            }
+            contender = f"isogloss, {value}"
+            yield Job("lines", axis, "auto", contender, turn, SCRIPTS["isogloss"], given)
