@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def said(measured: dict[str, Any]) -> str:
         return f"best with {measured['best']}"
     if "body" in measured:
         return f"{measured['body'] / 1e9:,.0f} GFLOP/s, head {measured['head'] / 1e9:,.0f}"
-    return f"{measured['seconds']:.2f} s, {measured['peak_mb']:,.0f} MB"
+    cores = measured["cpu_seconds"] / measured["seconds"]
+    return f"{measured['seconds']:.2f} s on {cores:.1f} cores, {measured['peak_mb']:,.0f} MB"
 
 
 class Results:
@@ -137,7 +139,7 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
     if job.part == MATMUL:
         told["config"] = prepared["config"]
     if job.part == "scoring" and job.contender == "lm-eval":
-        tried = results.find({"part": "settings", "case": job.case, "dtype": job.dtype})
+        tried = results.find({"part": "settings", "dtype": job.dtype})
         told["setting"] = tried["best"] if tried and "best" in tried else "weights, batch 2"
     return told
 
@@ -151,7 +153,7 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
     help="Folder with belebele/CODE.jsonl and sib200/CODE/*.tsv; $ISOGLOSS_TEST_DATA if not given.",
 )
 @click.option("--parts", default=",".join(PARTS), show_default=True, help="Separated by commas.")
-@click.option("--rounds", type=click.IntRange(1), help="Turns of each contender.")
+@click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
 @click.option("--quick", is_flag=True, help="A few items of each, float32, in two minutes.")
@@ -180,8 +182,12 @@ def main(
     if unknown := set(chosen) - set(PARTS):
         raise click.ClickException(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}.")
     sizes = QUICK if quick else Sizes()
-    changed = {"rounds": rounds, "letter": letter_items, "cloze": cloze_items}
-    sizes = Sizes(**{**vars(sizes), **{k: v for k, v in changed.items() if v is not None}})
+    if rounds is not None:
+        sizes = replace(sizes, rounds=rounds, training_rounds=rounds, line_rounds=rounds)
+    if letter_items is not None:
+        sizes = replace(sizes, letter=letter_items, letter_again=letter_items)
+    if cloze_items is not None:
+        sizes = replace(sizes, cloze=cloze_items, cloze_again=cloze_items)
     folder = out or (ROOT / ".bench" / "quick" if quick else ROOT / "benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
     WORK.mkdir(parents=True, exist_ok=True)

@@ -23,17 +23,24 @@ LINES = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many items, steps and rounds; `lines` are the values of each line's points."""
+    """How many items, steps and rounds; `lines` are the values of each line's points.
+
+    `letter_again` and `cloze_again` are the items of rounds after the first: a rate needs fewer
+    than a comparison of answers. Steps of training repeat within a process.
+    """
 
     rounds: int = 2
+    training_rounds: int = 1
     line_rounds: int = 1
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     tasks: tuple[str, ...] = ("probe", "sib200")
     letter: int = 200
-    cloze: int = 40
+    letter_again: int = 60
+    cloze: int = 24
+    cloze_again: int = 12
     tried: int | None = 8  # items to try lm-eval's settings on
     steps: int = 6
-    micro_batch: int = 16
+    batch_size: int = 16
     generation: int = 16
     max_new_tokens: int = 64
     line_items: int = 20
@@ -57,9 +64,12 @@ QUICK = Sizes(
     dtypes=("float32",),
     tasks=("probe",),
     letter=12,
+    letter_again=12,
     cloze=4,
+    cloze_again=4,
     tried=None,
     steps=2,
+    batch_size=4,
     generation=4,
     max_new_tokens=16,
     line_items=8,
@@ -97,7 +107,7 @@ def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator
             yield Job(MATMUL, "", dtype, MATMUL, turn, SCRIPTS[MATMUL], {})
             if "scoring" in parts:
                 yield from _scoring(sizes, work, dtype, turn)
-            if "training" in parts:
+            if "training" in parts and turn < sizes.training_rounds:
                 yield from _training(sizes, work, data, dtype, turn)
             if "generation" in parts:
                 yield from _generation(sizes, work, dtype, turn)
@@ -107,8 +117,8 @@ def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator
 
 def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
     for format in ("letter", "cloze"):
-        given = {"folder": f"{work}/{format}"}
-        if turn == 0 and sizes.tried:
+        given = {"folder": f"{work}/{format}{'_again' if turn else ''}"}
+        if turn == 0 and format == "letter" and sizes.tried:
             limit = given | {"limit": sizes.tried}
             yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
         for contender in ("isogloss", "lm-eval"):
@@ -121,7 +131,7 @@ def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iter
             "folder": None if task == "probe" else f"{data}/{task}",
             "steps": sizes.steps,
             "steps_file": f"{work}/{task}.json",
-            "micro_batch": sizes.micro_batch,
+            "batch_size": sizes.batch_size,
         }
         for contender in ("isogloss", "TRL", "Trainer"):
             yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], given)

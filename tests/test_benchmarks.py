@@ -9,7 +9,7 @@ import torch
 from conftest import CONFIGS
 from transformers import AutoModelForCausalLM
 
-from benchmarks.contenders.job import step_seconds
+from benchmarks.contenders.job import Moment, step_times
 from benchmarks.flops import (
     Speed,
     Work,
@@ -68,11 +68,12 @@ def test_a_line_is_found_again_and_what_lies_off_it_is_said() -> None:
 
 
 def test_the_first_step_is_not_timed() -> None:
-    assert step_seconds([10.0, 12.0, 15.0]) == [2.0, 3.0]
+    ends = [Moment(10.0, 20.0), Moment(12.0, 23.0), Moment(15.0, 29.0)]
+    assert step_times(ends) == {"seconds": 5.0, "cpu_seconds": 9.0, "step_seconds": [2.0, 3.0]}
 
 
 def test_contenders_take_turns_and_no_measurement_is_planned_twice() -> None:
-    planned = list(jobs(PARTS, Sizes(rounds=2), "work", "data"))
+    planned = list(jobs(PARTS, Sizes(rounds=2, training_rounds=2), "work", "data"))
     keys = [tuple(job.key.values()) for job in planned]
     assert len(set(keys)) == len(keys)
     trained = [

@@ -1,14 +1,13 @@
 """isogloss: scoring, training, generation, and what its scoring costs as a study grows."""
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.contenders.generated import completes, digests
-from benchmarks.contenders.job import Stopwatch, main, peak_mb, read, step_seconds
+from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, step_times
 from isogloss.adapters import attach
 from isogloss.asking import predict
 from isogloss.generation import generate
@@ -27,7 +26,7 @@ def score(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     with watch:
         predictions = predict(model, chosen, Protocol(format=job["case"]), "belebele")
     return {
-        "seconds": watch.seconds,
+        **watch.spent,
         "peak_mb": peak_mb(),
         "items": len(chosen),
         "answers": {prediction.item_id: prediction.forced for prediction in predictions},
@@ -39,14 +38,14 @@ def train_steps(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     task = open_task(job["case"], job["folder"])
     protocol = Protocol(format=task.format, normalisation=task.normalisation)
     train_items = items(task, "arb_Arab", "train", None)
-    recipe = Recipe(steps=job["steps"], eval_every=job["steps"])
-    stamps: list[float] = []
+    recipe = Recipe(steps=job["steps"], batch_size=job["batch_size"], eval_every=job["steps"])
+    ends: list[Moment] = []
     losses: list[float] = []
     peaks: list[float] = []
 
     def log(step: int, metrics: dict[str, float]) -> None:
         if "train/loss" in metrics:
-            stamps.append(time.perf_counter())
+            ends.append(Moment.now())
             losses.append(metrics["train/loss"])
             peaks.append(peak_mb())
 
@@ -61,8 +60,7 @@ def train_steps(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
             task=task.name,
             log=log,
         )
-    steps = step_seconds(stamps)
-    return {"seconds": sum(steps), "peak_mb": peaks[-1], "losses": losses, "step_seconds": steps}
+    return {**step_times(ends), "peak_mb": peaks[-1], "losses": losses}
 
 
 def write(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
@@ -77,7 +75,7 @@ def write(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     texts = [one.text for one in written]
     tokens = sum(map(len, model.tokenizer(texts, add_special_tokens=False).input_ids))
     return {
-        "seconds": watch.seconds,
+        **watch.spent,
         "peak_mb": peak,
         "items": len(rows),
         "texts": digests(texts),
@@ -108,7 +106,7 @@ def line(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     peak = peak_mb()
     prompt_tokens = sum(prediction.prompt_tokens for prediction in found) / len(found)
     return {
-        "seconds": watch.seconds,
+        **watch.spent,
         "peak_mb": peak,
         "items": len(found),
         "prompt_tokens": prompt_tokens,

@@ -49,8 +49,8 @@ def _tasks(job: dict[str, Any]) -> tuple[str, TaskManager]:
 
 def _evaluate(
     job: dict[str, Any], model: HFLM, limit: int | None
-) -> tuple[float, float, dict[str, Any]]:
-    """Seconds in the model's `loglikelihood` and in the whole evaluator; its results."""
+) -> tuple[Stopwatch, Stopwatch, list[dict[str, Any]]]:
+    """Time in the model's `loglikelihood` and in the whole evaluator, and the samples."""
     name, manager = _tasks(job)
     scoring, whole = Stopwatch(), Stopwatch()
     original = model.loglikelihood
@@ -65,7 +65,7 @@ def _evaluate(
             model, tasks=[name], task_manager=manager, limit=limit, bootstrap_iters=0
         )
     model.loglikelihood = original
-    return scoring.seconds, whole.seconds, results["samples"][name]
+    return scoring, whole, results["samples"][name]
 
 
 def _answer(case: str, sample: dict[str, Any]) -> int:
@@ -84,7 +84,7 @@ def try_settings(job: dict[str, Any]) -> dict[str, Any]:
         model = _model(job, way, 1)
         for batch in TRIED_BATCHES:
             model.batch_size_per_gpu = batch
-            tried[f"{way}, batch {batch}"] = _evaluate(job, model, job["limit"])[0]
+            tried[f"{way}, batch {batch}"] = _evaluate(job, model, job["limit"])[0].spent["seconds"]
     return {"tried": tried, "best": min(tried, key=lambda setting: tried[setting])}
 
 
@@ -92,11 +92,11 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
     """The seconds of the model's `loglikelihood` alone: the evaluator's own work is left out."""
     way, _, batch = job["setting"].partition(", batch ")
     model = _model(job, way, int(batch))
-    seconds, whole, samples = _evaluate(job, model, None)
+    scoring, whole, samples = _evaluate(job, model, None)
     peak = peak_mb()
     return {
-        "seconds": seconds,
-        "whole_seconds": whole,
+        **scoring.spent,
+        "whole_seconds": whole.spent["seconds"],
         "peak_mb": peak,
         "items": len(samples),
         "answers": {item_id(one["doc"]): _answer(job["case"], one) for one in samples},

@@ -35,11 +35,12 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     data, work, sizes = Path(job["data"]), Path(job["work"]), job["sizes"]
     model = load(locate("embedded"), "float32")
     counts: dict[str, dict[str, Work]] = {}
-    for format, count in (("letter", sizes["letter"]), ("cloze", sizes["cloze"])):
-        chosen = _belebele(data, ENGLISH, work / format, count)
+    for format in ("letter", "cloze"):
+        chosen = _belebele(data, ENGLISH, work / format, sizes[format])
         counts[format] = _scoring_work(model, chosen, Protocol(format=format))
+        _belebele(data, ENGLISH, work / f"{format}_again", sizes[f"{format}_again"])
     for task, folder in (("probe", None), ("sib200", str(data / "sib200"))):
-        counts[task] = _training(model, task, folder, work / f"{task}.json", sizes["steps"])
+        counts[task] = _training(model, task, folder, work / f"{task}.json", sizes)
     counts["generation"] = _generation(model, data, work, sizes)
     for code in job["languages"]:
         _belebele(data, code, work / "languages", sizes["line_items"])
@@ -115,7 +116,7 @@ def _scoring_work(
 
 
 def _training(
-    model: LanguageModel, task: str, folder: str | None, path: Path, steps: int
+    model: LanguageModel, task: str, folder: str | None, path: Path, sizes: dict[str, Any]
 ) -> dict[str, Work]:
     """Write the steps as isogloss takes them: for each the token ids and answer's start of each
     item. Counts are of all steps but the first, which is not timed.
@@ -134,7 +135,7 @@ def _training(
         passages.setdefault(item.passage_id, []).append(index)
     groups = [_Group(members, len(members)) for members in passages.values()]
     # The one private name: the order of the items has to be isogloss's own.
-    order: Any = _steps(groups, Recipe(steps=steps))  # type: ignore[arg-type]
+    order: Any = _steps(groups, Recipe(steps=sizes["steps"], batch_size=sizes["batch_size"]))  # type: ignore[arg-type]
     batches = [[[encoded[index] for index in group.members] for group in step] for step in order]
     written = [
         [{"ids": entry.sequences[0], "start": entry.starts[0]} for group in step for entry in group]

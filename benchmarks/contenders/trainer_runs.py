@@ -7,7 +7,6 @@ saves memory at a cost of time, and isogloss uses none.
 """
 
 import tempfile
-import time
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.contenders.job import main, peak_mb, read, step_seconds
+from benchmarks.contenders.job import Moment, main, peak_mb, read, step_times
 
 # isogloss's recipe: training.Recipe and what goes with it.
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
@@ -31,19 +30,19 @@ WARMUP = 0.1
 
 
 class _Stamps(TrainerCallback):
-    """The moment at which each step ended, and the peak memory then."""
+    """The moments at which steps ended, and the peak memory then."""
 
     def __init__(self) -> None:
-        self.moments: list[float] = []
+        self.ends: list[Moment] = []
         self.peak_mb = 0.0
 
     def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
-        self.moments.append(time.perf_counter())
+        self.ends.append(Moment.now())
         self.peak_mb = peak_mb()
 
 
 def _arguments(job: dict[str, Any], folder: str, size: int) -> dict[str, Any]:
-    micro = job["micro_batch"]
+    micro = job.get("micro_batch", size)
     return {
         "output_dir": folder,
         "max_steps": job["steps"],
@@ -88,12 +87,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         trainer.add_callback(stamps)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    seconds = step_seconds(stamps.moments)
     return {
-        "seconds": sum(seconds),
+        **step_times(stamps.ends),
         "peak_mb": stamps.peak_mb,
         "losses": losses,
-        "step_seconds": seconds,
         "threads": torch.get_num_threads(),
         "dtype": job["dtype"],
     }

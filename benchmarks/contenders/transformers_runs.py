@@ -66,7 +66,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     texts = [_kept(tokenizer, ids, done) for ids, done in zip(written, complete, strict=True)]
     pad = tokenizer.pad_token_id
     return {
-        "seconds": watch.seconds,
+        **watch.spent,
         "peak_mb": peak,
         "items": len(rows),
         "texts": digests(texts),
