@@ -74,10 +74,11 @@ def said(measured: dict[str, Any]) -> str:
         return str(measured["error"])
     if "tried" in measured:
         return f"best with {measured['best']}"
+    cores = f"on {measured['cpu_seconds'] / measured['seconds']:.1f} cores"
     if "body" in measured:
-        return f"{measured['body'] / 1e9:,.0f} GFLOP/s, head {measured['head'] / 1e9:,.0f}"
-    cores = measured["cpu_seconds"] / measured["seconds"]
-    return f"{measured['seconds']:.2f} s on {cores:.1f} cores, {measured['peak_mb']:,.0f} MB"
+        body, head = (measured[name] / 1e9 for name in ("body", "head"))
+        return f"{body:,.0f} GFLOP/s {cores}, head {head:,.0f}"
+    return f"{measured['seconds']:.2f} s {cores}, {measured['peak_mb']:,.0f} MB"
 
 
 class Results:
@@ -111,6 +112,14 @@ class Results:
                 return one
         return None
 
+    def best(self, contender: str, dtype: str | None = None) -> str | None:
+        """The setting with which a peer was fastest, in a dtype or in the one tried; None if none
+        was.
+        """
+        key = {"part": "settings", "contender": contender}
+        tried = self.find(key | ({} if dtype is None else {"dtype": dtype}))
+        return tried.get("best") if tried else None
+
     def add(self, measured: dict[str, Any]) -> None:
         """Add a measurement and write it down."""
         self.values["measurements"].append(measured)
@@ -138,9 +147,10 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
     told = {**job.key, **job.given, "model": prepared["model"], "languages": LANGUAGES}
     if job.part == MATMUL:
         told["config"] = prepared["config"]
-    if job.part == "scoring" and job.contender == "lm-eval":
-        tried = results.find({"part": "settings", "dtype": job.dtype})
-        told["setting"] = tried["best"] if tried and "best" in tried else "weights, batch 2"
+    if job.contender == "lm-eval":
+        told["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
+    if job.contender in ("TRL", "Trainer"):
+        told["setting"] = results.best(job.contender)
     return told
 
 
@@ -156,7 +166,7 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
-@click.option("--quick", is_flag=True, help="A few items of each, float32, in two minutes.")
+@click.option("--quick", is_flag=True, help="A few items of each, in float32, in three minutes.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run instead of a new one.")
 @click.option(
     "--out",
@@ -208,7 +218,7 @@ def main(
             continue
         load = os.getloadavg()[0]
         measured = run(job.script, task := given(job, results, prepared))
-        extra = {"load": load} | ({"setting": task["setting"]} if "setting" in task else {})
+        extra = {"load": load} | ({"setting": task["setting"]} if task.get("setting") else {})
         if "dtype" in measured:
             extra["dtype_used"] = measured["dtype"].removeprefix("torch.")
         results.add({**measured, **job.key, **extra})

@@ -1,5 +1,6 @@
 """What is measured: the groups of contenders that take turns, and how much of everything."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -32,15 +33,16 @@ class Sizes:
     rounds: int = 2
     training_rounds: int = 1
     line_rounds: int = 1
-    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    dtypes: tuple[str, ...] = ("bfloat16", "float32")
     tasks: tuple[str, ...] = ("probe", "sib200")
     letter: int = 200
     letter_again: int = 60
     cloze: int = 24
     cloze_again: int = 12
-    tried: int | None = 8  # items to try lm-eval's settings on
+    tried: int | None = 8  # items to try lm-eval's settings on; None: peers' settings are not tried
     steps: int = 6
     batch_size: int = 16
+    tried_passes: tuple[int, ...] = (16, 8, 4, 2)
     generation: int = 16
     max_new_tokens: int = 64
     line_items: int = 20
@@ -56,7 +58,7 @@ class Sizes:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
-        return {**asdict(self), "dtypes": list(self.dtypes), "tasks": list(self.tasks)}
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 QUICK = Sizes(
@@ -104,13 +106,13 @@ def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator
     """
     for turn in range(sizes.rounds):
         for dtype in sizes.dtypes:
-            yield Job(MATMUL, "", dtype, MATMUL, turn, SCRIPTS[MATMUL], {})
-            if "scoring" in parts:
-                yield from _scoring(sizes, work, dtype, turn)
-            if "training" in parts and turn < sizes.training_rounds:
-                yield from _training(sizes, work, data, dtype, turn)
-            if "generation" in parts:
-                yield from _generation(sizes, work, dtype, turn)
+            groups = {"scoring": _scoring(sizes, work, dtype, turn)}
+            if turn < sizes.training_rounds:
+                groups["training"] = _training(sizes, work, data, dtype, turn)
+            groups["generation"] = _generation(sizes, work, dtype, turn)
+            for part in [part for part in groups if part in parts]:
+                yield Job(MATMUL, f"before {part}", dtype, MATMUL, turn, SCRIPTS[MATMUL], {})
+                yield from groups[part]
         if "lines" in parts and turn < sizes.line_rounds:
             yield from _lines(sizes, work, turn)
 
@@ -127,12 +129,16 @@ def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
 
 def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:
     for task in sizes.tasks:
-        given = {
+        given: dict[str, Any] = {
             "folder": None if task == "probe" else f"{data}/{task}",
             "steps": sizes.steps,
             "steps_file": f"{work}/{task}.json",
             "batch_size": sizes.batch_size,
         }
+        if (turn, task, dtype) == (0, sizes.tasks[0], sizes.dtypes[0]) and sizes.tried:
+            for contender in ("TRL", "Trainer"):
+                tried = given | {"tried": sizes.tried_passes}
+                yield Job("settings", task, dtype, contender, turn, SCRIPTS[contender], tried)
         for contender in ("isogloss", "TRL", "Trainer"):
             yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], given)
 
@@ -143,7 +149,6 @@ def _generation(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]
     for name, batch, stop in (
         ("generate, batch 1", 1, False),
         (f"generate, batch {sizes.generation}", sizes.generation, False),
-        ("generate, batch 1, stopped", 1, True),
         (f"generate, batch {sizes.generation}, stopped", sizes.generation, True),
     ):
         how = given | {"batch": batch, "stop": stop}

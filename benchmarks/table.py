@@ -92,9 +92,13 @@ def _shares(
     own = _of(results, MATMUL, dtype=dtype)
     if not own:
         return ["" for _ in works]
-    speed = Speed(median(one["body"] for one in own), median(one["head"] for one in own))
+    speed = Speed(max(one["body"] for one in own), max(one["head"] for one in own))
     config, rank = results["config"], RANK if lora else None
     return [f"{least_seconds(work, config, speed, rank) / seconds:.0%}" for work in works]
+
+
+def _with_setting(one: dict[str, Any]) -> str:
+    return f"{one['contender']} ({one['setting']})" if one.get("setting") else one["contender"]
 
 
 def _times(rates: dict[str, float], name: str, over: str) -> str:
@@ -124,12 +128,11 @@ def _scoring(results: dict[str, Any]) -> str:
             own = counts["distinct" if name == "isogloss" else "lm-eval"]
             works = [counts["distinct"], own, counts["separate"]]
             shares = _shares(results, dtype, first["items"] / middles[name], works)
-            setting = f" ({first['setting']})" if first.get("setting") else ""
             rows.append(
                 [
                     case,
                     dtype,
-                    f"{name}{setting}",
+                    _with_setting(first),
                     first["items"],
                     rate(rates[name]),
                     _times(middles, name, "lm-eval"),
@@ -169,7 +172,7 @@ def _training(results: dict[str, Any]) -> str:
                 [
                     case,
                     dtype,
-                    name,
+                    _with_setting(first),
                     rate(rates[name], 1),
                     _times(middles, name, "TRL"),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
@@ -228,17 +231,22 @@ def _speeds(results: dict[str, Any]) -> str:
     found = _of(results, MATMUL)
     if not found:
         return ""
-    dtypes = sorted({one["dtype"] for one in found}, reverse=False)
+    dtypes = sorted({one["dtype"] for one in found})
     by_dtype = {dtype: [one for one in found if one["dtype"] == dtype] for dtype in dtypes}
     rows: list[list[object]] = []
     for shape in found[0]["shapes"]:
         values = [[one["shapes"][shape] / 1e9 for one in by_dtype[dtype]] for dtype in dtypes]
-        rows.append([shape, *(rate(value, 0) for value in values)])
+        rows.append([shape, *(_best(value) for value in values)])
     for label, name in (("a block's layers together", "body"), ("the head", "head")):
         values = [[one[name] / 1e9 for one in by_dtype[dtype]] for dtype in dtypes]
-        rows.append([label, *(rate(value, 0) for value in values)])
+        rows.append([label, *(_best(value) for value in values)])
     header = ["product", *(f"{dtype}, GFLOP/s" for dtype in dtypes)]
     return table(header, rows, 1)
+
+
+def _best(values: Sequence[float]) -> str:
+    """What the machine can do is its best, not its median; the least shows how steady it was."""
+    return f"{max(values):,.0f} (least {min(values):,.0f})"
 
 
 def _lines(results: dict[str, Any], picture: str | None) -> str:

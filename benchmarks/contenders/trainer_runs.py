@@ -42,7 +42,7 @@ class _Stamps(TrainerCallback):
 
 
 def _arguments(job: dict[str, Any], folder: str, size: int) -> dict[str, Any]:
-    micro = job.get("micro_batch", size)
+    micro = int(job["setting"].split()[0]) if job["setting"] else size
     return {
         "output_dir": folder,
         "max_steps": job["steps"],
@@ -66,9 +66,19 @@ def _arguments(job: dict[str, Any], folder: str, size: int) -> dict[str, Any]:
     }
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
+def try_settings(job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of a step whose items go through the model so many at a time, and the fastest."""
+    tried = {}
+    for micro in job["tried"]:
+        setting = f"{micro} items a pass"
+        steps = {"setting": setting, "steps": 2}
+        tried[setting] = train(job | steps)["seconds"]
+    return {"tried": tried, "best": min(tried, key=lambda setting: tried[setting])}
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
     """Train and give the seconds of all steps but the first, and the loss of each."""
-    steps = read(job["steps_file"])
+    steps = read(job["steps_file"])[: job["steps"]]
     sizes = {len(step) for step in steps}
     if len(sizes) != 1:
         raise ValueError(f"steps have {sorted(sizes)} items; a trainer takes one number.")
@@ -134,4 +144,4 @@ def _plain(
 
 
 if __name__ == "__main__":
-    main(measure)
+    main(lambda job: try_settings(job) if "tried" in job else train(job))
