@@ -25,7 +25,7 @@ from benchmarks.plan import PARTS, QUICK, Sizes, jobs
 from benchmarks.table import markdown, table
 
 
-@pytest.mark.parametrize("family", sorted(CONFIGS))
+@pytest.mark.parametrize("family", ["gemma3", "llama", "mistral", "qwen3"])
 def test_operations_are_those_of_the_linear_layers_of_a_model(family: str) -> None:
     config = CONFIGS[family]()
     network = AutoModelForCausalLM.from_config(config)
