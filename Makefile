@@ -1,13 +1,14 @@
-# make install | run | ui | test | check | calibrate | lock
-# ARGS goes to `mlflow run`: make run ARGS="-P limit=8"
+# make install | run | ui | test | check | calibrate | bench | lock
+# ARGS goes to `mlflow run`: make run ARGS="-P limit=8"; of bench, to it: make bench ARGS=--quick
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
+INSTALL := -m pip --disable-pip-version-check install --quiet --quiet --no-compile
+PIP := $(BIN)/python $(INSTALL)
 # `--env-manager local` runs the python that the PATH names.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: install install-dev run ui test test-unit test-real check format calibrate lock
+.PHONY: install install-dev run ui test test-unit test-real check format calibrate bench lock
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -52,6 +53,18 @@ format: install-dev
 calibrate: install
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
 		python scripts/calibrate.py --studies $(or $(STUDIES),4000)
+
+# Beside other tools, in an environment of its own: benchmarks/RESULTS.md. DATA_DIR or
+# $ISOGLOSS_TEST_DATA names the folder of the evaluation data.
+bench: .bench/installed
+	.bench/bin/python -m benchmarks.bench $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+.bench/installed: requirements.txt benchmarks/requirements.txt
+	@echo "installing into .bench (about three minutes the first time)"
+	$(PYTHON) -m venv .bench
+	.bench/bin/python $(INSTALL) $$(grep '^torch==' requirements.txt)
+	.bench/bin/python $(INSTALL) -r benchmarks/requirements.txt
+	@touch $@
 
 # New exact versions of everything, from the ranges in pyproject.toml.
 lock:

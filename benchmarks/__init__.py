@@ -1,0 +1,1 @@
+"""Benchmarks: isogloss beside other tools, on the embedded model and real items."""

@@ -1,0 +1,233 @@
+"""The benchmark suite: isogloss beside lm-evaluation-harness, TRL, Trainer and `generate`.
+
+Contenders take turns, each measurement in a process of its own. results.json is written after each
+one. This process stays small (no torch): Linux counts what a parent had in memory when it started a
+child among the child's own peak.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.lm_eval_belebele import ENVIRONMENT
+from benchmarks.plan import MATMUL, PARTS, QUICK, Job, Sizes, jobs
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".bench" / "work"
+LANGUAGES = ("eng_Latn", "arb_Arab", "fra_Latn", "ind_Latn", "rus_Cyrl", "tur_Latn")
+FLAGS = ("avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, the flags that decide bfloat16, the commit, and the load now."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    pairs = [line.split(":", 1) for line in lines if ":" in line]
+    values = {name.strip(): value.strip() for name, value in pairs}
+    flags = values.get("flags", "").split()
+    git = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return {
+        "processor": values.get("model name", "unknown processor"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        "flags": [flag for flag in FLAGS if flag in flags],
+        "commit": commit.strip() or "unknown",
+        "load": os.getloadavg()[0],
+    }
+
+
+def environment(script: str) -> dict[str, str]:
+    """Peers get the variables that speed them up; isogloss runs as a user would run it."""
+    common = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    common |= {"HF_DATASETS_CACHE": str(WORK / "datasets"), "TRANSFORMERS_VERBOSITY": "error"}
+    peers = script not in ("isogloss_runs", "prepare")
+    return {**os.environ, **common, **(ENVIRONMENT if peers else {})}
+
+
+def run(script: str, job: dict[str, Any]) -> dict[str, Any]:
+    """The result of a contender's process, or `error` with the last line it wrote."""
+    given, result = WORK / "job.json", WORK / "result.json"
+    given.write_text(json.dumps(job), "utf-8")
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", f"benchmarks.contenders.{script}", str(given), str(result)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(script), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["nothing on stderr"]
+        (WORK / "stderr.txt").write_text(done.stderr, "utf-8")
+        return {"error": f"exit {done.returncode}: {said[-1][:300]}"}
+    return json.loads(result.read_text("utf-8"))
+
+
+def said(measured: dict[str, Any]) -> str:
+    """A measurement in a few words."""
+    if "error" in measured:
+        return str(measured["error"])
+    if "tried" in measured:
+        return f"best with {measured['best']}"
+    cores = f"on {measured['cpu_seconds'] / measured['seconds']:.1f} cores"
+    if "body" in measured:
+        body, head = (measured[name] / 1e9 for name in ("body", "head"))
+        return f"{body:,.0f} GFLOP/s {cores}, head {head:,.0f}"
+    return f"{measured['seconds']:.2f} s {cores}, {measured['peak_mb']:,.0f} MB"
+
+
+class Results:
+    """results.json, RESULTS.md and the picture in a folder, written anew after each measurement."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], resume: bool):
+        self.folder, self.path = folder, folder / "results.json"
+        self.values: dict[str, Any] = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "settings": settings,
+            "measurements": [],
+        }
+        if resume and self.path.is_file():
+            kept = json.loads(self.path.read_text("utf-8"))
+            same = ("processor", "cores", "flags", "commit")
+            if kept["settings"] != settings or any(
+                kept["machine"][name] != self.values["machine"][name] for name in same
+            ):
+                raise click.ClickException(
+                    f"{self.path} was measured with other settings, on another machine or at "
+                    "another commit; start over without --resume."
+                )
+            kept["measurements"] = [one for one in kept["measurements"] if "error" not in one]
+            self.values = kept
+
+    def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """The measurement of that key, if there is one."""
+        for one in self.values["measurements"]:
+            if all(one[name] == value for name, value in key.items()):
+                return one
+        return None
+
+    def best(self, contender: str, dtype: str | None = None) -> str | None:
+        """The setting with which a peer was fastest, in a dtype or in the one tried; None if none
+        was.
+        """
+        key = {"part": "settings", "contender": contender}
+        tried = self.find(key | ({} if dtype is None else {"dtype": dtype}))
+        return tried.get("best") if tried else None
+
+    def add(self, measured: dict[str, Any]) -> None:
+        """Add a measurement and write it down."""
+        self.values["measurements"].append(measured)
+        self.write()
+
+    def write(self) -> None:
+        """Write results.json whole."""
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        part.replace(self.path)
+
+    def publish(self) -> str:
+        """Write RESULTS.md and lines.svg; return the page."""
+        from benchmarks.lines import draw
+        from benchmarks.table import markdown
+
+        drawn = draw(self.values["measurements"], self.folder / "lines.svg")
+        page = markdown(self.values, "lines.svg" if drawn else None)
+        (self.folder / "RESULTS.md").write_text(page, "utf-8")
+        return page
+
+
+def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any]:
+    """All that the contender's process is told."""
+    told = {**job.key, **job.given, "model": prepared["model"], "languages": LANGUAGES}
+    if job.part == MATMUL:
+        told["config"] = prepared["config"]
+    if job.contender == "lm-eval":
+        told["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
+    if job.contender in ("TRL", "Trainer"):
+        told["setting"] = results.best(job.contender)
+    return told
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    envvar="ISOGLOSS_TEST_DATA",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with belebele/CODE.jsonl and sib200/CODE/*.tsv; $ISOGLOSS_TEST_DATA if not given.",
+)
+@click.option("--parts", default=",".join(PARTS), show_default=True, help="Separated by commas.")
+@click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
+@click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
+@click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
+@click.option("--quick", is_flag=True, help="A few items of each, in float32, in three minutes.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run instead of a new one.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of results.json, RESULTS.md, lines.svg [benchmarks; with --quick .bench/quick]",
+)
+def main(
+    data_dir: Path,
+    parts: str,
+    rounds: int | None,
+    letter_items: int | None,
+    cloze_items: int | None,
+    quick: bool,
+    resume: bool,
+    out: Path | None,
+) -> None:
+    """Measure isogloss and its peers in turns and write the table of results.
+
+    A new call starts over and replaces the results of the last one. With --resume, a call with the
+    same options, at the same commit, goes on where that one was interrupted.
+    """
+    chosen = tuple(parts.split(","))
+    if unknown := set(chosen) - set(PARTS):
+        raise click.ClickException(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}.")
+    sizes = QUICK if quick else Sizes()
+    if rounds is not None:
+        sizes = replace(sizes, rounds=rounds, training_rounds=rounds, line_rounds=rounds)
+    if letter_items is not None:
+        sizes = replace(sizes, letter=letter_items, letter_again=letter_items)
+    if cloze_items is not None:
+        sizes = replace(sizes, cloze=cloze_items, cloze_again=cloze_items)
+    folder = out or (ROOT / ".bench" / "quick" if quick else ROOT / "benchmarks")
+    folder.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    results = Results(folder, {"sizes": sizes.to_dict(), "parts": list(chosen)}, resume)
+    click.echo("preparing items")
+    told = {"data": str(data_dir), "work": str(WORK), "sizes": sizes.to_dict()}
+    prepared = run("prepare", told | {"languages": LANGUAGES})
+    if "error" in prepared:
+        raise click.ClickException(f"preparing failed, {prepared['error']}")
+    results.values |= {"work": prepared["work"], "config": prepared["config"]}
+    planned = list(jobs(chosen, sizes, str(WORK), str(data_dir)))
+    for number, job in enumerate(planned, start=1):
+        name = " ".join(filter(None, (job.part, job.case, job.dtype, job.contender)))
+        line = f"[{number}/{len(planned)}] {name}, round {job.round + 1}"
+        if results.find(job.key):
+            click.echo(f"{line}: measured before")
+            continue
+        load = os.getloadavg()[0]
+        measured = run(job.script, task := given(job, results, prepared))
+        extra = {"load": load} | ({"setting": task["setting"]} if task.get("setting") else {})
+        if "dtype" in measured:
+            extra["dtype_used"] = measured["dtype"].removeprefix("torch.")
+        results.add({**measured, **job.key, **extra})
+        click.echo(f"{line}: {said(measured)} (load {load:.1f})")
+    click.echo(results.publish())
+    click.echo(f"{folder / 'RESULTS.md'} after {(time.monotonic() - started) / 60:.1f} min")
+    if any("error" in one for one in results.values["measurements"]):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

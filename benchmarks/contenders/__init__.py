@@ -1,0 +1,1 @@
+"""The contenders: one script a tool, each run in a process of its own."""

@@ -1,0 +1,125 @@
+"""isogloss: scoring, training, generation, and what its scoring costs as a study grows."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.contenders.generated import completes, digests
+from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, step_times
+from isogloss.adapters import attach
+from isogloss.asking import predict
+from isogloss.generation import generate
+from isogloss.models import LanguageModel, load, locate
+from isogloss.predictions import Prediction
+from isogloss.prompts import Protocol
+from isogloss.tasks import items, open_task
+from isogloss.training import Recipe, train
+
+
+def score(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """All of `predict`: prompts, tokens and scores, from items in memory."""
+    task = open_task("belebele", job["folder"])
+    chosen = items(task, "eng_Latn", "all", None)
+    watch = Stopwatch()
+    with watch:
+        predictions = predict(model, chosen, Protocol(format=job["case"]), "belebele")
+    return {
+        **watch.spent,
+        "peak_mb": peak_mb(),
+        "items": len(chosen),
+        "answers": {prediction.item_id: prediction.forced for prediction in predictions},
+    }
+
+
+def train_steps(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """All steps but the first, from the end of one to the end of the next."""
+    task = open_task(job["case"], job["folder"])
+    protocol = Protocol(format=task.format, normalisation=task.normalisation)
+    train_items = items(task, "arb_Arab", "train", None)
+    recipe = Recipe(steps=job["steps"], batch_size=job["batch_size"], eval_every=job["steps"])
+    ends: list[Moment] = []
+    losses: list[float] = []
+    peaks: list[float] = []
+
+    def log(step: int, metrics: dict[str, float]) -> None:
+        if "train/loss" in metrics:
+            ends.append(Moment.now())
+            losses.append(metrics["train/loss"])
+            peaks.append(peak_mb())
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            model,
+            train_items,
+            items(task, "arb_Arab", "dev", 1),
+            protocol,
+            recipe,
+            Path(folder),
+            task=task.name,
+            log=log,
+        )
+    return {**step_times(ends), "peak_mb": peaks[-1], "losses": losses}
+
+
+def write(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """`generate` on all prompts, each row stopped once its answer is given."""
+    rows = read(job["prompts"])
+    watch = Stopwatch()
+    with watch:
+        written = generate(
+            model, [row["context"] for row in rows], job["max_new_tokens"], completes(rows)
+        )
+    peak = peak_mb()
+    texts = [one.text for one in written]
+    tokens = sum(map(len, model.tokenizer(texts, add_special_tokens=False).input_ids))
+    return {
+        **watch.spent,
+        "peak_mb": peak,
+        "items": len(rows),
+        "texts": digests(texts),
+        "kept_tokens": tokens,
+        "written_tokens": tokens,
+    }
+
+
+def line(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """Scoring at one point of a line: more items, languages, adapters or longer passages."""
+    task = open_task("belebele", job["folder"])
+    value = job["value"]
+    letter = Protocol(format="letter")
+    limit = value if job["case"] == "items" else None
+    codes = job["languages"][:value] if job["case"] == "languages" else ["eng_Latn"]
+    adapters = [Path(job["adapters"]) / str(number) for number in range(value)]
+    found: list[Prediction] = []
+    read_items = {code: items(task, code, "all", limit) for code in codes}
+    watch = Stopwatch()
+    with watch:
+        if job["case"] == "adapters":
+            for folder in adapters:
+                with model.using(attach(model, folder)):
+                    found += predict(model, read_items["eng_Latn"], letter, "belebele")
+        else:
+            for code in codes:
+                found += predict(model, read_items[code], letter, "belebele")
+    peak = peak_mb()
+    prompt_tokens = sum(prediction.prompt_tokens for prediction in found) / len(found)
+    return {
+        **watch.spent,
+        "peak_mb": peak,
+        "items": len(found),
+        "prompt_tokens": prompt_tokens,
+    }
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """The job's part, with the model loaded before the clock runs."""
+    model = load(locate("embedded"), job["dtype"])
+    parts = {"scoring": score, "training": train_steps, "generation": write, "lines": line}
+    result = parts[job["part"]](job, model)
+    return {**result, "threads": torch.get_num_threads(), "dtype": str(model.dtype)}
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,66 @@
+"""The machine's own speed: products of the model's layers' shapes, best of many, in one dtype."""
+
+import platform
+import time
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from benchmarks.contenders.job import Stopwatch, main
+from benchmarks.flops import Shape, head_shape, layer_shapes, product_flops
+
+TOKENS = 2048
+HEAD_POSITIONS = 256
+SECONDS, LEAST = 0.6, 5  # for each shape: how long and how often at least
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "lm_eval", "trl")
+
+
+def _seconds(rows: int, shape: Shape, dtype: torch.dtype) -> float:
+    left = torch.randn(rows, shape.inputs, dtype=dtype)
+    weight = torch.randn(shape.outputs, shape.inputs, dtype=dtype)
+    seconds: list[float] = []
+    stop = time.perf_counter() + SECONDS
+    while len(seconds) < LEAST or time.perf_counter() < stop:
+        started = time.perf_counter()
+        torch.nn.functional.linear(left, weight)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+@torch.inference_mode()
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Operations a second: of each shape, of a whole block, and of the head."""
+    dtype = getattr(torch, job["dtype"])
+    shapes = layer_shapes(job["config"])
+    head = head_shape(job["config"])
+    watch = Stopwatch()
+    with watch:
+        seconds = {shape: _seconds(TOKENS, shape, dtype) for shape in dict.fromkeys(shapes)}
+        head_seconds = _seconds(HEAD_POSITIONS, head, dtype)
+    named = {
+        f"[{TOKENS}, {shape.inputs}] x [{shape.inputs}, {shape.outputs}]": TOKENS
+        * product_flops([shape])
+        / took
+        for shape, took in seconds.items()
+    }
+    named[f"[{HEAD_POSITIONS}, {head.inputs}] x [{head.inputs}, {head.outputs}]"] = (
+        HEAD_POSITIONS * product_flops([head]) / head_seconds
+    )
+    return {
+        **watch.spent,
+        "body": TOKENS * product_flops(shapes) / sum(seconds[shape] for shape in shapes),
+        "head": HEAD_POSITIONS * product_flops([head]) / head_seconds,
+        "shapes": named,
+        "threads": torch.get_num_threads(),
+        "dtype": job["dtype"],
+        "capabilities": sorted(
+            name for name, has in torch.cpu.get_capabilities().items() if has is True
+        ),
+        "versions": {"Python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,168 @@
+"""What is measured: the groups of contenders that take turns, and how much of everything."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+PARTS = ("scoring", "training", "generation", "lines")
+MATMUL = "matmul"
+SCRIPTS = {
+    "isogloss": "isogloss_runs",
+    "lm-eval": "lm_eval_runs",
+    "TRL": "trainer_runs",
+    "Trainer": "trainer_runs",
+    MATMUL: "matmul_runs",
+}
+LINES = {
+    "items": "English items",
+    "languages": "languages",
+    "adapters": "adapters",
+    "passages": "tokens of a prompt",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many items, steps and rounds; `lines` are the values of each line's points.
+
+    `letter_again` and `cloze_again` are the items of rounds after the first: a rate needs fewer
+    than a comparison of answers. Steps of training repeat within a process.
+    """
+
+    rounds: int = 2
+    training_rounds: int = 1
+    line_rounds: int = 1
+    dtypes: tuple[str, ...] = ("bfloat16", "float32")
+    tasks: tuple[str, ...] = ("probe", "sib200")
+    letter: int = 200
+    letter_again: int = 60
+    cloze: int = 24
+    cloze_again: int = 12
+    tried: int | None = 8  # items to try lm-eval's settings on; None: peers' settings are not tried
+    steps: int = 6
+    batch_size: int = 16
+    tried_passes: tuple[int, ...] = (16, 8, 4, 2)
+    generation: int = 16
+    max_new_tokens: int = 64
+    line_items: int = 20
+    line_long_items: int = 6
+    lines: dict[str, list[int]] = field(
+        default_factory=lambda: {
+            "items": [50, 100, 150, 200],
+            "languages": [1, 2, 4, 6],
+            "adapters": [1, 2, 4, 8],
+            "passages": [1, 4, 8, 12, 16],
+        }
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+
+QUICK = Sizes(
+    rounds=1,
+    dtypes=("float32",),
+    tasks=("probe",),
+    letter=12,
+    letter_again=12,
+    cloze=4,
+    cloze_again=4,
+    tried=None,
+    steps=2,
+    batch_size=4,
+    generation=4,
+    max_new_tokens=16,
+    line_items=8,
+    line_long_items=2,
+    lines={"items": [8, 16, 24], "languages": [1], "adapters": [1], "passages": [1]},
+)
+
+
+class Job(NamedTuple):
+    """One measurement: its part, case and dtype, who does it, in which round and with what."""
+
+    part: str
+    case: str
+    dtype: str
+    contender: str
+    round: int
+    script: str
+    given: dict[str, Any]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells it from the other measurements."""
+        return {name: getattr(self, name) for name in ("part", "case", "dtype", "contender")} | {
+            "round": self.round
+        }
+
+
+def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator[Job]:
+    """All measurements in order: round by round, contenders of a group after one another.
+
+    Paths are those that `contenders.prepare` writes below `work`.
+    """
+    for turn in range(sizes.rounds):
+        for dtype in sizes.dtypes:
+            groups = {"scoring": _scoring(sizes, work, dtype, turn)}
+            if turn < sizes.training_rounds:
+                groups["training"] = _training(sizes, work, data, dtype, turn)
+            groups["generation"] = _generation(sizes, work, dtype, turn)
+            for part in [part for part in groups if part in parts]:
+                yield Job(MATMUL, f"before {part}", dtype, MATMUL, turn, SCRIPTS[MATMUL], {})
+                yield from groups[part]
+        if "lines" in parts and turn < sizes.line_rounds:
+            yield from _lines(sizes, work, turn)
+
+
+def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
+    for format in ("letter", "cloze"):
+        given = {"folder": f"{work}/{format}{'_again' if turn else ''}"}
+        if turn == 0 and format == "letter" and sizes.tried:
+            limit = given | {"limit": sizes.tried}
+            yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
+        for contender in ("isogloss", "lm-eval"):
+            yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], given)
+
+
+def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:
+    for task in sizes.tasks:
+        given: dict[str, Any] = {
+            "folder": None if task == "probe" else f"{data}/{task}",
+            "steps": sizes.steps,
+            "steps_file": f"{work}/{task}.json",
+            "batch_size": sizes.batch_size,
+        }
+        if (turn, task, dtype) == (0, sizes.tasks[0], sizes.dtypes[0]) and sizes.tried:
+            for contender in ("TRL", "Trainer"):
+                tried = given | {"tried": sizes.tried_passes}
+                yield Job("settings", task, dtype, contender, turn, SCRIPTS[contender], tried)
+        for contender in ("isogloss", "TRL", "Trainer"):
+            yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], given)
+
+
+def _generation(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
+    given = {"prompts": f"{work}/generation.json", "max_new_tokens": sizes.max_new_tokens}
+    yield Job("generation", "cot", dtype, "isogloss", turn, SCRIPTS["isogloss"], given)
+    for name, batch, stop in (
+        ("generate, batch 1", 1, False),
+        (f"generate, batch {sizes.generation}", sizes.generation, False),
+        (f"generate, batch {sizes.generation}, stopped", sizes.generation, True),
+    ):
+        how = given | {"batch": batch, "stop": stop}
+        yield Job("generation", "cot", dtype, name, turn, "transformers_runs", how)
+
+
+def _lines(sizes: Sizes, work: str, turn: int) -> Iterator[Job]:
+    folders = {"items": "items", "languages": "languages", "adapters": "languages"}
+    for axis, values in sizes.lines.items():
+        for value in values:
+            given = {
+                "folder": f"{work}/{folders.get(axis, f'passages/{value}')}",
+                "adapters": f"{work}/adapters",
+                "value": value,
+            }
+            contender = f"isogloss, {value}"
+            yield Job("lines", axis, "auto", contender, turn, SCRIPTS["isogloss"], given)
