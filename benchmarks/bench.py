@@ -166,7 +166,7 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
-@click.option("--quick", is_flag=True, help="A few items of each, in float32, in three minutes.")
+@click.option("--quick", is_flag=True, help="A few items of each, in float32.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run instead of a new one.")
 @click.option(
     "--out",

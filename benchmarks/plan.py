@@ -42,7 +42,7 @@ class Sizes:
     tried: int | None = 8  # items to try lm-eval's settings on; None: peers' settings are not tried
     steps: int = 6
     batch_size: int = 16
-    tried_passes: tuple[int, ...] = (16, 8, 4, 2)
+    tried_passes: tuple[int, ...] = (16, 4, 2, 1)
     generation: int = 16
     max_new_tokens: int = 64
     line_items: int = 20

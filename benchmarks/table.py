@@ -101,6 +101,11 @@ def _with_setting(one: dict[str, Any]) -> str:
     return f"{one['contender']} ({one['setting']})" if one.get("setting") else one["contender"]
 
 
+def _cores(rounds: Sequence[dict[str, Any]]) -> str:
+    """Processor time by clock time, the least of the rounds: too low where something else ran."""
+    return f"{min(one['cpu_seconds'] / one['seconds'] for one in rounds):.1f}"
+
+
 def _times(rates: dict[str, float], name: str, over: str) -> str:
     return f"{rates[name] / rates[over]:.2f}" if over in rates else ""
 
@@ -137,13 +142,23 @@ def _scoring(results: dict[str, Any]) -> str:
                     rate(rates[name]),
                     _times(middles, name, "lm-eval"),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
+                    _cores(rounds[name]),
                     _same(first["answers"], reference),
                     *shares,
                 ]
             )
     if not rows:
         return ""
-    header = ["format", "dtype", "contender", "items", "items/s", "times lm-eval", "peak MB"]
+    header = [
+        "format",
+        "dtype",
+        "contender",
+        "items",
+        "items/s",
+        "times lm-eval",
+        "peak MB",
+        "cores",
+    ]
     header += ["answers as lm-eval float32", "share", "share, own tokens", "share, separate"]
     return table(header, rows, 3)
 
@@ -176,6 +191,7 @@ def _training(results: dict[str, Any]) -> str:
                     rate(rates[name], 1),
                     _times(middles, name, "TRL"),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
+                    _cores(rounds[name]),
                     f"{first['losses'][0]:.4f} to {first['losses'][-1]:.4f}",
                     apart,
                     *shares,
@@ -183,7 +199,7 @@ def _training(results: dict[str, Any]) -> str:
             )
     if not rows:
         return ""
-    header = ["task", "dtype", "contender", "tokens/s", "times TRL", "peak MB"]
+    header = ["task", "dtype", "contender", "tokens/s", "times TRL", "peak MB", "cores"]
     header += ["loss, first to last step", "largest difference of a loss to isogloss's"]
     header += ["share", "share, own tokens", "share, separate"]
     return table(header, rows, 3)
@@ -216,6 +232,7 @@ def _generation(results: dict[str, Any]) -> str:
                     f"{kept / seconds:.1f}",
                     written,
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
+                    _cores(rounds[name]),
                     _same(dict(enumerate(first["texts"])), reference),
                     *_shares(results, dtype, seconds, works),
                 ]
@@ -223,7 +240,7 @@ def _generation(results: dict[str, Any]) -> str:
     if not rows:
         return ""
     header = ["dtype", "contender", "prompts", "prompts/s", "isogloss is faster by", "tokens/s"]
-    header += ["tokens written", "peak MB", "texts as isogloss float32", "share"]
+    header += ["tokens written", "peak MB", "cores", "texts as isogloss float32", "share"]
     return table([*header, "share, all tokens written"], rows, 2)
 
 

@@ -109,9 +109,16 @@ def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> N
     config = CONFIGS["llama"]().to_dict()
     same = {"part": "scoring", "case": "letter", "dtype": "float32", "round": 0, "items": 2}
     scored = [
-        {**same, "contender": "isogloss", "seconds": 0.5, "peak_mb": 1000.0},
-        {**same, "contender": "isogloss", "seconds": 1.0, "peak_mb": 1100.0, "round": 1},
-        {**same, "contender": "lm-eval", "seconds": 2.0, "peak_mb": 3000.0},
+        {**same, "contender": "isogloss", "seconds": 0.5, "cpu_seconds": 1.0, "peak_mb": 1000.0},
+        {
+            **same,
+            "contender": "isogloss",
+            "seconds": 1.0,
+            "cpu_seconds": 1.5,
+            "peak_mb": 1100.0,
+            "round": 1,
+        },
+        {**same, "contender": "lm-eval", "seconds": 2.0, "cpu_seconds": 4.0, "peak_mb": 3000.0},
     ]
     scored[0]["answers"] = scored[1]["answers"] = {"a#1": 0, "b#1": 3}
     scored[2]["answers"] = {"a#1": 0, "b#1": 2}
@@ -140,8 +147,8 @@ def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> N
         "measurements": measurements,
     }
     page = markdown(results, "lines.svg")
-    assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 3.00 | 1,100 | 1 of 2 |" in page
-    assert "lm-eval | 2 | 1.00 | 1.00 | 3,000 | 2 of 2 |" in page
+    assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 3.00 | 1,100 | 1.5 | 1 of 2 |" in page
+    assert "lm-eval | 2 | 1.00 | 1.00 | 3,000 | 2.0 | 2 of 2 |" in page
     assert "- training probe float32 TRL: exit 1: Killed" in page
     assert "| English items | 50, 100, 200 | 100 | 1.00 | 1.0000 | 0.0% | 2,000 to 2,000 |" in page
     assert draw(results["measurements"], tmp_path / "lines.svg")
