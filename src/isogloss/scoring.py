@@ -16,7 +16,7 @@ from isogloss.packing import TokenTree, finish, logits, states
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
-POSITIONS_PER_HEAD = 128  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
+POSITIONS_PER_HEAD = 64  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
 
 
 class EncodedPrompt(NamedTuple):
