@@ -334,7 +334,7 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
             loss = loss / answer_tokens
             torch.autograd.backward(loss)
             total += loss.item()
-        finish(model, backward=True)
+    finish(model, backward=True)
     return total
 
 
