@@ -109,6 +109,7 @@ def clean_environment(
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # left there by set_experiment
 
 
 @pytest.fixture(scope="session")
