@@ -14,10 +14,11 @@ import click
 import torch
 from transformers.cache_utils import DynamicCache
 
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.packing import decoder, logits
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
+from isogloss.sources import locate
 from isogloss.tasks import items, open_task
 
 

@@ -21,7 +21,8 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
+from isogloss.sources import locate
 from isogloss.tasks import Item, Split, items, open_task
 
 torch.set_num_threads(1)  # tests run beside one another

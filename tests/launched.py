@@ -17,10 +17,11 @@ from isogloss import processes, training
 from isogloss.adapters import WEIGHTS, attach
 from isogloss.asking import predict
 from isogloss.errors import IsoglossError, TrainingError
-from isogloss.models import LanguageModel, file_sha256
+from isogloss.models import LanguageModel
 from isogloss.predictions import Prediction
 from isogloss.prompts import Protocol
 from isogloss.session import Session
+from isogloss.sources import file_sha256
 from isogloss.tasks import Item, Split, items, open_task
 from isogloss.training import Recipe, train
 

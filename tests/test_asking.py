@@ -13,9 +13,10 @@ from isogloss import asking, generation
 from isogloss.answers import answer_start, read_answer
 from isogloss.asking import predict
 from isogloss.generation import Generated
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.predictions import frame, metrics, position_bias, token_metrics
 from isogloss.prompts import Protocol, prompt, reasoning_prompt
+from isogloss.sources import locate
 from isogloss.tasks import Item
 
 

@@ -13,9 +13,10 @@ from isogloss.adapters import WEIGHTS
 from isogloss.asking import predict
 from isogloss.checkpoints import CHECKPOINT
 from isogloss.errors import ConfigError, TrainingError
-from isogloss.models import LanguageModel, file_sha256
+from isogloss.models import LanguageModel
 from isogloss.predictions import Prediction
 from isogloss.prompts import Protocol
+from isogloss.sources import file_sha256
 from isogloss.training import DEV, Recipe, Trained, train
 
 RECIPE = Recipe(

@@ -18,9 +18,10 @@ from isogloss.errors import ConfigError, ModelError
 from isogloss.evaluation import evaluate
 from isogloss.finetuning import finetune, recipe_of
 from isogloss.lora import lora_config
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
+from isogloss.sources import locate
 
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
 WIDE = ("all-linear", "attention", "all-linear+experts", "attention+experts")

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from isogloss import processes
 from isogloss.adapters import WEIGHTS
-from isogloss.models import load, locate
+from isogloss.models import load
+from isogloss.sources import locate
 
 REAL = pytest.mark.real
 ROOT = Path(__file__).parent.parent

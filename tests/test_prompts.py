@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from isogloss.asking import check_choices
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models import LanguageModel, has_chat_template, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.prompts import (
     PROMPT_VERSION,
     Protocol,
@@ -27,6 +27,7 @@ from isogloss.prompts import (
 )
 from isogloss.scoring import encode
 from isogloss.session import Session
+from isogloss.sources import has_chat_template, locate
 from isogloss.tasks import Item, open_task
 from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.wording import digest, wording

@@ -24,11 +24,11 @@ from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.evaluation import evaluate
 from isogloss.finetuning import finetune
-from isogloss.models import ModelSource
 from isogloss.prompts import PromptLanguage
 from isogloss.reading import EXAMPLE, SHARED, batches, find_base, passages_shared
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
+from isogloss.sources import ModelSource
 from isogloss.tasks import Format, Item
 from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.wording import wording

@@ -9,10 +9,11 @@ from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedTokenizer
 from isogloss import scoring
 from isogloss.asking import predict
 from isogloss.errors import ModelError
-from isogloss.models import LanguageModel, ModelSource, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.packing import TokenTree, can_share, states
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
+from isogloss.sources import ModelSource, locate
 
 LETTER, CLOZE = Protocol("letter"), Protocol("cloze")
 

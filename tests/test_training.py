@@ -14,8 +14,9 @@ from isogloss import training
 from isogloss.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
 from isogloss.asking import predict
 from isogloss.errors import ModelError
-from isogloss.models import LanguageModel, file_sha256, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.prompts import Protocol, prompt
+from isogloss.sources import file_sha256, locate
 from isogloss.training import Recipe, train
 
 CLOZE = Protocol("cloze")

@@ -11,9 +11,10 @@ from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, st
 from isogloss.adapters import attach
 from isogloss.asking import predict
 from isogloss.generation import generate
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.predictions import Prediction
 from isogloss.prompts import Protocol
+from isogloss.sources import locate
 from isogloss.tasks import items, open_task
 from isogloss.training import Recipe, train
 

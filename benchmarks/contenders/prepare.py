@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from benchmarks.contenders.job import main
 from benchmarks.flops import Work
 from isogloss.adapters import save_adapter
-from isogloss.models import LanguageModel, load, locate
+from isogloss.models import LanguageModel, load
 from isogloss.packing import TokenTree
 from isogloss.prompts import Prompt, Protocol, answer_words, prompt, reasoning_prompt
 from isogloss.scoring import EncodedPrompt, encode
+from isogloss.sources import locate
 from isogloss.tasks import Item, items, open_task
 from isogloss.training import Recipe, _steps
 

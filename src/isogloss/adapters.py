@@ -9,7 +9,8 @@ from typing import Any
 
 from isogloss import processes
 from isogloss.errors import ModelError
-from isogloss.models import LanguageModel, ModelSource, file_sha256
+from isogloss.models import LanguageModel
+from isogloss.sources import ModelSource, file_sha256
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

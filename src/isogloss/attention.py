@@ -6,7 +6,7 @@ E size of a head.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,17 +31,24 @@ class Stretch:
     end: int
     depths: torch.Tensor
     ancestors: torch.Tensor | None
+    masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by window
 
     def seen(self, window: int | None, device: torch.device) -> torch.Tensor | None:
-        """[T, T] boolean: which tokens a token attends to; None if that is all up to itself."""
-        size = self.end - self.start
-        if window is None or size <= window:
-            return None if self.ancestors is None else self.ancestors.to(device)
-        seen_TT = self.ancestors
-        if seen_TT is None:
-            seen_TT = torch.ones(size, size, dtype=torch.bool, device=self.depths.device).tril()
+        """[T, T] boolean: which tokens a token attends to; None if that is all up to itself.
+
+        Made once for all layers of a window.
+        """
+        if window is not None and window >= self.end - self.start:
+            window = None
+        if window not in self.masks:
+            self.masks[window] = self.ancestors if window is None else self._within(window)
+        mask_TT = self.masks[window]
+        return None if mask_TT is None else mask_TT.to(device)
+
+    def _within(self, window: int) -> torch.Tensor:
         distance_TT = self.depths[:, None] - self.depths[None, :]
-        return (seen_TT & (distance_TT < window)).to(device)
+        seen_TT = distance_TT >= 0 if self.ancestors is None else self.ancestors
+        return seen_TT & (distance_TT < window)
 
 
 def attend(

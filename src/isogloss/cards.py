@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from isogloss.languages import language
-from isogloss.models import EMBEDDED, ModelSource
+from isogloss.sources import EMBEDDED, ModelSource
 
 CARD = "README.md"
 RESULTS = "## Results"

@@ -250,7 +250,8 @@ def run_evaluate(config: EvaluateConfig) -> None:
             stack.enter_context(
                 tracking.run("evaluations", called, config, tags, config.experiment)
             )
-        cells = Cells(len(names) * len(evaluation_data(config)[1]))
+        targets = languages_of(open_task(config.task, config.data_dir), config.languages)
+        cells = Cells(len(names) * len(targets))
         runs = []
         for name, folder in zip(names, folders, strict=True):
             one = config.model_copy(update={"adapter": None if folder is None else name})

@@ -25,6 +25,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from isogloss import processes
 from isogloss.attention import NAME, Stretch
 from isogloss.models import LanguageModel
+from isogloss.progress import announce
 
 ROOT = -1
 HEAD_ROWS = 32768  # of a head's weight that are cast to float32 at a time
@@ -85,6 +86,8 @@ def can_share(model: LanguageModel) -> bool:
             and model.network.config._attn_implementation != "flash_attention_2"
             and _shares(model)
         )
+        if not model.shares:
+            announce(f"{model.source.name}: its attention needs every sequence by itself (slower)")
     return model.shares
 
 

@@ -25,9 +25,10 @@ from isogloss.asking import predict
 from isogloss.errors import DataError, IsoglossError, ModelError
 from isogloss.languages import language as known_language
 from isogloss.long_inputs import fit
-from isogloss.models import EMBEDDED, ModelSource, load, locate
+from isogloss.models import load
 from isogloss.predictions import Prediction
 from isogloss.prompts import Protocol, as_shown
+from isogloss.sources import EMBEDDED, ModelSource, locate
 from isogloss.tasks import Item
 from isogloss.tasks.checks import FEWEST_OPTIONS
 from isogloss.wording import languages as worded

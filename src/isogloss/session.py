@@ -9,18 +9,11 @@ import torch
 from isogloss import processes
 from isogloss.config import AskConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models import (
-    NF4,
-    LanguageModel,
-    ModelSource,
-    has_chat_template,
-    load,
-    locate,
-    resolve_dtype,
-)
+from isogloss.models import NF4, LanguageModel, load, resolve_dtype
 from isogloss.progress import announce
 from isogloss.prompts import Protocol, Reasoning
 from isogloss.sharding import reading
+from isogloss.sources import ModelSource, has_chat_template, locate
 from isogloss.tasks import Task
 
 

