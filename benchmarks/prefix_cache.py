@@ -14,8 +14,8 @@ import click
 import torch
 from transformers.cache_utils import DynamicCache
 
+from isogloss.head import decoder, logits
 from isogloss.models import LanguageModel, load
-from isogloss.packing import decoder, logits
 from isogloss.prompts import Protocol, prompt
 from isogloss.scoring import encode, score
 from isogloss.sources import locate

@@ -82,6 +82,8 @@ def test_what_cannot_be_adjusted_for_is_refused():
     covariate, gain = drawn(5)
     with pytest.raises(ComparisonError, match="hardly more than by sampling noise"):
         without_shared_noise(gain, covariate, RELATED[:, None].astype(float), 2.0, -2.0)
+    with pytest.raises(ComparisonError, match="hardly more than by sampling noise"):
+        without_shared_noise(gain, np.full(16, 0.3), RELATED[:, None].astype(float), 0.0, 0.0)
     with pytest.raises(ComparisonError, match="adjusting for x, y is not possible"):
         freedman_lane(gain, RELATED, {"x": covariate, "y": 2 * covariate})
     with pytest.raises(ComparisonError, match="tell the groups apart completely"):

@@ -6,7 +6,7 @@ import torch
 from conftest import CONFIGS, SIZE, probe
 from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedTokenizerFast
 
-from isogloss import scoring
+from isogloss import head, scoring
 from isogloss.asking import predict
 from isogloss.errors import ModelError
 from isogloss.models import LanguageModel, load
@@ -75,7 +75,7 @@ def test_batches_that_memory_runs_out_on_are_halved(
 
     monkeypatch.setattr(scoring, "states", states_of_few)
     if failing == 1:
-        found = score(tiny, encoded, chosen, share=True)
+        found = score(tiny, encoded, chosen, share=True, tokens_per_batch=10 * most)
         for before, after in zip(expected, found, strict=True):
             assert after.loglikelihoods == pytest.approx(before.loglikelihoods, abs=2e-4)
         assert max(sizes) > most >= min(sizes)
@@ -87,8 +87,12 @@ def test_batches_that_memory_runs_out_on_are_halved(
 @pytest.mark.parametrize("format", ["letter", "cloze"])
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))
 def test_shared_scoring_equals_naive_full_logits_of_each_sequence(
-    architecture: str, format: str, model_folder: Callable[[str], Path]
+    architecture: str,
+    format: str,
+    model_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(head, "PART", 100)
     model = load(locate(str(model_folder(architecture))), "float32")
     chosen = probe("arb_Arab", "test", 6) + probe("eng_Latn", "test", 5)
     prompts = [prompt(item, Protocol(format)) for item in chosen]
@@ -126,14 +130,14 @@ def test_in_bfloat16_letters_are_told_apart_by_a_head_in_float32(
     rough, fine = (
         score(model, encoded, chosen, share=False, float32_head=exact) for exact in (False, True)
     )
-    head = model.network.get_output_embeddings().weight
+    weight = model.network.get_output_embeddings().weight
     for entry, coarse, found in zip(encoded, rough, fine, strict=True):
         sequence, start = entry.sequences[0], entry.starts[0]
         tree = TokenTree()
         path = tree.insert(sequence[:-1])
         with torch.inference_mode():
             states_1D = states(model, [tree], [[path[start - 1]]])
-        logprobs_V = (states_1D[0].float() @ head.float().T).log_softmax(-1)
+        logprobs_V = (states_1D[0].float() @ weight.float().T).log_softmax(-1)
         assert found.loglikelihoods[0] == pytest.approx(
             float(logprobs_V[sequence[start]]), abs=5e-3
         )

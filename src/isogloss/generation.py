@@ -11,8 +11,9 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss import processes
+from isogloss.head import decoder, logits
 from isogloss.models import LanguageModel, token_budget
-from isogloss.packing import TokenTree, can_share, decoder, finish, logits, run, states
+from isogloss.packing import TokenTree, can_share, finish, run, states
 from isogloss.scoring import first_tokens
 
 TOKENS_PER_BATCH = 12288  # prompt and budget of all rows: what the key-value cache has to hold

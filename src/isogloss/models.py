@@ -2,7 +2,9 @@
 
 import ctypes
 import hashlib
+import mmap
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,9 +22,10 @@ from isogloss.sharding import shard
 from isogloss.sources import ModelSource, cache_dir
 from isogloss.whole import write_whole
 
-CPU_TOKENS_PER_BATCH = 2048
+CPU_TOKENS_PER_BATCH = 1024
 GPU_TOKENS_PER_BATCH = 32768
 NF4 = "nf4"
+PAGED = 4096  # rows of a weight that are cast at a time
 
 
 @dataclass
@@ -43,6 +46,7 @@ class LanguageModel:
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
     active: str | None = None  # digest of the adapter in use
     shares: bool | None = None  # see packing.can_share
+    splits: bool | None = None  # see head.can_split
 
     @property
     def dtype_name(self) -> str:
@@ -109,7 +113,6 @@ def load(
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     products = resolve_dtype(dtype)
     if processes.sharded() and (dtype == NF4 or device_map != "none"):
@@ -146,19 +149,42 @@ def load(
         _check_quantised(network, source)
     if not processes.sharded():  # weights that are spread have one dtype
         _cast_matrices(network, products)
+    keep_freed_memory()
     return LanguageModel(source, tokenizer, network, device, products)
 
 
 def _cast_matrices(network: Any, dtype: torch.dtype) -> None:
-    """Cast the matrices of the layers, as autocast would do at every pass; norms stay as they are,
-    and so do embeddings, which may be the head's weight too.
+    """Cast matrices and embeddings to the dtype of products, which autocast would do at every pass.
+
+    Norms stay as they are, and so does the sum that layers add to, which begins with embeddings.
     """
     decoder = network.get_decoder()
-    embedding = decoder.get_input_embeddings().weight
-    for weight in decoder.parameters():
-        matrix = weight.dim() > 1 and weight.is_floating_point() and not weight.is_meta
-        if matrix and weight is not embedding:
-            weight.data = weight.data.to(dtype)
+    embedding, head = decoder.get_input_embeddings(), network.get_output_embeddings()
+    wide = embedding.weight.dtype
+    if wide == dtype:
+        return
+    for weight in {*decoder.parameters(), *head.parameters()}:
+        if weight.is_floating_point() and not weight.is_meta:
+            cast = torch.empty_like(weight, dtype=dtype if weight.dim() > 1 else wide)
+            for rows, loaded in zip(
+                torch.split(cast, PAGED), torch.split(weight.data, PAGED), strict=True
+            ):
+                rows.copy_(loaded)
+                _page_out(loaded)
+            weight.data = cast
+    embedding.register_forward_hook(lambda module, args, found: found.to(wide))
+
+
+def _page_out(tensor: torch.Tensor) -> None:
+    """Tell the kernel that a tensor will not be read again: its pages, which belong to a file that
+    is mapped whole until the last tensor of it is gone, need not be in memory.
+    """
+    if sys.platform == "linux":
+        pageout, size = 21, mmap.PAGESIZE
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        first = -(-start // size) * size
+        if tensor.device.type == "cpu" and end - first >= size:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pageout)
 
 
 def _check_quantised(network: Any, source: ModelSource) -> None:
@@ -231,13 +257,16 @@ def keep_freed_memory() -> None:
     """Have glibc keep large blocks for the next layer instead of handing them back to the kernel.
 
     Each forward pass allocates and frees the same megabytes again; faulting them in anew took a
-    quarter of the scoring time. Does nothing where the C library is another.
+    quarter of the scoring time. What was freed before, as by the making of a tokenizer, is handed
+    back. Does nothing where the C library is another.
     """
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt, malloc_trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError):
         return
     trim_threshold, mmap_threshold = -1, -3
+    malloc_trim(0)
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, (1 << 31) - 1)
 

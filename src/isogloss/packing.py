@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import align_module_device
 from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from isogloss import processes
 from isogloss.attention import NAME, Stretch
+from isogloss.head import decoder, float32_product, replaced
 from isogloss.models import LanguageModel
 from isogloss.progress import announce
 
 ROOT = -1
-HEAD_ROWS = 32768  # of a head's weight that are cast to float32 at a time
+# Modules of a layer that treat each token by itself and whose output only that token's is made of.
+BY_TOKEN = ("q_proj", "o_proj", "mlp")
 
 
 @dataclass
@@ -120,7 +120,7 @@ def states(
     *,
     float32_head: bool = False,
 ) -> torch.Tensor:
-    """The model's last hidden states [N, D] at given nodes of a batch of trees, for `logits`.
+    """The model's last hidden states [N, D] at given nodes of a batch of trees, for `head.logits`.
 
     `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. `cache` is given
     the keys and values of all nodes, tree after tree, in a single row. Where `can_share` does not
@@ -149,7 +149,7 @@ def _flat_states(
         depths_T = torch.tensor(tree.depths, device=device)
         stretches.append(Stretch(start, start + len(tree), depths_T, seen_TT))
         nodes.extend(start + node for node in some)
-    with tree_attention(model):
+    with tree_attention(model), _last_layer(model, nodes, len(tokens_T)):
         return run(
             model,
             lambda hidden_1TD: hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)],
@@ -174,6 +174,30 @@ def tree_attention(model: LanguageModel) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = kept
+
+
+@contextmanager
+def _last_layer(model: LanguageModel, nodes: Sequence[int], tokens: int) -> Iterator[None]:
+    """Context in which the last layer gives what comes of `nodes` and nothing else.
+
+    The other tokens are needed there for their keys and values alone. Not where gradients are kept:
+    a backward pass may compute the layer anew.
+    """
+    layers = getattr(decoder(model), "layers", None)
+    with ExitStack() as stack:
+        if layers is not None and not torch.is_grad_enabled() and 2 * len(nodes) < tokens:
+            for name, module in layers[-1].named_modules():
+                if name.rpartition(".")[-1] in BY_TOKEN:
+                    stack.enter_context(replaced(module, partial(_at, module.forward, nodes)))
+        yield
+
+
+def _at(forward: Callable[..., Any], nodes: Sequence[int], hidden_1TD: torch.Tensor) -> Any:
+    """What a module gives for some of the tokens; zeros for the others."""
+    nodes_N = torch.tensor(nodes, device=hidden_1TD.device)
+    found_1ND: torch.Tensor = forward(hidden_1TD[:, nodes_N])
+    whole_1TD = found_1ND.new_zeros(1, hidden_1TD.shape[1], found_1ND.shape[-1])
+    return whole_1TD.index_copy_(1, nodes_N, found_1ND)
 
 
 def _padded_states(
@@ -209,11 +233,11 @@ def run(
     told: bool = False,
     **inputs: Any,
 ) -> torch.Tensor:
-    """The last hidden states [N, D] that `pick` takes of a pass, for `logits`.
+    """The last hidden states [N, D] that `pick` takes of a pass, for `head.logits`.
 
     Weights that are spread over processes are together only in a pass through the whole model: it
-    gives logits [N, V] then, which `logits` leaves as they are. The other processes are told of the
-    pass, unless they know (`told`).
+    gives logits [N, V] then, which `head.logits` leaves as they are. The other processes are told
+    of the pass, unless they know (`told`).
     """
     with model.autocast():
         if not processes.sharded():
@@ -222,8 +246,8 @@ def run(
             processes.another_pass(True)
         head = model.network.get_output_embeddings()
         fine = float32_head and model.dtype != torch.float32
-        product = partial(_float32_product, head) if fine else head.forward
-        with _replaced(head, lambda hidden_BTD: product(pick(hidden_BTD))[None]):
+        product = partial(float32_product, head) if fine else head.forward
+        with replaced(head, lambda hidden_BTD: product(pick(hidden_BTD))[None]):
             logits_1NV: torch.Tensor = model.network(**inputs).logits
         return logits_1NV[0]
 
@@ -235,64 +259,3 @@ def finish(model: LanguageModel, *, backward: bool = False) -> None:
         found = run(model, lambda hidden: hidden[0, :1], told=True, input_ids=token_11)
         if backward:
             torch.autograd.backward(0 * found.sum())
-
-
-def logits(
-    model: LanguageModel, states_ND: torch.Tensor, *, float32_head: bool = False
-) -> torch.Tensor:
-    """Logits [N, V] after given hidden states, with all that the model does to them behind its
-    head (scaling, capping).
-
-    With 262,144 tokens in a vocabulary, the head costs more than the rest of the model: it is for
-    the positions that are wanted alone. `float32_head` has it multiply in float32 where the model
-    itself does not: bfloat16 has eight bits, and of letters scored with it one item in eight was a
-    tie.
-    """
-    if processes.sharded():
-        return states_ND
-    head = model.network.get_output_embeddings()
-    with model.autocast(), ExitStack() as stack:
-        given = MoeModelOutputWithPast(last_hidden_state=states_ND[None])
-        stack.enter_context(_replaced(decoder(model), lambda *_, **__: given))
-        # An adapter on the head itself is another module, with a product of its own.
-        plain = model.dtype != torch.float32 and type(head) is torch.nn.Linear
-        if plain and float32_head:
-            stack.enter_context(_replaced(head, partial(_float32_product, head)))
-        elif plain and not head.weight.is_meta:
-            stack.enter_context(_replaced(head, partial(_product, model)))
-        found_1NV: torch.Tensor = model.network(
-            inputs_embeds=states_ND[None], use_cache=False
-        ).logits
-    return found_1NV[0]
-
-
-def _product(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
-    head = model.network.get_output_embeddings()
-    return torch.nn.functional.linear(states.to(head.weight.device), model.head_weight, head.bias)
-
-
-def _float32_product(head: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    # An offloaded weight is brought from where it waits.
-    with torch.autocast(states.device.type, enabled=False), align_module_device(head):
-        states = states.to(head.weight.device, torch.float32)
-        rows = torch.split(head.weight, HEAD_ROWS)
-        logits = torch.cat([states @ part.float().T for part in rows], -1)
-        return logits if head.bias is None else logits + head.bias.float()
-
-
-def decoder(model: LanguageModel) -> Any:
-    """The model without its head: embeddings, layers and last norm."""
-    return model.network.get_decoder()
-
-
-@contextmanager
-def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
-    """Context in which a module does something else."""
-    kept = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if kept is not None:
-            module.forward = kept

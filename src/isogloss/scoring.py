@@ -4,19 +4,21 @@ Suffixes of names: N positions with logits, D hidden size, V vocabulary.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from isogloss import processes
 from isogloss.errors import ModelError
+from isogloss.head import can_split, logit_parts
 from isogloss.models import LanguageModel, out_of_memory, token_budget
-from isogloss.packing import TokenTree, finish, logits, states
+from isogloss.packing import TokenTree, finish, states
 from isogloss.prompts import Prompt
 from isogloss.tasks import Item
 
-POSITIONS_PER_HEAD = 64  # float32 logits of Gemma's 262,144 tokens: 1 MB a position
+POSITIONS_PER_HEAD = 512  # whose logits are computed at a time, by parts of the vocabulary
+POSITIONS_OF_WHOLE = 64  # of a head that cannot be split: Gemma's logits are 1 MB a position
 
 
 class EncodedPrompt(NamedTuple):
@@ -114,7 +116,7 @@ def score(
 
     `share` lets questions of a passage and choices of a question use the same computation; without
     it each choice is a sequence of its own. In float32 the two agree to rounding, and so do batches
-    of any size: within 2e-4 nats. `float32_head` is that of `packing.logits`. Batches have
+    of any size: within 2e-4 nats. `float32_head` is that of `head.logits`. Batches have
     `tokens_per_batch` tokens, by default what free memory allows (`models.token_budget`); one that
     memory runs out on is halved and tried again. `done` is told after each batch how many more
     items are in progress or finished. Raises ModelError if memory does not hold a single choice.
@@ -125,6 +127,7 @@ def score(
     pending = _Pending([], [])
     rows = deque(_rows(items, encoded, share))
     budget = tokens_per_batch or token_budget(model)
+    most = POSITIONS_PER_HEAD if can_split(model) else POSITIONS_OF_WHOLE
     while rows:
         batch = _take(rows, budget)
         try:
@@ -150,8 +153,8 @@ def score(
                 for item, choice, pairs in row.choices
                 for node, token in pairs
             )
-        if pending.positions >= POSITIONS_PER_HEAD or not rows:
-            found = _head(model, pending, float32_head)
+        if pending.positions >= most or not rows:
+            found = _head(model, pending, most, float32_head)
             for (item, choice, _, _), (logprob, agrees) in zip(pending.targets, found, strict=True):
                 likelihoods[item][choice] += logprob
                 greedy[item][choice] &= agrees
@@ -190,27 +193,59 @@ def _split(batch: list[_Row], encoded: Sequence[EncodedPrompt], error: BaseExcep
     return [_row(encoded, choices[:half]), _row(encoded, choices[half:])]
 
 
-def _head(model: LanguageModel, pending: _Pending, float32_head: bool) -> list[tuple[float, bool]]:
-    """Of each target the log-probability of its token, and whether it is the likeliest one."""
+def _head(
+    model: LanguageModel, pending: _Pending, most: int, float32_head: bool
+) -> list[tuple[float, bool]]:
+    """Of each target the log-probability of its token, and whether it is the likeliest one; at most
+    `most` positions at a time.
+    """
     hidden_ND = torch.cat(pending.states)
     wanted: dict[int, list[int]] = defaultdict(list)  # by part of the positions
     for at, (_, _, place, _) in enumerate(pending.targets):
-        wanted[place // POSITIONS_PER_HEAD].append(at)
+        wanted[place // most].append(at)
     found = [(0.0, False)] * len(pending.targets)
     for part, some in wanted.items():
-        start = part * POSITIONS_PER_HEAD
-        logits_NV = logits(
-            model, hidden_ND[start : start + POSITIONS_PER_HEAD], float32_head=float32_head
-        ).float()
-        places = torch.tensor(
-            [pending.targets[at][2] - start for at in some], device=logits_NV.device
-        )
-        tokens = torch.tensor([pending.targets[at][3] for at in some], device=logits_NV.device)
-        logprobs = (logits_NV[places, tokens] - logits_NV.logsumexp(-1)[places]).tolist()
-        agrees = (logits_NV.argmax(-1)[places] == tokens).tolist()
-        for at, logprob, agree in zip(some, logprobs, agrees, strict=True):
-            found[at] = (logprob, agree)
+        start = part * most
+        places = [pending.targets[at][2] - start for at in some]
+        tokens = [pending.targets[at][3] for at in some]
+        read = _read(model, hidden_ND[start : start + most], places, tokens, float32_head)
+        for at, one in zip(some, read, strict=True):
+            found[at] = one
     return found
+
+
+def _read(
+    model: LanguageModel,
+    hidden_ND: torch.Tensor,
+    places: Sequence[int],
+    tokens: Sequence[int],
+    float32_head: bool,
+) -> Iterator[tuple[float, bool]]:
+    """Log-probability of each token after the state at its place, and whether it is the likeliest,
+    the first of equals.
+    """
+    device = hidden_ND.device
+    place_M, token_M = torch.tensor(places, device=device), torch.tensor(tokens, device=device)
+    logit_M = torch.zeros(len(tokens), dtype=torch.float64, device=device)
+    leads_M = torch.zeros(len(tokens), dtype=torch.bool, device=device)  # of its part's tokens
+    top_N = torch.full((len(hidden_ND),), -torch.inf, device=device)
+    top_part_N = torch.zeros(len(hidden_ND), dtype=torch.long, device=device)
+    total_N = torch.full_like(top_N, -torch.inf, dtype=torch.float64)
+    part_M = torch.zeros_like(token_M)
+    for start, logits_NV in logit_parts(model, hidden_ND, float32_head=float32_head):
+        logits_NV = logits_NV.to(device).float()
+        highest_N = logits_NV.amax(-1)
+        top_part_N = torch.where(highest_N > top_N, start, top_part_N)
+        top_N = torch.maximum(highest_N, top_N)
+        total_N = torch.logaddexp(total_N, logits_NV.logsumexp(-1).double())
+        here = ((token_M >= start) & (token_M < start + logits_NV.shape[1])).nonzero()[:, 0]
+        rows_NV, tokens_N = logits_NV[place_M[here]], token_M[here] - start
+        logit_M[here] = rows_NV.gather(-1, tokens_N[:, None])[:, 0].double()
+        leads_M[here] = rows_NV.argmax(-1) == tokens_N
+        part_M[here] = start
+    leads_M &= top_part_N[place_M] == part_M
+    logprob_M = logit_M - total_N[place_M]
+    return zip(logprob_M.tolist(), leads_M.tolist(), strict=True)
 
 
 def _greedy_choice(entry: EncodedPrompt, flags: Sequence[bool]) -> int:

@@ -22,9 +22,10 @@ from isogloss.asking import predict
 from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
+from isogloss.head import logits
 from isogloss.lora import lora_config
 from isogloss.models import LanguageModel, out_of_memory
-from isogloss.packing import TokenTree, can_share, finish, logits, states, tree_attention
+from isogloss.packing import TokenTree, can_share, finish, states, tree_attention
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
