@@ -18,11 +18,12 @@ from typing import Any
 import click
 
 from benchmarks.lm_eval_belebele import ENVIRONMENT
-from benchmarks.plan import MATMUL, PARTS, QUICK, Job, Sizes, jobs
+from benchmarks.plan import MATMUL, PARTS, QUICK, UNTUNED, Job, Sizes, jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".bench" / "work"
 LANGUAGES = ("eng_Latn", "arb_Arab", "fra_Latn", "ind_Latn", "rus_Cyrl", "tur_Latn")
+DTYPES = ("bfloat16", "float32")
 FLAGS = ("avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
@@ -44,11 +45,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def environment(script: str) -> dict[str, str]:
-    """Peers get the variables that speed them up; isogloss runs as a user would run it."""
+def environment(script: str, contender: str | None) -> dict[str, str]:
+    """Peers get the variables that speed them up, but where their name says otherwise; isogloss
+    runs as a user would run it.
+    """
     common = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     common |= {"HF_DATASETS_CACHE": str(WORK / "datasets"), "TRANSFORMERS_VERBOSITY": "error"}
-    peers = script not in ("isogloss_runs", "prepare")
+    peers = script not in ("isogloss_runs", "prepare") and contender != UNTUNED
     return {**os.environ, **common, **(ENVIRONMENT if peers else {})}
 
 
@@ -59,7 +62,12 @@ def run(script: str, job: dict[str, Any]) -> dict[str, Any]:
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"benchmarks.contenders.{script}", str(given), str(result)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(script), capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=environment(script, job.get("contender")),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["nothing on stderr"]
@@ -149,6 +157,8 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
         told["config"] = prepared["config"]
     if job.contender == "lm-eval":
         told["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
+    if job.contender == UNTUNED:
+        told["setting"] = "weights, batch 8"
     if job.contender in ("TRL", "Trainer"):
         told["setting"] = results.best(job.contender)
     return told
@@ -166,6 +176,10 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
+@click.option(
+    "--dtypes",
+    help="Separated by commas [float32, and bfloat16 where the processor multiplies in it]",
+)
 @click.option("--quick", is_flag=True, help="A few items of each, in float32.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run instead of a new one.")
 @click.option(
@@ -179,6 +193,7 @@ def main(
     rounds: int | None,
     letter_items: int | None,
     cloze_items: int | None,
+    dtypes: str | None,
     quick: bool,
     resume: bool,
     out: Path | None,
@@ -192,6 +207,12 @@ def main(
     if unknown := set(chosen) - set(PARTS):
         raise click.ClickException(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}.")
     sizes = QUICK if quick else Sizes()
+    if dtypes is not None:
+        sizes = replace(sizes, dtypes=tuple(dtypes.split(",")))
+    elif not {"avx512_bf16", "amx_bf16"} & set(machine()["flags"]):
+        sizes = replace(sizes, dtypes=("float32",))
+    if unknown := set(sizes.dtypes) - set(DTYPES):
+        raise click.ClickException(f"no dtype {', '.join(unknown)}; there are {', '.join(DTYPES)}.")
     if rounds is not None:
         sizes = replace(sizes, rounds=rounds, training_rounds=rounds, line_rounds=rounds)
     if letter_items is not None:

@@ -16,10 +16,15 @@ class Shape(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Tokens that go through the layers, and positions at which the head is applied."""
+    """Tokens that go through the layers, and positions at which the head is applied.
+
+    `last`, where it is given, are the tokens that the last layer gives something for; of the others
+    it needs keys and values alone.
+    """
 
     tokens: int
     positions: int
+    last: int | None = None
 
 
 class Speed(NamedTuple):
@@ -81,5 +86,9 @@ def least_seconds(
     if lora_rank is not None:
         passes, lora = 2, 3 * lora_flops(config, lora_rank)
     body = work.tokens * (passes * body_flops(config) + lora)
+    if work.last is not None:
+        shapes = layer_shapes(config)
+        spared = product_flops(shapes) - product_flops(shapes[1:3])
+        body -= passes * (work.tokens - work.last) * spared
     head = work.positions * passes * product_flops([head_shape(config)])
     return body / speed.body + head / speed.head

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 PARTS = ("scoring", "training", "generation", "lines")
 MATMUL = "matmul"
+UNTUNED = "lm-eval, batch 8, untuned"
 SCRIPTS = {
     "isogloss": "isogloss_runs",
     "lm-eval": "lm_eval_runs",
+    UNTUNED: "lm_eval_runs",
     "TRL": "trainer_runs",
     "Trainer": "trainer_runs",
     MATMUL: "matmul_runs",
@@ -123,7 +125,9 @@ def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
         if turn == 0 and format == "letter" and sizes.tried:
             limit = given | {"limit": sizes.tried}
             yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
-        for contender in ("isogloss", "lm-eval"):
+        for contender in ("isogloss", "lm-eval", UNTUNED):
+            if contender == UNTUNED and not sizes.tried:
+                continue
             yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], given)
 
 

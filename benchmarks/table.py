@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.flops import Speed, Work, least_seconds
 from benchmarks.lines import fit, points
-from benchmarks.plan import LINES, MATMUL
+from benchmarks.plan import LINES, MATMUL, UNTUNED
 
 RANK = 16
 
@@ -98,7 +98,8 @@ def _shares(
 
 
 def _with_setting(one: dict[str, Any]) -> str:
-    return f"{one['contender']} ({one['setting']})" if one.get("setting") else one["contender"]
+    named = one["contender"] == UNTUNED or not one.get("setting")
+    return str(one["contender"]) if named else f"{one['contender']} ({one['setting']})"
 
 
 def _cores(rounds: Sequence[dict[str, Any]]) -> str:
@@ -140,7 +141,7 @@ def _scoring(results: dict[str, Any]) -> str:
                     _with_setting(first),
                     first["items"],
                     rate(rates[name]),
-                    _times(middles, name, "lm-eval"),
+                    _times(middles, "isogloss", name),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
                     _cores(rounds[name]),
                     _same(first["answers"], reference),
@@ -155,7 +156,7 @@ def _scoring(results: dict[str, Any]) -> str:
         "contender",
         "items",
         "items/s",
-        "times lm-eval",
+        "isogloss is faster by",
         "peak MB",
         "cores",
     ]

@@ -46,6 +46,8 @@ def test_training_takes_the_forward_products_twice_and_those_of_lora_three_times
     body, head = body_flops(config), product_flops([head_shape(config)])
     scored = least_seconds(Work(10, 3), config, Speed(1.0, 2.0))
     assert scored == 10 * body + 3 * head / 2
+    spared = body / config["num_hidden_layers"] - product_flops(layer_shapes(config)[1:3])
+    assert least_seconds(Work(10, 3, 3), config, Speed(1.0, 2.0)) == scored - 7 * spared
     trained = least_seconds(Work(10, 3), config, Speed(1.0, 2.0), lora_rank=4)
     assert trained == 2 * scored + 10 * 3 * lora_flops(config, 4)
 
@@ -147,8 +149,8 @@ def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> N
         "measurements": measurements,
     }
     page = markdown(results, "lines.svg")
-    assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 3.00 | 1,100 | 1.5 | 1 of 2 |" in page
-    assert "lm-eval | 2 | 1.00 | 1.00 | 3,000 | 2.0 | 2 of 2 |" in page
+    assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 1.00 | 1,100 | 1.5 | 1 of 2 |" in page
+    assert "lm-eval | 2 | 1.00 | 3.00 | 3,000 | 2.0 | 2 of 2 |" in page
     assert "- training probe float32 TRL: exit 1: Killed" in page
     assert "| English items | 50, 100, 200 | 100 | 1.00 | 1.0000 | 0.0% | 2,000 to 2,000 |" in page
     assert draw(results["measurements"], tmp_path / "lines.svg")

@@ -152,8 +152,9 @@ def test_requirements_pin_every_dependency_exactly() -> None:
                 package, version = line.split("==")
                 pinned[re.sub(r"[-_.]+", "-", package).lower()] = version
     extras = PYPROJECT["project"]["optional-dependencies"]
-    assert "isogloss[server]" in extras["dev"]
-    wanted = [one for one in extras["dev"] + extras["server"] if one != "isogloss[server]"]
+    assert {"isogloss[qlora]", "isogloss[server]"} <= set(extras["dev"])
+    of_dev = [one for one in extras["dev"] if not one.startswith("isogloss[")]
+    wanted = of_dev + extras["server"] + extras["qlora"]
     for requirement in PYPROJECT["project"]["dependencies"] + wanted:
         name = re.split(r"[<>=]", requirement)[0]
         assert name.lower() in pinned

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -21,7 +22,7 @@ from isogloss.errors import ConfigError, ModelError
 from isogloss.evaluation import evaluate
 from isogloss.finetuning import finetune
 from isogloss.lora import lora_config
-from isogloss.models import LanguageModel, load, resolve_dtype, weights_dtype
+from isogloss.models import LanguageModel, load, resolve_dtype, training_token_budget, weights_dtype
 from isogloss.packing import can_share
 from isogloss.prompts import Protocol
 from isogloss.session import Session
@@ -391,3 +392,20 @@ def test_the_faster_dtype_is_measured_once_a_machine(
     assert resolve_dtype("auto") == torch.bfloat16
     next(tmp_path.glob("dtype-*.txt")).unlink()
     assert resolve_dtype("auto") == torch.float32
+
+
+def test_a_training_pass_is_as_long_as_a_quarter_of_all_memory_holds(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = SimpleNamespace(total=4 * 10**6)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    config = tiny.network.config
+    layer = 4 * (4 * config.intermediate_size + 8 * config.hidden_size)
+    between = 4 * config.hidden_size * config.num_hidden_layers
+    kept = config.num_hidden_layers * layer + between
+    assert training_token_budget(tiny) == 10**6 // kept
+    assert training_token_budget(tiny, checkpointing=True) == 10**6 // (layer + between)
+    memory.total = 1
+    assert training_token_budget(tiny) == 1
+    memory.total = 10**12
+    assert training_token_budget(tiny) == 2048

@@ -365,6 +365,7 @@ print(json.dumps(reader.predict(json.load(sys.stdin)).to_dict("records"), allow_
 """
 
 
+@pytest.mark.real
 def test_a_process_that_has_never_seen_the_source_loads_it_and_answers_the_same(
     trained: Training, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_near_a_ceiling_weak_baselines_truly_gain_more() -> None:
     assert near < -0.3 < plain
 
 
+@pytest.mark.real
 def test_the_script_writes_its_two_files(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "scripts/calibrate.py", "--studies", "4", "--jobs", "2",

@@ -57,18 +57,16 @@ def test_the_loss_is_that_of_transformers_with_all_but_the_answer_masked(
         total += float(loss) * (len(ids) - start)
         count += len(ids) - start
     tiny.network.get_input_embeddings().weight.requires_grad_(True)
-    assert training._accumulate_gradients(tiny, rows) == pytest.approx(total / count, abs=1e-5)
+    found = training._accumulate_gradients(tiny, rows, 2048)
+    assert found == pytest.approx(total / count, abs=1e-5)
 
 
-def test_gradients_do_not_depend_on_how_a_step_is_split(
-    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_do_not_depend_on_how_a_step_is_split(tiny: LanguageModel) -> None:
     weight = tiny.network.get_input_embeddings().weight.requires_grad_(True)
     rows = training._rows(tiny, probe("arb_Arab", "train", 8), CLOZE, share=True)
-    training._accumulate_gradients(tiny, rows)
+    training._accumulate_gradients(tiny, rows, 2048)
     together, weight.grad = weight.grad, None
-    monkeypatch.setattr(training, "TOKENS_PER_BATCH", 1)
-    training._accumulate_gradients(tiny, rows)
+    training._accumulate_gradients(tiny, rows, 1)
     assert torch.allclose(together, weight.grad, atol=1e-5)
 
 

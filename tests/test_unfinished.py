@@ -122,6 +122,7 @@ def hold(folder: str, held: "multiprocessing.Queue[str]") -> None:
         (unfinished_dir() / f"finetune-{'f' * 12}" / "mark").touch()
 
 
+@pytest.mark.real
 def test_a_second_process_waits_for_the_first_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

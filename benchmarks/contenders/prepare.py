@@ -90,9 +90,10 @@ def _long(data: Path, folder: Path, passages: int, count: int) -> None:
 def _scoring_work(
     model: LanguageModel, chosen: Sequence[Item], protocol: Protocol
 ) -> dict[str, Work]:
-    """`distinct`: tokens of a passage's questions and options counted once, logits where a choice
-    wants them. `separate`: each choice a sequence of its own. `lm-eval`: the same with the head
-    everywhere, and one sequence a question where choices are single tokens.
+    """`distinct`: tokens of a passage's questions and options counted once, logits and what the
+    last layer gives where a choice wants them. `separate`: each choice a sequence of its own.
+    `lm-eval`: the same with the head everywhere, and one sequence a question where choices are
+    single tokens.
     """
     encoded = encode(model.tokenizer, [prompt(item, protocol, model.tokenizer) for item in chosen])
     trees: dict[str, TokenTree] = {}
@@ -110,7 +111,7 @@ def _scoring_work(
         lm_eval += sum(len(sequence) for sequence in {choice[:-1] for choice in entry.sequences})
     tokens = sum(map(len, trees.values()))
     return {
-        "distinct": Work(tokens, len(wanted)),
+        "distinct": Work(tokens, len(wanted), len(wanted)),
         "separate": separate,
         "lm-eval": Work(lm_eval, lm_eval),
     }

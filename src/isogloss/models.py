@@ -24,6 +24,7 @@ from isogloss.whole import write_whole
 
 CPU_TOKENS_PER_BATCH = 1024
 GPU_TOKENS_PER_BATCH = 32768
+CPU_TRAINING_TOKENS = 2048
 NF4 = "nf4"
 PAGED = 4096  # rows of a weight that are cast at a time
 
@@ -322,14 +323,37 @@ def token_budget(model: LanguageModel) -> int:
 
     A token is counted with the widest tensors of a layer, a few of each, in float32.
     """
-    config = model.network.config.get_text_config()
-    widest = max(getattr(config, "intermediate_size", 0), config.hidden_size)
-    bytes_a_token = 4 * (4 * widest + 8 * config.hidden_size)
     if model.device.type == "cuda":
         free, most = torch.cuda.mem_get_info(model.device)[0], GPU_TOKENS_PER_BATCH
     else:
         free, most = psutil.virtual_memory().available, CPU_TOKENS_PER_BATCH
-    return int(max(min(free // 2 // bytes_a_token, most), 1))
+    return int(max(min(free // 2 // _bytes_a_token(model), most), 1))
+
+
+def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> int:
+    """Tokens of a forward and backward pass: what a quarter of all memory holds, up to a number.
+
+    Activations of all layers are kept for the backward pass; with gradient `checkpointing` those of
+    one, and what goes from layer to layer. It is all memory, not what is free of it, that counts:
+    sums of gradients are rounded by the parts they are made of, and a training that is gone on with
+    has to come to the same weights.
+    """
+    if model.device.type == "cuda":
+        memory, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
+    else:
+        memory, most = psutil.virtual_memory().total, CPU_TRAINING_TOKENS
+    config = model.network.config.get_text_config()
+    layers = config.num_hidden_layers
+    kept = _bytes_a_token(model) * (1 if checkpointing else layers)
+    kept += 4 * config.hidden_size * layers
+    return int(max(min(memory // 4 // kept, most), 1))
+
+
+def _bytes_a_token(model: LanguageModel) -> int:
+    """Bytes of a layer's activations."""
+    config = model.network.config.get_text_config()
+    widest = max(getattr(config, "intermediate_size", 0), config.hidden_size)
+    return int(4 * (4 * widest + 8 * config.hidden_size))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.head import logits
 from isogloss.lora import lora_config
-from isogloss.models import LanguageModel, out_of_memory
+from isogloss.models import LanguageModel, out_of_memory, training_token_budget
 from isogloss.packing import TokenTree, can_share, finish, states, tree_attention
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
@@ -33,7 +33,6 @@ from isogloss.scoring import encode
 from isogloss.tasks import Item
 from isogloss.whole import whole_folder
 
-TOKENS_PER_BATCH = 2048
 MAX_GRADIENT_NORM = 1.0
 WARMUP = 0.1
 DEV = "dev_predictions.parquet"
@@ -189,6 +188,7 @@ def _train(
             model.network.activation_checkpointing_enable({"use_reentrant": False})
         rows = _rows(model, train_items, protocol, share)
         batches = islice(_steps(rows, recipe), step, None)
+        budget = training_token_budget(model, gradient_checkpointing)
         steps = bar(None, description, "step", total=recipe.steps, initial=step)
 
         def save(name: str, predictions: list[Prediction]) -> None:
@@ -221,7 +221,7 @@ def _train(
         while step < recipe.steps and not _over(dev, recipe):
             peft_model.train()
             processes.seed_of_step(recipe.seed, step)
-            loss = processes.summed(_accumulate_gradients(model, next(batches)), weights)
+            loss = processes.summed(_accumulate_gradients(model, next(batches), budget), weights)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss of step {step + 1} is {loss} at learning rate "
@@ -317,15 +317,15 @@ def _steps(rows: Sequence[_Row], recipe: Recipe) -> Iterator[list[_Row]]:
         yield batch
 
 
-def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
-    """Add the gradients of a step's loss, in parts that fit the token budget; return the loss.
+def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: int) -> float:
+    """Add the gradients of a step's loss, in parts of `budget` tokens; return the loss.
 
     Of several processes each does its share of the rows: their sums are those of the step.
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
     with tree_attention(model) if can_share(model) else nullcontext():
-        for part in _parts(processes.share(batch, lambda row: len(row.tree))):
+        for part in _parts(processes.share(batch, lambda row: len(row.tree)), budget):
             wanted = [[node for node, _ in row.targets] for row in part]
             tokens_N = torch.tensor([token for row in part for _, token in row.targets])
             logits_NV = logits(model, states(model, [row.tree for row in part], wanted))
@@ -339,11 +339,11 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row]) -> float:
     return total
 
 
-def _parts(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """Rows of like length together, up to TOKENS_PER_BATCH tokens."""
+def _parts(rows: Sequence[_Row], budget: int) -> Iterator[list[_Row]]:
+    """Rows of like length together, up to `budget` tokens."""
     part: list[_Row] = []
     for row in sorted(rows, key=lambda row: len(row.tree), reverse=True):
-        if part and sum(len(one.tree) for one in part) + len(row.tree) > TOKENS_PER_BATCH:
+        if part and sum(len(one.tree) for one in part) + len(row.tree) > budget:
             yield part
             part = []
         part.append(row)
