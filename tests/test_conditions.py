@@ -98,6 +98,8 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
         assert read_predictions(alone.info.run_id).equals(found)
     with pytest.raises(ModelError, match="nothing-of-the-kind"):
         run_evaluate(ask(folder, adapter="none,nothing-of-the-kind"))
+    with pytest.raises(ConfigError, match="adapter has 'none' more than once"):
+        run_evaluate(ask(folder, adapter="none, none"))
 
 
 def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder: str) -> None:

@@ -176,7 +176,9 @@ def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_
         ("mixtral", "w1,w2,w3", 0.1, "dropout must be 0"),
         ("mixtral", "q_proj+experts", 0.0, "'q_proj.experts' cannot be read"),
         ("mixtral", "attention+routers", 0.0, "cannot be read"),
-        ("llama", "nowhere", 0.0, "nowhere"),
+        ("llama", "nowhere", 0.0, r"llama has no 'nowhere'; .* modules \(.*q_proj"),
+        ("llama", "q_proj,foo", 0.0, "llama has no 'foo'"),
+        ("mixtral", "q_proj,foo", 0.0, "mixtral has no 'foo'"),
     ],
 )
 def test_what_cannot_have_lora_is_refused(

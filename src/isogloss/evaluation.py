@@ -238,15 +238,17 @@ def refuse_contaminated(
 
 def run_evaluate(config: EvaluateConfig) -> None:
     """The entry point `evaluate`: a run for each adapter, below a run of their own if several."""
-    session = Session.of(config)
     names = [name.strip() for name in (config.adapter or "none").split(",")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"adapter has {twice[0]!r} more than once.")
+    session = Session.of(config)
     with ExitStack() as stack:
         folders = [
             None if name == "none" else stack.enter_context(adapter_folder(name)) for name in names
         ]
         if len(names) > 1:
             tags = {"model": config.model, "source": config.source, "study": config.study}
-            called = f"{len(names)} adapters"
+            called = f"{len(names)} evaluations"
             stack.enter_context(
                 tracking.run("evaluations", called, config, tags, config.experiment)
             )

@@ -45,8 +45,8 @@ def refuse_dropout(dropout: float, target_modules: str) -> None:
 def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropout: float) -> Any:
     """peft's LoraConfig for a causal language model in memory.
 
-    Raises ConfigError if the model has no experts and they are asked for, or if LoRA on them
-    should have dropout.
+    Raises ConfigError if the model has no experts and they are asked for, if LoRA on them should
+    have dropout, or for a name that none of its modules has.
     """
     from peft import LoraConfig
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
@@ -78,7 +78,10 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
                 "expected names of modules, separated by commas."
             )
     else:
-        modules = target_modules.split(",")
+        modules = [name.strip() for name in target_modules.split(",")]
+        # What fused experts were before transformers 5 has names that peft still takes.
+        own = _reached(network, modules)[0] if experts else modules
+        _check_names(network, own, target_modules)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -93,6 +96,19 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
         if config.target_parameters:
             refuse_dropout(dropout, target_modules)
     return config
+
+
+def _check_names(network: Any, names: Iterable[str], target_modules: str) -> None:
+    """ConfigError for names that no module has: of several, peft passes over those."""
+    there = [name for name, _ in network.named_modules()]
+    for wanted in names:
+        if not any(f".{name}".endswith(f".{wanted}") for name in there):
+            linear = sorted({name.split(".")[-1] for name in _linear(network)})
+            raise ConfigError(
+                f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
+                f"{wanted!r}; expected all-linear, attention, either with {EXPERTS}, or names of "
+                f"its modules ({', '.join(linear)})."
+            )
 
 
 def _linear(network: Any, *, attention_only: bool = False) -> set[str]:

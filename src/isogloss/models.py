@@ -244,7 +244,7 @@ def _nf4() -> Any:
     if not bitsandbytes_installed():
         raise ModelError(
             "dtype 'nf4' needs bitsandbytes, which is not installed; "
-            "`pip install 'isogloss[qlora]'` brings it."
+            "`pip install bitsandbytes` brings it."
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,
