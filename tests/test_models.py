@@ -363,11 +363,11 @@ def test_all_linear_of_a_mixture_that_needs_whole_weights_is_refused_in_nf4(
         train_tiny(model, tmp_path / "adapter")
 
 
-def test_nf4_without_bitsandbytes_names_the_extra(
+def test_nf4_without_bitsandbytes_says_what_to_install(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "bitsandbytes_installed", lambda: False)
-    with pytest.raises(ModelError, match=r"isogloss\[qlora\]"):
+    with pytest.raises(ModelError, match=r"pip install bitsandbytes"):
         load(tiny.source, "nf4")
 
 
