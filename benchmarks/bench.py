@@ -157,8 +157,6 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
         told["config"] = prepared["config"]
     if job.contender == "lm-eval":
         told["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
-    if job.contender == UNTUNED:
-        told["setting"] = "weights, batch 8"
     if job.contender in ("TRL", "Trainer"):
         told["setting"] = results.best(job.contender)
     return told

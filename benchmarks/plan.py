@@ -125,10 +125,11 @@ def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
         if turn == 0 and format == "letter" and sizes.tried:
             limit = given | {"limit": sizes.tried}
             yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
-        for contender in ("isogloss", "lm-eval", UNTUNED):
-            if contender == UNTUNED and not sizes.tried:
-                continue
+        for contender in ("isogloss", "lm-eval"):
             yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], given)
+        if sizes.tried:
+            as_it_comes = given | {"setting": "weights, batch 8"}
+            yield Job("scoring", format, dtype, UNTUNED, turn, SCRIPTS[UNTUNED], as_it_comes)
 
 
 def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:

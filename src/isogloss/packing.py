@@ -101,15 +101,20 @@ def _shares(model: LanguageModel) -> bool:
     chains = [TokenTree() for _ in sequences]
     alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
     alone_ND = _padded_states(model, chains, alone).float()
+    ends = [path[-4:] for path in paths]  # few enough for `_last_layer`
     try:
         together_ND = _flat_states(model, [tree], [paths[0] + paths[1]]).float()
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+        ends_ND = _flat_states(model, [tree], [ends[0] + ends[1]]).float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError):
         return False
-    errors_N = (together_ND - alone_ND).norm(dim=-1) / alone_ND.norm(dim=-1)
-    first, second = errors_N.split([len(path) for path in paths])
+    first, second = torch.split(alone_ND, [len(path) for path in paths])
+    expected_ND = torch.cat([alone_ND, first[-4:], second[-4:]])
+    errors_N = (torch.cat([together_ND, ends_ND]) - expected_ND).norm(dim=-1)
+    errors_N /= expected_ND.norm(dim=-1)
+    parts = torch.split(errors_N, [len(stem), 8, len(stem), 12, 8])
     # Medians, since rounding in bfloat16 sends single tokens to other experts of a mixture.
-    parts = (first[: len(stem)], first[len(stem) :], second[len(stem) :])
-    return all(part.median() < (1e-3 if model.dtype == torch.float32 else 0.05) for part in parts)
+    limit = 1e-3 if model.dtype == torch.float32 else 0.05
+    return all(bool(part.median() < limit) for part in parts)
 
 
 def states(
