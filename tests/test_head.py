@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from isogloss import head, packing
-from isogloss.head import can_split, decoder, logit_parts
+from isogloss.head import can_split, decoder, logit_parts, logits
 from isogloss.models import LanguageModel, load
 from isogloss.packing import TokenTree, states
 from isogloss.prompts import Protocol, prompt
@@ -47,13 +47,16 @@ def test_parts_of_the_vocabulary_are_the_models_own_logits(
     behind: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "PART", 100)
+    monkeypatch.setattr(head, "PART_OF_FEW", 33)
     model = in_memory(BEHIND[behind](), tokenizer)
     hidden_ND, expected_NV = whole(model, list(range(7, 27)))
     with torch.inference_mode():
+        few_NV = logits(model, hidden_ND[:5])
         parts = list(logit_parts(model, hidden_ND))
         assert [start for start, _ in parts] == [0, 100, 200, 300, 400, 500]
         joined_NV = torch.cat([part for _, part in parts], -1)
     assert torch.allclose(joined_NV, expected_NV, atol=1e-5)
+    assert torch.allclose(few_NV, expected_NV[:5], atol=1e-5)
 
 
 def test_a_model_that_looks_at_several_logits_behind_its_head_is_not_split(

@@ -18,6 +18,8 @@ from isogloss import processes
 from isogloss.models import LanguageModel
 
 PART = 8192  # tokens of a part of the vocabulary: its weights stay in the cache
+FEW = 16  # states for which a processor's float32 product reads the weights several times over,
+PART_OF_FEW = 1024  # unless from its cache, which holds a part of these many tokens
 WHOLE = slice(None)
 
 
@@ -33,11 +35,9 @@ def logits(
     if processes.sharded():
         return states_ND
     head = model.network.get_output_embeddings()
-    if model.dtype == torch.float32 or type(head) is not torch.nn.Linear:
-        return _through_head(model, states_ND, None)
-    if float32_head:
+    if type(head) is torch.nn.Linear and float32_head and model.dtype != torch.float32:
         return _through_head(model, states_ND, partial(float32_product, head))
-    if head.weight.is_meta:
+    if type(head) is not torch.nn.Linear or head.weight.is_meta:
         return _through_head(model, states_ND, None)
     return _through_head(model, states_ND, partial(_product, model, WHOLE, False))
 
@@ -90,7 +90,7 @@ def _splits(model: LanguageModel, head: torch.nn.Linear) -> bool:
 
 
 def _product(
-    model: LanguageModel, rows: slice, float32: bool, states_ND: torch.Tensor
+    model: LanguageModel, rows: slice, float32: bool, states_1ND: torch.Tensor
 ) -> torch.Tensor:
     """The head's product for the tokens `rows`, in float32 or in the model's dtype."""
     head = model.network.get_output_embeddings()
@@ -98,7 +98,12 @@ def _product(
     with torch.autocast(head.weight.device.type, enabled=False):
         weight = (head.weight if float32 else model.head_weight)[rows].to(dtype)
         bias = None if head.bias is None else head.bias[rows].to(dtype)
-        return linear(states_ND.to(weight.device, dtype), weight, bias)
+        states_1ND = states_1ND.to(weight.device, dtype)
+        few = states_1ND.shape[:-1].numel() <= FEW
+        if not few or dtype != torch.float32 or weight.device.type != "cpu":
+            return linear(states_1ND, weight, bias)
+        parts = [linear(states_1ND, part) for part in torch.split(weight, PART_OF_FEW)]
+        return torch.cat(parts, -1) if bias is None else torch.cat(parts, -1) + bias
 
 
 def float32_product(head: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
