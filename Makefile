@@ -7,6 +7,8 @@ INSTALL := -m pip --disable-pip-version-check install --quiet --quiet --no-compi
 PIP := $(BIN)/python $(INSTALL)
 # `--env-manager local` runs the python that the PATH names.
 export PATH := $(BIN):$(PATH)
+# Packages are installed without bytecode; their first import writes it, and halves the next ones.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install install-dev run ui test test-unit test-real check format calibrate bench lock
 
@@ -56,7 +58,10 @@ calibrate: install
 
 # Beside other tools, in an environment of its own: benchmarks/RESULTS.md. DATA_DIR or
 # $ISOGLOSS_TEST_DATA names the folder of the evaluation data.
-bench: .bench/installed
+bench:
+	@test -d "$(or $(DATA_DIR),$(ISOGLOSS_TEST_DATA))" || { echo "say which folder holds the" \
+		"evaluation data: make bench DATA_DIR=/data" >&2; exit 1; }
+	@$(MAKE) --no-print-directory .bench/installed
 	.bench/bin/python -m benchmarks.bench $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 .bench/installed: requirements.txt benchmarks/requirements.txt

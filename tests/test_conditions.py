@@ -88,6 +88,9 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
     assert [one.data.tags["isogloss.adapter"] for one in made] == [
         "none", *(run.data.tags["isogloss.adapter"] for run in adapters)
     ]  # fmt: skip
+    assert [one.info.run_name for one in made] == [
+        "base", *(f"tuned {name}" for name in names[1:])
+    ]  # fmt: skip
     assert {one.data.tags["mlflow.parentRunId"] for one in made} == {parent.info.run_id}
     printed = capsys.readouterr().out
     assert all(f"adapter {name}\n" in printed for name in names)

@@ -22,6 +22,7 @@ from isogloss.models import LanguageModel, load
 from isogloss.registry import adapter_folder
 from isogloss.session import Session
 from isogloss.sources import locate
+from isogloss.unfinished import unfinished_dir
 
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
 WIDE = ("all-linear", "attention", "all-linear+experts", "attention+experts")
@@ -242,3 +243,14 @@ def test_a_recipe_of_experts_with_dropout_is_refused_before_anything_is_loaded()
     config = FinetuneConfig(target_modules="attention+experts", dropout=0.05)
     with pytest.raises(ConfigError, match=r"dropout must be 0 .* got 0\.05"):
         recipe_of(config)
+
+
+def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
+    model_folder: Callable[[str], Path],
+) -> None:
+    folder = str(model_folder("llama"))
+    config = FinetuneConfig(model=folder, dtype="float32", target_modules="q_proj,foo")
+    with pytest.raises(ConfigError, match="llama has no 'foo'"):
+        finetune(config, Session(folder, "float32"))
+    assert mlflow.search_runs(search_all_experiments=True).empty
+    assert not list(unfinished_dir().glob("finetune-*"))

@@ -44,6 +44,7 @@ class Trained:
     """An adapter that was logged and evaluated, and the reader that MLflow makes of it."""
 
     model: Path
+    logged: list[Path]  # files, before anything was loaded from there
     reader: Any
     predictions: pd.DataFrame
 
@@ -71,8 +72,10 @@ def trained(
         evaluation = EvaluateConfig(**asked, languages=LANGUAGES, limit=LIMIT)
         with adapter_folder(uri) as folder:
             run = evaluate(evaluation, session, adapter=(adapter_digest(folder), lambda: folder))
+        model = Path(mlflow.artifacts.download_artifacts(uri))
         return Trained(
-            Path(mlflow.artifacts.download_artifacts(uri)),
+            model,
+            [path for path in model.rglob("*") if path.is_file()],
             mlflow.pyfunc.load_model(uri),
             tracking.read_predictions(run.info.run_id),
         )
@@ -326,7 +329,7 @@ def test_requests_that_come_at_once_are_answered_as_one_after_another(
 def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
     trained: Training,
 ) -> None:
-    paths = [path for path in trained("letter").model.rglob("*") if path.is_file()]
+    paths = trained("letter").logged
     names = [path.name for path in paths]
     assert {"MLmodel", "serving.py", "reading.py", "adapter_model.safetensors"} <= set(names)
     weights = (".safetensors", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".npy", ".npz")

@@ -50,11 +50,13 @@ def evaluate(
     session: Session,
     cells: Cells | None = None,
     adapter: tuple[str, Callable[[], Path]] | None = None,
+    among: bool = False,
 ) -> Run:
     """Evaluate one condition and return its run, or the finished run that has the same result.
 
     `adapter` is the digest of an adapter and a function that gives its folder, called only if
-    there is something to compute; None for the base model. Raises DataError if a passage that the
+    there is something to compute; None for the base model. `among` others, its run and its progress
+    are called by the adapter's name too. Raises DataError if a passage that the
     adapter was trained on is among those to be evaluated.
     """
     task, data = evaluation_data(config)
@@ -63,6 +65,7 @@ def evaluate(
     data_digest = tracking.data_digest(everything)
     digest, folder = adapter or (None, None)
     condition = condition_name(digest is not None, config.reasoning)
+    called = f"{condition} {config.adapter[-40:]}" if among and config.adapter else condition
     cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
         kind="evaluate",
@@ -80,7 +83,7 @@ def evaluate(
     with tracking.once("evaluate", fingerprint, config.experiment, config.study) as (work, found):
         if found:
             cells.done += len(data)
-            announce(f"{condition}: reusing run {found.info.run_id}, {len(data)} languages")
+            announce(f"{called}: reusing run {found.info.run_id}, {len(data)} languages")
             return found
         path = folder() if folder else None
         trained = None
@@ -117,9 +120,9 @@ def evaluate(
         fitted = fit_to_model(everything, model, protocol, config)
         if path is not None:
             digest = attach(model, path)
-        with tracking.run("evaluate", condition, config, tags, config.experiment, work) as run:
+        with tracking.run("evaluate", called, config, tags, config.experiment, work) as run:
             with model.using(digest):
-                table = _ask(model, fitted, protocol, task.name, work, condition, cells)
+                table = _ask(model, fitted, protocol, task.name, work, called, cells)
             _log(table, config, condition, task.name, everything, digest, work)
     return mlflow.get_run(run.info.run_id)
 
@@ -130,13 +133,13 @@ def _ask(
     protocol: Protocol,
     task: str,
     work: Work,
-    condition: str,
+    called: str,
     cells: Cells,
 ) -> pd.DataFrame:
     """The predictions, a language after the other."""
     tables = []
     for code, rows in groupby(fitted.items, lambda item: item.language):
-        label = cells.next(f"{condition} · {language(code).name}")
+        label = cells.next(f"{called} · {language(code).name}")
         tables.append(_answers(model, list(rows), protocol, task, fitted.shortened, work, label))
     return pd.concat(tables, ignore_index=True)
 
@@ -258,7 +261,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
         for name, folder in zip(names, folders, strict=True):
             one = config.model_copy(update={"adapter": None if folder is None else name})
             adapter = None if folder is None else (adapter_digest(folder), partial(Path, folder))
-            runs.append(evaluate(one, session, cells, adapter))
+            runs.append(evaluate(one, session, cells, adapter, among=len(names) > 1))
         if len(names) > 1:
             mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
     for name, run in zip(names, runs, strict=True):

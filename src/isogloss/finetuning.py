@@ -25,7 +25,7 @@ from isogloss.registry import log_adapter, register
 from isogloss.session import Session
 from isogloss.study_files import read_recipe, recipe_values
 from isogloss.tasks import Item, Task, items, languages_of, open_task
-from isogloss.training import Recipe, Trained, train
+from isogloss.training import Recipe, Trained, recipe_lora, train
 from isogloss.unfinished import MetricLog, Work, uploading
 
 BEST = "best.yaml"
@@ -191,6 +191,7 @@ def _train(
     }
     model = session.model
     asked = fitted(data, session, protocol, config)
+    recipe_lora(model, recipe)  # what it refuses, it refuses before there is a run
     name = f"finetune {language(config.source).name}"
     with tracking.run("finetune", name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id

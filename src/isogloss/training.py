@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -96,6 +96,17 @@ class _Row(NamedTuple):
     items: int
 
 
+def recipe_lora(model: LanguageModel, recipe: Recipe) -> Any:
+    """What peft is told of a recipe's LoRA; takes adapters out of the model.
+
+    ConfigError for modules that the model does not have.
+    """
+    detach(model)
+    return lora_config(
+        model.network, recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
+    )
+
+
 def train(
     model: LanguageModel,
     train_items: Sequence[Item],
@@ -158,12 +169,9 @@ def _train(
         )
     if processes.leads():
         folder.mkdir(parents=True, exist_ok=True)
-    detach(model)
+    config = recipe_lora(model, recipe)
     share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
     torch.manual_seed(recipe.seed)
-    config = lora_config(
-        model.network, recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
-    )
     try:
         peft_model = get_peft_model(model.network, config)
     except ValueError as error:  # target_modules that the model does not have

@@ -91,9 +91,9 @@ def claim(kind: str, fingerprint: str) -> Iterator[Work]:
     try:
         folder.mkdir(exist_ok=True)
         yield Work(folder)
+    finally:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    finally:
         lock.release()
 
 

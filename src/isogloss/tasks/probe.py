@@ -120,8 +120,13 @@ def load(language: str, split: Split, passages: int | None = None, seed: int = 0
     count = PASSAGES[split] if passages is None else passages
     if not 1 <= count <= MOST_PASSAGES:
         raise DataError(f"`passages` must be from 1 to {MOST_PASSAGES} but got {count}.")
+    return list(_drawn(language, split, count, seed))
+
+
+@cache  # the same for every run of a study
+def _drawn(language: str, split: Split, count: int, seed: int) -> tuple[Item, ...]:
     template = read_template(language)
-    return [item for i in range(count) for item in _passage_items(template, split, i, seed)]
+    return tuple(item for i in range(count) for item in _passage_items(template, split, i, seed))
 
 
 @cache
