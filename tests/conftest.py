@@ -1,5 +1,6 @@
 """Fixtures: a clean environment, a store of its own for each test, tiny random models on disk."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,12 @@ from isogloss.sources import locate
 from isogloss.tasks import Item, Split, items, open_task
 
 torch.set_num_threads(1)  # tests run beside one another
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: no collection needs to go through it again."""
+    gc.freeze()
+
 
 SIZE = {
     "vocab_size": 512,
