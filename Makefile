@@ -37,7 +37,7 @@ ui: install
 test: check test-unit test-real
 
 test-unit: install-dev
-	python -m pytest -m "not real" -n 2
+	python -m pytest -m "not real" -n 2 --dist worksteal
 
 test-real: install-dev
 	python -m pytest -m real

@@ -9,18 +9,8 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+import transformers  # by name: its classes are imported when they are used
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    DeepseekV3Config,
-    Gemma3TextConfig,
-    LlamaConfig,
-    MistralConfig,
-    MixtralConfig,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3MoeConfig,
-)
 
 from isogloss.models import LanguageModel, load
 from isogloss.sources import locate
@@ -31,6 +21,11 @@ torch.set_num_threads(1)  # tests run beside one another
 
 def pytest_collection_finish() -> None:
     """What has been imported stays: no collection needs to go through it again."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Nor those that pytest makes at its end, in the process that only hands out tests too."""
     gc.freeze()
 
 
@@ -56,19 +51,19 @@ def probe(language: str, split: Split, limit: int | None) -> list[Item]:
 
 
 CONFIGS = {
-    "gemma3": lambda: Gemma3TextConfig(
+    "gemma3": lambda: transformers.Gemma3TextConfig(
         **SIZE,
         sliding_window=48,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
-    "llama": lambda: LlamaConfig(**SIZE),
-    "mistral": lambda: MistralConfig(**SIZE, sliding_window=48),
-    "qwen3": lambda: Qwen3Config(**SIZE),
+    "llama": lambda: transformers.LlamaConfig(**SIZE),
+    "mistral": lambda: transformers.MistralConfig(**SIZE, sliding_window=48),
+    "qwen3": lambda: transformers.Qwen3Config(**SIZE),
     # Mixtures of experts; the first layer of the first two is dense, and DeepSeek has a shared one.
-    "qwen3_moe": lambda: Qwen3MoeConfig(
+    "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
         **SIZE, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0]
     ),
-    "deepseek_v3": lambda: DeepseekV3Config(
+    "deepseek_v3": lambda: transformers.DeepseekV3Config(
         **{**SIZE, "num_key_value_heads": 4},
         moe_intermediate_size=16,
         n_routed_experts=8,
@@ -83,7 +78,9 @@ CONFIGS = {
         qk_nope_head_dim=8,
         v_head_dim=8,
     ),
-    "mixtral": lambda: MixtralConfig(**SIZE, num_local_experts=4, num_experts_per_tok=2),
+    "mixtral": lambda: transformers.MixtralConfig(
+        **SIZE, num_local_experts=4, num_experts_per_tok=2
+    ),
 }
 
 
@@ -121,7 +118,7 @@ def clean_environment(
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> transformers.PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the probe, with a beginning-of-sequence token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -141,14 +138,14 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", 0)]
     )
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>"
     )
 
 
 @pytest.fixture(scope="session")
 def model_folder(
-    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+    tokenizer: transformers.PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A function that gives the folder of a tiny random model of that architecture."""
     root = tmp_path_factory.mktemp("models")
@@ -157,7 +154,7 @@ def model_folder(
         path = root / architecture
         if not path.is_dir():
             torch.manual_seed(0)
-            network = AutoModelForCausalLM.from_config(CONFIGS[architecture]())
+            network = transformers.AutoModelForCausalLM.from_config(CONFIGS[architecture]())
             network.save_pretrained(path)
             tokenizer.save_pretrained(path)
         return path

@@ -105,6 +105,7 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
         run_evaluate(ask(folder, adapter="none, none"))
 
 
+@pytest.mark.real
 def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder: str) -> None:
     config = StudyConfig.model_validate(
         {

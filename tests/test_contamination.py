@@ -125,15 +125,13 @@ def test_real_sib200_sentences_are_found_in_real_belebele_passages() -> None:
     sib200 = open_task("sib200", str(REAL / "sib200"))
     belebele = open_task("belebele", str(REAL / "belebele"))
     for code in ("eng_Latn", "arb_Arab"):
-        trained = record("sib200", items(sib200, code, "train", None))
+        sentences = items(sib200, code, "train", None)
+        trained = record("sib200", sentences)
         passages = items(belebele, code, "all", None)
         within = {
             passage.passage_id
             for passage in passages
-            if any(
-                sentence.passage.strip('" ') in passage.passage
-                for sentence in items(sib200, code, "train", None)
-            )
+            if any(sentence.passage.strip('" ') in passage.passage for sentence in sentences)
         }
         with pytest.raises(DataError) as found:
             refuse_contamination(trained, "belebele", passages, passages)

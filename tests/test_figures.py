@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -95,12 +96,24 @@ def test_the_figures_are_those_that_the_runs_have_something_for(comparison, seve
     assert list(figures(smallest)) == ["gains", "contrast", "baseline", "before_after"]
 
 
+@pytest.fixture(scope="module")
+def drawn(request):
+    """A function that gives the figures of a comparison, drawn."""
+
+    @cache
+    def draw(name):
+        found = figures(request.getfixturevalue(name))
+        for figure in found.values():
+            FigureCanvasAgg(figure).draw()
+        return found
+
+    return draw
+
+
 @pytest.mark.parametrize("name", ["comparison", "several", "everything", "smallest"])
-def test_no_text_is_cut_off(name, request):
-    for figure in figures(request.getfixturevalue(name)).values():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        renderer = canvas.get_renderer()
+def test_no_text_is_cut_off(name, drawn):
+    for figure in drawn(name).values():
+        renderer = figure.canvas.get_renderer()
         whole = figure.bbox
         for found in texts(figure):
             box = found.get_window_extent(renderer)
@@ -110,15 +123,12 @@ def test_no_text_is_cut_off(name, request):
             assert box.y1 <= whole.y1, found
 
 
-def test_names_of_122_languages_stand_clear_of_one_another(everything):
-    drawn = figures(everything)
+def test_names_of_122_languages_stand_clear_of_one_another(drawn):
     for name in ("gains", "before_after", "models", "parts"):
-        figure = drawn[name]
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
+        figure = drawn("everything")[name]
         labels = figure.axes[0].get_yticklabels()
         assert len(labels) == 122 + 4
-        boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels]
+        boxes = [label.get_window_extent(figure.canvas.get_renderer()) for label in labels]
         boxes.sort(key=lambda box: box.y0)
         assert all(upper.y0 >= lower.y1 - 1 for lower, upper in pairwise(boxes))
 

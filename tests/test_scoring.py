@@ -96,14 +96,17 @@ def test_shared_scoring_equals_naive_full_logits_of_each_sequence(
     model = load(locate(str(model_folder(architecture))), "float32")
     chosen = probe("arb_Arab", "test", 6) + probe("eng_Latn", "test", 5)
     prompts = [prompt(item, Protocol(format)) for item in chosen]
+    naive = [
+        [naive_scores(model, entry.context, text) for text in entry.continuations]
+        for entry in prompts
+    ]
     # Shared, each by itself, and each by itself with the model's own attention.
     for share, shares in ((True, True), (False, True), (False, False)):
         model.shares = shares
         scores = score(model, encode(model.tokenizer, prompts), chosen, share)
-        for entry, found in zip(prompts, scores, strict=True):
-            naive = [naive_scores(model, entry.context, text) for text in entry.continuations]
-            assert found.loglikelihoods == pytest.approx([value for value, _ in naive], abs=2e-4)
-            said = [choice for choice, (_, greedy) in enumerate(naive) if greedy]
+        for expected, found in zip(naive, scores, strict=True):
+            assert found.loglikelihoods == pytest.approx([value for value, _ in expected], abs=2e-4)
+            said = [choice for choice, (_, greedy) in enumerate(expected) if greedy]
             assert (found.greedy in said) if said else found.greedy == -1
 
 

@@ -198,6 +198,7 @@ def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
     assert len(pull(CompareConfig(study="tiny")).cells) == 2
 
 
+@pytest.mark.real
 def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once(
     study: StudyConfig, model_folder: Callable[[str], Path]
 ) -> None:

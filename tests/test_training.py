@@ -38,7 +38,7 @@ def train_tiny(
 
 def answers(model: LanguageModel, digest: str | None = None) -> list[list[float]]:
     with model.using(digest):
-        found = predict(model, probe("heb_Hebr", "test", 6), CLOZE, "probe")
+        found = predict(model, probe("heb_Hebr", "test", 3), CLOZE, "probe")
     return [prediction.choice_logprobs for prediction in found]
 
 
