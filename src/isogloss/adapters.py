@@ -9,6 +9,7 @@ from typing import Any
 
 from isogloss import processes
 from isogloss.errors import ModelError
+from isogloss.lora import fuse
 from isogloss.models import LanguageModel
 from isogloss.sources import ModelSource, file_sha256
 
@@ -88,6 +89,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
         raise ModelError(
             f"adapter {str(folder)!r} does not fit model {model.source.name!r} ({reason})."
         ) from error
+    fuse(model.network, name)
     model.adapters[digest] = name
     return digest
 

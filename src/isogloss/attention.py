@@ -20,15 +20,14 @@ BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the c
 
 @dataclass(frozen=True)
 class Stretch:
-    """Tokens `start` to `end` of a row: a token tree.
+    """`size` tokens of a row, after those of the stretch before: a token tree.
 
     `depths` [T] are the tokens' positions in their sequences. `ancestors` [T, T] says whether the
     column's token is the row's or one of its ancestors; None for a single sequence. Ancestors come
     first.
     """
 
-    start: int
-    end: int
+    size: int
     depths: torch.Tensor
     ancestors: torch.Tensor | None
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by window
@@ -38,7 +37,7 @@ class Stretch:
 
         Made once for all layers of a window.
         """
-        if window is not None and window >= self.end - self.start:
+        if window is not None and window >= self.size:
             window = None
         if window not in self.masks:
             self.masks[window] = self.ancestors if window is None else self._within(window)
@@ -65,16 +64,18 @@ def attend(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of each stretch to itself, as transformers' attention functions give it.
+    """Attention of each stretch to itself, as transformers' attention functions give it; together
+    they are the row.
 
     On a CPU by plain products, 128 queries at a time, each with the keys up to its own: torch's
     fused attention is no faster in bfloat16 than in float32 there, and computes what is masked.
     """
     scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
     attended = []
-    for stretch in stretches:
-        at = slice(stretch.start, stretch.end)
-        query, key, value = query_1HTE[:, :, at], key_1KTE[:, :, at], value_1KTE[:, :, at]
+    sizes = [stretch.size for stretch in stretches]
+    # Split and not sliced: the gradient of each slice would be a row of its own.
+    rows = (torch.split(row, sizes, dim=2) for row in (query_1HTE, key_1KTE, value_1KTE))
+    for stretch, query, key, value in zip(stretches, *rows, strict=True):
         seen_TT = stretch.seen(sliding_window, query.device)
         if query.device.type == "cpu" or softcap is not None:
             attended.append(

@@ -124,15 +124,18 @@ def states(
     cache: DynamicCache | None = None,
     *,
     float32_head: bool = False,
+    within: ExitStack | None = None,
 ) -> torch.Tensor:
     """The model's last hidden states [N, D] at given nodes of a batch of trees, for `head.logits`.
 
     `wanted[b]` are nodes of `trees[b]`; the result is row by row in that order. `cache` is given
     the keys and values of all nodes, tree after tree, in a single row. Where `can_share` does not
-    hold, all of `trees` have to be chains, and there is no such row.
+    hold, all of `trees` have to be chains, and there is no such row. What the model does otherwise
+    in such a pass it goes on doing `within` a context, for a backward pass that computes layers
+    anew.
     """
     if can_share(model):
-        return _flat_states(model, trees, wanted, cache, float32_head)
+        return _flat_states(model, trees, wanted, cache, float32_head, within)
     return _padded_states(model, trees, wanted, float32_head)
 
 
@@ -142,19 +145,24 @@ def _flat_states(
     wanted: Sequence[Sequence[int]],
     cache: DynamicCache | None = None,
     float32_head: bool = False,
+    within: ExitStack | None = None,
 ) -> torch.Tensor:
     device = model.device
     tokens_T = [token for tree in trees for token in tree.tokens]
     positions_T = [depth for tree in trees for depth in tree.depths]
     stretches: list[Stretch] = []
     nodes: list[int] = []
+    start = 0
     for tree, some in zip(trees, wanted, strict=True):
-        start = stretches[-1].end if stretches else 0
         seen_TT = None if tree.is_chain else torch.from_numpy(tree.ancestors()).to(device)
         depths_T = torch.tensor(tree.depths, device=device)
-        stretches.append(Stretch(start, start + len(tree), depths_T, seen_TT))
+        stretches.append(Stretch(len(tree), depths_T, seen_TT))
         nodes.extend(start + node for node in some)
-    with tree_attention(model), _last_layer(model, nodes, len(tokens_T)):
+        start += len(tree)
+    with ExitStack() as alone:
+        stack = within or alone
+        stack.enter_context(_tree_attention(model))
+        stack.enter_context(_last_layer(model, nodes, len(tokens_T)))
         return run(
             model,
             lambda hidden_1TD: hidden_1TD[0, torch.tensor(nodes, device=hidden_1TD.device)],
@@ -168,10 +176,8 @@ def _flat_states(
 
 
 @contextmanager
-def tree_attention(model: LanguageModel) -> Iterator[None]:
-    """Context in which the model attends within trees: `states` enters it for its own pass, and a
-    backward pass that computes layers anew needs it too.
-    """
+def _tree_attention(model: LanguageModel) -> Iterator[None]:
+    """Context in which the model attends within trees."""
     config = decoder(model).config
     kept = config._attn_implementation
     config._attn_implementation = NAME
@@ -185,12 +191,11 @@ def tree_attention(model: LanguageModel) -> Iterator[None]:
 def _last_layer(model: LanguageModel, nodes: Sequence[int], tokens: int) -> Iterator[None]:
     """Context in which the last layer gives what comes of `nodes` and nothing else.
 
-    The other tokens are needed there for their keys and values alone. Not where gradients are kept:
-    a backward pass may compute the layer anew.
+    The other tokens are needed there for their keys and values alone.
     """
     layers = getattr(decoder(model), "layers", None)
     with ExitStack() as stack:
-        if layers is not None and not torch.is_grad_enabled() and 2 * len(nodes) < tokens:
+        if layers is not None and 2 * len(nodes) < tokens:
             for name, module in layers[-1].named_modules():
                 if name.rpartition(".")[-1] in BY_TOKEN:
                     stack.enter_context(replaced(module, partial(_at, module.forward, nodes)))
@@ -200,7 +205,7 @@ def _last_layer(model: LanguageModel, nodes: Sequence[int], tokens: int) -> Iter
 def _at(forward: Callable[..., Any], nodes: Sequence[int], hidden_1TD: torch.Tensor) -> Any:
     """What a module gives for some of the tokens; zeros for the others."""
     nodes_N = torch.tensor(nodes, device=hidden_1TD.device)
-    found_1ND: torch.Tensor = forward(hidden_1TD[:, nodes_N])
+    found_1ND: torch.Tensor = forward(hidden_1TD.index_select(1, nodes_N))
     whole_1TD = found_1ND.new_zeros(1, hidden_1TD.shape[1], found_1ND.shape[-1])
     return whole_1TD.index_copy_(1, nodes_N, found_1ND)
 

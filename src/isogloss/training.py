@@ -7,7 +7,7 @@ masked: the mean negative log-likelihood over the answer tokens of the step.
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -23,9 +23,9 @@ from isogloss.checkpoints import State
 from isogloss.contamination import record
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.head import logits
-from isogloss.lora import lora_config
+from isogloss.lora import fuse, lora_config
 from isogloss.models import LanguageModel, out_of_memory, training_token_budget
-from isogloss.packing import TokenTree, can_share, finish, states, tree_attention
+from isogloss.packing import TokenTree, can_share, finish, states
 from isogloss.predictions import Prediction, frame
 from isogloss.progress import bar
 from isogloss.prompts import Prompt, Protocol, prompt
@@ -176,6 +176,7 @@ def _train(
         peft_model = get_peft_model(model.network, config)
     except ValueError as error:  # target_modules that the model does not have
         raise ConfigError(str(error).strip().splitlines()[0]) from error
+    fuse(model.network, "default")
     steps = None
     step = 0
     try:
@@ -332,11 +333,12 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: i
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    with tree_attention(model) if can_share(model) else nullcontext():
-        for part in _parts(processes.share(batch, lambda row: len(row.tree)), budget):
-            wanted = [[node for node, _ in row.targets] for row in part]
-            tokens_N = torch.tensor([token for row in part for _, token in row.targets])
-            logits_NV = logits(model, states(model, [row.tree for row in part], wanted))
+    for part in _parts(processes.share(batch, lambda row: len(row.tree)), budget):
+        wanted = [[node for node, _ in row.targets] for row in part]
+        tokens_N = torch.tensor([token for row in part for _, token in row.targets])
+        with ExitStack() as passes:
+            states_ND = states(model, [row.tree for row in part], wanted, within=passes)
+            logits_NV = logits(model, states_ND)
             loss = torch.nn.functional.cross_entropy(
                 logits_NV.float(), tokens_N.to(logits_NV.device), reduction="sum"
             )
