@@ -55,9 +55,9 @@ def evaluate(
     """Evaluate one condition and return its run, or the finished run that has the same result.
 
     `adapter` is the digest of an adapter and a function that gives its folder, called only if
-    there is something to compute; None for the base model. `among` others, its run and its progress
-    are called by the adapter's name too. Raises DataError if a passage that the
-    adapter was trained on is among those to be evaluated.
+    there is something to compute; None for the base model. With `among` others, its run and its
+    progress line carry the adapter's name too. Raises DataError if a passage that the adapter was
+    trained on is among those to be evaluated.
     """
     task, data = evaluation_data(config)
     protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
