@@ -110,7 +110,10 @@ def drawn(request):
     return draw
 
 
-@pytest.mark.parametrize("name", ["comparison", "several", "everything", "smallest"])
+LARGE = pytest.param("everything", marks=pytest.mark.real)
+
+
+@pytest.mark.parametrize("name", ["comparison", "several", LARGE, "smallest"])
 def test_no_text_is_cut_off(name, drawn):
     for figure in drawn(name).values():
         renderer = figure.canvas.get_renderer()
@@ -123,6 +126,7 @@ def test_no_text_is_cut_off(name, drawn):
             assert box.y1 <= whole.y1, found
 
 
+@pytest.mark.real
 def test_names_of_122_languages_stand_clear_of_one_another(drawn):
     for name in ("gains", "before_after", "models", "parts"):
         figure = drawn("everything")[name]

@@ -216,6 +216,7 @@ def test_a_study_has_what_its_newest_run_of_a_model_and_seeds_made(two) -> None:
     assert {run.info.run_id for run in pull(CompareConfig(study="s")).runs} == set(ids.values())
 
 
+@pytest.mark.real
 def test_compare_leaves_verdict_claims_numbers_and_report_and_is_reused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
