@@ -150,7 +150,7 @@ def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> N
     }
     page = markdown(results, "lines.svg")
     assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 1.00 | 1,100 | 1.5 | 1 of 2 |" in page
-    assert "lm-eval | 2 | 1.00 | 3.00 | 3,000 | 2.0 | 2 of 2 |" in page
+    assert "lm-eval | 2 | 1.00 | 3.00 | 3,000 | 2.0 |  |" in page
     assert "- training probe float32 TRL: exit 1: Killed" in page
     assert "| English items | 50, 100, 200 | 100 | 1.00 | 1.0000 | 0.0% | 2,000 to 2,000 |" in page
     assert draw(results["measurements"], tmp_path / "lines.svg")

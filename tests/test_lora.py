@@ -177,9 +177,10 @@ def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_
         ("mixtral", "w1,w2,w3", 0.1, "dropout must be 0"),
         ("mixtral", "q_proj+experts", 0.0, "'q_proj.experts' cannot be read"),
         ("mixtral", "attention+routers", 0.0, "cannot be read"),
-        ("llama", "nowhere", 0.0, r"llama has no 'nowhere'; .* modules \(.*q_proj"),
-        ("llama", "q_proj,foo", 0.0, "llama has no 'foo'"),
-        ("mixtral", "q_proj,foo", 0.0, "mixtral has no 'foo'"),
+        ("llama", "nowhere", 0.0, r"llama has no linear module 'nowhere'; .* modules \(.*q_proj"),
+        ("llama", "input_layernorm", 0.0, "llama has no linear module 'input_layernorm'"),
+        ("llama", "q_proj,foo", 0.0, "llama has no linear module 'foo'"),
+        ("mixtral", "q_proj,foo", 0.0, "mixtral has no linear module 'foo'"),
     ],
 )
 def test_what_cannot_have_lora_is_refused(
@@ -250,7 +251,7 @@ def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
 ) -> None:
     folder = str(model_folder("llama"))
     config = FinetuneConfig(model=folder, dtype="float32", target_modules="q_proj,foo")
-    with pytest.raises(ConfigError, match="llama has no 'foo'"):
+    with pytest.raises(ConfigError, match="llama has no linear module 'foo'"):
         finetune(config, Session(folder, "float32"))
     assert mlflow.search_runs(search_all_experiments=True).empty
     assert not list(unfinished_dir().glob("finetune-*"))

@@ -42,7 +42,7 @@ def generate(
     holds; it leaves the batch and the key-value cache then. Contexts that begin alike share what
     they begin with while they are read. In float32 a row's text does not depend on the batch, save
     where two tokens are equally likely to rounding: it is that of transformers' `generate`. `done`
-    is told, as rows end, how many.
+    is told with each token how many rows have ended.
     """
     tokenizer = model.tokenizer
     first = first_tokens(tokenizer, chat)
@@ -66,8 +66,8 @@ def generate(
                 if ended or len(written[row]) == max_new_tokens:
                     found[row] = Generated(text, ended)
             running = [at for at, row in enumerate(rows) if row not in found]
+            done(len(rows) - len(running))
             if len(running) < len(rows):
-                done(len(rows) - len(running))
                 batch.keep(running)
                 rows = [rows[at] for at in running]
     finish(model)

@@ -99,22 +99,20 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
 
 
 def _check_names(network: Any, names: Iterable[str], target_modules: str) -> None:
-    """ConfigError for names that no module has: of several, peft passes over those."""
-    there = [name for name, _ in network.named_modules()]
+    """ConfigError for names that no linear module has: of several, peft passes over those."""
+    there = [name for name, module in network.named_modules() if _is_linear(module)]
     for wanted in names:
         if not any(f".{name}".endswith(f".{wanted}") for name in there):
             linear = sorted({name.split(".")[-1] for name in _linear(network)})
             raise ConfigError(
                 f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
-                f"{wanted!r}; expected all-linear, attention, either with {EXPERTS}, or names of "
-                f"its modules ({', '.join(linear)})."
+                f"linear module {wanted!r}; expected all-linear, attention, either with {EXPERTS}, "
+                f"or names of its modules ({', '.join(linear)})."
             )
 
 
 def _linear(network: Any, *, attention_only: bool = False) -> set[str]:
     """The last two parts of the names of linear layers, the head left out."""
-    from transformers.pytorch_utils import Conv1D
-
     head = network.get_output_embeddings()
     found = set()
     attention: tuple[str, ...] = ()
@@ -122,9 +120,15 @@ def _linear(network: Any, *, attention_only: bool = False) -> set[str]:
         if re.search(r"Attention\d*$", type(module).__name__):
             attention = (*attention, f"{name}.")
         within = not attention_only or name.startswith(attention)
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and within:
+        if _is_linear(module) and module is not head and within:
             found.add(".".join(name.split(".")[-2:]))
     return found
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
 
 
 def _experts(network: Any) -> list[str]:

@@ -40,7 +40,10 @@ def recipe_values(content: Any, where: str) -> dict[str, Any]:
     """The checked hyperparameters under `finetune`; ConfigError if there are none or others."""
     values = content.get("finetune") if isinstance(content, dict) else None
     if not isinstance(values, dict) or not values:
-        raise ConfigError(f"recipe {where} has no mapping `finetune` of hyperparameters.")
+        raise ConfigError(
+            f"recipe {where} has no mapping `finetune` of hyperparameters, as in "
+            "'finetune: {steps: 30, rank: 16}'."
+        )
     try:
         return Hyperparameters.model_validate(values).model_dump(include=set(values))
     except ValidationError as error:
