@@ -95,8 +95,8 @@ def can_share(model: LanguageModel) -> bool:
 def _shares(model: LanguageModel) -> bool:
     tree = TokenTree()
     last = min(len(model.tokenizer), model.network.config.get_text_config().vocab_size) - 1
-    stem = [last - at % last for at in range(12)]
-    sequences = [[*stem, *(at % last for at in branch)] for branch in (range(4), range(4, 10))]
+    stem = [last - at % last for at in range(24)]
+    sequences = [[*stem, *(at % last for at in branch)] for branch in (range(8), range(8, 20))]
     paths = [tree.insert(sequence) for sequence in sequences]
     chains = [TokenTree() for _ in sequences]
     alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
@@ -111,7 +111,7 @@ def _shares(model: LanguageModel) -> bool:
     expected_ND = torch.cat([alone_ND, first[-4:], second[-4:]])
     errors_N = (torch.cat([together_ND, ends_ND]) - expected_ND).norm(dim=-1)
     errors_N /= expected_ND.norm(dim=-1)
-    parts = torch.split(errors_N, [len(stem), 4, len(stem), 6, 8])
+    parts = torch.split(errors_N, [len(stem), 8, len(stem), 12, 8])
     # Medians, since rounding in bfloat16 sends single tokens to other experts of a mixture.
     limit = 1e-3 if model.dtype == torch.float32 else 0.05
     return all(bool(part.median() < limit) for part in parts)
