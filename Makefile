@@ -58,12 +58,12 @@ calibrate: install
 
 # Beside other tools, in an environment of its own: benchmarks/RESULTS.md. DATA_DIR or
 # $ISOGLOSS_TEST_DATA names the folder of the evaluation data.
+DATA_DIR ?= $(ISOGLOSS_TEST_DATA)
 bench:
-	@test -d "$(or $(DATA_DIR),$(ISOGLOSS_TEST_DATA))" || { echo "make bench DATA_DIR=/data names the" \
-		"folder with belebele/ and sib200/; '$(or $(DATA_DIR),$(ISOGLOSS_TEST_DATA))' is none" >&2; \
-		exit 1; }
+	@test -d "$(DATA_DIR)" || { echo "make bench DATA_DIR=/data names the folder with belebele/" \
+		"and sib200/; '$(DATA_DIR)' is none" >&2; exit 1; }
 	@$(MAKE) --no-print-directory .bench/installed
-	.bench/bin/python -m benchmarks.bench $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+	.bench/bin/python -m benchmarks.bench --data-dir "$(DATA_DIR)" $(ARGS)
 
 .bench/installed: requirements.txt benchmarks/requirements.txt
 	@echo "installing into .bench (about three minutes the first time)"

@@ -113,9 +113,14 @@ def _times(rates: dict[str, float], name: str, over: str) -> str:
     return f"{rates[name] / rates[over]:.2f}" if over in rates else ""
 
 
-def _same(mine: dict[str, int], reference: dict[str, int] | None) -> str:
-    if reference is None:
+def _same(one: dict[str, Any], exact: Sequence[dict[str, Any]], name: str) -> str:
+    """How many answers or texts are those of the first of `exact`; nothing for itself."""
+    if not exact or one is exact[0]:
         return ""
+    mine, reference = (
+        found if isinstance(found, dict) else dict(enumerate(found))
+        for found in (one[name], exact[0][name])
+    )
     common = mine.keys() & reference.keys()
     return f"{sum(mine[key] == reference[key] for key in common)} of {len(common)}"
 
@@ -124,7 +129,6 @@ def _scoring(results: dict[str, Any]) -> str:
     rows = []
     for case, dtype, names in _groups(results, "scoring"):
         exact = _of(results, "scoring", case=case, dtype="float32", contender="lm-eval")
-        reference = exact[0]["answers"] if exact else None
         rounds = {
             name: _of(results, "scoring", case=case, dtype=dtype, contender=name) for name in names
         }
@@ -146,7 +150,7 @@ def _scoring(results: dict[str, Any]) -> str:
                     _times(middles, "isogloss", name),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
                     _cores(rounds[name]),
-                    "" if rounds[name] == exact else _same(first["answers"], reference),
+                    _same(first, exact, "answers"),
                     *shares,
                 ]
             )
@@ -212,7 +216,6 @@ def _generation(results: dict[str, Any]) -> str:
     rows = []
     for case, dtype, names in _groups(results, "generation"):
         exact = _of(results, "generation", case=case, dtype="float32", contender="isogloss")
-        reference = dict(enumerate(exact[0]["texts"])) if exact else None
         prompts = results["work"]["generation"]["prompts"][0]
         rounds = {
             name: _of(results, "generation", case=case, dtype=dtype, contender=name)
@@ -236,9 +239,7 @@ def _generation(results: dict[str, Any]) -> str:
                     written,
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
                     _cores(rounds[name]),
-                    ""
-                    if rounds[name] == exact
-                    else _same(dict(enumerate(first["texts"])), reference),
+                    _same(first, exact, "texts"),
                     *_shares(results, dtype, seconds, works),
                 ]
             )

@@ -50,14 +50,13 @@ def evaluate(
     session: Session,
     cells: Cells | None = None,
     adapter: tuple[str, Callable[[], Path]] | None = None,
-    among: bool = False,
 ) -> Run:
     """Evaluate one condition and return its run, or the finished run that has the same result.
 
     `adapter` is the digest of an adapter and a function that gives its folder, called only if
-    there is something to compute; None for the base model. With `among` others, its run and its
-    progress line carry the adapter's name too. Raises DataError if a passage that the adapter was
-    trained on is among those to be evaluated.
+    there is something to compute; None for the base model. Where the configuration names it, the
+    run and its progress lines do too. Raises DataError if a passage that the adapter was trained on
+    is among those to be evaluated.
     """
     task, data = evaluation_data(config)
     protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
@@ -65,7 +64,7 @@ def evaluate(
     data_digest = tracking.data_digest(everything)
     digest, folder = adapter or (None, None)
     condition = condition_name(digest is not None, config.reasoning)
-    called = f"{condition} {config.adapter[-40:]}" if among and config.adapter else condition
+    called = f"{condition} {config.adapter[-40:]}" if config.adapter else condition
     cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
         kind="evaluate",
@@ -261,7 +260,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
         for name, folder in zip(names, folders, strict=True):
             one = config.model_copy(update={"adapter": None if folder is None else name})
             adapter = None if folder is None else (adapter_digest(folder), partial(Path, folder))
-            runs.append(evaluate(one, session, cells, adapter, among=len(names) > 1))
+            runs.append(evaluate(one, session, cells, adapter))
         if len(names) > 1:
             mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
     for name, run in zip(names, runs, strict=True):

@@ -102,17 +102,23 @@ def _product(
         few = states_1ND.shape[:-1].numel() <= FEW
         if not few or dtype != torch.float32 or weight.device.type != "cpu":
             return linear(states_1ND, weight, bias)
-        parts = [linear(states_1ND, part) for part in torch.split(weight, PART_OF_FEW)]
-        return torch.cat(parts, -1) if bias is None else torch.cat(parts, -1) + bias
+        return _by_parts(states_1ND, weight, bias, PART_OF_FEW)
+
+
+def _by_parts(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, size: int
+) -> torch.Tensor:
+    """A product with `size` rows of a weight at a time, each in the dtype of the states."""
+    parts = [linear(states, part.to(states.dtype)) for part in torch.split(weight, size)]
+    logits = torch.cat(parts, -1)
+    return logits if bias is None else logits + bias.to(states.dtype)
 
 
 def float32_product(head: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     """The head's product in float32; its weight is brought from where it waits, if it does."""
     with torch.autocast(states.device.type, enabled=False), align_module_device(head):
         states = states.to(head.weight.device, torch.float32)
-        rows = torch.split(head.weight, 4 * PART)
-        logits = torch.cat([states @ part.float().T for part in rows], -1)
-        return logits if head.bias is None else logits + head.bias.float()
+        return _by_parts(states, head.weight, head.bias, 4 * PART)
 
 
 def _through_head(

@@ -174,7 +174,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     try:
         peft_model = get_peft_model(model.network, config)
-    except ValueError as error:  # target_modules that the model does not have
+    except ValueError as error:  # a module that peft has no LoRA for
         raise ConfigError(str(error).strip().splitlines()[0]) from error
     fuse(model.network, "default")
     steps = None
