@@ -54,7 +54,7 @@ format: install-dev
 # Simulated studies with known truth: docs/calibration.md and .csv. STUDIES=200 for a quick look.
 calibrate: install
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
-		python scripts/calibrate.py --studies $(or $(STUDIES),4000)
+		python -m scripts.calibrate --studies $(or $(STUDIES),4000)
 
 # Beside other tools, in an environment of its own: benchmarks/RESULTS.md. DATA_DIR or
 # $ISOGLOSS_TEST_DATA names the folder of the evaluation data.

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from isogloss.comparison import compare
+from isogloss.analysis.comparison import compare
+from isogloss.analysis.results import metrics
+from isogloss.analysis.score_matrix import COLUMNS, Cell
 from isogloss.languages import table as known_languages
-from isogloss.report import write
-from isogloss.results import metrics
-from isogloss.scores import COLUMNS, Cell
+from isogloss.report.page import write
 
 RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
 ITEMS_PER_PASSAGE = 900 / 488  # as in Belebele

@@ -14,11 +14,11 @@ import click
 import torch
 from transformers.cache_utils import DynamicCache
 
-from isogloss.head import decoder, logits
-from isogloss.models import LanguageModel, load
-from isogloss.prompts import Protocol, prompt
-from isogloss.scoring import encode, score
-from isogloss.sources import locate
+from isogloss.inference.scoring import encode, score
+from isogloss.models.lm_head import decoder, logits
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
+from isogloss.prompts.rendering import Protocol, prompt
 from isogloss.tasks import items, open_task
 
 

@@ -6,7 +6,7 @@ from isogloss.config import CompareConfig
 
 def run(config: CompareConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.comparing import run_compare
+    from isogloss.stages.compare import run_compare
 
     run_compare(config)
 

@@ -6,7 +6,7 @@ from isogloss.config import EvaluateConfig
 
 def run(config: EvaluateConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.evaluation import run_evaluate
+    from isogloss.stages.evaluate import run_evaluate
 
     run_evaluate(config)
 

@@ -6,7 +6,7 @@ from isogloss.config import FinetuneConfig
 
 def run(config: FinetuneConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.finetuning import run_finetune
+    from isogloss.stages.finetune import run_finetune
 
     run_finetune(config)
 

@@ -7,7 +7,7 @@ from isogloss.config import ImportConfig
 
 def run(config: ImportConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.importing import run_import
+    from isogloss.stages.import_results import run_import
 
     run_import(config)
 

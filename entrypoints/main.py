@@ -6,7 +6,7 @@ from isogloss.config import MainConfig
 
 def run(config: MainConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.study import run_main
+    from isogloss.stages.study import run_main
 
     run_main(config)
 

@@ -6,7 +6,7 @@ from isogloss.config import PlanConfig
 
 def run(config: PlanConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.plans import run_plan
+    from isogloss.stages.plan import run_plan
 
     run_plan(config)
 

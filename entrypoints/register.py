@@ -6,7 +6,7 @@ from isogloss.config import RegisterConfig
 
 def run(config: RegisterConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.registry import run_register
+    from isogloss.registry.adapters import run_register
 
     run_register(config)
 

@@ -6,7 +6,7 @@ from isogloss.config import TuneConfig
 
 def run(config: TuneConfig) -> None:
     """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.tuning import run_tune
+    from isogloss.stages.tune import run_tune
 
     run_tune(config)
 

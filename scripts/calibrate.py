@@ -1,6 +1,6 @@
 """How often tests reject and intervals cover, in simulated studies with known truth.
 
-    OMP_NUM_THREADS=1 python scripts/calibrate.py [--studies 2000] [--jobs 2]
+    OMP_NUM_THREADS=1 python -m scripts.calibrate [--studies 2000] [--jobs 2]
 
 Writes docs/calibration.csv, a row a figure, and docs/calibration.md. `make calibrate` calls it.
 """
@@ -20,12 +20,13 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from isogloss.adjusted import freedman_lane, shared_noise, without_shared_noise
-from isogloss.contrasts import mean_test, relatedness_contrast
 from isogloss.errors import ComparisonError
-from isogloss.paired import FloatArray, holm, paired_gain
-from isogloss.planning import power
-from isogloss.simulation import (
+from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
+from isogloss.stats.contrasts import mean_test, relatedness_contrast
+from isogloss.stats.paired import FloatArray, holm, paired_gain
+from isogloss.stats.power import power
+from isogloss.stats.slopes import exact_scatter, pooled, scatter, slope_test
+from scripts.simulation import (
     Design,
     Study,
     kinship_for,
@@ -34,7 +35,6 @@ from isogloss.simulation import (
     population_slopes_of_models,
     simulate,
 )
-from isogloss.slopes import exact_scatter, pooled, scatter, slope_test
 
 DOCS = Path(__file__).parent.parent / "docs"
 MARGIN = 0.03

@@ -12,8 +12,8 @@ import torch
 import transformers  # by name: its classes are imported when they are used
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from isogloss.models import LanguageModel, load
-from isogloss.sources import locate
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
 from isogloss.tasks import Item, Split, items, open_task
 
 torch.set_num_threads(1)  # tests run beside one another

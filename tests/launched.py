@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from isogloss import processes, training
-from isogloss.adapters import WEIGHTS, attach
-from isogloss.asking import predict
+from isogloss.distributed import processes
 from isogloss.errors import IsoglossError, TrainingError
-from isogloss.models import LanguageModel
-from isogloss.predictions import Prediction
-from isogloss.prompts import Protocol
-from isogloss.session import Session
-from isogloss.sources import file_sha256
+from isogloss.inference.predicting import predict
+from isogloss.models.adapters import WEIGHTS, attach
+from isogloss.models.loading import LanguageModel
+from isogloss.models.locate import file_sha256
+from isogloss.predictions.table import Prediction
+from isogloss.prompts.rendering import Protocol
+from isogloss.stages.session import Session
 from isogloss.tasks import Item, Split, items, open_task
-from isogloss.training import Recipe, train
+from isogloss.training import loop as training
+from isogloss.training.loop import Recipe, train
 
 # A passage has two questions: three passages a step, two for one process and one for the other.
 RECIPE = Recipe(steps=5, batch_size=5, learning_rate=5e-3, rank=2, alpha=4, eval_every=2)

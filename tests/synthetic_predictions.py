@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from isogloss.scores import Cell
+from isogloss.analysis.score_matrix import Cell
 
 Tables = dict[Cell, pd.DataFrame]
 

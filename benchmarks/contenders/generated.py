@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isogloss.answers import closed
+from isogloss.prompts.answer_parser import closed
 
 
 def completes(rows: Sequence[dict[str, Any]]) -> list[Callable[[str], bool]]:

@@ -8,15 +8,15 @@ import torch
 
 from benchmarks.contenders.generated import completes, digests
 from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, step_times
-from isogloss.adapters import attach
-from isogloss.asking import predict
-from isogloss.generation import generate
-from isogloss.models import LanguageModel, load
-from isogloss.predictions import Prediction
-from isogloss.prompts import Protocol
-from isogloss.sources import locate
+from isogloss.inference.generation import generate
+from isogloss.inference.predicting import predict
+from isogloss.models.adapters import attach
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
+from isogloss.predictions.table import Prediction
+from isogloss.prompts.rendering import Protocol
 from isogloss.tasks import items, open_task
-from isogloss.training import Recipe, train
+from isogloss.training.loop import Recipe, train
 
 
 def score(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from benchmarks.contenders.job import main
 from benchmarks.flops import Work
-from isogloss.adapters import save_adapter
-from isogloss.models import LanguageModel, load
-from isogloss.packing import TokenTree
-from isogloss.prompts import Prompt, Protocol, answer_words, prompt, reasoning_prompt
-from isogloss.scoring import EncodedPrompt, encode
-from isogloss.sources import locate
+from isogloss.inference.scoring import EncodedPrompt, encode
+from isogloss.models.adapters import save_adapter
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
+from isogloss.models.prefix_tree import TokenTree
+from isogloss.prompts.rendering import Prompt, Protocol, answer_words, prompt, reasoning_prompt
 from isogloss.tasks import Item, items, open_task
-from isogloss.training import Recipe, _steps
+from isogloss.training.loop import Recipe, _steps
 
 SOURCE = "arb_Arab"
 ENGLISH = "eng_Latn"

@@ -48,7 +48,7 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
             raise click.UsageError(explain(error)) from error
         from mlflow.exceptions import MlflowException  # seconds, which --help does not need
 
-        from isogloss import processes
+        from isogloss.distributed import processes
 
         try:
             processes.led(lambda: run(config))
@@ -81,7 +81,7 @@ def _of_the_server(error: Any) -> str | None:
     """A sentence on a tracking server that refuses or does not answer; None for other errors."""
     from mlflow import get_tracking_uri
 
-    from isogloss.unfinished import NO_ANSWER, reason
+    from isogloss.tracking.resume import NO_ANSWER, reason
 
     where = f"MLflow at {get_tracking_uri()}"
     if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):

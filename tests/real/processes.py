@@ -26,8 +26,9 @@ def environment() -> dict[str, str]:
 
 SLOWLY = """
 import json, sys, time
-from isogloss import searching, training
-searching.HEARTBEAT, searching.GRACE = 1, 4
+from isogloss.hpo import storage
+from isogloss.training import loop as training
+storage.HEARTBEAT, storage.GRACE = 1, 4
 accumulate = training._accumulate_gradients
 def slow(*given):
     time.sleep({pause})
@@ -35,7 +36,7 @@ def slow(*given):
 training._accumulate_gradients = slow
 from isogloss.config import {config}
 from isogloss.errors import IsoglossError
-from isogloss.{module} import {entry}
+from isogloss.stages.{module} import {entry}
 try:
     {entry}({config}(**json.loads(sys.argv[1])))
 except IsoglossError as error:
@@ -52,9 +53,9 @@ def started(
     It is killed at the end, if it still runs.
     """
     names = {
-        "tune": ("tuning", "TuneConfig"),
-        "finetune": ("finetuning", "FinetuneConfig"),
-        "evaluate": ("evaluation", "EvaluateConfig"),
+        "tune": ("tune", "TuneConfig"),
+        "finetune": ("finetune", "FinetuneConfig"),
+        "evaluate": ("evaluate", "EvaluateConfig"),
     }
     module, config = names[entry]
     code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")

@@ -10,14 +10,14 @@ import pytest
 import torch
 from conftest import probe
 
-from isogloss.adapters import attach, detach
-from isogloss.asking import check_choices, predict
-from isogloss.models import LanguageModel, load
-from isogloss.prompts import Protocol, prompt
-from isogloss.scoring import encode, score
-from isogloss.sources import locate
+from isogloss.inference.predicting import check_choices, predict
+from isogloss.inference.scoring import encode, score
+from isogloss.models.adapters import attach, detach
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
+from isogloss.prompts.rendering import Protocol, prompt
 from isogloss.tasks import items, open_task
-from isogloss.training import Recipe, train
+from isogloss.training.loop import Recipe, train
 
 pytestmark = pytest.mark.real
 CLOZE = Protocol("cloze")
@@ -34,7 +34,7 @@ def embedded() -> LanguageModel:
 
 
 def test_two_processes_that_start_at_once_make_one_whole_copy(tmp_path: Path) -> None:
-    command = "from isogloss.sources import locate; print(locate('embedded').folder)"
+    command = "from isogloss.models.locate import locate; print(locate('embedded').folder)"
     environment = {
         **os.environ,
         "ISOGLOSS_CACHE": str(tmp_path / "cache"),

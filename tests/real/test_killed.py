@@ -11,7 +11,7 @@ import yaml
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from isogloss.searching import open_storage
+from isogloss.hpo.storage import open_storage
 from real.processes import finished, last_step, started, wait_for
 
 pytestmark = pytest.mark.real

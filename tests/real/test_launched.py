@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from isogloss.tracking import read_predictions
+from isogloss.tracking.runs import read_predictions
 from real.processes import ROOT, environment, finished, last_step, wait_for
 
 pytestmark = pytest.mark.real

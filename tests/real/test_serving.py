@@ -18,9 +18,9 @@ import requests
 from conftest import probe
 
 from isogloss.config import FinetuneConfig
-from isogloss.finetuning import finetune
-from isogloss.registry import register
-from isogloss.session import Session
+from isogloss.registry.adapters import register
+from isogloss.stages.finetune import finetune
+from isogloss.stages.session import Session
 from isogloss.tasks import Item
 
 pytestmark = pytest.mark.real

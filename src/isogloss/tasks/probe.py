@@ -20,8 +20,8 @@ from babel import Locale
 from pydantic import BaseModel
 
 from isogloss.errors import DataError
+from isogloss.files import parse_yaml
 from isogloss.tasks.items import Item, Split
-from isogloss.yaml_files import parse_yaml
 
 PASSAGES: dict[Split, int] = {"train": 400, "dev": 60, "test": 200}
 MOST_PASSAGES = 2000

@@ -1,0 +1,1 @@
+"""From predictions to a comparison: aligned scores, gains, robustness checks, claims."""

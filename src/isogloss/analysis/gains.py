@@ -1,0 +1,347 @@
+"""Gains: two sides of a comparison, language by language, and the contrasts between groups.
+
+A side is a set of weights over cells that sum to 1: one run, the mean of its seeds, or the mean of
+several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from isogloss.analysis.score_matrix import Scores
+from isogloss.errors import ComparisonError
+from isogloss.languages import Group, group, language
+from isogloss.stats.contrasts import Contrast, relatedness_contrast
+from isogloss.stats.decomposition import split_gain
+from isogloss.stats.paired import FloatArray, holm, paired_gain
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True)
+class LanguageGain:
+    """One target language: accuracies, the paired gain and its 95% interval, as fractions.
+
+    `mcnemar_p` is McNemar's exact p where one run is held against one, `p` the larger of it and the
+    clustered t's, `holm_p` that p adjusted over the languages. `base_valid` and `tuned_valid` are
+    shares of valid answers, None where validity was not measured; `log_odds_gain` is in logits,
+    `gold_logprob_gain` in nats, None where not recorded. `free_gain` is that of answers as given,
+    invalid ones being wrong, and the sum of `format_part` and `comprehension_part` (see
+    `decomposition`); None where forced and free answers are not known.
+    """
+
+    code: str
+    name: str
+    family: str
+    branch: str
+    script: str
+    group: Group
+    n: int
+    passages: int
+    base: float
+    tuned: float
+    gain: float
+    se: float
+    low: float
+    high: float
+    mcnemar_p: float
+    p: float
+    holm_p: float
+    base_valid: float | None
+    tuned_valid: float | None
+    log_odds_gain: float
+    gold_logprob_gain: float | None
+    free_gain: float | None
+    free_gain_se: float | None
+    format_part: float | None
+    format_part_se: float | None
+    comprehension_part: float | None
+    comprehension_part_se: float | None
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Means over the languages of a group (or over all), each language counting once."""
+
+    languages: int
+    base: float
+    tuned: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Gains:
+    """One condition against another: of one model, or of the mean over models.
+
+    `languages` are ordered by group (source, variety, related, control), largest gain first;
+    `means` are by group, and over `all`. `contrasts` are by measure: `accuracy`, which verdicts
+    rest on, `log_odds`, and `gold_logprob` where it was recorded; only `accuracy` has a margin.
+    `seeds` are the replicates of the judged condition, `by_seed` the accuracy contrast of each,
+    where there are several.
+    """
+
+    label: str
+    condition: str
+    languages: tuple[LanguageGain, ...]
+    means: Mapping[str, GroupMean]
+    contrasts: Mapping[str, Contrast]
+    seeds: tuple[str, ...]
+    by_seed: tuple[float, ...]
+
+    def members(self, group: str) -> list[LanguageGain]:
+        """The languages of a group, largest gain first."""
+        return [row for row in self.languages if row.group == group]
+
+    @property
+    def by_code(self) -> dict[str, float]:
+        """The gain of each language."""
+        return {row.code: row.gain for row in self.languages}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the scores: which condition against which, for what source and kin.
+
+    `margin` is the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling.
+    """
+
+    source: str
+    branch: str | None = None
+    condition: str = "tuned"
+    against: str = "base"
+    margin: float = 0.03
+    seed: int = 0
+
+
+class Sides(NamedTuple):
+    """Weights over cells, [K] each: what is judged (`after`) and what it is held against."""
+
+    before: FloatArray
+    after: FloatArray
+
+    def change(self, values: FloatArray) -> FloatArray:
+        """After minus before of values whose first axis is that of cells."""
+        changed: FloatArray = np.tensordot(self.after - self.before, values, axes=1)
+        return changed
+
+
+def gains(
+    scores: Scores,
+    models: Sequence[str],
+    groups: Sequence[Group],
+    question: Question,
+    condition: str | None = None,
+) -> Gains:
+    """Gains of one condition against another, on average over models; `groups` of each language.
+
+    `condition` takes the place of the question's own. ComparisonError with fewer than two related
+    or two control languages.
+    """
+    condition = condition or question.condition
+    sides = sides_of(scores, models, question, condition)
+    by_measure = gain_by_language(scores, sides)
+    tested, related = in_contrast(groups), are_related(groups)
+    contrasts = {
+        name: relatedness_contrast(
+            gain_L[tested],
+            related,
+            question.margin if name == "accuracy" else None,
+            seed=question.seed,
+        )
+        for name, gain_L in by_measure.items()
+    }
+    replicates = {
+        scores.cells[at].seed: at
+        for model in models
+        for at in cells_of(scores, model, condition, question.source)
+    }
+    by_seed = []
+    if len(models) == 1 and len(replicates) > 1:
+        share_KL = scores.accuracy
+        for _, at in sorted(replicates.items()):
+            gain_T = (share_KL[at] - sides.before @ share_KL)[tested]
+            by_seed.append(float(gain_T[related].mean() - gain_T[~related].mean()))
+    rows = language_gains(scores, sides, groups, by_measure)
+    return Gains(
+        label=label_of(models),
+        condition=condition,
+        languages=rows,
+        means=_means(rows),
+        contrasts=contrasts,
+        seeds=tuple(sorted(replicates)),
+        by_seed=tuple(by_seed),
+    )
+
+
+def label_of(models: Sequence[str]) -> str:
+    """What gains on average over models are called."""
+    return models[0] if len(models) == 1 else f"mean of {len(models)} models"
+
+
+def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
+    """The group of each language; ComparisonError if there are too few for a contrast."""
+    found = [group(code, question.source, question.branch) for code in languages]
+    n_related, n_control = found.count("related"), found.count("control")
+    if min(n_related, n_control) < 2:
+        source = language(question.source)
+        raise ComparisonError(
+            f"a relatedness contrast needs at least 2 related and 2 control languages, but of the "
+            f"{len(found)} that all runs have {n_related} are related to {source.name} "
+            f"({question.branch or source.branch}) and {n_control} are controls; choose other "
+            f"runs, source or branch."
+        )
+    return found
+
+
+def in_contrast(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
+    """Which languages are in the contrast, [L]: related and control ones."""
+    return np.array([where in ("related", "control") for where in groups])
+
+
+def are_related(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
+    """Which of the languages in the contrast are related, [T]."""
+    return np.array([where == "related" for where in groups])[in_contrast(groups)]
+
+
+def cells_of(scores: Scores, model: str, condition: str, source: str) -> list[int]:
+    """Places of the cells of a model in a condition, with an adapter of that source if with one."""
+    return [
+        at
+        for at, cell in enumerate(scores.cells)
+        if (cell.model, cell.condition) == (model, condition) and cell.source in ("", source)
+    ]
+
+
+def sides_of(
+    scores: Scores, models: Sequence[str], question: Question, condition: str | None = None
+) -> Sides:
+    """The two sides of a question, or of another condition than its own, over some models.
+
+    Each model counts once, whatever the number of its seeds.
+    """
+    weights = []
+    for name in (question.against, condition or question.condition):
+        weight_K = np.zeros(len(scores.cells))
+        for model in models:
+            cells = cells_of(scores, model, name, question.source)
+            weight_K[cells] = 1 / len(cells) / len(models)
+        weights.append(weight_K)
+    return Sides(*weights)
+
+
+def gain_by_language(scores: Scores, sides: Sides) -> dict[str, FloatArray]:
+    """The gain of each language, [L], by measure: fractions, logits and nats.
+
+    Log-odds are of (right + 0.5) / (items + 1), which is finite where none or all are right
+    (Haldane, Anscombe), and are averaged over cells after the transform.
+    """
+    share_KL = scores.accuracy
+    n_L = np.array([rows.stop - rows.start for rows in scores.slices])
+    kept_KL = (share_KL * n_L + 0.5) / (n_L + 1)
+    measured = {
+        "accuracy": sides.change(share_KL),
+        "log_odds": sides.change(np.log(kept_KL / (1 - kept_KL))),
+    }
+    if scores.gold_logprob is not None:
+        change_N = sides.change(scores.gold_logprob)
+        measured["gold_logprob"] = np.array([change_N[rows].mean() for rows in scores.slices])
+    return measured
+
+
+def language_gains(
+    scores: Scores, sides: Sides, groups: Sequence[Group], by_measure: Mapping[str, FloatArray]
+) -> tuple[LanguageGain, ...]:
+    """One row a language, ordered by group and then by gain."""
+    before_N, after_N = sides.before @ scores.correct, sides.after @ scores.correct
+    single = all(np.count_nonzero(side) == 1 for side in (sides.before, sides.after))
+    found = [
+        paired_gain(before_N[rows], after_N[rows], scores.row_passage[rows], single=single)
+        for rows in scores.slices
+    ]
+    adjusted = holm([gain.p for gain in found])
+    free = forced = valid = None
+    if scores.free is not None and scores.forced is not None:
+        free = [side @ scores.free for side in (sides.before, sides.after)]
+        forced = [side @ scores.forced for side in (sides.before, sides.after)]
+    if scores.valid is not None:
+        valid = [side @ scores.valid for side in (sides.before, sides.after)]
+    table = []
+    for at, (code, rows, gain) in enumerate(
+        zip(scores.languages, scores.slices, found, strict=True)
+    ):
+        known = language(code)
+        parts = None
+        if free and forced:
+            parts = split_gain(
+                free[0][rows], forced[0][rows], free[1][rows], forced[1][rows],
+                scores.row_passage[rows],
+            )  # fmt: skip
+        table.append(
+            LanguageGain(
+                code=code,
+                name=known.name,
+                family=known.family,
+                branch=known.branch,
+                script=known.script,
+                group=groups[at],
+                n=rows.stop - rows.start,
+                passages=len(np.unique(scores.row_passage[rows])),
+                base=gain.base,
+                tuned=gain.tuned,
+                gain=gain.gain,
+                se=gain.se,
+                low=gain.interval.low,
+                high=gain.interval.high,
+                mcnemar_p=gain.mcnemar_p,
+                p=gain.p,
+                holm_p=float(adjusted[at]),
+                base_valid=float(valid[0][rows].mean()) if valid else None,
+                tuned_valid=float(valid[1][rows].mean()) if valid else None,
+                log_odds_gain=float(by_measure["log_odds"][at]),
+                gold_logprob_gain=(
+                    float(by_measure["gold_logprob"][at]) if "gold_logprob" in by_measure else None
+                ),
+                free_gain=parts and parts.total,
+                free_gain_se=parts and parts.total_se,
+                format_part=parts and parts.format,
+                format_part_se=parts and parts.format_se,
+                comprehension_part=parts and parts.comprehension,
+                comprehension_part_se=parts and parts.comprehension_se,
+            )
+        )
+    return tuple(sorted(table, key=lambda row: (GROUPS.index(row.group), -row.gain, row.code)))
+
+
+def _means(rows: Sequence[LanguageGain]) -> dict[str, GroupMean]:
+    means = {}
+    for name in ("all", *GROUPS):
+        members = [row for row in rows if name in ("all", row.group)]
+        if members:
+            means[name] = GroupMean(
+                languages=len(members),
+                base=float(np.mean([row.base for row in members])),
+                tuned=float(np.mean([row.tuned for row in members])),
+                gain=float(np.mean([row.gain for row in members])),
+            )
+    return means
+
+
+def mean_parts(rows: Sequence[LanguageGain]) -> dict[str, float]:
+    """Means over languages of `gain_free`, `gain_format` and `gain_comprehension`, if known."""
+    parts = [named for row in rows if (named := parts_of(row))]
+    if not parts:
+        return {}
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+
+
+def parts_of(row: LanguageGain) -> dict[str, float]:
+    """Names and values of a gain's parts; empty where they are not known."""
+    named = {
+        "gain_free": row.free_gain,
+        "gain_format": row.format_part,
+        "gain_comprehension": row.comprehension_part,
+    }
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Several processes that compute one result together: collectives and sharded weights."""

@@ -1,0 +1,1 @@
+"""Hyperparameter search: search space, Optuna storage and pruner, trials, results."""

@@ -1,0 +1,125 @@
+"""Search spaces: which hyperparameters a search decides, and from what, in a YAML file.
+
+Each key is a hyperparameter of `finetune`. A list is a choice, a mapping `{low, high, log, step}` a
+range with both ends included, and anything else a value held fixed. What is not named keeps its
+default.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import ValidationError
+
+from isogloss.config import Hyperparameters, explain
+from isogloss.config.study_files import read_mapping
+from isogloss.errors import ConfigError
+from isogloss.models.lora import has_experts, refuse_dropout
+
+INTEGERS = ("steps", "batch_size", "rank", "alpha")
+KEYS = {"low", "high", "log", "step"}
+
+
+class Space:
+    """A search space: distributions by hyperparameter, and the values held fixed."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]):
+        self.distributions = dict(distributions)
+        self.fixed = dict(fixed)
+
+    def suggest(self, trial: optuna.Trial) -> Hyperparameters:
+        """The hyperparameters of a trial."""
+        chosen = {}
+        for name, distribution in self.distributions.items():
+            match distribution:
+                case CategoricalDistribution(choices=choices):
+                    chosen[name] = trial.suggest_categorical(name, choices)
+                case IntDistribution(low=low, high=high, log=log, step=step):
+                    chosen[name] = trial.suggest_int(name, low, high, log=log, step=step)
+                case FloatDistribution(low=low, high=high, log=log, step=step):
+                    chosen[name] = trial.suggest_float(name, low, high, log=log, step=step)
+        return self.complete(chosen)
+
+    def complete(self, chosen: Mapping[str, Any]) -> Hyperparameters:
+        """All hyperparameters, of which a trial has chosen some."""
+        return Hyperparameters(**self.fixed, **chosen)
+
+    def describe(self) -> dict[str, Any]:
+        """The space as JSON, for fingerprints."""
+        return {
+            "fixed": self.complete({}).model_dump(exclude=set(self.distributions)),
+            "searched": {name: repr(value) for name, value in sorted(self.distributions.items())},
+        }
+
+
+def read_space(path: Path) -> Space:
+    """Read a search space; ConfigError names the entry that cannot be used."""
+    content = read_mapping(path, "space")
+    distributions: dict[str, BaseDistribution] = {}
+    fixed: dict[str, Any] = {}
+    for name, entry in content.items():
+        try:
+            if isinstance(entry, list | dict):
+                distributions[name] = _distribution(name, entry)
+            else:
+                fixed[name] = _value(name, entry)
+        except ValidationError as error:
+            raise ConfigError(f"space {str(path)!r}: {explain(error)}") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"space {str(path)!r}: {name}: {error}") from error
+    if not distributions:
+        raise ConfigError(
+            f"space {str(path)!r} holds everything fixed; there is nothing to search."
+        )
+    try:
+        _check_experts(distributions, fixed)
+    except ConfigError as error:
+        raise ConfigError(f"space {str(path)!r}: {error}") from error
+    return Space(distributions, fixed)
+
+
+def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]) -> None:
+    """ConfigError if a trial could ask for LoRA on experts with dropout."""
+    match distributions.get("dropout"):
+        case CategoricalDistribution(choices=choices):
+            dropout = max(choices)
+        case FloatDistribution(high=high):
+            dropout = high
+        case _:
+            dropout = fixed.get("dropout", 0.0)
+    match distributions.get("target_modules"):
+        case CategoricalDistribution(choices=choices):
+            targets = choices
+        case _:
+            targets = (fixed.get("target_modules", "all-linear"),)
+    for target_modules in targets:
+        if has_experts(target_modules):
+            refuse_dropout(dropout, target_modules)
+
+
+def _value(name: str, given: Any) -> Any:
+    """A value as the hyperparameter takes it: YAML has 1e-4, without a dot, as text."""
+    return getattr(Hyperparameters.model_validate({name: given}), name)
+
+
+def _distribution(name: str, entry: list[Any] | dict[str, Any]) -> BaseDistribution:
+    """The distribution that a list of choices or a range stands for."""
+    if isinstance(entry, list):
+        choices = [_value(name, one) for one in entry]
+        if len(set(choices)) < len(choices) or not choices:
+            raise ValueError(f"a choice needs different values, but got {entry!r}.")
+        return CategoricalDistribution(choices)
+    if not {"low", "high"} <= set(entry) <= KEYS:
+        raise ValueError(f"a range has low and high, and may have log or step, but got {entry!r}.")
+    low, high = _value(name, entry["low"]), _value(name, entry["high"])
+    log, step = bool(entry.get("log", False)), entry.get("step")
+    if name in INTEGERS:
+        return IntDistribution(low, high, log, step or 1)
+    return FloatDistribution(low, high, log, step)

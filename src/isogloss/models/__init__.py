@@ -1,0 +1,1 @@
+"""Models: where they are, how they are loaded, adapters, and exact fast forward passes."""

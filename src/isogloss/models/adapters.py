@@ -1,0 +1,102 @@
+"""Adapters on disk: save, identify, attach to a model."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isogloss.distributed import processes
+from isogloss.errors import ModelError
+from isogloss.models.loading import LanguageModel
+from isogloss.models.locate import ModelSource, file_sha256
+from isogloss.models.lora import fuse
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def save_adapter(peft_model: Any, folder: Path, source: ModelSource) -> None:
+    """Write an adapter in peft's layout, naming the base by name and revision, not by path."""
+    peft_config = peft_model.peft_config["default"]
+    peft_config.base_model_name_or_path = source.name
+    peft_config.revision = source.revision
+    # save_embedding_layers="auto" would ask the Hub about a base that is a name.
+    peft_model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+
+
+def adapter_digest(folder: Path) -> str:
+    """Sha256 of an adapter's weights and configuration; ModelError if it is not an adapter."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"adapter folder {str(folder)!r} has no {name}.")
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    for name, value in config.items():
+        if isinstance(value, list):  # sets, which peft writes in another order in each process
+            config[name] = sorted(value, key=str)
+    canonical = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{canonical}".encode()).hexdigest()
+
+
+def attach(model: LanguageModel, folder: Path) -> str:
+    """Load an adapter beside the model's weights; return its digest, to be given to `using`.
+
+    Raises ModelError if it was trained on another model or another revision of it, or if layers of
+    the model are not where they are computed.
+    """
+    if processes.count() == 1:
+        return _attach(model, folder)
+    # Not the path: the folder may be a temporary one of this machine.
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return processes.together(_attach_files, model, files)
+
+
+def _attach_files(model: LanguageModel, files: Mapping[str, bytes]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return _attach(model, Path(folder))
+
+
+def _attach(model: LanguageModel, folder: Path) -> str:
+    from peft import PeftModel
+
+    digest = adapter_digest(folder)
+    if digest in model.adapters:
+        return digest
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    trained_on = config.get("revision")
+    if trained_on is not None and trained_on != model.source.revision:
+        raise ModelError(
+            f"adapter {str(folder)!r} was trained on {config.get('base_model_name_or_path')!r} at "
+            f"{trained_on[:12]}, and the model is {model.source.name!r} at "
+            f"{model.source.revision[:12]}."
+        )
+    if model.offloaded:
+        raise ModelError(
+            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot have an "
+            "adapter; expected more GPU memory, or dtype nf4."
+        )
+    name = digest[:16]
+    try:
+        if model.peft_model is None:
+            model.peft_model = PeftModel.from_pretrained(model.network, folder, adapter_name=name)
+        else:
+            model.peft_model.load_adapter(folder, adapter_name=name)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"adapter {str(folder)!r} does not fit model {model.source.name!r} ({reason})."
+        ) from error
+    fuse(model.network, name)
+    model.adapters[digest] = name
+    return digest
+
+
+def detach(model: LanguageModel) -> None:
+    """Take every attached adapter out of the model again."""
+    if model.peft_model is not None:
+        model.peft_model.unload()
+        model.peft_model = None
+        model.adapters.clear()

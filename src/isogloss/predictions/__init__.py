@@ -1,0 +1,1 @@
+"""Per-item predictions, the table they are stored in, and metrics of them."""

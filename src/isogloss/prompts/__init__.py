@@ -1,0 +1,1 @@
+"""Prompts, their wording in each language, and the parser of generated answers."""

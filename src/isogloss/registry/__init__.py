@@ -1,0 +1,1 @@
+"""Adapters as logged models and registered versions, with model cards."""

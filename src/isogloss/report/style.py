@@ -1,0 +1,120 @@
+"""What all figures share: colours, layout in inches, names that can be drawn.
+
+Drawn without pyplot, so without global state. Groups are told apart by marker as well as by colour
+(Okabe and Ito's palette, safe for colour-blind readers). The layout is reckoned from the widths of
+texts: a layout engine draws every figure twice.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
+from matplotlib.textpath import text_to_path
+
+from isogloss.analysis.comparison import Comparison
+
+COLOURS = {"source": "#000000", "variety": "#009E73", "related": "#D55E00", "control": "#0072B2"}
+MARKERS = {"source": "D", "variety": "^", "related": "o", "control": "s"}
+INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
+WIDTH = 7.6  # inches
+LONGEST_NAME = 24  # characters of a model's name in a figure
+
+
+def drawable(text: str, otherwise: str = "?", longest: int = LONGEST_NAME) -> str:
+    """The text on one line, as a figure can show it; `otherwise` if the font lacks its letters.
+
+    It is shortened in the middle where it is longer than `longest`. Letters written from right to
+    left are joined and ordered by matplotlib itself.
+    """
+    text = " ".join(text.split())
+    if not text or any(ord(letter) not in _letters() for letter in text):
+        return otherwise
+    if len(text) > longest:
+        tail = longest // 2 - 1
+        text = f"{text[: longest - tail - 1]}…{text[-tail:]}"
+    return text.replace("$", r"\$")  # else a pair of them would be taken as mathematics
+
+
+def model_labels(comparison: Comparison) -> dict[str, str]:
+    """The name of each model in figures: its own if that can be drawn and told apart."""
+    names = [model.label for model in comparison.models]
+    short = [drawable(name, "") for name in names]
+    return {
+        name: label if label and short.count(label) == 1 else f"model {place}"
+        for place, (name, label) in enumerate(zip(names, short, strict=True), start=1)
+    }
+
+
+def sheet(
+    comparison: Comparison,
+    title: str,
+    height: float,
+    *,
+    left: float,
+    right: float = 0.25,
+    above: float = 0.0,
+    below: float = 0.9,
+    width: float = WIDTH,
+) -> tuple[Figure, Axes]:
+    """A figure with its title and one pair of axes, `height` inches high, inside the margins."""
+    contrast = comparison.accuracy
+    several = f"{len(comparison.models)} models; " if len(comparison.models) > 1 else ""
+    about = (
+        f"{drawable(comparison.task)}, {comparison.format} format; {several}"
+        f"{contrast.n_related} related and {contrast.n_control} control languages; "
+        f"verdict: {contrast.verdict}"
+    )
+    head = _wrapped(title, width - 0.3, 12, "bold")
+    foot = _wrapped(about, width - 0.3, 9.5)
+    top = 0.32 + 0.21 * len(head) + 0.17 * len(foot) + above
+    whole = top + height + below
+    figure = Figure(figsize=(width, whole))
+    axes = figure.add_axes(
+        (left / width, below / whole, (width - left - right) / width, height / whole)
+    )
+    figure.text(
+        0.12 / width, 1 - 0.1 / whole, "\n".join(head),
+        va="top", fontsize=12, fontweight="bold", color=INK,
+    )  # fmt: skip
+    figure.text(
+        0.12 / width, 1 - (0.17 + 0.2 * len(head)) / whole, "\n".join(foot),
+        va="top", fontsize=9.5, color=FAINT,
+    )  # fmt: skip
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure, axes
+
+
+def legend(figure: Figure, handles: Sequence[Artist], ncols: int = 3) -> None:
+    """A legend at the lower left."""
+    figure.legend(
+        handles=handles, loc="lower left", ncols=ncols, frameon=False, fontsize=9,
+        borderaxespad=0.2, bbox_to_anchor=(0.01, 0.0),
+    )  # fmt: skip
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width in inches."""
+    font = FontProperties(size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(FT2Font(findfont(FontProperties())).get_charmap())
+
+
+def _wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size, weight) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,1 @@
+"""The served model: a fine-tuned adapter that answers over HTTP."""

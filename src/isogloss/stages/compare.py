@@ -1,0 +1,159 @@
+"""The compare step: pull evaluate runs, judge them, log the report as a run of its own."""
+
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+
+from isogloss import __version__
+from isogloss.analysis.claims import claims
+from isogloss.analysis.comparison import Comparison, compare
+from isogloss.analysis.results import metrics
+from isogloss.config import CompareConfig
+from isogloss.errors import ConfigError
+from isogloss.progress import announce
+from isogloss.report.page import write
+from isogloss.report.verdict import paragraph
+from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
+from isogloss.tracking import runs as tracking
+
+REPORT = "report/report.html"
+LONGEST_TAG = 5000  # what every MLflow server takes
+SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
+
+
+def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) -> Run:
+    """Judge evaluate runs; return the run with verdict, numbers, figures and report.
+
+    `experiment` is where that run goes. Raises ComparisonError if nothing can be said of the runs.
+    """
+    if config.against == config.condition:
+        raise ConfigError(f"condition {config.condition!r} cannot be compared with itself.")
+    source = source_of(pulled, config)
+    fingerprint = tracking.fingerprint(
+        kind="compare",
+        runs=[
+            [*cell, tag(run, "fingerprint")] for cell, runs in pulled.cells.items() for run in runs
+        ],
+        source=source,
+        condition=config.condition,
+        against=config.against,
+        branch=config.branch,
+        margin=config.margin,
+        left_out=pulled.left_out,
+        version=__version__,
+    )
+    study = ",".join(config.study) if config.study else None
+    if found := tracking.find_finished(
+        "compare", fingerprint, tracking.choose_experiment(experiment)
+    ):
+        announce(f"compare: reusing run {found.info.run_id}")
+        tracking.note_reuse(found, study)
+        return found
+    comparison = compare(
+        read(pulled),
+        source=source,
+        margin=config.margin,
+        branch=config.branch,
+        condition=config.condition,
+        against=config.against,
+        left_out=pulled.left_out,
+    )
+    tags = {name: tag(pulled.runs[0], name) for name in SHARED_TAGS} | {
+        "model": ", ".join(model.label for model in comparison.models),
+        "source": source,
+        "adapter": _adapter(pulled, config, source),
+        "reasoning": "cot" if config.condition.endswith("+cot") else "direct",
+        "condition": config.condition,
+        "against": config.against,
+        "study": study,
+        "fingerprint": fingerprint,
+        "verdict": comparison.accuracy.verdict,
+        "cells": " ".join(run.info.run_id for run in pulled.runs),
+    }
+    tags |= {f"verdict_{claim.name}": claim.verdict for claim in claims(comparison)}
+    name = f"compare {config.condition} to {config.against}"
+    with (
+        tracking.run("compare", name, config, tags, experiment) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        write(comparison, Path(folder), _provenance(comparison, pulled, study), _pulled(pulled))
+        mlflow.log_artifacts(folder, "report")
+        mlflow.log_metrics(metrics(comparison))
+        mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
+    return mlflow.get_run(run.info.run_id)
+
+
+def _adapter(pulled: Pulled, config: CompareConfig, source: str) -> str:
+    """The judged adapter's digest, `none` or `several`."""
+    adapters = {
+        tag(run, "adapter") or "none"
+        for cell, runs in pulled.cells.items()
+        if cell.condition == config.condition and cell.source in ("", source)
+        for run in runs
+    }
+    return adapters.pop() if len(adapters) == 1 else "several"
+
+
+def note(comparison: Comparison) -> str:
+    """What the terminal and the run's description say: the verdict, then the claims."""
+    lines = [f"{claim.name}: {claim.sentence}" for claim in claims(comparison)]
+    missing = [" ".join(comparison.left_out)] if comparison.left_out else []
+    return "\n\n".join([paragraph(comparison), *lines, *missing])
+
+
+def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> dict[str, str]:
+    def every(name: str) -> str:
+        values = (tag(run, name) for run in pulled.runs)
+        return "; ".join(dict.fromkeys(value for value in values if value))
+
+    facts = {
+        "study": study or "none",
+        "task": f"{comparison.task}, {comparison.format} format",
+        "prompt version": every("prompt_version"),
+        "language of the prompt": every("prompt_language"),
+        "test data (sha256)": every("data_digest"),
+        "recipe of fine-tuning": every("recipe"),
+        "matrix products": every("dtype"),
+        "attention": every("attention"),
+        "versions": ", ".join(
+            [
+                f"isogloss {__version__}",
+                *(f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")),
+            ]
+        ),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _pulled(pulled: Pulled) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("Model", "Condition", "Source", "Seed", "Adapter", "Languages", "Run")
+    ]
+    for cell, runs in pulled.cells.items():
+        for run in runs:
+            names = {name for name in run.data.metrics if name.startswith("accuracy/")}
+            n_languages = str(len(names - {"accuracy/mean"}))
+            adapter = (tag(run, "adapter") or "none")[:12]
+            source = cell.source or "none"
+            rows.append((*cell[:2], source, cell.seed, adapter, n_languages, run.info.run_id))
+    return rows
+
+
+def print_verdict(run: Run) -> None:
+    """Print the verdict and the claims, and where the report is."""
+    print(f"\n{run.data.tags['mlflow.note.content']}\n")
+    print(f"report: {tracking.artifact_path(run, REPORT)}")
+
+
+def run_compare(config: CompareConfig) -> None:
+    """The entry point `compare`."""
+    pulled = pull(config)
+    # `mlflow run` has chosen where this run is; `experiment` says where to look for the others.
+    here = None
+    if config.experiment and "MLFLOW_RUN_ID" not in os.environ:
+        here = config.experiment[0]
+    print_verdict(judge(pulled, config, here))

@@ -1,0 +1,113 @@
+"""Session: what a process holds between steps, so that a base model is loaded once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from isogloss.config import AskConfig
+from isogloss.distributed import processes
+from isogloss.distributed.sharding import reading
+from isogloss.errors import ConfigError, ModelError
+from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
+from isogloss.models.locate import ModelSource, has_chat_template, locate
+from isogloss.progress import announce
+from isogloss.prompts.rendering import Protocol, Reasoning
+from isogloss.tasks import Task
+
+
+@dataclass
+class Session:
+    """One base model, found at once and loaded when first needed; see `models.load`."""
+
+    name: str
+    requested_dtype: str = "auto"
+    attention: str = "auto"
+    device_map: str = "none"
+    log: Callable[[str], None] = field(default=announce)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        """Where the model is; a GGUF is dequantised the first time."""
+        return locate(self.name)
+
+    @cached_property
+    def dtype(self) -> str:
+        """The dtype of matrix products, by name, or nf4."""
+        if self.requested_dtype == NF4:
+            return NF4
+        return str(resolve_dtype(self.requested_dtype)).removeprefix("torch.")
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What decides how results are rounded, for fingerprints and tags.
+
+        The implementation of attention is part of it where one is asked for.
+        """
+        asked = {} if self.attention == "auto" else {"attention": self.attention}
+        return {"dtype": self.dtype, **asked}
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model in memory, of each process if there are several."""
+        several = f"{processes.count()} processes, " if processes.count() > 1 else ""
+        self.log(f"loading {self.name} ({self.dtype}, {several}{torch.get_num_threads()} threads)")
+        return processes.together(
+            _load,
+            None,
+            self.name,
+            self.source.revision,
+            self.dtype,
+            self.attention,
+            self.device_map,
+            source=self.source,
+        )
+
+    @classmethod
+    def of(cls, config: AskConfig) -> "Session":
+        """The session that a configuration asks for."""
+        return cls(config.model, config.dtype, config.attention, config.device_map)
+
+    def protocol(
+        self,
+        config: AskConfig,
+        task: Task,
+        reasoning: Reasoning = "direct",
+        max_new_tokens: int | None = None,
+    ) -> Protocol:
+        """How the items of a task are put to this model, where the configuration leaves it open.
+
+        ConfigError if a chat template is asked for and the tokenizer has none.
+        """
+        chat = config.chat != "off" and has_chat_template(self.source)
+        if config.chat == "on" and not chat:
+            raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
+        return Protocol(
+            format=config.format or task.format,
+            normalisation=config.normalisation or task.normalisation,
+            prompt_language=config.prompt_language,
+            chat=chat,
+            reasoning=reasoning,
+            max_new_tokens=max_new_tokens or (256 if reasoning == "cot" else 16),
+        )
+
+
+def _load(
+    _: None,
+    name: str,
+    revision: str,
+    dtype: str,
+    attention: str,
+    device_map: str,
+    source: ModelSource | None = None,
+) -> LanguageModel:
+    """The model as the leading process has found it."""
+    source = source or locate(name)
+    if source.revision != revision:
+        raise ModelError(
+            f"model {name!r} is {source.revision[:12]} for process {processes.rank()} of "
+            f"{processes.count()}, but {revision[:12]} for the one that leads."
+        )
+    with reading():
+        return load(source, dtype, attention, device_map)

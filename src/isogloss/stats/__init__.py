@@ -1,0 +1,1 @@
+"""Statistics on arrays: no torch, no MLflow, no pandas."""

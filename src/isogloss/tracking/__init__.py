@@ -1,0 +1,1 @@
+"""Runs in MLflow: opening, reusing and resuming them."""

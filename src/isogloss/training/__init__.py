@@ -1,0 +1,1 @@
+"""Fine-tuning with LoRA: training loop, checkpoints, contamination checks."""

@@ -1,0 +1,283 @@
+"""The search: what it may look at, what it leaves, and what becomes of trials that end badly."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from isogloss import tasks
+from isogloss.config import FinetuneConfig, TuneConfig
+from isogloss.config.study_files import read_recipe, read_study
+from isogloss.errors import ConfigError, TrainingError
+from isogloss.hpo.storage import MEAN, MEASUREMENT, PairedPruner, open_storage
+from isogloss.stages import tune as tuning
+from isogloss.stages.finetune import recipe_of
+from isogloss.stages.tune import run_tune
+from isogloss.training import loop as training
+
+ROOT = Path(__file__).parents[2]
+SPACE = {
+    "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "rank": [2, 4], "alpha": 4,
+    "steps": 2, "batch_size": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings(model_folder: Callable[[str], Path], tmp_path: Path) -> dict[str, object]:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE), encoding="utf-8")
+    return {
+        "model": str(model_folder("gemma3")), "dtype": "float32", "study": "search",
+        "dev_limit": 4, "limit": 4, "space": str(tmp_path / "space.yaml"), "measurements": 2,
+        "storage": "deep/journal",
+    }  # fmt: skip
+
+
+def runs(kind: str) -> list[Run]:
+    found = mlflow.search_runs(
+        filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
+    )
+    return sorted(found, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
+
+
+def states() -> list[str]:
+    return [run.data.tags["isogloss.state"] for run in runs("trial")]
+
+
+def trials(storage: str = "deep/journal") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="search", storage=open_storage(storage)[0]).get_trials()
+
+
+@pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])
+def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped(
+    settings: dict[str, object],
+    storage: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: set[tuple[str, str]] = set()
+    read = tasks._read  # whatever is read of a task's items goes through it
+
+    def record(task: tasks.Task, language: str, split: tasks.Split) -> list[tasks.Item]:
+        seen.add((language, split))
+        return read(task, language, split)
+
+    monkeypatch.setattr(tasks, "_read", record)
+    settings |= {"storage": storage, "pruning": False}
+    run_tune(TuneConfig(**settings, trials=2))
+    run_tune(TuneConfig(**settings, trials=3))
+    assert [run.info.run_name for run in runs("trial")] == ["trial 0", "trial 1", "trial 2"]
+    (search,) = runs("tune")  # the second call goes on in the run of the first
+    assert search.info.status == "FINISHED"
+    for run, trial in zip(runs("trial"), trials(storage), strict=True):
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == search.info.run_id
+        for name in ("model", "source", "adapter", "task", "format", "reasoning", "fingerprint"):
+            assert run.data.tags[f"isogloss.{name}"]
+        assert run.data.tags["isogloss.state"] == "complete"
+        assert int(run.data.params["recipe.rank"]) == trial.params["rank"]
+        assert float(run.data.params["recipe.learning_rate"]) == trial.params["learning_rate"]
+        assert run.data.metrics["objective"] == run.data.metrics["dev/accuracy"] == trial.value
+        assert run.data.metrics["duration"] == pytest.approx(trial.duration.total_seconds())
+        steps = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
+        assert [point.step for point in steps] == [1, 2]
+    assert len({trial.params["learning_rate"] for trial in trials(storage)}) == 3
+    best = max(trials(storage), key=lambda trial: (trial.value, -trial.number))
+    recipe = recipe_of(FinetuneConfig(recipe=search.info.run_id))
+    assert recipe.learning_rate == best.params["learning_rate"]
+    assert (recipe.rank, recipe.alpha, recipe.steps) == (best.params["rank"], 4, 2)
+    assert search.data.metrics["dev/accuracy"] == best.value
+    page = mlflow.artifacts.load_text(f"{search.info.artifact_uri}/search.html")
+    for title in ("History", "Importances", "Slices", "Parallel coordinates"):
+        assert f"<h2>{title}</h2>" in page
+    assert '<script src="' not in page
+    said = capsys.readouterr().out
+    assert f"3 complete; the best is trial {best.number}" in said
+    command = "mlflow run . -e finetune --env-manager local"
+    assert f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in said
+    recipe_of(FinetuneConfig(recipe=search.info.run_id, source="eng_Latn", format="cloze"))
+    said = capsys.readouterr().err
+    assert "was searched with model " in said
+    assert "source arb_Arab, here eng_Latn" in said
+    assert "format" not in said.splitlines()[-1]
+    assert not list(Path("unfinished").glob("*"))[1:]  # nothing but the folder of locks
+    # In no other language than the source, and of it no test item.
+    assert seen == {("arb_Arab", "train"), ("arb_Arab", "dev")}
+
+
+def test_the_best_recipe_is_taken_by_finetune_and_studies_and_what_is_given_goes_before_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text("finetune: {rank: 4, learning_rate: 0.002, alpha: 8}\n", encoding="utf-8")
+    recipe = recipe_of(FinetuneConfig(recipe=str(path), alpha=64))
+    assert (recipe.rank, recipe.learning_rate, recipe.alpha, recipe.steps) == (4, 0.002, 64, 40)
+    demo = ROOT / "configs" / "demo.yaml"
+    study = read_study(demo, {}, read_recipe(path))
+    assert (study.finetune.rank, study.finetune.alpha) == (4, 8)
+    content = yaml.safe_load(demo.read_text("utf-8"))
+    named = tmp_path / "study.yaml"
+    named.write_text(yaml.safe_dump({**content, "finetune": "best.yaml"}), encoding="utf-8")
+    assert read_study(named, {}).finetune.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("rank: 4", "no mapping `finetune`"), ("finetune: {rnk: 4}", "rnk"), ("- 1", "not a mapping")],
+)
+def test_a_recipe_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_recipe(path)
+    with pytest.raises(ConfigError, match="neither a file nor"):
+        recipe_of(FinetuneConfig(recipe="0" * 32))
+
+
+def test_a_trial_without_memory_or_with_a_loss_that_is_no_number_fails_and_the_search_goes_on(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accumulate = training._accumulate_gradients
+    calls = iter(range(1000))
+
+    def fail_at_first(*given: object) -> float:
+        match next(calls):
+            case 0:
+                raise MemoryError("no memory for this step")
+            case 1:
+                return float("nan")
+        return accumulate(*given)
+
+    monkeypatch.setattr(training, "_accumulate_gradients", fail_at_first)
+    run_tune(TuneConfig(**settings, trials=4, pruning=False))
+    assert states() == ["fail", "fail", "complete", "complete"]
+    first, second, *_ = runs("trial")
+    assert "out of memory in step 1" in first.data.tags["isogloss.reason"]
+    assert "the loss of step 1 is nan" in second.data.tags["isogloss.reason"]
+    assert (first.info.status, second.info.status) == ("FAILED", "FAILED")
+    assert "2 complete, 2 fail; the best is trial" in capsys.readouterr().out
+
+
+def test_a_search_without_a_completed_trial_says_why(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_accumulate_gradients", lambda *_: float("inf"))
+    with pytest.raises(TrainingError, match=r"none of the 2 trials.*loss of step 1 is inf"):
+        run_tune(TuneConfig(**settings, trials=2))
+
+
+def test_a_study_that_was_begun_with_something_else_is_refused(
+    settings: dict[str, object],
+) -> None:
+    run_tune(TuneConfig(**settings, trials=1))
+    for other, named in (
+        ({"seed": 1}, "seed"),
+        ({"objective": "gold_logprob", "pruning": False}, "objective and pruning"),
+        ({"dev_limit": 3}, "dev items"),
+        ({"limit": 3}, "training items"),
+    ):
+        with pytest.raises(ConfigError, match=f"begun with another {named}, so its trials"):
+            run_tune(TuneConfig(**{**settings, **other}, trials=2))
+    run_tune(TuneConfig(**{**settings, "study": "another", "seed": 1}, trials=1))
+
+
+def test_a_storage_that_cannot_be_reached_is_named(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        run_tune(TuneConfig(**{**settings, "storage": "nowhere://x"}, trials=1))
+
+
+def test_the_password_of_a_database_is_not_logged() -> None:
+    config = TuneConfig(storage="postgresql+psycopg2://me:se:cret@host:5432/name")
+    assert config.model_dump()["storage"] == "postgresql+psycopg2://me:***@host:5432/name"
+    assert TuneConfig(storage="sqlite:///x.db").model_dump()["storage"] == "sqlite:///x.db"
+
+
+def test_an_interrupted_trial_is_marked_failed_and_tried_again_with_the_same_recipe(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_accumulate_gradients", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_tune(TuneConfig(**settings, trials=2, pruning=False))
+    run_tune(TuneConfig(**settings, trials=2, pruning=False))
+    assert states() == ["fail", "complete", "complete"]
+    assert "tried again as trial 1" in runs("trial")[0].data.tags["isogloss.reason"]
+    assert runs("trial")[1].data.tags["isogloss.retry_of"] == "0"
+    first, again, _ = trials()
+    assert first.params == again.params
+
+
+def pruner_study(values: list[list[float]]) -> optuna.Study:
+    """A study whose best trial has had these scores of passages at each stage."""
+    study = optuna.create_study(direction="maximize", pruner=PairedPruner(startup=1))
+    trial = study.ask()
+    for stage, scores in enumerate(values, start=1):
+        for at, value in enumerate(scores):
+            trial.report(value, MEASUREMENT * stage + at)
+    study.tell(trial, 0.9)
+    return study
+
+
+def report(study: optuna.Study, stages: list[list[float]]) -> bool:
+    trial = study.ask()
+    for stage, scores in enumerate(stages, start=1):
+        for at, value in enumerate(scores):
+            trial.report(value, MEASUREMENT * stage + at)
+    return trial.should_prune()
+
+
+def test_the_pruner_stops_what_is_worse_on_the_same_passages_at_the_same_stage() -> None:
+    best = [[-1.0 - 0.1 * at for at in range(12)], [-0.1 - 0.1 * at for at in range(12)]]
+    study = pruner_study(best)
+    lower = [value - 0.05 for value in best[0]]
+    assert report(study, [lower])  # a little worse, in every pair
+    assert not report(study, [[value + 0.05 for value in best[0]]])
+    mixed = [value + (0.05 if at % 2 else -0.05) for at, value in enumerate(best[0])]
+    assert not report(study, [mixed])
+    # At the first stage it was as good as the best: what counts is the newest one.
+    assert report(study, [best[0], [value - 0.05 for value in best[1]]])
+    assert not report(study, [lower, best[1]])
+    assert not report(study, [lower[:5]])  # too few pairs to tell
+    study.pruner = PairedPruner(startup=2)
+    assert not report(study, [lower])  # too few trials
+
+
+def test_the_sampler_ranks_pruned_trials_by_the_mean_of_their_last_measurement(
+    settings: dict[str, object],
+) -> None:
+    run_tune(TuneConfig(**settings, trials=1))
+    (trial,) = trials()
+    reported = trial.intermediate_values
+    for stage in (1, 2):
+        means = [
+            value
+            for step, value in reported.items()
+            if step // MEASUREMENT == stage and step % MEASUREMENT != MEAN
+        ]
+        assert len(means) == 2  # of two items each
+        assert reported[MEASUREMENT * stage + MEAN] == pytest.approx(sum(means) / 2)
+    assert reported[max(reported)] == trial.value
+
+
+def test_a_pruned_trial_is_one_of_those_asked_for_and_its_run_says_so(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "PairedPruner", lambda _: optuna.pruners.ThresholdPruner(lower=2.0))
+    # The first trial has to be completed, or there is no best one.
+    prune = optuna.pruners.ThresholdPruner.prune
+    monkeypatch.setattr(
+        optuna.pruners.ThresholdPruner, "prune",
+        lambda self, study, trial: trial.number > 0 and prune(self, study, trial),
+    )  # fmt: skip
+    run_tune(TuneConfig(**settings, trials=3))
+    assert states() == ["complete", "pruned", "pruned"]
+    pruned = runs("trial")[1]
+    assert pruned.info.status == "FINISHED"
+    steps = mlflow.MlflowClient().get_metric_history(pruned.info.run_id, "train/loss")
+    assert [point.step for point in steps] == [1]

@@ -1,0 +1,411 @@
+"""Results of other tools become evaluate runs; what cannot be used is refused by file and line.
+
+tests/data/imports was written by lm-eval 0.4.13 (a tiny random model) and inspect_ai 0.3.285
+(mockllm) from made-up questions; prompts, events and the environment were cut from it.
+"""
+
+import importlib
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow.entities import Run
+from synthetic_predictions import gains, tables
+
+from isogloss.analysis.comparison import compare
+from isogloss.config import EvaluateConfig, ImportConfig
+from isogloss.errors import IsoglossError
+from isogloss.importers.read_results import read_results
+from isogloss.stages import collect_runs as pulling
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.import_results import import_results
+from isogloss.stages.session import Session
+from isogloss.tracking import runs as tracking
+
+DATA = Path(__file__).parents[1] / "data" / "imports"
+ROW = {"language": "heb_Hebr", "item_id": "i", "passage_id": "p", "correct": 1}
+NAMED = {"model": "m", "condition": "base", "task": "quiz", "format": "letter"}
+
+
+def runs(kind: str) -> list[Run]:
+    return mlflow.search_runs(
+        filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list",
+        search_all_experiments=True,
+    )  # fmt: skip
+
+
+def tags(run: Run) -> dict[str, str]:
+    found = run.data.tags.items()
+    return {key.removeprefix("isogloss."): v for key, v in found if key.startswith("isogloss.")}
+
+
+def read(path: object, **parameters: object) -> pd.DataFrame:
+    """The only table that is read."""
+    (table,) = read_results(ImportConfig(path=str(path), **parameters)).values()
+    return table
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def refused(message: str, path: object, **parameters: object) -> None:
+    """It exits with status 2 and one sentence, and leaves nothing."""
+    command = importlib.import_module("entrypoints.import").main
+    options = [f"--{key}={value}" for key, value in {"path": path, **parameters}.items()]
+    result = CliRunner().invoke(command, options)
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+    assert "Traceback" not in result.output
+    assert mlflow.search_runs(search_all_experiments=True).empty
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """The folder of an lm-eval run, with its results file."""
+    return Path(shutil.copytree(DATA, tmp_path / "lm", ignore=shutil.ignore_patterns("quiz*")))
+
+
+def alter(path: Path, change: Callable[[dict[str, object]], object], line: int = 0) -> Path:
+    """Change one line of JSON lines, or a whole JSON file, in place."""
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+        return path
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    change(rows[line])
+    return write(path, *rows)
+
+
+def test_samples_of_lm_eval_have_belebeles_ids_and_the_choices_of_the_model() -> None:
+    table = read(DATA / "samples_belebele*", condition="base")
+    assert list(table["language"]) == ["arb_Arab"] * 4 + ["heb_Hebr"] * 4
+    assert table["item_id"][2] == "https://example.org/1#1"
+    assert table["passage_id"].nunique() == 2
+    assert (set(table["task"]), set(table["format"])) == ({"belebele_local"}, {"letter"})
+    assert list(table["correct"][:4]) == [True, False, False, False]
+    assert list(table["answer"][:4]) == [0, 1, 2, 3]
+    assert list(table["prediction"][:4]) == list(table["forced"][:4]) == [0] * 4
+    assert list(table["greedy"]) == [-1] * 8
+    assert not table["valid"].any()
+    for row in table.itertuples():
+        odds = np.exp(row.choice_logprobs)
+        assert row.gold_logprob == pytest.approx(math.log(odds[row.answer] / odds.sum()))
+
+
+def test_a_cloze_task_is_told_by_its_choices_and_acc_norm_leaves_out_the_prediction() -> None:
+    table = read(DATA / "samples_cloze*", condition="base", metric="acc_norm")
+    assert set(table["format"]) == {"cloze"}
+    assert "prediction" not in table
+    assert {"answer", "gold_logprob", "choice_logprobs"} <= set(table)
+
+
+def test_of_several_filters_one_is_taken_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    table = read(DATA / "samples_gen*", condition="base+cot")
+    assert len(table) == 4
+    assert "strict-match, flexible-extract the first is taken" in capsys.readouterr().err
+    assert set(table["format"]) == {"generate"}
+    assert not table["valid"].any()
+    assert table["text"].str.len().min() > 0
+    read(DATA / "samples_gen*", condition="base", metric="exact_match,flexible-extract")
+    assert "the first is taken" not in capsys.readouterr().err
+
+
+def test_an_adapter_of_lm_eval_belongs_to_the_model_below_it(samples: Path) -> None:
+    (results,) = samples.glob("results*")
+    alter(results, lambda it: it["config"]["model_args"].update(peft="adapter"))
+    refused("there is an adapter, but condition=base", samples, condition="base")
+    config = ImportConfig(path=f"{samples}/*bel*", condition="tuned", source="arb_Arab", seed=3)
+    ((key, _),) = read_results(config).items()
+    assert (key.model, key.source, key.seed) == ("tiny", "arb_Arab", "3")
+
+
+def test_a_log_of_inspect_has_answers_texts_and_validity() -> None:
+    table = read(DATA / "quiz.json", condition="base")
+    assert list(table["item_id"][:2]) == ["arb_Arab-0", "arb_Arab-1"]
+    assert list(table["passage_id"][:4]) == ["p0", "p0", "p1", "p1"]
+    assert list(table["prediction"][:4]) == list(table["greedy"][:4]) == [1, -1, 2, 0]
+    assert list(table["valid"][:4]) == [True, False, True, True]
+    assert list(table["correct"]) == list(table["answer"] == table["prediction"])
+    assert table["text"][0] == "ANSWER: B"
+
+
+def test_each_epoch_of_inspect_is_a_seed(tmp_path: Path) -> None:
+    config = ImportConfig(path=str(DATA / "quiz_epochs.json"), condition="base", task="quiz")
+    assert [(key.seed, len(rows)) for key, rows in read_results(config).items()] == [
+        ("1", 8), ("2", 8),
+    ]  # fmt: skip
+    refused("epoch 2: seed is 2 but seed=1", config.path, condition="base", seed=1)
+
+
+def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_path: Path) -> None:
+    parts = [
+        rows.assign(model="m", condition=cell.condition, source=cell.source, seed=cell.seed)
+        for cell, rows in tables(gains(0.2, 0.05), n=40).items()
+    ]
+    pd.concat(parts).to_csv(tmp_path / "all.csv", index=False)
+    base, tuned = import_results(ImportConfig(path="all.csv", study="s"))
+    (parent,) = runs("import")
+    assert base.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    expected = {
+        **{"kind": "evaluate", "model": "m", "source": "arb_Arab", "adapter": "none"},
+        **{"task": "belebele", "format": "letter", "reasoning": "direct", "condition": "base"},
+        **{"study": "s", "imported": "all.csv", "prompt_version": "imported"},
+    }
+    digests = {name: tags(base)[name] for name in ("fingerprint", "data_digest")}
+    assert tags(base) == expected | digests
+    assert tags(tuned)["adapter"] == "imported-arb_Arab-0"
+    assert tags(tuned)["seed"] == "0"
+    assert tags(tuned)["data_digest"] == tags(base)["data_digest"]
+    values = base.data.metrics
+    assert values["accuracy/heb_Hebr"] == 0.4
+    assert values["accuracy_group/related"] == pytest.approx(0.4)
+    assert {"accuracy_se/heb_Hebr", "gold_logprob/heb_Hebr", "format_valid/heb_Hebr"} <= set(values)
+    assert tracking.read_predictions(tuned.info.run_id)["correct"].dtype == bool
+    compared = compare(pulling.read(pulling.arrange([base, tuned])), source="arb_Arab")
+    assert compared.accuracy.estimate == pytest.approx(0.15, abs=0.01)
+
+
+def test_what_was_imported_before_is_reused(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"item_id": "j"})
+    write(tmp_path / "b.jsonl", ROW | NAMED | {"item_id": "j"}, ROW | NAMED)
+    (first,) = import_results(ImportConfig(path="a.jsonl"))
+    (again,) = import_results(ImportConfig(path="b.jsonl", study="late"))
+    assert again.info.run_id == first.info.run_id
+    assert len(runs("evaluate")) == 1
+    assert tracking.studies_of(mlflow.get_run(first.info.run_id)) == ["late"]
+    write(tmp_path / "b.jsonl", ROW | NAMED)
+    import_results(ImportConfig(path="b.jsonl"))
+    assert len(runs("evaluate")) == 2
+
+
+def test_two_adapters_of_unknown_seed_are_not_taken_for_one(tmp_path: Path) -> None:
+    tuned = ROW | NAMED | {"condition": "tuned", "source": "arb_Arab"}
+    write(tmp_path / "a.jsonl", tuned)
+    write(tmp_path / "b.jsonl", tuned | {"correct": 0})
+    made = [import_results(ImportConfig(path=name))[0] for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(IsoglossError, match="are of different adapters"):
+        pulling.arrange(made)
+
+
+def test_under_mlflow_run_the_run_that_was_opened_is_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = mlflow.MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"model": "n"})
+    made = import_results(ImportConfig(path="a.jsonl"))
+    assert {run.data.tags["mlflow.parentRunId"] for run in made} == {opened}
+    assert tags(mlflow.get_run(opened))["cells"] == " ".join(run.info.run_id for run in made)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_an_own_run_that_is_exported_and_imported_has_the_same_accuracies(
+    suffix: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        model=str(model_folder("gemma3")), dtype="float32", languages=("heb_Hebr", "fra_Latn"),
+        limit=6,
+    )  # fmt: skip
+    own = evaluate(config, Session(config.model, config.dtype))
+    table = tracking.read_predictions(own.info.run_id)
+    path = tmp_path / f"own.{suffix}"
+    if suffix == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="," if suffix == "csv" else "\t")
+    (run,) = import_results(ImportConfig(path=str(path), model="tiny", condition="base"))
+    values = run.data.metrics
+    assert {"accuracy/mean", "accuracy_group/related", "gold_logprob/fra_Latn"} <= set(values)
+    assert values == pytest.approx({name: own.data.metrics[name] for name in values})
+    columns = set(tracking.read_predictions(run.info.run_id))
+    assert ("choice_logprobs" in columns) == (suffix == "parquet")
+    assert "text" not in columns
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    right=st.lists(st.booleans(), min_size=1, max_size=8),
+    spelling=st.sampled_from([("1", "0"), ("true", "false"), ("True", "False"), ("1.0", "0.0")]),
+    separator=st.sampled_from([",", "\t"]),
+    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip),
+    seed=st.integers(0, 99),
+)
+def test_order_spelling_and_separator_of_a_table_change_nothing(
+    right: list[bool], spelling: tuple[str, str], separator: str, name: str, seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:  # fmt: skip
+    rows = [
+        {**NAMED, **ROW, "item_id": f"{name} {at}", "correct": spelling[not each]}
+        for at, each in enumerate(right)
+    ]
+    path = tmp_path_factory.mktemp("any") / "table"
+    pd.DataFrame(random.Random(seed).sample(rows, len(rows))).to_csv(
+        path, index=False, sep=separator
+    )
+    table = read(path)
+    assert dict(zip(table["item_id"], table["correct"], strict=True)) == {
+        f"{name} {at}": each for at, each in enumerate(right)
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"language": "heb_Hber"}, "a.jsonl:2: language 'heb_Hber' is not known; expected heb_Heb"),
+        ({"language": None}, "a.jsonl:2 does not say its language; give the parameter language"),
+        ({"correct": 0.5}, "a.jsonl:2: correct must be 0, 1, true or false but is 0.5; a score in"),
+        ({"correct": 2}, "correct must be 0, 1, true or false but is 2"),
+        ({"correct": "yes"}, "correct must be 0, 1, true or false but is 'yes'"),
+        (
+            {"item_id": "i"},
+            "a.jsonl:2: item 'i' in heb_Hebr stands twice in the results of m, base",
+        ),
+        ({"item_id": ""}, "a.jsonl:2: item_id must be text but is ''"),
+        ({"passage_id": None}, "a.jsonl:2: there is no passage_id; name what tells passages apart"),
+        ({"condition": "best"}, "condition must be base, tuned, base+cot or tuned+cot but is 'bes"),
+        ({"condition": "tuned"}, "a.jsonl:2 does not say its source; give the parameter source"),
+        ({"condition": "tuned", "source": "arb"}, "'arb' is not known; expected arb_Arab"),
+        ({"format": "essay"}, "format must be letter, cloze or generate but is 'essay'"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 but is 1.5"),
+        ({"answer": "B"}, "answer must be a finite number but is 'B'"),
+        ({"answer": 1, "prediction": 2}, "correct is True but prediction is 2 and answer 1"),
+        ({"gold_logprob": "-inf"}, "gold_logprob must be a finite number"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"item_id": "j"} | change)
+    refused(message, "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["model", "condition", "task", "format"])
+def test_what_a_file_does_not_say_is_a_parameter_and_never_contradicts(
+    name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", {**ROW, **NAMED})
+    other = {"condition": "base+cot", "format": "cloze"}.get(name, "other")
+    refused(
+        f"a.jsonl:1: {name} is {NAMED[name]} but {name}={other} was given", path, **{name: other}
+    )
+    assert len(read(path, **NAMED)) == 1
+    write(path, {**ROW, **{key: value for key, value in NAMED.items() if key != name}})
+    refused(f"a.jsonl:1 does not say its {name}; give the parameter {name}", path)
+    assert len(read(path, **{name: NAMED[name]})) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "a.csv has no rows"),
+        ("a.csv", b"language,item_id\n", "a.csv has no rows"),
+        ("a.csv", b"lang,item_id\nx,y\n", "a.csv:2: there is no language and no passage_id and no"),
+        ("a.csv", b"a,a\n1,2\n", "expected names of columns, each once"),
+        ("a.csv", b"a,b\n1\n", "a.csv:2: 1 values but 2 columns"),
+        ("a.csv", b"a,b\n1,\"2\n", "a.csv:2: the row cannot be read"),
+        ("a.csv", "é,b\n1,2\n".encode("latin-1"), "a.csv is not UTF-8"),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "a.jsonl:2: the line is not JSON"),
+        ("a.json", b'{"a": ', "a.json is not JSON"),
+        ("a.json", b'{"results": {}}', "is not a log of inspect_ai; of lm-eval, samples_*.jsonl"),
+        ("a.parquet", b"PAR1....", "a.parquet is not a Parquet table"),
+        ("a.eval", b"PK\x03\x04", "is an archive; export it with `inspect log dump a.eval`"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_refused(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "0.jsonl", ROW | NAMED)  # what is sound is not imported either
+    (folder / name).write_bytes(content)
+    refused(message, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda it: it.update(acc=0.5), "jsonl:1: acc must be 0, 1, true or false but is 0.5"),
+        (
+            lambda it: it["doc"].update(dialect="heb_Hebr"),
+            "heb_Hebr in dialect but arb_Arab in the",
+        ),
+        (lambda it: it["doc"].pop("link"), "there is no link; name what tells passages apart"),
+        (lambda it: it.pop("target"), "jsonl:1: there is no target; there are doc_id"),
+        (lambda it: it.update(filtered_resps=3), "are not as lm-eval writes them"),
+    ],
+)
+def test_a_sample_of_lm_eval_that_cannot_be_used_is_refused(
+    change: Callable[[dict[str, object]], object], message: str, samples: Path
+) -> None:
+    (path,) = samples.glob("samples_belebele*arb*")
+    alter(path, change)
+    refused(message, samples, condition="base")
+
+
+def test_metrics_filters_and_models_of_lm_eval_are_asked_for(samples: Path) -> None:
+    (path,) = samples.glob("samples_belebele*arb*")
+    refused("there is no f1, which the parameter metric names", path, condition="base", metric="f1")
+    refused("has no filter 'x'; it has none", path, condition="base", metric="acc,x")
+    renamed = path.rename(path.with_name("renamed.jsonl"))
+    refused("does not say its model; give the parameter model", renamed, condition="base")
+    assert len(read(renamed, condition="base", model="m", task="belebele", passage="doc_id")) == 4
+    refused("language is arb_Arab but language=heb_Hebr", renamed, condition="base", model="m",
+            task="belebele", language="heb_Hebr")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda it: it.update(status="cancelled"), "its status is 'cancelled'"),
+        (lambda it: it.update(invalidated=True), "its status is 'invalidated'"),
+        (lambda it: it.pop("samples"), "has no samples"),
+        (lambda it: it["samples"][1].update(error={"message": "no"}), "'arb_Arab-1' failed: 'no'"),
+        (lambda it: it["samples"][1].update(scores={}), "sample 'arb_Arab-1' has no score"),
+        (
+            lambda it: it["samples"][0]["scores"].update(match={}),
+            "one of the scorers choice, match",
+        ),
+        (lambda it: it["samples"][0]["scores"]["choice"].update(value="P"), "score must be 0, 1"),
+        (lambda it: it["samples"][0]["metadata"].pop("language"), "does not say its language"),
+        (
+            lambda it: it["samples"].append(it["samples"][0]),
+            "'arb_Arab-0' in arb_Arab stands twice",
+        ),
+    ],
+)
+def test_a_log_of_inspect_that_cannot_be_used_is_refused(
+    change: Callable[[dict[str, object]], object], message: str, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(DATA / "quiz.json", tmp_path))
+    refused(message, alter(path, change), condition="base")
+
+
+def test_a_log_of_one_language_has_it_from_its_task_and_other_fields_can_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(shutil.copy(DATA / "quiz.json", tmp_path))
+
+    def one(log: dict[str, object]) -> None:
+        log["eval"]["task"] = "suite/quiz_heb_Hebr"
+        for sample in log["samples"]:
+            sample["metadata"] = {"text": sample["id"], "tongue": "heb_Hebr"}
+
+    alter(path, one)
+    table = read(path, condition="base", passage="text", model="gpt")
+    assert (set(table["task"]), set(table["language"])) == ({"quiz"}, {"heb_Hebr"})
+    assert "model mockllm/model is imported as gpt" in capsys.readouterr().err
+    assert len(read(path, condition="base", passage="id", language="tongue")) == 8
+    with pytest.raises(IsoglossError, match="there is no speech, which the parameter language"):
+        read(path, condition="base", passage="id", language="speech")

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+from conftest import probe
+
+from isogloss.errors import DataError
+from isogloss.inference.context_window import context_window, fit
+from isogloss.models.loading import LanguageModel
+from isogloss.prompts.rendering import Protocol, prompt, reasoning_prompt
+
+PROTOCOLS = [
+    Protocol("letter"),
+    Protocol("cloze"),
+    Protocol("generate", max_new_tokens=16),
+    Protocol("letter", reasoning="cot", max_new_tokens=40),
+    Protocol("cloze", prompt_language="target"),
+]
+
+
+def longest(model: LanguageModel, item: object, protocol: Protocol) -> int:
+    if protocol.reasoning == "cot":
+        context = reasoning_prompt(item, protocol) + "\nAnswer:"
+        texts = [f"{context} {letter}" for letter in "ABCD"]
+    else:
+        entry = prompt(item, protocol)
+        texts = [entry.context + text for text in entry.continuations]
+    budget = protocol.max_new_tokens if protocol.generates else 0
+    return max(len(model.tokenizer(text).input_ids) for text in texts) + budget
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+def test_prompts_that_fit_are_left_alone_and_one_token_less_is_refused_by_name(
+    protocol: Protocol, tiny: LanguageModel
+) -> None:
+    items = probe("heb_Hebr", "test", 6)
+    needed = [longest(tiny, item, protocol) for item in items]
+    assert fit(items, tiny.tokenizer, protocol, max(needed), "refuse").items == items
+    worst = needed.index(max(needed))
+    count = needed.count(max(needed))
+    with pytest.raises(
+        DataError, match=rf"^{count} of 6 prompts .* {max(needed) - 1:,} tokens"
+    ) as (found):
+        fit(items, tiny.tokenizer, protocol, max(needed) - 1, "refuse")
+    assert repr(items[worst].item_id) in str(found.value)
+    assert f"({max(needed):,} tokens)" in str(found.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+def test_shortening_cuts_only_passages_from_their_ends_and_no_more_than_needed(
+    protocol: Protocol, tiny: LanguageModel
+) -> None:
+    items = probe("heb_Hebr", "test", 6)
+    needed = [longest(tiny, item, protocol) for item in items]
+    window = sorted(needed)[2] + 1
+    fitted = fit(items, tiny.tokenizer, protocol, window, "shorten")
+    long = {
+        (item.language, item.item_id) for item, n in zip(items, needed, strict=True) if n > window
+    }
+    assert fitted.shortened == long != set()
+    for item, found in zip(items, fitted.items, strict=True):
+        assert replace(found, passage=item.passage) == item
+        assert longest(tiny, found, protocol) <= window
+        if (item.language, item.item_id) not in long:
+            assert found == item
+        else:
+            assert item.passage.startswith(found.passage)
+            one_more = item.passage[: len(found.passage) + 8]
+            assert longest(tiny, replace(item, passage=one_more), protocol) > window
+
+
+def test_a_question_that_does_not_fit_even_alone_is_refused(tiny: LanguageModel) -> None:
+    items = probe("eng_Latn", "test", 2)
+    with pytest.raises(DataError, match="even without its passage"):
+        fit(items, tiny.tokenizer, Protocol("letter"), 8, "shorten")
+
+
+def test_the_window_is_the_models_or_a_smaller_one_asked_for(tiny: LanguageModel) -> None:
+    assert context_window(tiny, None) == 4096
+    assert context_window(tiny, 100) == 100
+    assert context_window(tiny, 10**6) == 4096
+    tiny.tokenizer.model_max_length = 512
+    assert context_window(tiny, None) == 512

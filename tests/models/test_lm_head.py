@@ -1,0 +1,162 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS, SIZE, probe
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    PreTrainedTokenizerFast,
+)
+
+from isogloss.inference.scoring import encode, score
+from isogloss.models import lm_head as head
+from isogloss.models import prefix_tree as packing
+from isogloss.models.lm_head import can_split, decoder, logit_parts, logits
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import ModelSource, locate
+from isogloss.models.prefix_tree import TokenTree, states
+from isogloss.prompts.rendering import Protocol, prompt
+
+# What models do behind their heads: cap, scale, divide.
+BEHIND = {
+    "capped": lambda: Gemma2Config(**SIZE, final_logit_softcapping=3.0),
+    "scaled": lambda: CohereConfig(**SIZE, logit_scale=0.25),
+    "divided": lambda: GraniteConfig(**SIZE, logits_scaling=7.0),
+}
+
+
+def in_memory(config: object, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    source = ModelSource("made", Path("."), "")
+    return LanguageModel(source, tokenizer, network, torch.device("cpu"), torch.float32)
+
+
+def whole(model: LanguageModel, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Last hidden states and logits of a sequence, by the model itself."""
+    with torch.inference_mode(), model.autocast():
+        ids = torch.tensor([tokens])
+        return decoder(model)(ids).last_hidden_state[0], model.network(ids).logits[0]
+
+
+@pytest.mark.parametrize("behind", sorted(BEHIND))
+def test_parts_of_the_vocabulary_are_the_models_own_logits(
+    behind: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "PART", 100)
+    monkeypatch.setattr(head, "PART_OF_FEW", 33)
+    model = in_memory(BEHIND[behind](), tokenizer)
+    hidden_ND, expected_NV = whole(model, list(range(7, 27)))
+    with torch.inference_mode():
+        few_NV = logits(model, hidden_ND[:5])
+        parts = list(logit_parts(model, hidden_ND))
+        assert [start for start, _ in parts] == [0, 100, 200, 300, 400, 500]
+        joined_NV = torch.cat([part for _, part in parts], -1)
+    assert torch.allclose(joined_NV, expected_NV, atol=1e-5)
+    assert torch.allclose(few_NV, expected_NV[:5], atol=1e-5)
+
+
+def test_a_model_that_looks_at_several_logits_behind_its_head_is_not_split(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    for behind in (
+        lambda logits: logits.log_softmax(-1),
+        lambda logits: logits.index_fill(-1, torch.tensor([500]), -9.0),
+    ):
+        model = in_memory(CONFIGS["llama"](), tokenizer)
+        given = model.network.forward
+
+        def forward(*args: object, **kwargs: object) -> object:
+            found = given(*args, **kwargs)  # noqa: B023
+            found.logits = behind(found.logits)  # noqa: B023
+            return found
+
+        model.network.forward = forward
+        hidden_ND, expected_NV = whole(model, list(range(7, 27)))
+        with torch.inference_mode():
+            ((start, found_NV),) = logit_parts(model, hidden_ND)
+        assert start == 0
+        assert torch.allclose(found_NV, expected_NV, atol=1e-5)
+        chosen = probe("eng_Latn", "test", 3)
+        encoded = encode(tokenizer, [prompt(item, Protocol("cloze")) for item in chosen])
+        assert not can_split(model)
+        assert len(score(model, encoded, chosen, share=True)) == 3
+
+
+def test_an_adapter_on_the_head_itself_keeps_its_product(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = in_memory(CONFIGS["llama"](), tokenizer)
+    assert can_split(model)
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["lm_head"], init_lora_weights=False)
+    peft_model = get_peft_model(model.network, config)
+    hidden_ND, expected_NV = whole(model, list(range(7, 27)))
+    with torch.inference_mode():
+        ((_, found_NV),) = logit_parts(model, hidden_ND)
+    assert torch.allclose(found_NV, expected_NV, atol=1e-5)
+    peft_model.unload()
+    assert can_split(model)
+
+
+def test_of_equal_tokens_the_first_is_the_likeliest(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from isogloss.inference.scoring import _read
+
+    flat_NV = torch.zeros(2, 512)
+    flat_NV[1, [150, 160, 450]] = 5.0
+    parts = [(start, flat_NV[:, start : start + 100]) for start in range(0, 512, 100)]
+    monkeypatch.setattr("isogloss.inference.scoring.logit_parts", lambda *_, **__: iter(parts))
+    asked = [(0, 0), (0, 99), (0, 100), (1, 150), (1, 160), (1, 450), (1, 0)]
+    places, tokens = zip(*asked, strict=True)
+    found = list(_read(tiny, torch.zeros(2, 32), places, tokens, False))
+    assert [agrees for _, agrees in found] == [True, False, False, True, False, False, False]
+    logprobs_NV = flat_NV.log_softmax(-1)
+    expected = [float(logprobs_NV[place, token]) for place, token in asked]
+    assert [value for value, _ in found] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_the_last_layer_computes_only_what_is_wanted(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = load(locate(str(model_folder(architecture))), "float32")
+    packing.can_share(model)
+    tree = TokenTree()
+    path = tree.insert(list(range(7, 57)))
+    sizes: list[int] = []
+    mlp = decoder(model).layers[-1].mlp
+    hook = mlp.register_forward_hook(lambda module, args, found: sizes.append(found.shape[1]))
+    seen: list[int] = []
+    given = mlp.forward
+    mlp.forward = lambda hidden: seen.append(hidden.shape[1]) or given(hidden)
+    try:
+        with torch.inference_mode():
+            some_ND = states(model, [tree], [path[-3:]])
+            all_TD = states(model, [tree], [path])
+    finally:
+        hook.remove()
+        del mlp.forward
+    assert torch.allclose(some_ND, all_TD[-3:], atol=1e-5)
+    assert seen == [3, 50]
+    assert sizes == [50, 50]
+
+
+def test_in_bfloat16_embeddings_are_stored_in_it_and_summed_in_float32(
+    model_folder: Callable[[str], Path],
+) -> None:
+    model = load(locate(str(model_folder("gemma3"))), "bfloat16")
+    embedding = decoder(model).get_input_embeddings()
+    assert embedding.weight.dtype == torch.bfloat16
+    assert embedding(torch.tensor([5])).dtype == torch.float32
+    assert model.network.get_output_embeddings().weight is embedding.weight
+    assert model.head_weight.data_ptr() == embedding.weight.data_ptr()
+    assert {weight.dtype for weight in model.network.parameters() if weight.dim() == 1} == {
+        torch.float32
+    }

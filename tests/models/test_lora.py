@@ -1,0 +1,287 @@
+"""LoRA on attention, on all linear layers and on experts, in models of every kind."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from conftest import CONFIGS, probe
+from tiny_training import RECIPE, answers, train_tiny
+
+from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.errors import ConfigError, ModelError
+from isogloss.models.adapters import CONFIG, adapter_digest, attach, detach
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import locate
+from isogloss.models.lora import fuse, lora_config
+from isogloss.registry.adapters import adapter_folder
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.finetune import finetune, recipe_of
+from isogloss.stages.session import Session
+from isogloss.tracking import runs as tracking
+from isogloss.tracking.resume import unfinished_dir
+
+MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
+WIDE = ("all-linear", "attention", "all-linear+experts", "attention+experts")
+# Large enough steps for a gain within a few of them.
+FAST = replace(RECIPE, steps=20, eval_every=20, learning_rate=3e-2, rank=4, alpha=8)
+
+
+def opened(architecture: str, model_folder: Callable[[str], Path]) -> LanguageModel:
+    return load(locate(str(model_folder(architecture))), "float32")
+
+
+def adapted(model: LanguageModel, target_modules: str, rank: int = 2) -> dict[str, torch.Size]:
+    """Shapes of what would be trained, by the weight that it belongs to; the model as before."""
+    from peft import get_peft_model
+
+    config = lora_config(model.network, target_modules, rank, 4, 0.0)
+    peft_model = get_peft_model(model.network, config)
+    shapes = {
+        name.removeprefix("base_model.model.model.").replace(".default.weight", ""): weight.shape
+        for name, weight in peft_model.named_parameters()
+        if weight.requires_grad
+    }
+    peft_model.unload()
+    return shapes
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_attention_is_found_by_structure_in_every_architecture(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = opened(architecture, model_folder)
+    expected = {
+        name.removeprefix("model.")
+        for name, module in model.network.named_modules()
+        if ".self_attn." in name and isinstance(module, torch.nn.Linear)
+    }
+    assert len(expected) >= 12
+    found = adapted(model, "attention")
+    assert {name.rpartition(".lora_")[0] for name in found} == expected
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_in_a_mixture_all_linear_is_each_linear_layer_and_neither_router_nor_experts(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = opened(architecture, model_folder)
+    expected = {
+        name.removeprefix("model.")
+        for name, module in model.network.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    found = adapted(model, "all-linear")
+    assert {name.rpartition(".lora_")[0] for name in found} == expected
+    assert all(2 in shape for shape in found.values())  # the rank that was asked for
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_each_expert_has_the_rank_that_was_asked_for(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = opened(architecture, model_folder)
+    experts = model.network.model.layers[1].mlp.experts
+    count, twice_inner, outer = experts.gate_up_proj.shape
+    with_experts = adapted(model, "attention+experts")
+    alone = adapted(model, "attention")
+    assert alone.keys() < with_experts.keys()
+    of_layer = {
+        name: tuple(shape)
+        for name, shape in with_experts.items()
+        if name not in alone and name.startswith("layers.1.")
+    }
+    assert of_layer == {
+        "layers.1.mlp.experts.base_layer.lora_A": (2 * count, outer),
+        "layers.1.mlp.experts.base_layer.lora_B": (twice_inner, 2 * count),
+        "layers.1.mlp.experts.lora_A": (2 * count, twice_inner // 2),
+        "layers.1.mlp.experts.lora_B": (outer, 2 * count),
+    }
+    linear = adapted(model, "all-linear")
+    assert adapted(model, "all-linear+experts").keys() == linear.keys() | with_experts.keys()
+
+
+@pytest.mark.parametrize("target_modules", WIDE)
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_a_mixture_trains_reloads_exactly_and_is_left_as_it_was(
+    architecture: str, target_modules: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = opened(architecture, model_folder)
+    before = answers(model)
+    weights = {name: weight.clone() for name, weight in model.network.state_dict().items()}
+    log = train_tiny(model, tmp_path / "adapter", replace(FAST, target_modules=target_modules))
+    losses = [entry["train/loss"] for entry in log if "train/loss" in entry]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    after = model.network.state_dict()
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(after[name], weight) for name, weight in weights.items())
+    assert answers(model) == before
+    first = answers(model, attach(model, tmp_path / "adapter" / "last"))
+    again = opened(architecture, model_folder)
+    second = answers(again, attach(again, tmp_path / "adapter" / "last"))
+    assert first == second != before
+    assert answers(model, None) == before
+    detach(model)
+    assert answers(model) == before
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_adapters_of_one_mixture_are_switched_in_memory(
+    architecture: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = opened(architecture, model_folder)
+    alone = {}
+    for seed, targets in enumerate(("attention+experts", "attention+experts", "attention")):
+        folder = tmp_path / str(seed)
+        recipe = replace(RECIPE, learning_rate=3e-2, seed=seed, target_modules=targets)
+        train_tiny(model, folder, recipe)
+        digest = attach(model, folder / "last")
+        alone[digest] = answers(model, digest)
+        detach(model)
+    assert len({str(values) for values in alone.values()}) == 3
+    for seed in range(3):
+        attach(model, tmp_path / str(seed) / "last")
+    for digest in [*alone, *reversed(alone)]:
+        assert answers(model, digest) == alone[digest]
+
+
+def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_in_place(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = opened("deepseek_v3", model_folder)
+    for name in ("attention+experts", "all-linear+experts"):
+        train_tiny(model, tmp_path / name, replace(RECIPE, target_modules=name))
+    first = attach(model, tmp_path / "attention+experts" / "last")
+    expected = answers(model, first)
+    with pytest.raises(ModelError, match="same set of parameters"):
+        attach(model, tmp_path / "all-linear+experts" / "last")
+    assert answers(model, first) == expected
+    train_tiny(
+        opened("deepseek_v3", model_folder),
+        tmp_path / "like the first",
+        replace(RECIPE, target_modules="attention+experts", seed=1),
+    )
+    assert answers(model, attach(model, tmp_path / "like the first" / "last")) != expected
+    assert answers(model, first) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "target_modules", "dropout", "message"),
+    [
+        ("llama", "attention+experts", 0.0, "llama has no experts; expected attention"),
+        ("mixtral", "attention+experts", 0.1, "dropout must be 0 .* got 0.1"),
+        ("deepseek_v3", "all-linear", 0.1, "dropout must be 0"),
+        ("mixtral", "w1,w2,w3", 0.1, "dropout must be 0"),
+        ("mixtral", "q_proj+experts", 0.0, "'q_proj.experts' cannot be read"),
+        ("mixtral", "attention+routers", 0.0, "cannot be read"),
+        ("llama", "nowhere", 0.0, r"llama has no linear module 'nowhere'; .* modules \(.*q_proj"),
+        ("llama", "input_layernorm", 0.0, "llama has no linear module 'input_layernorm'"),
+        ("llama", "q_proj,foo", 0.0, "llama has no linear module 'foo'"),
+        ("mixtral", "q_proj,foo", 0.0, "mixtral has no linear module 'foo'"),
+    ],
+)
+def test_what_cannot_have_lora_is_refused(
+    architecture: str,
+    target_modules: str,
+    dropout: float,
+    message: str,
+    model_folder: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    model = opened(architecture, model_folder)
+    before = answers(model)
+    recipe = replace(RECIPE, target_modules=target_modules, dropout=dropout)
+    with pytest.raises(ConfigError, match=message):
+        train_tiny(model, tmp_path / "adapter", recipe)
+    assert answers(model) == before
+
+
+def test_all_linear_of_a_dense_model_is_what_peft_takes_for_it(
+    tiny: LanguageModel,
+) -> None:
+    config = lora_config(tiny.network, "all-linear", 2, 4, 0.1)
+    assert (config.target_modules, config.target_parameters) == ("all-linear", None)
+    names = lora_config(tiny.network, "q_proj,v_proj", 2, 4, 0.1)
+    assert sorted(names.target_modules) == ["q_proj", "v_proj"]
+
+
+def test_an_adapter_on_experts_is_logged_evaluated_and_served_with_the_same_answers(
+    model_folder: Callable[[str], Path],
+) -> None:
+    asked = {"model": str(model_folder("qwen3_moe")), "dtype": "float32", "format": "cloze"}
+    session = Session(asked["model"], "float32")
+    config = FinetuneConfig(
+        **asked, steps=2, batch_size=4, limit=8, dev_limit=4, rank=2, learning_rate=0.03,
+        target_modules="attention+experts",
+    )  # fmt: skip
+    uri = finetune(config, session).data.tags["isogloss.adapter_uri"]
+    evaluation = EvaluateConfig(**asked, languages=("heb_Hebr",), limit=4)
+    with adapter_folder(uri) as folder:
+        assert "target_parameters" in (folder / CONFIG).read_text()
+        run = evaluate(evaluation, session, adapter=(adapter_digest(folder), lambda: folder))
+    assert "attention+experts" in run.data.tags["isogloss.recipe"]
+    evaluated = tracking.read_predictions(run.info.run_id)
+    asked_rows = [
+        {
+            "passage": item.passage,
+            "question": item.question,
+            "options": list(item.options),
+            "language": item.language,
+        }
+        for item in probe("heb_Hebr", "test", 4)
+    ]
+    served = mlflow.pyfunc.load_model(uri).predict(asked_rows)
+    assert served["choice"].tolist() == evaluated["prediction"].tolist()
+    logprob_RC = np.array(evaluated["choice_logprobs"].tolist())
+    expected = np.exp(logprob_RC - np.logaddexp.reduce(logprob_RC, axis=1, keepdims=True))
+    assert np.array(served["probabilities"].tolist()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_recipe_of_experts_with_dropout_is_refused_before_anything_is_loaded() -> None:
+    config = FinetuneConfig(target_modules="attention+experts", dropout=0.05)
+    with pytest.raises(ConfigError, match=r"dropout must be 0 .* got 0\.05"):
+        recipe_of(config)
+
+
+def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
+    model_folder: Callable[[str], Path],
+) -> None:
+    folder = str(model_folder("llama"))
+    config = FinetuneConfig(model=folder, dtype="float32", target_modules="q_proj,foo")
+    with pytest.raises(ConfigError, match="llama has no linear module 'foo'"):
+        finetune(config, Session(folder, "float32"))
+    assert mlflow.search_runs(search_all_experiments=True).empty
+    assert not list(unfinished_dir().glob("finetune-*"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lora_added_in_the_product_is_pefts(
+    dtype: str, model_folder: Callable[[str], Path]
+) -> None:
+    from peft import get_peft_model
+
+    model = load(locate(str(model_folder("gemma3"))), dtype)
+    peft_model = get_peft_model(model.network, lora_config(model.network, "all-linear", 2, 6, 0.3))
+    weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
+    torch.manual_seed(1)
+    for weight in weights:
+        torch.nn.init.normal_(weight, std=0.1)
+    ids = torch.tensor([list(range(7, 47))])
+
+    def found() -> list[torch.Tensor]:
+        torch.manual_seed(2)  # dropout's
+        with model.autocast():
+            logits = model.network(ids).logits.float()
+        return [logits, *torch.autograd.grad(logits.logsumexp(-1).sum(), weights)]
+
+    expected = found()
+    fuse(model.network, "default")
+    fused = found()
+    limit = 1e-5 if dtype == "float32" else 0.05
+    for here, there in zip(fused, expected, strict=True):
+        assert (here - there).norm() <= limit * there.norm()
+    assert not all(map(torch.equal, fused, expected))
+    assert len(weights) == 2 * 7 * 3

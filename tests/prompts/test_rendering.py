@@ -1,0 +1,197 @@
+"""Prompts: the frame in English and in the target language, chat templates, shuffled options."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from conftest import probe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isogloss.config import EvaluateConfig
+from isogloss.errors import ConfigError, ModelError
+from isogloss.inference.predicting import check_choices
+from isogloss.inference.scoring import encode
+from isogloss.models.loading import LanguageModel, load
+from isogloss.models.locate import has_chat_template, locate
+from isogloss.prompts.rendering import (
+    PROMPT_VERSION,
+    Protocol,
+    after_reasoning,
+    answer_words,
+    as_shown,
+    prompt,
+    reasoning_prompt,
+    shuffle_options,
+    unconditional_prompt,
+)
+from isogloss.prompts.wording import digest, wording
+from isogloss.stages.session import Session
+from isogloss.tasks import Item, open_task
+from isogloss.tasks.sib200 import QUESTION, TOPICS
+
+ITEM = Item("i", "p", "heb_Hebr", "Some text.", "Which one? ", ("one", "two", "three", "four"), 2)
+TOPIC = Item("t", "t", "heb_Hebr", "A sentence.", QUESTION, TOPICS, 1)
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}</>"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture
+def chatty(model_folder: Callable[[str], Path], tmp_path: Path) -> LanguageModel:
+    """A tiny model whose tokenizer has a chat template."""
+    model = load(locate(str(model_folder("gemma3"))), "float32")
+    model.tokenizer.chat_template = TEMPLATE
+    folder = tmp_path / "chatty"
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return load(locate(str(folder)), "float32")
+
+
+def test_the_frame_is_that_of_lm_evaluation_harness_for_belebele_to_the_character() -> None:
+    assert prompt(ITEM, Protocol("letter")).context == (
+        "P: Some text.\nQ: Which one?\nA: one\nB: two\nC: three\nD: four\nAnswer:"
+    )
+    assert prompt(ITEM, Protocol("letter")).continuations == (" A", " B", " C", " D")
+    assert prompt(ITEM, Protocol("generate")) == prompt(ITEM, Protocol("letter"))
+    assert prompt(ITEM, Protocol("cloze")) == (
+        "P: Some text.\nQ: Which one?\nAnswer:",
+        (" one", " two", " three", " four"),
+    )
+
+
+def test_white_space_of_passage_and_options_is_left_as_it_is() -> None:
+    item = replace(ITEM, passage=" Some  text. \n", options=("one ", " two", "3", "4"))
+    assert prompt(item, Protocol("letter")).context.startswith(
+        "P:  Some  text. \n\nQ: Which one?\nA: one \nB:  two\n"
+    )
+
+
+def test_an_item_without_a_passage_has_no_line_for_it() -> None:
+    assert prompt(replace(ITEM, passage=""), Protocol("cloze")).context == "Q: Which one?\nAnswer:"
+
+
+def test_the_frame_in_the_target_language_has_its_words_and_the_same_letters() -> None:
+    words = wording("heb_Hebr")
+    entry = prompt(ITEM, Protocol("letter", prompt_language="target"))
+    assert entry.context == (
+        f"{words.passage}: Some text.\n{words.question}: Which one?\n"
+        f"A: one\nB: two\nC: three\nD: four\n{words.answer}:"
+    )
+    assert entry.continuations == (" A", " B", " C", " D")
+    assert answer_words("heb_Hebr", Protocol(prompt_language="target")) == (words.answer, "Answer")
+    assert answer_words("heb_Hebr", Protocol()) == ("Answer",)
+
+
+def test_the_tasks_own_texts_are_translated_and_the_datas_are_not() -> None:
+    texts = wording("heb_Hebr").texts
+    (there,) = as_shown([TOPIC], "target", None)
+    assert there.question == texts[QUESTION]
+    assert there.options == tuple(texts[topic] for topic in TOPICS)
+    assert there.passage == TOPIC.passage
+    assert as_shown([TOPIC, ITEM], "english", None) == [TOPIC, ITEM]
+    assert as_shown([ITEM], "target", None) == [ITEM]
+    assert as_shown([TOPIC], "target", 3) == [shuffle_options(there, 3)]
+
+
+def test_reasoning_asks_for_an_answer_in_the_format_and_goes_on_to_it() -> None:
+    for language in ("english", "target"):
+        words = wording("heb_Hebr" if language == "target" else "eng_Latn")
+        for format, ask in (("letter", words.reason_letter), ("cloze", words.reason_text)):
+            protocol = Protocol(format, prompt_language=language, reasoning="cot")
+            context = reasoning_prompt(ITEM, protocol)
+            assert context.endswith(f"{ask.format(answer=words.answer)}\n{words.reasoning}:")
+            assert ("B: two" in context) == (format == "letter")
+            forced = after_reasoning(ITEM, protocol, context, " Two and one. ")
+            assert forced.context == f"{context} Two and one.\n{words.answer}:"
+            assert forced.continuations == prompt(ITEM, protocol).continuations
+
+
+def test_the_unconditional_prompt_has_the_options_and_nothing_of_the_question() -> None:
+    assert unconditional_prompt(ITEM, Protocol("cloze")) == (
+        "Answer:",
+        (" one", " two", " three", " four"),
+    )
+
+
+def test_a_chat_template_takes_the_prompt_as_the_users_turn(chatty: LanguageModel) -> None:
+    protocol = Protocol("letter", chat=True)
+    plain = prompt(ITEM, Protocol("letter"))
+    entry = prompt(ITEM, protocol, chatty.tokenizer)
+    assert entry.context == f"<bos><user>{plain.context}</><assistant>"
+    assert entry.continuations == ("A", "B", "C", "D")
+    (encoded,) = encode(chatty.tokenizer, [entry], chat=True)
+    bos = chatty.tokenizer.bos_token_id
+    assert encoded.sequences[0][0] == bos
+    assert encoded.sequences[0].count(bos) == 1
+
+
+def test_chat_is_used_where_there_is_a_template_unless_it_is_switched_off(
+    chatty: LanguageModel, model_folder: Callable[[str], Path]
+) -> None:
+    task = open_task("probe", None)
+    with_template = Session(str(chatty.source.folder), "float32")
+    without = Session(str(model_folder("gemma3")), "float32")
+    assert has_chat_template(chatty.source)
+    for chat, expected in (("auto", True), ("on", True), ("off", False)):
+        assert with_template.protocol(EvaluateConfig(chat=chat), task).chat is expected
+    for chat in ("auto", "off"):
+        assert without.protocol(EvaluateConfig(chat=chat), task).chat is False
+    with pytest.raises(ConfigError, match="has no chat template"):
+        without.protocol(EvaluateConfig(chat="on"), task)
+
+
+def test_the_letters_tokens_are_named_and_letters_that_are_one_token_refused(
+    tiny: LanguageModel,
+) -> None:
+    said = check_choices(tiny.tokenizer, [ITEM], Protocol("letter"))
+    for letter in "ABCD":
+        ids = tiny.tokenizer(f" {letter}", add_special_tokens=False).input_ids
+        assert f"' {letter}' {ids}" in said
+    assert check_choices(tiny.tokenizer, [ITEM], Protocol("cloze")) == ""
+
+    class Blind:
+        """Takes every letter for the same unknown token."""
+
+        bos_token_id = None
+
+        def __call__(self, texts: list[str], **kwargs: object) -> object:
+            ids = [[ord(c) for c in text[:-2]] + [7, 0] for text in texts]
+            return type("Encoding", (), {"input_ids": ids})()
+
+    with pytest.raises(ModelError, match="cannot tell the letters of the choices apart"):
+        check_choices(Blind(), [ITEM], Protocol("letter"))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 10), st.integers(0, 9))
+def test_shuffling_keeps_the_right_option_right_and_is_the_same_in_every_language(
+    seed: int, n: int, answer: int
+) -> None:
+    item = replace(ITEM, options=tuple(f"option {at}" for at in range(n)), answer=answer % n)
+    shuffled = shuffle_options(item, seed)
+    assert sorted(shuffled.options) == sorted(item.options)
+    assert shuffled.options[shuffled.answer] == item.options[item.answer]
+    there = shuffle_options(replace(item, language="amh_Ethi"), seed)
+    assert (there.options, there.answer) == (shuffled.options, shuffled.answer)
+
+
+def test_shuffling_puts_the_answer_everywhere_and_depends_on_the_seed() -> None:
+    items = probe("eng_Latn", "test", None)
+    places = Counter(shuffle_options(item, 1).answer for item in items)
+    assert all(70 <= places[place] <= 130 for place in range(4)), places
+    assert [shuffle_options(item, 1) for item in items] != [
+        shuffle_options(item, 2) for item in items
+    ]
+
+
+def test_a_change_of_wording_or_frame_raises_the_prompt_version() -> None:
+    """If this fails, a prompt has changed: raise PROMPT_VERSION, then correct the digest here."""
+    assert (PROMPT_VERSION, digest()[:16]) == ("2", "28ed1ea51c6df8de")
+
+
+def test_the_protocol_can_be_written_down_and_read_again() -> None:
+    protocol = Protocol("cloze", "unconditional", "target", True, "cot", 64)
+    assert Protocol(**asdict(protocol)) == protocol

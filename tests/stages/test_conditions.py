@@ -1,0 +1,294 @@
+"""The grid of conditions as runs: reasoning, prompts, splits, and what is refused before a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
+from isogloss.errors import ConfigError, DataError, ModelError
+from isogloss.models.adapters import adapter_digest
+from isogloss.registry.adapters import adapter_folder
+from isogloss.stages import session
+from isogloss.stages.collect_runs import pull
+from isogloss.stages.compare import judge
+from isogloss.stages.evaluate import evaluate, run_evaluate
+from isogloss.stages.finetune import finetune
+from isogloss.stages.session import Session
+from isogloss.stages.study import run_study
+from isogloss.tracking import runs as tracking
+from isogloss.tracking.runs import read_predictions
+from isogloss.training.contamination import RECORD
+
+LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
+SENTENCES = [
+    "The harbour was closed for three days after the storm, and no boat could leave.",
+    "Teachers in the valley asked for a second bridge, since the old one floods each spring.",
+    "A museum of clocks opened in the old mill; it shows two hundred of them, all running.",
+]
+
+
+def runs(kind: str) -> list[Run]:
+    return mlflow.search_runs(
+        filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list",
+        search_all_experiments=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(model_folder: Callable[[str], Path]) -> str:
+    return str(model_folder("gemma3"))
+
+
+def ask(folder: str, **changes: object) -> EvaluateConfig:
+    return EvaluateConfig.model_validate(
+        {
+            "model": folder,
+            "dtype": "float32",
+            "languages": ("heb_Hebr", "eng_Latn"),
+            "limit": 4,
+            **changes,
+        }
+    )
+
+
+def run(config: EvaluateConfig) -> Run:
+    return evaluate(config, Session(config.model, "float32"))
+
+
+def trained(folder: str, **changes: object) -> Run:
+    config = FinetuneConfig.model_validate(
+        {"model": folder, "dtype": "float32", "steps": 1, "batch_size": 2, "limit": 4,
+         "dev_limit": 2, "rank": 2, "alpha": 4, **changes}
+    )  # fmt: skip
+    return finetune(config, Session(folder, "float32"))
+
+
+def run_adapted(config: EvaluateConfig, adapter: Run) -> Run:
+    with adapter_folder(adapter.info.run_id) as path:
+        return evaluate(
+            config, Session(config.model, "float32"), adapter=(adapter_digest(path), lambda: path)
+        )
+
+
+def test_several_adapters_and_the_base_are_evaluated_with_one_load(
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters = [trained(folder, seed=seed) for seed in (0, 1)]
+    loads: list[str] = []
+    load = session.load
+    monkeypatch.setattr(session, "load", lambda *asked: (loads.append("once"), load(*asked))[1])
+    names = ["none", *(run.info.run_id for run in adapters)]
+    run_evaluate(ask(folder, adapter=",".join(names)))
+    assert loads == ["once"]
+    (parent,) = runs("evaluations")
+    made = [mlflow.get_run(run_id) for run_id in parent.data.tags["isogloss.cells"].split()]
+    assert [one.data.tags["isogloss.adapter"] for one in made] == [
+        "none", *(run.data.tags["isogloss.adapter"] for run in adapters)
+    ]  # fmt: skip
+    assert [one.info.run_name for one in made] == [
+        "base", *(f"tuned {name}" for name in names[1:])
+    ]  # fmt: skip
+    assert {one.data.tags["mlflow.parentRunId"] for one in made} == {parent.info.run_id}
+    printed = capsys.readouterr().out
+    assert all(f"adapter {name}\n" in printed for name in names)
+    together = [read_predictions(one.info.run_id) for one in made]
+    mlflow.set_experiment("alone")
+    for adapter, found in zip(adapters, together[1:], strict=True):
+        alone = run_adapted(ask(folder), adapter)
+        assert read_predictions(alone.info.run_id).equals(found)
+    with pytest.raises(ModelError, match="nothing-of-the-kind"):
+        run_evaluate(ask(folder, adapter="none,nothing-of-the-kind"))
+    with pytest.raises(ConfigError, match="adapter has 'none' more than once"):
+        run_evaluate(ask(folder, adapter="none, none"))
+
+
+@pytest.mark.real
+def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder: str) -> None:
+    config = StudyConfig.model_validate(
+        {
+            "study": "four",
+            "model": folder,
+            "dtype": "float32",
+            "languages": LANGUAGES,
+            "reasoning": "both",
+            "format": "generate",
+            "max_new_tokens": 6,
+            "limit": 4,
+            "finetune": {"steps": 1, "batch_size": 2, "dev_limit": 2, "rank": 2, "alpha": 4},
+        }
+    )
+    run_study(config)
+    cells = {found.data.tags["isogloss.condition"]: found for found in runs("evaluate")}
+    assert sorted(cells) == ["base", "base+cot", "tuned", "tuned+cot"]
+    for condition, cell in cells.items():
+        table = tracking.read_predictions(cell.info.run_id)
+        assert table["text"].notna().all()
+        for code in LANGUAGES:
+            metrics = cell.data.metrics
+            assert metrics[f"unparsed/{code}"] == 1 - metrics[f"format_valid/{code}"]
+            rows = table[table["language"] == code]
+            for kind in ("free", "forced"):
+                choice = rows["greedy" if kind == "free" else "forced"]
+                expected = (choice == rows["answer"]).mean()
+                assert metrics[f"accuracy_{kind}/{code}"] == pytest.approx(expected)
+            assert (f"tokens_per_item/{code}" in metrics) == (condition == "base")
+    (found,) = runs("compare")
+    assert found.data.tags["isogloss.condition"] == "tuned"
+    note = found.data.tags["mlflow.note.content"]
+    assert note.startswith("With fine-tuning on Standard Arabic,")
+    assert "C3: Over 5 related and control languages" in note
+    parts = [
+        found.data.metrics[f"{name}/heb_Hebr"]
+        for name in ("gain_free", "gain_format", "gain_comprehension")
+    ]
+    assert parts[0] == pytest.approx(parts[1] + parts[2])
+    for name in ("base_cot", "tuned_cot"):
+        assert f"contrast_{name}/accuracy" in found.data.metrics
+    for condition, against, words in (
+        ("base+cot", "base", "With chain of thought,"),
+        ("tuned+cot", "base", "With fine-tuning on Standard Arabic and chain of thought,"),
+        ("tuned+cot", "tuned", "With chain of thought,"),
+        ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
+    ):
+        asked = CompareConfig(study="four", condition=condition, against=against)
+        note = judge(pull(asked), asked).data.tags["mlflow.note.content"]
+        assert note.startswith(words)
+    (study,) = runs("study")
+    assert len(study.data.tags["isogloss.cells"].split()) == 4
+
+
+def test_every_option_that_changes_what_is_asked_is_computed_anew_and_named_in_tags(
+    folder: str,
+) -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"prompt_language": "target"},
+        {"format": "letter"},
+        {"format": "letter", "shuffle_options": True},
+        {"format": "letter", "shuffle_options": True, "seed": 1},
+        {"normalisation": "unconditional"},
+        {"normalisation": "none"},
+        {"format": "generate"},
+        {"format": "generate", "max_new_tokens": 4},
+        {"max_length": 4000},
+        {"split": "dev"},
+    ]
+    found = [run(ask(folder, **change)) for change in changes]
+    assert len({one.data.tags["isogloss.fingerprint"] for one in found}) == len(changes)
+    assert found[1].data.tags["isogloss.prompt_language"] == "target"
+    assert found[5].data.tags["isogloss.normalisation"] == "unconditional"
+    assert found[2].data.tags["isogloss.choices"].startswith("' A' [")
+    assert "isogloss.choices" not in found[0].data.tags
+    answers = [tracking.read_predictions(one.info.run_id)["answer"].tolist() for one in found[2:5]]
+    assert answers[0] != answers[1] != answers[2]
+    assert "position_bias/heb_Hebr" in found[2].data.metrics
+    assert run(ask(folder)).info.run_id == found[0].info.run_id
+
+
+def test_a_split_that_an_adapter_was_trained_on_is_refused_in_any_language(folder: str) -> None:
+    adapter = trained(folder)
+    before = len(runs("evaluate"))
+    for languages in (("heb_Hebr",), ("arb_Arab", "eng_Latn")):
+        for split in ("train", "all"):
+            config = ask(folder, languages=languages, split=split)
+            with pytest.raises(DataError, match="was trained on probe in arb_Arab, and 2 of the 2"):
+                run_adapted(config, adapter)
+    assert len(runs("evaluate")) == before
+    run_adapted(ask(folder), adapter)
+    assert len(runs("evaluate")) == before + 1
+
+
+def test_the_guard_works_across_tasks_that_share_sentences(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(name: str, code: str, texts: list[str]) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        rows = [
+            {"item_id": str(at), "passage": text, "question": "What?", "option_1": "one",
+             "option_2": "two", "answer": 1, "split": "dev" if at == 0 else split}
+            for at, text in enumerate(texts)
+            for split in [name]
+        ]  # fmt: skip
+        pd.DataFrame(rows).to_csv(tmp_path / name / f"{code}.csv", index=False)
+
+    write("train", "eng_Latn", ["Nothing that anybody would ask about twice.", *SENTENCES])
+    write("test", "eng_Latn", ["Another text.", "More.", f"Rain. {SENTENCES[2]} End."])
+    write("test", "fra_Latn", ["Un autre texte.", "Encore.", "La pluie. Un musée. Fin."])
+    adapter = trained(
+        folder, task="files", data_dir=str(tmp_path / "train"), source="eng_Latn", dev_limit=1
+    )
+    asked = {
+        "task": "files",
+        "data_dir": str(tmp_path / "test"),
+        "languages": ("fra_Latn",),
+        "source": "eng_Latn",
+    }
+    with pytest.raises(ConfigError, match="was trained on eng_Latn, but `source` is arb_Arab"):
+        run_adapted(ask(folder, **{**asked, "source": "arb_Arab"}), adapter)
+    with pytest.raises(DataError, match=r"1 of the 2 passages of test .* '2' \(as '3'\)"):
+        run_adapted(ask(folder, **asked), adapter)
+    (tmp_path / "test" / "eng_Latn.csv").unlink()
+    run_adapted(ask(folder, **asked), adapter)
+    assert "whether the two share passages is not checked" in capsys.readouterr().err
+
+
+def test_an_adapter_without_a_record_is_used_and_that_is_said(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with adapter_folder(trained(folder).info.run_id) as path:
+        (path / RECORD).unlink()
+        config = ask(folder)
+        evaluate(config, Session(folder, "float32"), adapter=(adapter_digest(path), lambda: path))
+    assert "does not say what it was trained on" in capsys.readouterr().err
+
+
+def test_a_study_that_would_evaluate_its_training_data_is_refused_before_any_run(
+    folder: str,
+) -> None:
+    config = StudyConfig.model_validate(
+        {"study": "x", "model": folder, "dtype": "float32", "languages": LANGUAGES, "split": "all"}
+    )
+    with pytest.raises(DataError, match="were in its training data"):
+        run_study(config)
+    assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
+def test_prompts_past_the_window_are_refused_before_a_run_or_shortened_and_counted(
+    folder: str,
+) -> None:
+    with pytest.raises(DataError, match="8 of 8 prompts are longer than the context window of 60"):
+        run(ask(folder, max_length=60, format="letter"))
+    assert not runs("evaluate")
+    found = run(ask(folder, max_length=220, format="letter", long_inputs="shorten"))
+    table = tracking.read_predictions(found.info.run_id)
+    assert table["shortened"].any()
+    assert (table["prompt_tokens"] < 220).all()
+    for code, rows in table.groupby("language"):
+        assert found.data.metrics.get(f"shortened/{code}", 0) == rows["shortened"].sum()
+
+
+def test_a_language_without_wording_is_refused_before_the_model_is_found() -> None:
+    config = EvaluateConfig(
+        model="nowhere/at-all", task="files", data_dir="data", prompt_language="target"
+    )
+    Path("data").mkdir()
+    Path("data/lug_Latn.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
+    with pytest.raises(ConfigError, match="no wording in 'lug_Latn'"):
+        run(config)
+
+
+def test_a_study_without_two_relatives_or_with_an_unknown_branch_is_refused_before_any_run(
+    folder: str,
+) -> None:
+    study = {"study": "x", "model": folder, "dtype": "float32"}
+    for changes, message in (
+        ({"languages": ("heb_Hebr", "eng_Latn", "fra_Latn")}, "1 are related to arb_Arab"),
+        ({"compare": {"branch": "Semitics"}}, "branch 'Semitics' is not known"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_study(StudyConfig.model_validate({**study, **changes}))
+    assert not mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -1,0 +1,297 @@
+"""A study end to end on a tiny random model: what it leaves in MLflow, and what it reuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import probe
+from mlflow.entities import Run
+
+from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
+from isogloss.errors import ComparisonError, ConfigError
+from isogloss.predictions.table import Prediction
+from isogloss.registry.adapters import adapter_folder, register
+from isogloss.stages.collect_runs import pull
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.session import Session
+from isogloss.stages.study import run_study
+from isogloss.tracking import runs as tracking
+
+LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
+
+
+def study_config(folder: Path, **changes: object) -> StudyConfig:
+    return StudyConfig.model_validate(
+        {
+            "study": "tiny",
+            "model": str(folder),
+            "dtype": "float32",
+            "languages": LANGUAGES,
+            "limit": 6,
+            "finetune": {"steps": 2, "batch_size": 4, "dev_limit": 4, "rank": 2, "alpha": 4},
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(
+    model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The store after one study."""
+    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("finished") / "mlflow.db"))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        run_study(study_config(model_folder("gemma3")))
+    mlflow.set_tracking_uri(before)
+    return path
+
+
+@pytest.fixture
+def study(
+    finished: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> StudyConfig:
+    """The study of the store that `finished` made, in a copy of it."""
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    shutil.copy(finished, "mlflow.db")
+    return study_config(model_folder("gemma3"))
+
+
+def runs(kind: str) -> list[Run]:
+    return mlflow.search_runs(
+        filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list",
+        search_all_experiments=True,
+    )  # fmt: skip
+
+
+def test_a_study_is_one_parent_with_base_finetune_tuned_and_compare_below(
+    study: StudyConfig,
+) -> None:
+    (parent,) = runs("study")
+    children = [*runs("evaluate"), *runs("finetune"), *runs("compare")]
+    assert len(children) == 4
+    for child in children:
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.status == "FINISHED"
+        for name in ("model", "source", "task", "format", "reasoning", "condition", "fingerprint"):
+            assert child.data.tags[f"isogloss.{name}"]
+    for name in ("model", "source", "adapter", "task", "format", "reasoning", "fingerprint"):
+        assert parent.data.tags[f"isogloss.{name}"]
+    conditions = {run.data.tags["isogloss.condition"]: run for run in runs("evaluate")}
+    assert set(conditions) == {"base", "tuned"}
+    assert conditions["base"].data.tags["isogloss.adapter"] == "none"
+    (trained,) = runs("finetune")
+    adapter = trained.data.tags["isogloss.adapter"]
+    assert conditions["tuned"].data.tags["isogloss.adapter"] == adapter
+
+
+def test_an_evaluate_run_has_the_metrics_and_predictions_of_the_contract(
+    study: StudyConfig,
+) -> None:
+    for run in runs("evaluate"):
+        names = set(run.data.metrics)
+        for code in LANGUAGES:
+            for metric in ("accuracy", "accuracy_se", "n", "format_valid", "gold_logprob"):
+                assert f"{metric}/{code}" in names
+            assert f"format_mass/{code}" not in names  # cloze has no letters
+        assert {"accuracy/mean", "accuracy_group/related", "accuracy_group/control"} <= names
+        table = tracking.read_predictions(run.info.run_id)
+        assert list(table.columns) == list(Prediction.__dataclass_fields__)
+        assert len(table) == 6 * len(LANGUAGES)
+        accuracy = table.groupby("language")["correct"].mean()
+        for code in LANGUAGES:
+            assert run.data.metrics[f"accuracy/{code}"] == pytest.approx(accuracy[code])
+        assert [data.dataset.name for data in run.inputs.dataset_inputs] == ["probe-test"]
+        config = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/config.json")
+        assert config["languages"] == list(LANGUAGES)
+
+
+def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
+    study: StudyConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "isogloss.stages.session.load", lambda *_: pytest.fail("the model was loaded")
+    )
+    run_study(study)
+    assert [len(runs(kind)) for kind in ("study", "evaluate", "finetune", "compare")] == [
+        2,
+        2,
+        1,
+        1,
+    ]
+    assert "Verdict:" in capsys.readouterr().out
+
+
+def test_another_order_limit_format_model_or_source_is_computed_anew(
+    study: StudyConfig, model_folder: Callable[[str], Path]
+) -> None:
+    evaluation = EvaluateConfig(
+        model=study.model, dtype="float32", languages=LANGUAGES, limit=6, study="tiny"
+    )
+    before = len(runs("evaluate"))
+    evaluate(evaluation, Session(study.model, "float32"))
+    evaluate(evaluation.model_copy(update={"seed": 1}), Session(study.model, "float32"))
+    assert len(runs("evaluate")) == before  # the seed decides nothing if options are not shuffled
+    other = str(model_folder("llama"))
+    for change in (
+        {"limit": 4},
+        {"shuffle_options": True},
+        {"shuffle_options": True, "seed": 1},
+        {"format": "letter"},
+        {"model": other},
+        {"source": "fra_Latn"},
+    ):
+        changed = evaluation.model_copy(update=change)
+        evaluate(changed, Session(changed.model, "float32"))
+        before += 1
+        assert len(runs("evaluate")) == before
+
+
+def test_an_unfinished_run_is_never_reused(study: StudyConfig) -> None:
+    client = mlflow.MlflowClient()
+    for run in runs("evaluate"):
+        client.set_terminated(run.info.run_id, "FAILED")
+    run_study(study)
+    assert len(runs("evaluate")) == 4
+
+
+def test_the_report_is_one_page_with_its_figures_and_numbers(study: StudyConfig) -> None:
+    (run,) = runs("compare")
+    folder = Path(
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="report")
+    )
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "report.md", "gains.csv", "before_after.png", "gains.png"} <= names
+    table = pd.read_csv(folder / "gains.csv")
+    assert set(table["code"]) == set(LANGUAGES)
+    assert run.data.tags["isogloss.verdict"] in (folder / "report.md").read_text()
+    for code in LANGUAGES:
+        row = table.set_index("code").loc[code]
+        assert run.data.metrics[f"gain/{code}"] == pytest.approx(row["tuned"] - row["base"])
+
+
+def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyConfig) -> None:
+    evaluation = EvaluateConfig(
+        model=study.model, dtype="float32", languages=LANGUAGES, limit=6, study="another"
+    )
+    reused = evaluate(evaluation, Session(study.model, "float32"))
+    for name in ("tiny", "another"):
+        found = {run.info.run_id for run in pull(CompareConfig(study=name)).runs}
+        assert reused.info.run_id in found
+
+
+def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
+    study: StudyConfig,
+) -> None:
+    assert [cell.condition for cell in pull(CompareConfig(study="tiny")).cells] == ["base", "tuned"]
+    letters = EvaluateConfig(
+        model=study.model, dtype="float32", languages=LANGUAGES, limit=6, format="letter"
+    )
+    evaluate(letters, Session(study.model, "float32"))
+    with pytest.raises(ComparisonError, match=r"format is 'letter' in .*; 'cloze' in"):
+        pull(CompareConfig())
+    assert len(pull(CompareConfig(study="tiny")).cells) == 2
+
+
+@pytest.mark.real
+def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once(
+    study: StudyConfig, model_folder: Callable[[str], Path]
+) -> None:
+    languages = (*LANGUAGES, "rus_Cyrl")
+    config = study_config(
+        model_folder("gemma3"), study="wide", languages=languages, seeds="0,1",
+        control_source="eng_Latn", shuffle_options=True, limit=4,
+    )  # fmt: skip
+    run_study(config)
+    (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "wide"]
+    cells = pull(CompareConfig(study="wide")).cells
+    assert [(cell.condition, cell.source, cell.seed) for cell in cells] == [
+        ("base", "", ""),
+        ("tuned", "arb_Arab", "0"),
+        ("tuned", "arb_Arab", "1"),
+        ("tuned", "eng_Latn", "0"),
+        ("tuned", "eng_Latn", "1"),
+    ]
+    (judged,) = [run for run in runs("compare") if run.data.tags.get("isogloss.study") == "wide"]
+    assert judged.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "double_difference/eng_Latn" in judged.data.metrics
+    assert judged.data.metrics["contrast/seeds"] == 2
+    (recipe,) = {run.data.tags["isogloss.recipe"] for (run,) in list(cells.values())[1:]}
+    assert recipe.startswith("2 steps of 4 of ")
+
+
+def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluate_did(
+    study: StudyConfig,
+) -> None:
+    (trained,) = runs("finetune")
+    uri = trained.data.tags["isogloss.adapter_uri"]
+    assert register(trained.info.run_id, "reader", "champion").uri == "models:/reader/1"
+    weights = []
+    for name in (trained.info.run_id, uri, "models:/reader@champion", "models:/reader/1"):
+        with adapter_folder(name) as folder:
+            weights.append((folder / "adapter_model.safetensors").read_bytes())
+    assert len(set(weights)) == 1
+    chosen = probe("heb_Hebr", "test", 6)
+    table = pd.DataFrame(
+        [{"passage": i.passage, "question": i.question, "options": list(i.options)} for i in chosen]
+    )
+    served = mlflow.pyfunc.load_model("models:/reader@champion").predict(table)
+    (tuned,) = (r for r in runs("evaluate") if r.data.tags["isogloss.condition"] == "tuned")
+    logged = tracking.read_predictions(tuned.info.run_id).query("language == 'heb_Hebr'")
+    assert list(served["choice"]) == list(logged["prediction"])
+    assert list(served["valid"]) == list(logged["valid"])
+    for probabilities, logprobs in zip(
+        served["probabilities"], logged["choice_logprobs"], strict=True
+    ):
+        expected = np.exp(logprobs - np.logaddexp.reduce(logprobs))
+        assert probabilities == pytest.approx(expected, abs=1e-4)
+
+
+def test_nothing_is_lost_of_what_mlflow_logs_about_the_adapter(
+    model_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_study(study_config(model_folder("gemma3"), format=None))
+    assert "Failed to log" not in caplog.text
+
+
+def test_no_file_of_the_logged_model_is_a_pickle(study: StudyConfig) -> None:
+    (trained,) = runs("finetune")
+    folder = Path(mlflow.artifacts.download_artifacts(trained.data.tags["isogloss.adapter_uri"]))
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert "adapter_model.safetensors" in names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pt"))]
+
+
+def test_a_run_that_mlflow_run_opened_is_adopted_and_keeps_its_experiment(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = mlflow.create_experiment("elsewhere")
+    opened = mlflow.MlflowClient().create_run(experiment)
+    mlflow.MlflowClient().log_param(opened.info.run_id, "limit", "'2'")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    evaluation = EvaluateConfig(
+        model=str(model_folder("gemma3")), dtype="float32", languages=("heb_Hebr",), limit=2
+    )
+    with pytest.raises(ConfigError, match="--experiment-name 'another'"):
+        evaluate(
+            evaluation.model_copy(update={"experiment": "another"}),
+            Session(evaluation.model, "float32"),
+        )
+    run = evaluate(evaluation, Session(evaluation.model, "float32"))
+    assert run.info.run_id == opened.info.run_id
+    assert run.info.experiment_id == experiment
+
+
+def test_the_fingerprint_depends_on_every_fact_and_not_on_their_order() -> None:
+    facts = {"model": "a", "data": "b", "seed": 0}
+    assert tracking.fingerprint(**facts) == tracking.fingerprint(**dict(reversed(facts.items())))
+    for name in facts:
+        assert tracking.fingerprint(**{**facts, name: "other"}) != tracking.fingerprint(**facts)
+    assert json.dumps(facts)

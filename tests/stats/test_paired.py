@@ -1,0 +1,99 @@
+"""Gains of one language, against their peers."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from isogloss.errors import ComparisonError
+from isogloss.stats.paired import clustered_standard_error, holm, mcnemar_exact, paired_gain
+
+quick = settings(deadline=None, max_examples=60)
+
+
+def test_the_clustered_error_is_that_of_statsmodels_and_of_inspect_ai():
+    from statsmodels.api import OLS
+
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(40), rng.integers(1, 4, 40))
+    value = rng.normal(size=40)[cluster] + rng.normal(size=len(cluster))
+    fit = OLS(value, np.ones(len(value))).fit(cov_type="cluster", cov_kwds={"groups": cluster})
+    assert clustered_standard_error(value, cluster) == pytest.approx(fit.bse[0], rel=1e-12)
+    # inspect_ai, scorer/_metrics/std.py: sum of outer products of residuals within a cluster.
+    inspect_ai = sum(
+        np.outer(value[cluster == c] - value.mean(), value[cluster == c] - value.mean()).sum()
+        for c in np.unique(cluster)
+    )
+    inspect_ai = np.sqrt(inspect_ai * 40 / 39) / len(value)
+    assert clustered_standard_error(value, cluster) == pytest.approx(inspect_ai, rel=1e-12)
+
+
+def test_the_clustered_error_of_items_on_their_own_is_the_ordinary_one():
+    value = np.random.default_rng(1).normal(size=50)
+    names = [f"passage {i}" for i in range(50)]
+    assert clustered_standard_error(value, names) == pytest.approx(stats.sem(value))
+
+
+def test_one_cluster_leaves_the_error_unknown_rather_than_zero():
+    assert math.isnan(clustered_standard_error([0, 1, 1], ["a", "a", "a"]))
+    assert math.isnan(paired_gain([0, 1], [1, 1], ["a", "a"]).interval.low)
+
+
+@pytest.mark.parametrize(("value", "cluster"), [([], []), ([1.0, 2.0], ["a"])])
+def test_the_clustered_error_refuses_arrays_that_do_not_fit(value, cluster):
+    with pytest.raises(ComparisonError, match="one cluster for each value"):
+        clustered_standard_error(value, cluster)
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_that_of_statsmodels(pairs):
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    base, tuned = np.array(pairs).T
+    counts = [[(base & tuned).sum(), (base & ~tuned).sum()]]
+    counts += [[(~base & tuned).sum(), (~base & ~tuned).sum()]]
+    assert mcnemar_exact(base, tuned) == pytest.approx(mcnemar(counts, exact=True).pvalue)
+
+
+@settings(deadline=None, max_examples=15)  # statsmodels takes its time
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_that_of_statsmodels(p):
+    from statsmodels.stats.multitest import multipletests
+
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+
+
+def test_a_paired_gain_has_the_error_of_the_differences():
+    base = np.array([0, 0, 1, 1, 0, 1, 0, 0], dtype=bool)
+    tuned = np.array([1, 0, 1, 1, 1, 0, 1, 0], dtype=bool)
+    cluster = [0, 0, 1, 1, 2, 2, 3, 3]
+    gain = paired_gain(base, tuned, cluster)
+    difference = tuned.astype(float) - base
+    assert (gain.base, gain.tuned) == (0.375, 0.625)
+    assert gain.gain == difference.mean()
+    assert gain.se == clustered_standard_error(difference, cluster)
+    half = gain.se * stats.t.ppf(0.975, 3)
+    assert gain.interval == pytest.approx((0.25 - half, 0.25 + half))
+    assert gain.mcnemar_p == mcnemar_exact(base, tuned)
+
+
+def test_p_is_the_largest_of_what_clusters_items_and_their_number_allow():
+    base, tuned = np.zeros(8), np.ones(8)
+    alike = paired_gain(base, tuned, range(8))
+    assert (alike.se, alike.t_p, alike.p) == (0, 0, 2 * 0.5**8)
+    together = paired_gain(base, tuned, np.repeat([0, 1], 4))
+    assert together.p == 0.5
+    nothing = paired_gain(base, base, range(8))
+    assert (nothing.gain, nothing.p) == (0, 1)
+
+
+def test_means_over_seeds_have_no_mcnemar():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 2, 40)
+    gain = paired_gain(base, rng.integers(0, 2, (3, 40)).mean(axis=0), range(40))
+    assert math.isnan(gain.mcnemar_p)
+    assert gain.p == gain.t_p

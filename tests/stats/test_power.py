@@ -1,0 +1,301 @@
+"""What a design can show: against simulation, against peers, and as a run."""
+
+import io
+import math
+import re
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from synthetic_predictions import CONTROL, RELATED, gains, tables
+
+from entrypoints import plan as entry
+from isogloss.analysis.comparison import compare
+from isogloss.analysis.results import metrics
+from isogloss.config import PlanConfig
+from isogloss.errors import ComparisonError, ConfigError
+from isogloss.stages import plan as plans
+from isogloss.stats.contrasts import attained, permutation_test, relatedness_contrast
+from isogloss.stats.power import (
+    Spread,
+    endless_controls,
+    equivalence,
+    item_spread,
+    languages_for_equivalence,
+    outlook,
+    pilot_spread,
+    power,
+    spread_for_equivalence,
+    spread_interval,
+)
+
+
+def draws(n_related: int, n_control: int, effect: float, n: int, spread: float):
+    """Normal gains of that many studies, and which languages are related."""
+    related = np.arange(n_related + n_control) < n_related
+    rng = np.random.default_rng(n_related + 100 * n_control)
+    return spread * rng.normal(size=(n, len(related))) + effect * related, related
+
+
+@pytest.mark.parametrize(
+    ("n_related", "n_control", "effect", "off"),
+    [(4, 8, 1.7, 0.03), (4, 8, 0.0, 0.02), (6, 6, 1.0, 0.03), (3, 5, 2.0, 0.09), (4, 4, 2.0, 0.09)],
+)
+def test_power_is_how_often_the_permutation_test_finds_the_contrast(
+    n_related, n_control, effect, off
+):
+    gain_SL, related = draws(n_related, n_control, effect, 2500, 1.0)
+    found = np.mean([permutation_test(gain_L, related).p <= 0.05 for gain_L in gain_SL])
+    assert power(effect, 1.0, n_related, n_control) == pytest.approx(found, abs=off)
+
+
+def test_few_relabellings_cost_power_that_student_would_have():
+    from statsmodels.stats.power import TTestIndPower
+
+    assert attained(4, 4, 0.05) == 2 / 70
+    assert attained(4, 12, 0.05) == pytest.approx(0.05, abs=0.001)
+    assert power(2.0, 1.0, 4, 4) < TTestIndPower().power(2.0, 4, 0.05) - 0.1
+
+
+@pytest.mark.parametrize(("n_related", "n_control"), [(2, 8), (4, 12), (4, 100), (30, 40)])
+@pytest.mark.parametrize("effect", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_power_is_that_of_statsmodels_at_the_level_attained(n_related, n_control, effect):
+    from statsmodels.stats.power import TTestIndPower
+
+    level = attained(n_related, n_control, 0.05)
+    peer = TTestIndPower().power(effect, n_related, level, ratio=n_control / n_related)
+    assert power(effect, 1.0, n_related, n_control) == pytest.approx(peer, abs=2e-5)
+
+
+def test_power_rises_to_one_however_large_the_contrast():
+    chances = [power(effect, 0.05, 4, 12) for effect in np.linspace(0, 2, 400)]
+    assert np.isfinite(chances).all()
+    assert (np.diff(chances) >= -1e-12).all()
+    assert chances[-1] == pytest.approx(1)
+
+
+def test_too_few_relabellings_find_nothing_and_show_nothing_equivalent():
+    hopeless = outlook(0.01, 2, 3, effect=0.5, margin=0.3)
+    assert (hopeless.power, hopeless.equivalence) == (0, 0)
+    assert hopeless.minimum_detectable_effect == hopeless.significant == math.inf
+    assert spread_for_equivalence(2, 3, 0.3) == 0
+
+
+@pytest.mark.parametrize(("n_related", "n_control"), [(4, 4), (4, 8), (4, 20), (12, 12), (20, 100)])
+def test_the_minimum_detectable_effect_is_found_four_times_in_five(n_related, n_control):
+    row = outlook(0.05, n_related, n_control, effect=0.1, margin=0.03)
+    found = power(row.minimum_detectable_effect, 0.05, n_related, n_control)
+    assert found == pytest.approx(0.8, abs=1e-4)
+    assert endless_controls(0.05, n_related) < row.minimum_detectable_effect
+
+
+def test_endless_controls_are_the_limit_of_many():
+    assert power(endless_controls(0.05, 4), 0.05, 4, 10**6) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_a_contrast_of_the_significant_size_is_where_p_passes_5_percent():
+    gain, related = draws(4, 12, 0.0, 1, 1.0)
+    gain = gain[0] - np.where(related, gain[0][related].mean(), gain[0][~related].mean())
+    spread = relatedness_contrast(gain, related, None).spread
+    edge = outlook(spread, 4, 12, effect=1.0, margin=1.0).significant
+    assert permutation_test(gain + 1.1 * edge * related, related).p < 0.05
+    assert permutation_test(gain + 0.9 * edge * related, related).p > 0.05
+
+
+@pytest.mark.parametrize(
+    ("n_related", "n_control", "margin", "off"),
+    [(4, 8, 1.7, 0.03), (8, 4, 1.4, 0.03), (4, 4, 2.0, 0.06), (2, 6, 3.0, 0.12)],
+)
+def test_the_chance_of_equivalence_is_how_often_a_true_zero_gets_that_verdict(
+    n_related, n_control, margin, off
+):
+    gain_SL, related = draws(n_related, n_control, 0.0, 1500, 1.0)
+    verdicts = [
+        permutation_test(gain_L, related).interval_90.inside(margin) for gain_L in gain_SL
+    ]  # relatedness_contrast's first verdict
+    assert equivalence(1.0, n_related, n_control, margin) == pytest.approx(
+        np.mean(verdicts), abs=off
+    )
+
+
+def test_what_equivalence_would_take_is_just_enough():
+    n = languages_for_equivalence(0.05, 0.03)
+    assert equivalence(0.05, n, n, 0.03) >= 0.8 > equivalence(0.05, n - 1, n - 1, 0.03)
+    assert languages_for_equivalence(0.3, 0.001) > 10_000  # and takes no time
+    spread = spread_for_equivalence(4, 12, 0.03)
+    assert equivalence(spread, 4, 12, 0.03) == pytest.approx(0.8)
+
+
+def change(u, gain, discordant):
+    """Changes of items, -1, 0 or 1, from uniform draws."""
+    return (u > 1 - (discordant + gain) / 2).astype(float) - (u < (discordant - gain) / 2)
+
+
+def test_the_spread_is_that_of_simulated_languages_with_paired_items_on_shared_passages():
+    n_languages, n_passages, n_seeds = 8000, 60, 3
+    gain, discordant, correlation = 0.1, 0.5, 0.4
+    rng = np.random.default_rng(0)
+    u = rng.random((n_languages, n_passages, 2))
+    alike = rng.random((n_languages, n_passages)) < correlation
+    u[alike, 1] = u[alike, 0]
+    true_L = gain + 0.06 * rng.normal(size=n_languages)
+    true_SL = true_L + 0.05 * rng.normal(size=(n_seeds, n_languages))
+    measured_L = np.mean(
+        [change(u, true_L[:, None, None], discordant).mean(axis=(1, 2)) for true_L in true_SL],
+        axis=0,
+    )
+    spread = Spread(0.06, 0.05, item_spread(gain, discordant, 2, correlation))
+    assert spread.measured(2 * n_passages, n_seeds) == pytest.approx(measured_L.std(), rel=0.04)
+
+
+def test_items_that_languages_share_make_the_spread_an_upper_bound():
+    rng = np.random.default_rng(1)
+    shared, own = rng.random(400), rng.random((300, 400))
+    u = np.where(rng.random((300, 400)) < 0.5, shared, own)
+    spread = Spread(0, 0, item_spread(0.1, 0.5, 1, 0)).measured(400, 1)
+    assert change(u, 0.1, 0.5).mean(axis=1).std() < 0.9 * spread
+
+
+@pytest.mark.parametrize(("measured", "item_error"), [(0.05, 0.02), (0.02, 0.03), (0.05, 0.0)])
+def test_a_pilot_split_into_parts_gives_back_what_it_measured(measured, item_error):
+    parts = pilot_spread(measured, item_error, 100, 2, seed_spread=0.01)
+    assert parts.measured(100, 2) == pytest.approx(measured)
+    assert parts.languages <= measured
+    assert parts.measured(400, 2) <= measured <= parts.measured(100, 1)
+
+
+def test_the_interval_of_a_spread_covers_it():
+    rng = np.random.default_rng(2)
+    intervals = [spread_interval(rng.normal(size=15).std(ddof=1), 14) for _ in range(2000)]
+    assert np.mean([low < 1 < high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gain": 0.3, "discordant": 0.2}, "a mean gain of 0.3 needs at least that share"),
+        ({"items": 100, "passages": 200}, "100 items cannot be on 200 `passages`"),
+        ({"gain": 0, "discordant": 0, "spread": 0, "seed_spread": 0}, "must vary between"),
+    ],
+)
+def test_parameters_that_contradict_one_another_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        plans.plan(PlanConfig(**arguments))
+    assert str(error.value).count("\n") == 0
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(entry.main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--related", "1"], "related: input should be greater than or equal to 2, but got '1'"),
+        (["--control", "4,one"], "control.1: input should be a valid integer"),
+        (["--control", "none"], "control: input should be a valid tuple"),
+        (
+            ["--margin", "3"],
+            "margin: input should be less than 1 (a fraction: 0.03 is three points), but got '3'",
+        ),
+        (["--discordant", "0.1"], "a mean gain of 0.2 needs at least that share of items"),
+        (["--like", "nothing"], "like: 'nothing' is not the id of a run"),
+    ],
+)
+def test_a_mistake_exits_2_in_one_sentence_and_leaves_no_run(arguments, message):
+    result = run(*arguments)
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+    assert "Traceback" not in result.output
+    assert mlflow.search_runs(search_all_experiments=True).empty
+
+
+def test_a_plan_is_printed_and_left_as_a_run():
+    result = run("--related", "4", "--control", "12,4,8", "--seeds", "3", "--study", "s")
+    assert result.exit_code == 0, result.output
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.data.tags["isogloss.kind"] == "plan"
+    assert found.data.tags["isogloss.study"] == "s"
+    note = found.data.tags["mlflow.note.content"]
+    assert note in result.output
+    assert note.startswith("With 4 related languages no number of controls brings")
+    expected = outlook(plans.plan(PlanConfig(seeds=3)).spread, 4, 12, effect=0.1, margin=0.03)
+    values = found.data.metrics
+    assert all(re.fullmatch(r"[A-Za-z0-9_\-. :/]+", name) for name in values)
+    assert values["plan/power/control-12"] == pytest.approx(expected.power)
+    assert values["plan/minimum_detectable_effect/control-12"] == pytest.approx(
+        expected.minimum_detectable_effect
+    )
+    uri = f"{found.info.artifact_uri}/"
+    logged = pd.read_csv(io.StringIO(mlflow.artifacts.load_text(uri + "plan.csv")))
+    assert list(logged["control"]) == [4, 8, 12]
+    assert logged["equivalence"].between(0, 1).all()
+    assert mlflow.artifacts.load_image(uri + "power.png").width > 800
+
+
+def test_columns_are_aligned_and_few_languages_are_said_to_be_too_few():
+    planned = plans.plan(PlanConfig(related=2, control=(3, 4)))
+    _, _, heading, *rows = plans.text(planned).splitlines()
+    assert {len(row) for row in rows} == {len(heading)}
+    assert "too few relabellings for any contrast" in plans.sentences(planned)
+    assert plans.figure(planned).axes
+    assert all(math.isfinite(value) for value in plans.metrics(planned).values())
+
+
+def test_enough_languages_are_told_and_nothing_is_asked_for_beyond_them():
+    said = plans.sentences(plans.plan(PlanConfig(related=60, control=(20, 100), effect=0.02)))
+    assert "100 are enough for four times in five" in said
+    assert "would take" not in said
+
+
+@pytest.fixture
+def pilot() -> str:
+    """A compare run of four related and twelve control languages, 100 items each."""
+    numbers = metrics(compare(tables(gains(0.1, 0.05, spread=0.06), n=100), source="arb_Arab"))
+    with mlflow.start_run() as evaluated:
+        mlflow.log_metrics({f"n/{code}": 100 for code in (*RELATED, *CONTROL)} | {"n/eng_Latn": 7})
+    with mlflow.start_run() as compared:
+        mlflow.log_metrics(numbers)
+        mlflow.log_param("branch", "auto")
+        mlflow.set_tags(
+            {
+                "isogloss.kind": "compare",
+                "isogloss.source": "arb_Arab",
+                "isogloss.cells": f"{evaluated.info.run_id} gone",
+            }
+        )
+    return str(compared.info.run_id)
+
+
+def test_a_pilot_takes_the_place_of_what_is_assumed(pilot):
+    known = plans.read_pilot(pilot)
+    assert (known.related, known.control, known.items, known.seeds) == (4, 12, 100, 1)
+    low, high = known.interval
+    assert low < known.spread < high
+    same = plans.plan(PlanConfig(like=pilot, spread=0.5), known)
+    assert (same.related, same.items) == (4, 100)
+    assert same.spread == pytest.approx(known.spread)
+    more = plans.plan(PlanConfig(like=pilot, items=900, seeds=3, related=6), known)
+    assert (more.related, more.items, more.seeds) == (6, 900, 3)
+    assert more.parts.languages <= more.spread < same.spread
+    result = run("--like", pilot, "--items", "900")
+    assert result.exit_code == 0, result.output
+    assert "is an estimate from 16 languages" in result.output
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("contrast/spread", "has no metric 'contrast/spread'; repeat the comparison"),
+        ("isogloss.cells", "and its runs have no numbers of items"),
+        ("isogloss.kind", "is not a finished compare run"),
+    ],
+)
+def test_a_pilot_that_does_not_say_enough_is_refused_in_one_sentence(pilot, missing, message):
+    found = mlflow.get_run(pilot)
+    with mlflow.start_run() as other:
+        mlflow.log_metrics({k: v for k, v in found.data.metrics.items() if k != missing})
+        mlflow.set_tags({k: v for k, v in found.data.tags.items() if k != missing})
+    with pytest.raises(ComparisonError, match=re.escape(message)):
+        plans.read_pilot(other.info.run_id)
