@@ -46,6 +46,7 @@ check: install-dev
 	ruff format --check .
 	ruff check .
 	mypy
+	PYTHONPATH=src lint-imports --quiet
 
 format: install-dev
 	ruff check --fix .

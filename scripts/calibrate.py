@@ -23,9 +23,10 @@ from tqdm import tqdm
 from isogloss.errors import ComparisonError
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
 from isogloss.stats.contrasts import mean_test, relatedness_contrast
-from isogloss.stats.paired import FloatArray, holm, paired_gain
+from isogloss.stats.paired import holm, paired_gain
 from isogloss.stats.power import power
 from isogloss.stats.slopes import exact_scatter, pooled, scatter, slope_test
+from isogloss.types import FloatArray
 from scripts.simulation import (
     Design,
     Study,

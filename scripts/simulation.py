@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from isogloss.stats.paired import FloatArray
+from isogloss.types import FloatArray
 
 NODES = 31
 

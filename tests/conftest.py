@@ -1,6 +1,7 @@
 """Fixtures: a clean environment, a store of its own for each test, tiny random models on disk."""
 
 import gc
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
-from isogloss.tasks import Item, Split, items, open_task
+from isogloss.tasks import Item, items, open_task
+from isogloss.types import Split
 
 torch.set_num_threads(1)  # tests run beside one another
 
@@ -99,9 +101,13 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_store: Path
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    empty_store: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> Iterator[None]:
-    """No setting of the user's, no network, and an MLflow store in the test's own folder."""
+    """No user settings, no network, an MLflow store in the test's own folder, progress logged."""
+    caplog.set_level(logging.INFO, "isogloss")
     for name in list(os.environ):
         if name.startswith(("MLFLOW_", "HF_", "ISOGLOSS_")) and name != "ISOGLOSS_TEST_DATA":
             monkeypatch.delenv(name)

@@ -22,9 +22,10 @@ from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.rendering import Protocol
 from isogloss.stages.session import Session
-from isogloss.tasks import Item, Split, items, open_task
+from isogloss.tasks import Item, items, open_task
 from isogloss.training import loop as training
 from isogloss.training.loop import Recipe, train
+from isogloss.types import Split
 
 # A passage has two questions: three passages a step, two for one process and one for the other.
 RECIPE = Recipe(steps=5, batch_size=5, learning_rate=5e-3, rank=2, alpha=4, eval_every=2)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ValidationError
 
+from isogloss import logs
 from isogloss.config import as_text, explain
 from isogloss.errors import IsoglossError
 
@@ -42,6 +43,7 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
 
     def callback(**options: Any) -> None:
         _quiet()
+        logs.configure()
         try:
             config = config_class.model_validate(options)
         except ValidationError as error:

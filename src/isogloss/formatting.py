@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from isogloss.stats.paired import Interval
+from isogloss.types import Interval
 
 
 def points(value: float, *, signed: bool = True) -> str:

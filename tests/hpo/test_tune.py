@@ -57,6 +57,7 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     storage: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen: set[tuple[str, str]] = set()
     read = tasks._read  # whatever is read of a task's items goes through it
@@ -99,7 +100,7 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     command = "mlflow run . -e finetune --env-manager local"
     assert f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in said
     recipe_of(FinetuneConfig(recipe=search.info.run_id, source="eng_Latn", format="cloze"))
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "was searched with model " in said
     assert "source arb_Arab, here eng_Latn" in said
     assert "format" not in said.splitlines()[-1]

@@ -16,7 +16,7 @@ from isogloss.analysis.score_matrix import Cell
 from isogloss.languages import table
 from isogloss.report.page import figures
 from isogloss.report.style import COLOURS, MARKERS, drawable, model_labels
-from isogloss.stats.paired import Interval
+from isogloss.types import Interval
 
 NAMES = (
     "نموذج العربية-7B",

@@ -22,16 +22,16 @@ from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelSource
-from isogloss.prompts.rendering import PromptLanguage
 from isogloss.prompts.wording import wording
 from isogloss.registry.adapters import adapter_folder
 from isogloss.serving.reader import EXAMPLE, SHARED, batches, find_base, passages_shared
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
-from isogloss.tasks import Format, Item
+from isogloss.tasks import Item
 from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.tracking import runs as tracking
+from isogloss.types import Format, PromptLanguage
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "eng_Latn")
 LIMIT = 4

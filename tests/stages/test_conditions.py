@@ -203,7 +203,7 @@ def test_a_split_that_an_adapter_was_trained_on_is_refused_in_any_language(folde
 
 
 def test_the_guard_works_across_tasks_that_share_sentences(
-    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def write(name: str, code: str, texts: list[str]) -> None:
         (tmp_path / name).mkdir(exist_ok=True)
@@ -233,17 +233,17 @@ def test_the_guard_works_across_tasks_that_share_sentences(
         run_adapted(ask(folder, **asked), adapter)
     (tmp_path / "test" / "eng_Latn.csv").unlink()
     run_adapted(ask(folder, **asked), adapter)
-    assert "whether the two share passages is not checked" in capsys.readouterr().err
+    assert "whether the two share passages is not checked" in caplog.text
 
 
 def test_an_adapter_without_a_record_is_used_and_that_is_said(
-    folder: str, capsys: pytest.CaptureFixture[str]
+    folder: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with adapter_folder(trained(folder).info.run_id) as path:
         (path / RECORD).unlink()
         config = ask(folder)
         evaluate(config, Session(folder, "float32"), adapter=(adapter_digest(path), lambda: path))
-    assert "does not say what it was trained on" in capsys.readouterr().err
+    assert "does not say what it was trained on" in caplog.text
 
 
 def test_a_study_that_would_evaluate_its_training_data_is_refused_before_any_run(

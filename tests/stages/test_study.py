@@ -144,7 +144,7 @@ def test_another_order_limit_format_model_or_source_is_computed_anew(
         {"limit": 4},
         {"shuffle_options": True},
         {"shuffle_options": True, "seed": 1},
-        {"format": "letter"},
+        {"format": Format.LETTER},
         {"model": other},
         {"source": "fra_Latn"},
     ):

@@ -77,7 +77,7 @@ def test_what_mlflow_does_not_take_is_kept_named_and_sent_when_it_does(
     run_id: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     log_batch = mlflow.MlflowClient.log_batch
     gone = [True]
@@ -101,7 +101,7 @@ def test_what_mlflow_does_not_take_is_kept_named_and_sent_when_it_does(
 
     with pytest.raises(TrackingError, match=r"connection refused.*same command, run again"):
         log_a_hundred()
-    assert "does not take metrics; they are kept in" in capsys.readouterr().err
+    assert "does not take metrics; they are kept in" in caplog.text
     gone[0] = False
     monkeypatch.setenv("ISOGLOSS_PATIENCE", "30")
     with MetricLog(tmp_path, lambda: run_id):
@@ -134,7 +134,7 @@ def hold(folder: str, held: "multiprocessing.Queue[str]") -> None:
 
 @pytest.mark.real
 def test_a_second_process_waits_for_the_first_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = multiprocessing.get_context("spawn")
     held: multiprocessing.Queue[str] = context.Queue()
@@ -145,7 +145,7 @@ def test_a_second_process_waits_for_the_first_one(
         assert (work.folder / "mark").exists()
         work.done()
     other.join()
-    assert "another process is at finetune-ffffffffffff; waiting" in capsys.readouterr().err
+    assert "another process is at finetune-ffffffffffff; waiting" in caplog.text
     assert not work.folder.exists()
 
 

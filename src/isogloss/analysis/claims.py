@@ -12,8 +12,8 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.robustness import Relation, Together
 from isogloss.formatting import decimal, interval_points, listed, p_value, points
 from isogloss.stats.contrasts import Contrast
-from isogloss.stats.paired import Interval
 from isogloss.stats.slopes import SlopeTest
+from isogloss.types import Interval
 
 ABOUT_MODELS = "The claim is about models, of which a slope needs at least five."
 

@@ -26,9 +26,10 @@ from isogloss.analysis.robustness import (
 )
 from isogloss.analysis.score_matrix import Cell, Scores, align
 from isogloss.errors import ComparisonError
-from isogloss.languages import Group, language
+from isogloss.languages import language
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
+from isogloss.types import Group
 
 
 @dataclass(frozen=True)

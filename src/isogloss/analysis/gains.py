@@ -6,19 +6,20 @@ several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from isogloss.analysis.score_matrix import Scores
 from isogloss.errors import ComparisonError
-from isogloss.languages import Group, group, language
+from isogloss.languages import group, language
 from isogloss.stats.contrasts import Contrast, relatedness_contrast
 from isogloss.stats.decomposition import split_gain
-from isogloss.stats.paired import FloatArray, holm, paired_gain
+from isogloss.stats.paired import holm, paired_gain
+from isogloss.types import FloatArray, Group
 
-GROUPS: tuple[Group, ...] = get_args(Group)
+GROUPS = tuple(Group)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def label_of(models: Sequence[str]) -> str:
 def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
     """The group of each language; ComparisonError if there are too few for a contrast."""
     found = [group(code, question.source, question.branch) for code in languages]
-    n_related, n_control = found.count("related"), found.count("control")
+    n_related, n_control = found.count(Group.RELATED), found.count(Group.CONTROL)
     if min(n_related, n_control) < 2:
         source = language(question.source)
         raise ComparisonError(
@@ -198,12 +199,12 @@ def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
 
 def in_contrast(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
     """Which languages are in the contrast, [L]: related and control ones."""
-    return np.array([where in ("related", "control") for where in groups])
+    return np.array([where in (Group.RELATED, Group.CONTROL) for where in groups])
 
 
 def are_related(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
     """Which of the languages in the contrast are related, [T]."""
-    return np.array([where == "related" for where in groups])[in_contrast(groups)]
+    return np.array([where == Group.RELATED for where in groups])[in_contrast(groups)]
 
 
 def cells_of(scores: Scores, model: str, condition: str, source: str) -> list[int]:

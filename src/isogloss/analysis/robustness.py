@@ -23,7 +23,7 @@ from isogloss.analysis.gains import (
 )
 from isogloss.analysis.score_matrix import Scores
 from isogloss.errors import ComparisonError
-from isogloss.languages import Group, distance, group, language
+from isogloss.languages import distance, group, language
 from isogloss.stats.adjusted import (
     AdjustedContrast,
     freedman_lane,
@@ -31,8 +31,8 @@ from isogloss.stats.adjusted import (
     without_shared_noise,
 )
 from isogloss.stats.contrasts import Contrast, MeanTest, mean_test, relatedness_contrast
-from isogloss.stats.paired import FloatArray
 from isogloss.stats.slopes import Scatter, SlopeTest, exact_scatter, pooled, scatter, slope_test
+from isogloss.types import FloatArray, Group
 
 FEWEST_MODELS = 5  # for a slope over models
 
@@ -207,9 +207,12 @@ def control_sources(
             for code in scores.languages
         ]
         kept = np.array(
-            [there == "control" and here in ("related", "control") for here, there in places]
+            [
+                there == Group.CONTROL and here in (Group.RELATED, Group.CONTROL)
+                for here, there in places
+            ]
         )
-        related = np.array([here == "related" for here, _ in places])[kept]
+        related = np.array([here == Group.RELATED for here, _ in places])[kept]
         codes = np.array(scores.languages)[kept]
         try:
             contrast = relatedness_contrast(

@@ -16,7 +16,7 @@ import pandas as pd
 
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
-from isogloss.stats.paired import FloatArray
+from isogloss.types import FloatArray
 
 KEY = ("task", "format", "language", "item_id", "passage_id", "correct")
 OPTIONAL = ("answer", "valid", "greedy", "forced", "gold_logprob", "tokens", "words")

@@ -17,6 +17,8 @@ from pydantic import (
     field_serializer,
 )
 
+from isogloss.types import Condition, Format, Normalisation, PromptLanguage, Reasoning, Split
+
 
 def _none(value: Any) -> Any:
     return None if value in ("none", "auto", "all", "file", "") else value
@@ -68,7 +70,7 @@ DataDir = Annotated[
     ),
 ]
 SplitName = Annotated[
-    Literal["train", "dev", "test", "all"],
+    Split,
     Field(description="items to evaluate on: test, dev, train or all; splits are by passage"),
 ]
 Source = Annotated[str, Field(description="language fine-tuned on; groups are relative to it")]
@@ -78,7 +80,7 @@ Languages = Annotated[
     Field(description="FLORES-200 codes of the targets, separated by commas, or all"),
 ]
 FormatName = Annotated[
-    Literal["letter", "cloze", "generate"] | None,
+    Format | None,
     BeforeValidator(_none),
     Field(
         description="how a choice is made: letter (likeliest letter), cloze (likeliest option "
@@ -86,7 +88,7 @@ FormatName = Annotated[
     ),
 ]
 NormalisationName = Annotated[
-    Literal["none", "length", "unconditional"] | None,
+    Normalisation | None,
     BeforeValidator(_unset),
     Field(
         description="cloze: option log-likelihoods as they are (none), by character (length), less "
@@ -94,15 +96,15 @@ NormalisationName = Annotated[
     ),
 ]
 PromptLanguageName = Annotated[
-    Literal["english", "target"],
+    PromptLanguage,
     Field(description="language of the words around passage, question and options"),
 ]
 Chat = Annotated[
     Literal["auto", "on", "off"],
     Field(description="use the tokenizer's chat template; auto: if it has one"),
 ]
-Reasoning = Annotated[
-    Literal["direct", "cot"],
+ReasoningName = Annotated[
+    Reasoning,
     Field(description="direct: the answer at once; cot: after chain of thought"),
 ]
 Conditions = Annotated[
@@ -205,7 +207,7 @@ class AskConfig(BaseModel):
     source: Source = "arb_Arab"
     format: FormatName = None
     normalisation: NormalisationName = None
-    prompt_language: PromptLanguageName = "english"
+    prompt_language: PromptLanguageName = PromptLanguage.ENGLISH
     chat: Chat = "auto"
     shuffle_options: ShuffleOptions = False
     long_inputs: LongInputs = "refuse"
@@ -224,8 +226,8 @@ class EvaluateConfig(AskConfig):
     experiment: Experiment = None
     adapter: Adapter = None
     languages: Languages = None
-    split: SplitName = "test"
-    reasoning: Reasoning = "direct"
+    split: SplitName = Split.TEST
+    reasoning: ReasoningName = Reasoning.DIRECT
     max_new_tokens: MaxNewTokens = None
 
 
@@ -441,7 +443,7 @@ class ImportConfig(BaseModel):
         Field(description="name of the model, the same for base and tuned; auto: as the file says"),
     ] = None
     condition: Annotated[
-        Literal["base", "tuned", "base+cot", "tuned+cot"] | None,
+        Condition | None,
         BeforeValidator(_none),
         Field(description="base, tuned, base+cot, tuned+cot, or auto"),
     ] = None
@@ -459,7 +461,7 @@ class ImportConfig(BaseModel):
         str | None, BeforeValidator(_none), Field(description="name of the task, or auto")
     ] = None
     format: Annotated[
-        Literal["letter", "cloze", "generate"] | None,
+        Format | None,
         BeforeValidator(_none),
         Field(description="how choices were made: letter, cloze, generate, or auto"),
     ] = None
@@ -593,7 +595,7 @@ class StudyConfig(AskConfig):
 
     study: Annotated[str, Field(min_length=1)]
     languages: Languages = None
-    split: SplitName = "test"
+    split: SplitName = Split.TEST
     reasoning: Conditions = "direct"
     max_new_tokens: MaxNewTokens = None
     seeds: Seeds = None

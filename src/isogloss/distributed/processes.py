@@ -22,7 +22,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 
-from isogloss import progress
+from isogloss import logs
 from isogloss.errors import IsoglossError, ProcessError
 
 P = ParamSpec("P")
@@ -227,7 +227,7 @@ def seed_of_step(seed: int, step: int) -> None:
 def _start() -> None:
     """Find the other processes."""
     if os.environ["RANK"] != "0":
-        progress.silence()
+        logs.silence()
     if asked("ACCELERATE_USE_CPU"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     on_gpu = torch.cuda.is_available()

@@ -5,6 +5,7 @@ One file a task, `samples_TASK_TIME.jsonl`, a line for each document and filter;
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,10 @@ from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields as given
 from isogloss.importers.fields import Given, Said
-from isogloss.progress import announce
-from isogloss.stats.paired import FloatArray
 from isogloss.tasks.rows import Row
+from isogloss.types import FloatArray
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps")
@@ -40,7 +42,7 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Given]:
     if chosen not in filters:
         raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}.")
     if len(filters) > 1 and not wanted:
-        announce(f"{path.name}: of the filters {', '.join(filters)} the first is taken")
+        logger.info(f"{path.name}: of the filters {', '.join(filters)} the first is taken")
     found = []
     for place, values in rows:
         if str(values.get("filter", "none")) != chosen:

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from isogloss.errors import ConfigError, DataError
 from isogloss.importers import inspect_ai, lm_eval, tables
 from isogloss.importers.fields import CODE, Given, Said
 from isogloss.languages import language
-from isogloss.progress import announce
 from isogloss.tasks.rows import lines_of, read_jsonl, read_parquet
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".eval")
 COLUMNS = (
@@ -61,7 +63,7 @@ def read_results(config: ImportConfig) -> dict[RunKey, pd.DataFrame]:
         if getattr(said, name) not in (None, getattr(key, name))
     }
     for line in sorted(renamed):
-        announce(line)
+        logger.info(line)
     # Without a source, a base is grouped relative to the only language that was tuned on.
     sources = {key.source for key, _ in settled.values()} - {""}
     only = sources.pop() if len(sources) == 1 else "arb_Arab"
@@ -179,7 +181,7 @@ def _table(key: RunKey, found: Mapping[tuple[str, str], Given]) -> pd.DataFrame:
         counts["text"] = 0
     for name, count in counts.items():
         if 0 < count < len(rows):
-            announce(
+            logger.info(
                 f"{key.model}, {key.condition}: {name} left out, {count} of {len(rows)} have it"
             )
     kept = [name for name, count in counts.items() if count == len(rows)]

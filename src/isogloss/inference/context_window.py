@@ -1,5 +1,6 @@
 """Long inputs: prompts that do not fit a model's context window are named, never cut silently."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -8,9 +9,11 @@ from isogloss.config import AskConfig
 from isogloss.errors import DataError
 from isogloss.inference.scoring import first_tokens
 from isogloss.models.loading import LanguageModel
-from isogloss.progress import announce
 from isogloss.prompts.rendering import Protocol, after_reasoning, prompt, reasoning_prompt
 from isogloss.tasks import Item
+from isogloss.types import Reasoning
+
+logger = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
@@ -35,7 +38,7 @@ def fit_to_model(
     window = context_window(model, config.max_length)
     found = fit(items, model.tokenizer, protocol, window, config.long_inputs)
     if found.shortened:
-        announce(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
+        logger.info(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
     return found
 
 
@@ -97,7 +100,7 @@ def _needed(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[i
     texts: list[str] = []
     ends: list[int] = []
     for item in items:
-        if protocol.reasoning == "cot":
+        if protocol.reasoning == Reasoning.COT:
             context = reasoning_prompt(item, protocol, tokenizer)
             entry = after_reasoning(item, protocol, context, "")
         else:

@@ -24,8 +24,8 @@ from isogloss.prompts.rendering import (
     reasoning_prompt,
     unconditional_prompt,
 )
-from isogloss.stats.paired import FloatArray
 from isogloss.tasks import Item
+from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
 Done = Callable[[int], object]
 
@@ -108,7 +108,7 @@ def _predictions(
     done: Done,
 ) -> list[Prediction]:
     texts: list[Generated] = []
-    if protocol.reasoning == "cot":
+    if protocol.reasoning == Reasoning.COT:
         contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
         texts = _write(model, items, contexts, protocol, done)
         prompts = [
@@ -132,13 +132,13 @@ def _predictions(
         greedy = scored.greedy
         if texts:
             words = answer_words(item.language, protocol)
-            if protocol.reasoning == "cot":
+            if protocol.reasoning == Reasoning.COT:
                 read = read_answer(texts[at].text, item.options, words, ended=texts[at].ended)
             else:
                 # A direct answer is one line; what a base model goes on with is no part of it.
                 read = read_answer(first_line(texts[at].text), item.options, words)
             greedy = -1 if read is None else read
-        choice = greedy if protocol.format == "generate" else forced
+        choice = greedy if protocol.format == Format.GENERATE else forced
         letters_shown = protocol.shows_options
         predictions.append(
             Prediction(
@@ -180,7 +180,7 @@ def _write(
 
     def complete(item: Item) -> Callable[[str], bool]:
         words = answer_words(item.language, protocol)
-        if protocol.reasoning == "cot":
+        if protocol.reasoning == Reasoning.COT:
             return lambda text: closed(text, words)
         return lambda text: first_line(text) != text.lstrip()
 
@@ -205,7 +205,7 @@ def _ranked(
     loglikelihood_C: FloatArray,
     unconditional_C: Sequence[float] | None,
 ) -> FloatArray:
-    if protocol.shows_options or protocol.normalisation == "none":
+    if protocol.shows_options or protocol.normalisation == Normalisation.NONE:
         return loglikelihood_C
     if unconditional_C is not None:
         offset_C: FloatArray = np.asarray(unconditional_C, dtype=np.float64)
@@ -219,7 +219,7 @@ def _unconditional(
     model: LanguageModel, items: Sequence[Item], protocol: Protocol
 ) -> list[list[float] | None]:
     """Log-likelihoods of each item's options without passage and question, if they are wanted."""
-    if protocol.shows_options or protocol.normalisation != "unconditional":
+    if protocol.shows_options or protocol.normalisation != Normalisation.UNCONDITIONAL:
         return [None] * len(items)
     prompts = [unconditional_prompt(item, protocol, model.tokenizer) for item in items]
     # One option of many items, as a topic or a name, is scored once.

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 from isogloss.errors import ConfigError
-
-Group = Literal["source", "variety", "related", "control"]
+from isogloss.types import Group
 
 # Common names of branches that Glottolog calls otherwise.
 NODES = {
@@ -109,10 +107,10 @@ def group(target: str, source: str, branch: str | None = None) -> Group:
     here, there = language(target), language(source)
     kin = members(branch or there.branch)
     if target == source:
-        return "source"
+        return Group.SOURCE
     if (here.variety_of or target) == (there.variety_of or source):
-        return "variety"
-    return "related" if target in kin else "control"
+        return Group.VARIETY
+    return Group.RELATED if target in kin else Group.CONTROL
 
 
 def distance(left: str, right: str) -> float:

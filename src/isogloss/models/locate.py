@@ -6,6 +6,7 @@ local folder in transformers' layout, or a .gguf file. Code that comes with a mo
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -20,7 +21,8 @@ import torch
 from filelock import FileLock
 
 from isogloss.errors import ModelError
-from isogloss.progress import announce
+
+logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
@@ -112,7 +114,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
-        announce(f"dequantising {gguf.name} into {folder} (once, about a minute)")
+        logger.info(f"dequantising {gguf.name} into {folder} (once, about a minute)")
         started = time.monotonic()
         partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
         try:
@@ -132,7 +134,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        announce(f"dequantised in {time.monotonic() - started:.0f} s")
+        logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
     return folder
 
 

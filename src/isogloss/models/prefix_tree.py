@@ -10,6 +10,7 @@ Suffixes of names: B rows of a batch, T tokens of a row or tree, N positions tha
 D hidden size, V vocabulary.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ from isogloss.distributed import processes
 from isogloss.models.lm_head import decoder, float32_product, replaced
 from isogloss.models.loading import LanguageModel
 from isogloss.models.tree_attention import NAME, Stretch
-from isogloss.progress import announce
+
+logger = logging.getLogger(__name__)
 
 ROOT = -1
 # Modules of a layer that treat each token by itself and whose output only that token's is made of.
@@ -87,7 +89,9 @@ def can_share(model: LanguageModel) -> bool:
             and _shares(model)
         )
         if not model.shares:
-            announce(f"{model.source.name}: its attention needs every sequence by itself (slower)")
+            logger.info(
+                f"{model.source.name}: its attention needs every sequence by itself (slower)"
+            )
     return model.shares
 
 

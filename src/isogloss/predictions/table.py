@@ -10,6 +10,7 @@ import pandas as pd
 
 from isogloss.languages import group, language
 from isogloss.stats.paired import clustered_standard_error
+from isogloss.types import Group
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def metrics(predictions: pd.DataFrame, source: str, branch: str | None = None) -
         for name, value in _of_language(rows).items():
             values[f"{name}/{code}"] = value
     languages = sorted(predictions["language"].unique())
-    for name in ("related", "control"):
+    for name in (Group.RELATED, Group.CONTROL):
         members = [code for code in languages if group(code, source, branch) == name]
         if members:
             values[f"accuracy_group/{name}"] = float(

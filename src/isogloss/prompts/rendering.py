@@ -7,17 +7,16 @@ of a language, raises it.
 
 import random
 import string
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from isogloss.prompts.wording import Wording, wording
-from isogloss.tasks.items import Format, Item, Normalisation
+from isogloss.tasks.items import Item
+from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning
 
 PROMPT_VERSION = "2"
-
-PromptLanguage = Literal["english", "target"]
-Reasoning = Literal["direct", "cot"]
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,41 @@ class Protocol:
     where there is any: in `generate` format and with `cot`.
     """
 
-    format: Format = "letter"
-    normalisation: Normalisation = "length"
-    prompt_language: PromptLanguage = "english"
+    format: Format = Format.LETTER
+    normalisation: Normalisation = Normalisation.LENGTH
+    prompt_language: PromptLanguage = PromptLanguage.ENGLISH
     chat: bool = False
-    reasoning: Reasoning = "direct"
+    reasoning: Reasoning = Reasoning.DIRECT
     max_new_tokens: int = 16
+
+    def as_dict(self) -> dict[str, str | bool | int]:
+        """The fields with plain strings for enums, to be hashed or stored as JSON or YAML."""
+        return {
+            name: str(value) if isinstance(value, StrEnum) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Protocol":
+        """The protocol that `as_dict` has stored."""
+        return cls(
+            format=Format(fields["format"]),
+            normalisation=Normalisation(fields["normalisation"]),
+            prompt_language=PromptLanguage(fields["prompt_language"]),
+            chat=bool(fields["chat"]),
+            reasoning=Reasoning(fields["reasoning"]),
+            max_new_tokens=int(fields["max_new_tokens"]),
+        )
 
     @property
     def generates(self) -> bool:
         """Whether the model writes text, beside the scoring of choices."""
-        return self.format == "generate" or self.reasoning == "cot"
+        return self.format == Format.GENERATE or self.reasoning == Reasoning.COT
 
     @property
     def shows_options(self) -> bool:
         """Whether the prompt lists the options with their letters."""
-        return self.format != "cloze"
+        return self.format != Format.CLOZE
 
 
 class Prompt(NamedTuple):
@@ -56,12 +74,12 @@ class Prompt(NamedTuple):
 
 def words_for(language: str, protocol: Protocol) -> Wording:
     """The words of the frame; ConfigError if they are asked for in a language that has none."""
-    return wording(language if protocol.prompt_language == "target" else "eng_Latn")
+    return wording(language if protocol.prompt_language == PromptLanguage.TARGET else "eng_Latn")
 
 
 def require_wording(languages: Iterable[str], prompt_language: PromptLanguage) -> None:
     """Raise ConfigError for a language in which a prompt is wanted and cannot be worded."""
-    if prompt_language == "target":
+    if prompt_language == PromptLanguage.TARGET:
         for code in languages:
             wording(code)
 
@@ -75,7 +93,7 @@ def as_shown(
     the options dealt anew. ConfigError if a prompt is wanted in a language that has no wording.
     """
     shown = list(items)
-    if prompt_language == "target":
+    if prompt_language == PromptLanguage.TARGET:
         shown = [localised(item) for item in shown]
     if shuffle_seed is not None:
         shown = [shuffle_options(item, shuffle_seed) for item in shown]

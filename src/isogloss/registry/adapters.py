@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +127,7 @@ def log_adapter(
                 "base_dtype": model.dtype_name,
                 "base_attention": config.attention,
                 "base_device_map": config.device_map,
-                "protocol": asdict(protocol),
+                "protocol": protocol.as_dict(),
                 "trained_language": config.source,
                 "window": context_window(model, config.max_length),
             },

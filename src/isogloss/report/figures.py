@@ -27,7 +27,7 @@ from isogloss.report.style import (
     sheet,
     text_width,
 )
-from isogloss.stats.paired import FloatArray
+from isogloss.types import FloatArray, Group
 
 PARTS = {"comprehension": ("#0072B2", ""), "format": ("#E69F00", "////")}
 
@@ -36,14 +36,14 @@ class Rows(NamedTuple):
     """Where languages and group headings stand, from the top down."""
 
     languages: list[tuple[float, LanguageGain]]
-    headings: list[tuple[float, str]]
+    headings: list[tuple[float, Group]]
 
     @property
     def height(self) -> float:
         """Number of rows, headings and gaps included."""
         return max(y for y, _ in self.languages) + 1
 
-    def members(self, group: str) -> tuple[FloatArray, list[LanguageGain]]:
+    def members(self, group: Group) -> tuple[FloatArray, list[LanguageGain]]:
         """Heights and languages of a group."""
         found = [(y, row) for y, row in self.languages if row.group == group]
         return np.array([y for y, _ in found]), [row for _, row in found]
@@ -224,7 +224,7 @@ def models(comparison: Comparison) -> Figure:
 
 def _rows(comparison: Comparison) -> Rows:
     languages: list[tuple[float, LanguageGain]] = []
-    headings: list[tuple[float, str]] = []
+    headings: list[tuple[float, Group]] = []
     y = 0.0
     for name in GROUPS:
         if members := comparison.overall.members(name):
@@ -234,17 +234,17 @@ def _rows(comparison: Comparison) -> Rows:
     return Rows(languages, headings)
 
 
-def _present(rows: Rows) -> Iterable[tuple[str, float]]:
+def _present(rows: Rows) -> Iterable[tuple[Group, float]]:
     """Groups that have languages, and the heights of their headings."""
     return ((name, y) for y, name in rows.headings)
 
 
-def _headings(comparison: Comparison) -> Mapping[str, str]:
+def _headings(comparison: Comparison) -> Mapping[Group, str]:
     return {
-        "source": "source",
-        "variety": "varieties of the source",
-        "related": f"related: {comparison.branch}",
-        "control": "control",
+        Group.SOURCE: "source",
+        Group.VARIETY: "varieties of the source",
+        Group.RELATED: f"related: {comparison.branch}",
+        Group.CONTROL: "control",
     }
 
 

@@ -28,7 +28,7 @@ from isogloss.report.style import (
     text_width,
 )
 from isogloss.stats.contrasts import Contrast
-from isogloss.stats.paired import Interval
+from isogloss.types import Group, Interval
 
 BAND, NAIVE = "#F0E442", "#999999"
 SQUARE = 4.4  # inches, the sides of a scatter plot
@@ -320,7 +320,7 @@ def _relation(
 
 
 def _tested(cloud: Sequence[Point]) -> list[Point]:
-    return [point for point in cloud if point.group in ("related", "control")]
+    return [point for point in cloud if point.group in (Group.RELATED, Group.CONTROL)]
 
 
 def _centre(cloud: Sequence[Point]) -> tuple[float, float]:

@@ -16,9 +16,15 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
 from isogloss.analysis.comparison import Comparison
+from isogloss.types import Group
 
-COLOURS = {"source": "#000000", "variety": "#009E73", "related": "#D55E00", "control": "#0072B2"}
-MARKERS = {"source": "D", "variety": "^", "related": "o", "control": "s"}
+COLOURS = {
+    Group.SOURCE: "#000000",
+    Group.VARIETY: "#009E73",
+    Group.RELATED: "#D55E00",
+    Group.CONTROL: "#0072B2",
+}
+MARKERS = {Group.SOURCE: "D", Group.VARIETY: "^", Group.RELATED: "o", Group.CONTROL: "s"}
 INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
 WIDTH = 7.6  # inches
 LONGEST_NAME = 24  # characters of a model's name in a figure

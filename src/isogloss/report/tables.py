@@ -12,7 +12,7 @@ from isogloss.analysis.estimates import BASELINE, MEASURES, Estimate, estimates
 from isogloss.analysis.gains import GROUPS
 from isogloss.formatting import decimal, interval_points, listed, p_value, points, sentence
 from isogloss.report.style import model_labels
-from isogloss.stats.paired import Interval
+from isogloss.types import Interval
 
 
 class Table(NamedTuple):

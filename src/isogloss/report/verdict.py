@@ -11,6 +11,7 @@ import numpy as np
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gains import mean_parts
 from isogloss.formatting import interval_points, p_value, points
+from isogloss.types import Group
 
 FEWEST_SEEDS = 3
 
@@ -31,7 +32,7 @@ def paragraph(comparison: Comparison) -> str:
 
 def _groups_sentence(comparison: Comparison) -> str:
     contrast = comparison.accuracy
-    names = ", ".join(sorted(row.name for row in comparison.overall.members("related")))
+    names = ", ".join(sorted(row.name for row in comparison.overall.members(Group.RELATED)))
     models = len(comparison.models)
     over = f", on average over {models} models," if models > 1 else ""
     return (

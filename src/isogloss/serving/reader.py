@@ -100,7 +100,7 @@ class Reader(PythonModel):  # type: ignore[misc]
         """
         settings = context.model_config
         self.language = settings["trained_language"]
-        self.protocol = Protocol(**settings["protocol"])
+        self.protocol = Protocol.from_dict(settings["protocol"])
         source = find_base(settings["base_model"], settings["base_revision"])
         self.model = load(
             source,

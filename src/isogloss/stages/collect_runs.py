@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from isogloss.analysis.score_matrix import COLUMNS, Cell, some
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
-from isogloss.progress import bar
+from isogloss.logs import progress_bar
 from isogloss.tracking import runs as tracking
 
 # What runs have to agree in: all of them, those of a model, those of a model and condition.
@@ -93,7 +93,7 @@ def arrange(runs: Iterable[Run], left_out: Iterable[str] = ()) -> Pulled:
 def read(pulled: Pulled) -> dict[Cell, pd.DataFrame]:
     """The predictions of each cell; ComparisonError if a run has none."""
     runs = pulled.runs
-    progress = bar(None, "reading predictions", "run", total=len(runs))
+    progress = progress_bar(None, "reading predictions", "run", total=len(runs))
 
     def fetch(run: Run) -> pd.DataFrame:
         table = tracking.read_predictions(run.info.run_id, COLUMNS)

@@ -1,5 +1,6 @@
 """The compare step: pull evaluate runs, judge them, log the report as a run of its own."""
 
+import logging
 import os
 import tempfile
 from importlib.metadata import version
@@ -14,11 +15,12 @@ from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.results import metrics
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
-from isogloss.progress import announce
 from isogloss.report.page import write
 from isogloss.report.verdict import paragraph
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
 from isogloss.tracking import runs as tracking
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report/report.html"
 LONGEST_TAG = 5000  # what every MLflow server takes
@@ -50,7 +52,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     if found := tracking.find_finished(
         "compare", fingerprint, tracking.choose_experiment(experiment)
     ):
-        announce(f"compare: reusing run {found.info.run_id}")
+        logger.info(f"compare: reusing run {found.info.run_id}")
         tracking.note_reuse(found, study)
         return found
     comparison = compare(

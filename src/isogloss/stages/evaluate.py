@@ -1,9 +1,10 @@
 """Evaluation: one condition of a model in many languages, as one MLflow run."""
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -19,10 +20,10 @@ from isogloss.files import write_whole
 from isogloss.inference.context_window import Fitted, fit_to_model
 from isogloss.inference.predicting import check_choices, predict
 from isogloss.languages import language
+from isogloss.logs import progress_bar
 from isogloss.models.adapters import adapter_digest, attach
 from isogloss.models.loading import LanguageModel
 from isogloss.predictions.table import frame, metrics, token_metrics
-from isogloss.progress import announce, bar
 from isogloss.prompts.answer_parser import READING_VERSION
 from isogloss.prompts.rendering import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry.adapters import adapter_folder, logged_model
@@ -31,6 +32,9 @@ from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_
 from isogloss.tracking import runs as tracking
 from isogloss.tracking.resume import Work, uploading
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
+from isogloss.types import Condition, Format
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -64,7 +68,7 @@ def evaluate(
     everything = [item for rows in data.values() for item in rows]
     data_digest = tracking.data_digest(everything)
     digest, folder = adapter or (None, None)
-    condition = condition_name(digest is not None, config.reasoning)
+    condition = Condition.of(tuned=digest is not None, reasoning=config.reasoning)
     called = f"{condition} {config.adapter[-40:]}" if config.adapter else condition
     cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
@@ -73,7 +77,7 @@ def evaluate(
         adapter=digest,
         data=data_digest,
         prompt=PROMPT_VERSION,
-        protocol=asdict(protocol),
+        protocol=protocol.as_dict(),
         reading=READING_VERSION,
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
@@ -83,7 +87,7 @@ def evaluate(
     with tracking.once("evaluate", fingerprint, config.experiment, config.study) as (work, found):
         if found:
             cells.done += len(data)
-            announce(f"{called}: reusing run {found.info.run_id}, {len(data)} languages")
+            logger.info(f"{called}: reusing run {found.info.run_id}, {len(data)} languages")
             return found
         path = folder() if folder else None
         trained = None
@@ -103,7 +107,7 @@ def evaluate(
             "fingerprint": fingerprint,
             "prompt_version": PROMPT_VERSION,
             "prompt_language": protocol.prompt_language,
-            "normalisation": protocol.normalisation if protocol.format == "cloze" else "none",
+            "normalisation": protocol.normalisation if protocol.format == Format.CLOZE else "none",
             "chat": str(protocol.chat).lower(),
             "data_digest": data_digest,
             "language_digests": " ".join(
@@ -155,7 +159,7 @@ def _log(
 ) -> None:
     """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
     values = metrics(table, config.source)
-    if condition == "base":  # once for a model and task: no other condition changes it
+    if condition == Condition.BASE:  # once for a model and task: no other condition changes it
         values |= token_metrics(table)
     with uploading(work.folder):
         data_set = tracking.log_items(items_, task, config.split)
@@ -179,12 +183,12 @@ def _answers(
     """The predictions of one language: those an earlier process has left, or new ones."""
     path = work.folder / f"{asked[0].language}.parquet"
     if path.is_file():
-        announce(f"{label}: {len(asked)} answers are here from before")
+        logger.info(f"{label}: {len(asked)} answers are here from before")
         return pd.read_parquet(path)
-    with bar(None, label, "item", total=len(asked)) as progress:
+    with progress_bar(None, label, "item", total=len(asked)) as progress:
         answers = predict(model, asked, protocol, task, shortened=shortened, done=progress.update)
     right = sum(answer.correct for answer in answers)
-    announce(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
+    logger.info(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
     table = frame(answers)
     write_whole(path, table.to_parquet(index=False))
     # As they will be read again, so that a run that was interrupted has the same table.
@@ -204,11 +208,6 @@ def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]
     }
 
 
-def condition_name(tuned: bool, reasoning: str) -> str:
-    """`base`, `tuned`, `base+cot` or `tuned+cot`."""
-    return ("tuned" if tuned else "base") + ("+cot" if reasoning == "cot" else "")
-
-
 def refuse_contaminated(
     trained: TrainingRecord | None,
     task: Task,
@@ -220,7 +219,7 @@ def refuse_contaminated(
     ConfigError if it was trained on another language than the one that groups are relative to.
     """
     if trained is None:
-        announce("the adapter does not say what it was trained on; contamination is not checked")
+        logger.info("the adapter does not say what it was trained on; contamination is not checked")
         return
     if trained.language != config.source:
         raise ConfigError(
@@ -231,7 +230,7 @@ def refuse_contaminated(
     if not same_language and trained.language in task.languages:
         same_language = items(task, trained.language, config.split, None)
     if not same_language and trained.task != task.name:
-        announce(
+        logger.info(
             f"{task.name} has no {trained.language}, in which the adapter was trained on "
             f"{trained.task}; whether the two share passages is not checked"
         )

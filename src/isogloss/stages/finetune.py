@@ -1,5 +1,6 @@
 """Fine-tuning: one adapter on the source language, as one MLflow run."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,6 @@ from isogloss.inference.predicting import check_choices
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.lora import has_experts, refuse_dropout
-from isogloss.progress import announce
 from isogloss.prompts.rendering import PROMPT_VERSION, Protocol, as_shown, require_wording
 from isogloss.registry.adapters import log_adapter, register
 from isogloss.stages.session import Session
@@ -28,6 +28,9 @@ from isogloss.tracking import runs as tracking
 from isogloss.tracking.resume import MetricLog, Work, uploading
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.loop import Recipe, Trained, recipe_lora, train
+from isogloss.types import Split
+
+logger = logging.getLogger(__name__)
 
 BEST = "best.yaml"
 
@@ -45,9 +48,9 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     task = open_task(config.task, config.data_dir)
     languages_of(task, (config.source,))
     require_wording((config.source,), config.prompt_language)
-    train_items = items(task, config.source, "train", config.limit)
-    dev_items = items(task, config.source, "dev", config.dev_limit)
-    for name, rows in (("train", train_items), ("dev", dev_items)):
+    train_items = items(task, config.source, Split.TRAIN, config.limit)
+    dev_items = items(task, config.source, Split.DEV, config.dev_limit)
+    for name, rows in ((Split.TRAIN, train_items), (Split.DEV, dev_items)):
         if not rows:
             raise DataError(f"task {task.name!r} has no {name} items in {config.source}.")
     refuse_overlap(train_items, dev_items, task.name)
@@ -115,7 +118,7 @@ def recipe_named(recipe: str, config: AskConfig) -> dict[str, Any]:
         if there is not None and getattr(config, name) not in (None, there)
     ]
     if others:
-        announce(f"the recipe was searched with {'; '.join(others)}")
+        logger.info(f"the recipe was searched with {'; '.join(others)}")
     return recipe_values(yaml.safe_load(text), repr(recipe))
 
 
@@ -136,7 +139,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         data=tracking.data_digest(data.train),
         dev=tracking.data_digest(data.dev),
         prompt=PROMPT_VERSION,
-        protocol=asdict(protocol),
+        protocol=protocol.as_dict(),
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
         recipe=_deciding(recipe, config.keep),
@@ -144,13 +147,13 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     )
     with tracking.once("finetune", fingerprint, config.experiment, config.study) as (work, found):
         if found:
-            announce(f"{label}: reusing run {found.info.run_id}")
+            logger.info(f"{label}: reusing run {found.info.run_id}")
         run = found or _train(config, session, data, protocol, recipe, fingerprint, work, label)
     if config.register_as is not None:
         name = None if config.register_as == "auto" else config.register_as
         version = register(run.data.tags["isogloss.adapter_uri"], name, "candidate")
-        announce(f"{version.uri}: {version.said}")
-    announce(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
+        logger.info(f"{version.uri}: {version.said}")
+    logger.info(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
     return run
 
 
@@ -197,8 +200,8 @@ def _train(
     with tracking.run("finetune", name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id
         mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
-        tracking.log_items(data.train, task.name, "train")
-        tracking.log_items(data.dev, task.name, "dev")
+        tracking.log_items(data.train, task.name, Split.TRAIN)
+        tracking.log_items(data.dev, task.name, Split.DEV)
         with MetricLog(work.folder, lambda: run_id) as metrics:
             trained = train(
                 model,
@@ -214,7 +217,7 @@ def _train(
                 gradient_checkpointing=config.gradient_checkpointing,
             )
         if trained.last_step < recipe.steps:
-            announce(f"{label}: stopped early, after step {trained.last_step}")
+            logger.info(f"{label}: stopped early, after step {trained.last_step}")
         with uploading(work.folder):
             _log(trained, config, session, protocol, tags)
     return mlflow.get_run(run_id)

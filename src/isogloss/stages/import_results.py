@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import mlflow
@@ -11,8 +12,9 @@ from mlflow.entities import Run
 from isogloss.config import ImportConfig
 from isogloss.importers.read_results import RunKey, read_results
 from isogloss.predictions.table import metrics
-from isogloss.progress import announce
 from isogloss.tracking import runs as tracking
+
+logger = logging.getLogger(__name__)
 
 
 def import_results(config: ImportConfig) -> list[Run]:
@@ -34,7 +36,7 @@ def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
     if found := tracking.find_finished(
         "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
     ):
-        announce(f"{key.condition}: reusing run {found.info.run_id}")
+        logger.info(f"{key.condition}: reusing run {found.info.run_id}")
         tracking.note_reuse(found, config.study)
         return found
     adapter = "none"
@@ -52,8 +54,8 @@ def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
         "imported": _file(config),
         "prompt_version": "imported",
     }
-    resolved = config.model_copy(
-        update={**key._asdict(), "seed": int(key.seed) if key.seed else None}
+    resolved = ImportConfig.model_validate(
+        {**config.model_dump(), **key._asdict(), "seed": int(key.seed) if key.seed else None}
     )
     with tracking.run("evaluate", key.condition, resolved, tags, config.experiment) as run:
         mlflow.log_metrics(metrics(table, key.source))

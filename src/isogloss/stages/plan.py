@@ -18,9 +18,9 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import points
 from isogloss.languages import group
 from isogloss.stats import power as planning
-from isogloss.stats.paired import Interval
 from isogloss.stats.power import Outlook, Spread
 from isogloss.tracking import runs as tracking
+from isogloss.types import Group, Interval
 
 RELATED, ITEMS, SEEDS = 4, 900, 1
 PASSAGES_PER_ITEM = 488 / 900  # Belebele's
@@ -151,7 +151,7 @@ def _in_contrast(compared: Run, prefix: str, names: Iterable[str]) -> list[str]:
         if name.startswith(prefix)
         and name != f"{prefix}mean"
         and group(name.removeprefix(prefix), source, None if branch == "auto" else branch)
-        in ("related", "control")
+        in (Group.RELATED, Group.CONTROL)
     ]
 
 

@@ -1,5 +1,6 @@
 """Session: what a process holds between steps, so that a base model is loaded once."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +13,11 @@ from isogloss.distributed.sharding import reading
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
 from isogloss.models.locate import ModelSource, has_chat_template, locate
-from isogloss.progress import announce
-from isogloss.prompts.rendering import Protocol, Reasoning
+from isogloss.prompts.rendering import Protocol
 from isogloss.tasks import Task
+from isogloss.types import Reasoning
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Session:
     requested_dtype: str = "auto"
     attention: str = "auto"
     device_map: str = "none"
-    log: Callable[[str], None] = field(default=announce)
+    log: Callable[[str], None] = field(default=logger.info)
 
     @cached_property
     def source(self) -> ModelSource:
@@ -73,7 +76,7 @@ class Session:
         self,
         config: AskConfig,
         task: Task,
-        reasoning: Reasoning = "direct",
+        reasoning: Reasoning = Reasoning.DIRECT,
         max_new_tokens: int | None = None,
     ) -> Protocol:
         """How the items of a task are put to this model, where the configuration leaves it open.
@@ -89,7 +92,7 @@ class Session:
             prompt_language=config.prompt_language,
             chat=chat,
             reasoning=reasoning,
-            max_new_tokens=max_new_tokens or (256 if reasoning == "cot" else 16),
+            max_new_tokens=max_new_tokens or (256 if reasoning == Reasoning.COT else 16),
         )
 
 

@@ -25,7 +25,6 @@ from isogloss.config import (
 from isogloss.config.study_files import read_study
 from isogloss.errors import ConfigError
 from isogloss.languages import group, language
-from isogloss.prompts.rendering import Reasoning
 from isogloss.registry.adapters import adapter_folder
 from isogloss.stages.collect_runs import arrange
 from isogloss.stages.compare import judge, print_verdict
@@ -35,6 +34,7 @@ from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task
 from isogloss.tracking import runs as tracking
 from isogloss.training.contamination import record, refuse_contamination
+from isogloss.types import Group, Reasoning
 
 
 def run_study(config: StudyConfig, experiment: str | None = None) -> str:
@@ -44,9 +44,9 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     run.
     """
     session = Session.of(config)
-    reasonings: list[Reasoning] = ["direct", "cot"]
+    reasonings: list[Reasoning] = list(Reasoning)
     if config.reasoning != "both":
-        reasonings = [config.reasoning]
+        reasonings = [Reasoning(config.reasoning)]
     sources = [config.source, *filter(None, [config.control_source])]
     seeds = config.seeds or (config.seed,)
     asked = {name: getattr(config, name) for name in AskConfig.model_fields}
@@ -58,7 +58,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
             languages=config.languages,
             split=config.split,
             reasoning=reasoning,
-            max_new_tokens=config.max_new_tokens if reasoning == "cot" else None,
+            max_new_tokens=config.max_new_tokens if reasoning == Reasoning.COT else None,
         )
 
     def training(source: str, seed: int) -> FinetuneConfig:
@@ -124,7 +124,7 @@ def _refuse_early(
         train_items = source_data(training).train
         refuse_contamination(record(task.name, train_items), task.name, everything, [])
     groups = [group(code, config.source, config.compare.branch) for code in data]
-    for name in ("related", "control"):
+    for name in (Group.RELATED, Group.CONTROL):
         if groups.count(name) < 2:
             raise ConfigError(
                 f"a contrast needs two related and two control languages, but of the languages of "

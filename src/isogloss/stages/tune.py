@@ -5,6 +5,7 @@ them was killed. MLflow has one run for the study and one below it for each tria
 """
 
 import hashlib
+import logging
 import math
 import tempfile
 import time
@@ -30,7 +31,6 @@ from isogloss.hpo.space import Space, read_space
 from isogloss.hpo.storage import MEAN, MEASUREMENT, PairedPruner, Retry, open_storage, quiet_optuna
 from isogloss.hpo.trials import TrialRun, publish
 from isogloss.predictions.table import Prediction
-from isogloss.progress import announce
 from isogloss.prompts.rendering import PROMPT_VERSION, Protocol
 from isogloss.stages.finetune import BEST, SourceData, fitted, source_data
 from isogloss.stages.session import Session
@@ -45,6 +45,8 @@ from isogloss.tracking.resume import (
     uploading,
 )
 from isogloss.training.loop import Recipe, train
+
+logger = logging.getLogger(__name__)
 
 STARTUP_TRIALS = 5  # drawn at random before the sampler learns from them
 WAIT = 2.0  # seconds between two looks at what other workers do
@@ -158,7 +160,7 @@ def _decisive(
         "training items": tracking.data_digest(data.train),
         "dev items": tracking.data_digest(data.dev),
         "prompts": PROMPT_VERSION,
-        "protocol": asdict(protocol),
+        "protocol": protocol.as_dict(),
         "long_inputs, max_length": [config.long_inputs, config.max_length],
         **session.numerics,
         "seed": config.seed,
@@ -214,7 +216,7 @@ def _work(search: Search) -> None:
             if search.lock.is_locked:
                 search.lock.release()
         if not waiting:
-            announce(f"{done} of {search.config.trials} trials ended; waiting for other workers")
+            logger.info(f"{done} of {search.config.trials} trials ended; waiting for other workers")
             waiting = True
         time.sleep(WAIT)
 
@@ -237,7 +239,7 @@ def _one_trial(search: Search, number: int) -> None:
         with quiet_optuna():
             study.optimize(objective, n_trials=1, catch=(TrainingError,))
     except UpdateFinishedTrialError:
-        announce(
+        logger.info(
             f"trial {taken[0]} was given up by another worker, since this one gave no sign of "
             f"life; its result is dropped"
         )
@@ -247,7 +249,7 @@ def _one_trial(search: Search, number: int) -> None:
         raise
     frozen = study.get_trials()[taken[0]]
     if frozen.state == TrialState.FAIL and "reason" in frozen.user_attrs:
-        announce(f"trial {frozen.number} failed: {frozen.user_attrs['reason']}")
+        logger.info(f"trial {frozen.number} failed: {frozen.user_attrs['reason']}")
     with search.lock, suppress(*UNREACHABLE), few_retries():
         _publish_ended(search)  # or at the end, where a server that is away is waited for
 
@@ -345,7 +347,7 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
             trial.report(float(value), MEASUREMENT * stage + at)
         trial.report(objective, MEASUREMENT * stage + MEAN)
         if step < recipe.steps and trial.should_prune():
-            announce(f"{label}: pruned after {step} steps, {config.objective} {objective:.3f}")
+            logger.info(f"{label}: pruned after {step} steps, {config.objective} {objective:.3f}")
             raise optuna.TrialPruned
 
     try:
@@ -362,7 +364,7 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
                 log=metrics.log,
                 measured=measured,
             )
-        announce(f"{label}: {config.objective} {objective:.3f}")
+        logger.info(f"{label}: {config.objective} {objective:.3f}")
         return objective
     except TrainingError as error:
         trial.set_user_attr("reason", str(error))

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.paired import FloatArray, Interval
 from isogloss.stats.permutation import MAX_PERMUTATIONS, inverted, orders, share_as_far
+from isogloss.types import FloatArray, Interval
 
 
 class AdjustedContrast(NamedTuple):

@@ -9,16 +9,14 @@ surprise many times.
 import math
 from functools import lru_cache
 from itertools import chain, combinations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from isogloss.errors import ComparisonError, ConfigError
-from isogloss.stats.paired import FloatArray, Interval
-
-Verdict = Literal["related gain more", "related gain less", "equivalent", "inconclusive"]
+from isogloss.types import FloatArray, Interval, Verdict
 
 MAX_RELABELLINGS = 200_000
 
@@ -281,10 +279,11 @@ def _variance_of_mean(values_N: FloatArray) -> float:
 
 def _verdict(permutation: PermutationTest, margin: float | None) -> Verdict:
     if margin is not None and permutation.interval_90.inside(margin):
-        return "equivalent"
+        return Verdict.EQUIVALENT
     if permutation.interval_95.excludes(0.0):
-        return "related gain more" if permutation.interval_95.low > 0 else "related gain less"
-    return "inconclusive"
+        higher = permutation.interval_95.low > 0
+        return Verdict.RELATED_GAIN_MORE if higher else Verdict.RELATED_GAIN_LESS
+    return Verdict.INCONCLUSIVE
 
 
 @lru_cache(maxsize=2)

@@ -11,23 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from isogloss.errors import ComparisonError
-
-FloatArray = npt.NDArray[np.float64]
-
-
-class Interval(NamedTuple):
-    """Ends of an interval, both included; infinite where the data set no bound."""
-
-    low: float
-    high: float
-
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
-        return not self.low <= value <= self.high
-
-    def inside(self, margin: float) -> bool:
-        """Whether the whole interval lies strictly within plus or minus `margin`."""
-        return -margin < self.low and self.high < margin
+from isogloss.types import FloatArray, Interval
 
 
 class PairedGain(NamedTuple):

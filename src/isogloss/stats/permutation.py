@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from isogloss.stats.paired import FloatArray, Interval
+from isogloss.types import FloatArray, Interval
 
 MAX_PERMUTATIONS = 9_999
 MAX_EXACT_UNITS = 7

@@ -15,7 +15,7 @@ from scipy import optimize, special, stats
 
 from isogloss.errors import ConfigError
 from isogloss.stats.contrasts import attained, detectable_effect
-from isogloss.stats.paired import FloatArray, Interval
+from isogloss.types import FloatArray, Interval
 
 QUANTILES = 2_000  # power differs from statsmodels' by less than 1e-5
 ENOUGH = 0.8

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.paired import FloatArray, Interval
 from isogloss.stats.permutation import ALPHA, MAX_PERMUTATIONS, inverted, orders, share_as_far
+from isogloss.types import FloatArray, Interval
 
 LEAST_KEPT = 1e-3  # of one unit's residual, however far out its x
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language as known_language
 from isogloss.tasks import belebele, files, probe, sib200
-from isogloss.tasks.items import Format, Item, Normalisation, Split, Task
+from isogloss.tasks.items import Item, Task
+from isogloss.types import Format, Normalisation, Split
 
 __all__ = [
     "TASKS",
@@ -33,10 +34,14 @@ def _open_probe(data_dir: str | None) -> Task:
         )
 
     def read(language: str, split: Split) -> list[Item]:
-        parts: tuple[Split, ...] = ("train", "dev", "test") if split == "all" else (split,)
+        parts: tuple[Split, ...] = (
+            (Split.TRAIN, Split.DEV, Split.TEST) if split == Split.ALL else (split,)
+        )
         return [item for part in parts for item in probe.load(language, part)]
 
-    return Task("probe", probe.languages(), read, format="cloze", normalisation="length")
+    return Task(
+        "probe", probe.languages(), read, format=Format.CLOZE, normalisation=Normalisation.LENGTH
+    )
 
 
 TASKS = {

@@ -14,9 +14,10 @@ from isogloss.errors import DataError
 from isogloss.languages import table
 from isogloss.tasks import hub
 from isogloss.tasks.checks import Placed, check_items
-from isogloss.tasks.items import Item, Split, Task
+from isogloss.tasks.items import Item, Task
 from isogloss.tasks.rows import Row, read_jsonl
 from isogloss.tasks.splits import place_of, split_of
+from isogloss.types import Format, Normalisation, Split
 
 HUB = "facebook/belebele"
 REVISION = "75b399394a9803252cfec289d103de462763db7c"
@@ -32,8 +33,8 @@ def open_task(data_dir: str | None) -> Task:
         "belebele",
         languages(data_dir),
         partial(load, data_dir=data_dir),
-        format="letter",
-        normalisation="length",
+        format=Format.LETTER,
+        normalisation=Normalisation.LENGTH,
     )
 
 
@@ -70,7 +71,7 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     check_items([placed for _, placed in numbered])
     numbered.sort(key=lambda it: (place_of(it[1].item.passage_id), it[0]))
     items = [placed.item for _, placed in numbered]
-    return items if split == "all" else [it for it in items if split_of(it.passage_id) == split]
+    return items if split == Split.ALL else [it for it in items if split_of(it.passage_id) == split]
 
 
 def _item(row: Row, language: str) -> Item:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from isogloss.errors import ConfigError
 from isogloss.languages import table
-from isogloss.tasks.items import Format, Normalisation
+from isogloss.types import Format, Normalisation, Split
 
 FILE = "task.yaml"
 OWN_NAMES = ("probe", "sib200", "belebele", "files")
@@ -79,11 +79,12 @@ class Description(BaseModel, extra="forbid", frozen=True):
     languages: Languages | None = None
     columns: Columns = Columns()
     answer_from: Literal[0, 1, "letter", "text"] = 1
-    splits: Annotated[dict[Literal["train", "dev", "test"], Text], Field(min_length=1)] | None = (
-        None
-    )
-    format: Format = "letter"
-    normalisation: Normalisation = "length"
+    splits: (
+        Annotated[dict[Literal[Split.TRAIN, Split.DEV, Split.TEST], Text], Field(min_length=1)]
+        | None
+    ) = None
+    format: Format = Format.LETTER
+    normalisation: Normalisation = Normalisation.LENGTH
     parallel: bool = True
 
     @model_validator(mode="after")

@@ -18,9 +18,10 @@ from isogloss.languages import table
 from isogloss.tasks import hub
 from isogloss.tasks.checks import Placed, check_items, check_options
 from isogloss.tasks.description import Description, read_description
-from isogloss.tasks.items import Item, Split, Task
+from isogloss.tasks.items import Item, Task
 from isogloss.tasks.rows import READERS, Row, read_rows
 from isogloss.tasks.splits import SHARES, place_of, split_of
+from isogloss.types import Split
 
 NUMBERED = re.compile(r"option_([1-9]\d*)")
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
@@ -112,7 +113,9 @@ def to_items(
         splits.append(_named_split(description, it) if named else split_of(item.passage_id))
     check_items(placed)
     _check_splits(placed, splits)
-    chosen = [item for (_, item), own in zip(placed, splits, strict=True) if split in ("all", own)]
+    chosen = [
+        item for (_, item), own in zip(placed, splits, strict=True) if split in (Split.ALL, own)
+    ]
     return sorted(chosen, key=lambda it: (place_of(it.passage_id), place_of(it.item_id)))
 
 

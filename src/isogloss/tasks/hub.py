@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from isogloss.errors import DataError
-from isogloss.tasks.items import Split
 from isogloss.tasks.rows import Row
+from isogloss.types import Split
 
 
 def listing(repository: str, revision: str) -> list[str]:
@@ -61,7 +61,7 @@ def load_splits(
     revision: str | None,
     config: str | None,
     data_files: str | None,
-    splits: Mapping[Literal["train", "dev", "test"], str] | None,
+    splits: Mapping[Literal[Split.TRAIN, Split.DEV, Split.TEST], str] | None,
 ) -> list[tuple[Split | None, list[Row]]]:
     """Rows of a data set in any layout that `datasets` reads, by split.
 

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-Split = Literal["train", "dev", "test", "all"]
-Format = Literal["letter", "cloze", "generate"]
-Normalisation = Literal["none", "length", "unconditional"]
+from isogloss.types import Format, Normalisation, Split
 
 
 @dataclass(frozen=True)

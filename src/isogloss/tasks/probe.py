@@ -21,9 +21,10 @@ from pydantic import BaseModel
 
 from isogloss.errors import DataError
 from isogloss.files import parse_yaml
-from isogloss.tasks.items import Item, Split
+from isogloss.tasks.items import Item
+from isogloss.types import Split
 
-PASSAGES: dict[Split, int] = {"train": 400, "dev": 60, "test": 200}
+PASSAGES: dict[Split, int] = {Split.TRAIN: 400, Split.DEV: 60, Split.TEST: 200}
 MOST_PASSAGES = 2000
 OPTIONS = 4
 
@@ -43,7 +44,11 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
 def _thirds(ids: str) -> dict[Split, tuple[str, ...]]:
     """Deal ids to the splits in turn, so the place in the list decides: only ever append."""
     dealt = ids.split()
-    return {"train": tuple(dealt[::3]), "dev": tuple(dealt[1::3]), "test": tuple(dealt[2::3])}
+    return {
+        Split.TRAIN: tuple(dealt[::3]),
+        Split.DEV: tuple(dealt[1::3]),
+        Split.TEST: tuple(dealt[2::3]),
+    }
 
 
 _NUMBERS = _thirds(" ".join(str(number) for number in range(11, 100)))
@@ -54,11 +59,11 @@ _NUMBERS = _thirds(" ".join(str(number) for number in range(11, 100)))
 # another of its split (yī yuè in shíyī yuè, tháng 1 in tháng 10).
 FILLERS: dict[str, dict[Split, tuple[str, ...]]] = {
     "month": {
-        "train": ("1", "4", "6", "9"),
-        "dev": ("2", "5", "8", "11"),
-        "test": ("3", "7", "10", "12"),
+        Split.TRAIN: ("1", "4", "6", "9"),
+        Split.DEV: ("2", "5", "8", "11"),
+        Split.TEST: ("3", "7", "10", "12"),
     },
-    "weekday": {"train": ("0", "2", "4"), "dev": ("1", "6"), "test": ("3", "5")},
+    "weekday": {Split.TRAIN: ("0", "2", "4"), Split.DEV: ("1", "6"), Split.TEST: ("3", "5")},
     "hour": _thirds("8 9 10 11 12 13 14 15 16 17 18 19"),
     "number": _NUMBERS,
     "weight": _NUMBERS,

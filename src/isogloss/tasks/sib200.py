@@ -13,8 +13,9 @@ from pathlib import Path
 from isogloss.errors import DataError
 from isogloss.languages import table
 from isogloss.tasks import hub
-from isogloss.tasks.items import Item, Split, Task
+from isogloss.tasks.items import Item, Task
 from isogloss.tasks.rows import lines_of
+from isogloss.types import Format, Normalisation, Split
 
 HUB = "Davlan/sib200"
 REVISION = "38977a667f6fc264d5c26ec57a01e16db040b358"
@@ -40,8 +41,8 @@ def open_task(data_dir: str | None) -> Task:
         "sib200",
         languages(data_dir),
         partial(load, data_dir=data_dir),
-        format="cloze",
-        normalisation="none",
+        format=Format.CLOZE,
+        normalisation=Normalisation.NONE,
     )
 
 
@@ -69,8 +70,8 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     Raises DataError for a language without data, a category that is not one of the seven, an empty
     text or an id that stands twice, with file and line.
     """
-    if split == "all":
-        parts: tuple[Split, ...] = ("train", "dev", "test")
+    if split == Split.ALL:
+        parts: tuple[Split, ...] = (Split.TRAIN, Split.DEV, Split.TEST)
         return [item for part in parts for item in load(language, part, data_dir)]
     name = f"{language}/{split}.tsv"
     if data_dir is None:
@@ -100,7 +101,7 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
                 answer=TOPICS.index(category),
             )
         )
-    if split == "test":
+    if split == Split.TEST:
         items.sort(key=lambda item: hashlib.sha256(item.item_id.encode()).hexdigest())
     return items
 

@@ -6,9 +6,9 @@ own, so neither depends on what else a file holds.
 
 import hashlib
 
-from isogloss.tasks.items import Split
+from isogloss.types import Split
 
-SHARES: dict[Split, float] = {"train": 0.4, "dev": 0.1, "test": 0.5}
+SHARES: dict[Split, float] = {Split.TRAIN: 0.4, Split.DEV: 0.1, Split.TEST: 0.5}
 
 
 def split_of(passage_id: str) -> Split:
@@ -18,7 +18,7 @@ def split_of(passage_id: str) -> Split:
         if drawn < share:
             return split
         drawn -= share
-    return "test"
+    return Split.TEST
 
 
 def place_of(passage_id: str) -> bytes:

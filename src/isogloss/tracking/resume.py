@@ -7,6 +7,7 @@ when MLflow has everything.
 """
 
 import json
+import logging
 import os
 import queue
 import shutil
@@ -25,7 +26,8 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.files import write_whole
-from isogloss.progress import announce
+
+logger = logging.getLogger(__name__)
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -86,7 +88,7 @@ def claim(kind: str, fingerprint: str) -> Iterator[Work]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        announce(f"another process is at {folder.name}; waiting for it")
+        logger.info(f"another process is at {folder.name}; waiting for it")
         lock.acquire()
     try:
         folder.mkdir(exist_ok=True)
@@ -184,7 +186,7 @@ class MetricLog:
         silent = time.monotonic() - self._sent > SILENCE and self._unsent.qsize() > len(new)
         if silent and not self._behind:
             self._behind = True
-            announce(
+            logger.info(
                 f"MLflow at {mlflow.get_tracking_uri()} does not take metrics; they are kept in "
                 f"{self._path} and sent when it does"
             )
@@ -226,7 +228,7 @@ class MetricLog:
                     pause = min(2 * pause, 10.0)
             self._sent = time.monotonic()
             if self._behind:
-                announce("MLflow takes metrics again")
+                logger.info("MLflow takes metrics again")
                 self._behind = False
 
 

@@ -6,6 +6,7 @@ reused and never recomputed; the fingerprint covers everything that decides the 
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,10 @@ from pydantic import BaseModel
 
 from isogloss.config import as_text
 from isogloss.errors import ComparisonError, ConfigError, TrackingError
-from isogloss.progress import announce
 from isogloss.tasks import Item
 from isogloss.tracking.resume import UNREACHABLE, Work, claim, few_retries, uploading
+
+logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.parquet"
 
@@ -65,7 +67,7 @@ def run(
         earlier = None
     if earlier:
         point_to(earlier, "resumes")
-        announce(f"{name}: going on in run {earlier}")
+        logger.info(f"{name}: going on in run {earlier}")
     adopted = mlflow.active_run() is None and "MLFLOW_RUN_ID" in os.environ
     labels = {"kind": kind, **tags}
     active = mlflow.start_run(

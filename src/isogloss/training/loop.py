@@ -21,13 +21,13 @@ from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import whole_folder
 from isogloss.inference.predicting import predict
 from isogloss.inference.scoring import encode
+from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.lm_head import logits
 from isogloss.models.loading import LanguageModel, out_of_memory, training_token_budget
 from isogloss.models.lora import fuse, lora_config
 from isogloss.models.prefix_tree import TokenTree, can_share, finish, states
 from isogloss.predictions.table import Prediction, frame
-from isogloss.progress import bar
 from isogloss.prompts.rendering import Prompt, Protocol, prompt
 from isogloss.tasks import Item
 from isogloss.training.checkpoints import State
@@ -198,7 +198,7 @@ def _train(
         rows = _rows(model, train_items, protocol, share)
         batches = islice(_steps(rows, recipe), step, None)
         budget = training_token_budget(model, gradient_checkpointing)
-        steps = bar(None, description, "step", total=recipe.steps, initial=step)
+        steps = progress_bar(None, description, "step", total=recipe.steps, initial=step)
 
         def save(name: str, predictions: list[Prediction]) -> None:
             if not processes.leads():

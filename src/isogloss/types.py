@@ -1,0 +1,124 @@
+"""Types that every package may use: closed sets of names, intervals, arrays.
+
+Members of the enums are strings, equal to what tags, parameters and parquet columns hold.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Interval(NamedTuple):
+    """A closed interval; an end is infinite where the data set no bound."""
+
+    low: float
+    high: float
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside."""
+        return not self.low <= value <= self.high
+
+    def inside(self, margin: float) -> bool:
+        """Whether the whole interval lies strictly within plus or minus `margin`."""
+        return -margin < self.low and self.high < margin
+
+
+class Split(StrEnum):
+    """Part of a task's items; splits are by passage."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    TEST = "test"
+    ALL = "all"
+
+
+class Format(StrEnum):
+    """How a choice is scored: labelled options, option text, or generated text that is parsed."""
+
+    LETTER = "letter"
+    CLOZE = "cloze"
+    GENERATE = "generate"
+
+
+class Normalisation(StrEnum):
+    """What cloze does to option log-likelihoods before it ranks them.
+
+    `length` divides by characters (lm-evaluation-harness's acc_norm); `unconditional` subtracts the
+    log-likelihood without passage and question (lighteval's LogProbPMINorm).
+    """
+
+    NONE = "none"
+    LENGTH = "length"
+    UNCONDITIONAL = "unconditional"
+
+
+class PromptLanguage(StrEnum):
+    """Language of the words around passage, question and options."""
+
+    ENGLISH = "english"
+    TARGET = "target"
+
+
+class Reasoning(StrEnum):
+    """Whether a model answers at once or after chain of thought."""
+
+    DIRECT = "direct"
+    COT = "cot"
+
+
+class Condition(StrEnum):
+    """With or without an adapter, with or without chain of thought."""
+
+    BASE = "base"
+    TUNED = "tuned"
+    BASE_COT = "base+cot"
+    TUNED_COT = "tuned+cot"
+
+    @classmethod
+    def of(cls, *, tuned: bool, reasoning: Reasoning) -> "Condition":
+        """The condition with or without an adapter and with that reasoning."""
+        if reasoning == Reasoning.COT:
+            return cls.TUNED_COT if tuned else cls.BASE_COT
+        return cls.TUNED if tuned else cls.BASE
+
+    @property
+    def tuned(self) -> bool:
+        """Whether an adapter is applied."""
+        return self in (Condition.TUNED, Condition.TUNED_COT)
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """Direct answers or chain of thought."""
+        cot = self in (Condition.BASE_COT, Condition.TUNED_COT)
+        return Reasoning.COT if cot else Reasoning.DIRECT
+
+
+class Group(StrEnum):
+    """A target language relative to the source; varieties enter no contrast."""
+
+    SOURCE = "source"
+    VARIETY = "variety"
+    RELATED = "related"
+    CONTROL = "control"
+
+
+class Verdict(StrEnum):
+    """What a relatedness contrast shows against zero and against the margin."""
+
+    RELATED_GAIN_MORE = "related gain more"
+    RELATED_GAIN_LESS = "related gain less"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Units(StrEnum):
+    """What the points of a regression are."""
+
+    LANGUAGES = "languages"
+    LANGUAGES_WITHIN_MODELS = "languages within models"
+    MODELS = "models"
