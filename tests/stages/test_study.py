@@ -21,6 +21,7 @@ from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
 from isogloss.tracking import runs as tracking
+from isogloss.types import Format
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
 
