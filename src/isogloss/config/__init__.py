@@ -196,7 +196,7 @@ GradientCheckpointing = Annotated[
 ]
 
 
-class AskConfig(BaseModel):
+class SharedConfig(BaseModel):
     """What is asked of which model, and how: common to evaluate, finetune, tune and studies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -220,7 +220,7 @@ class AskConfig(BaseModel):
     device_map: DeviceMap = "none"
 
 
-class EvaluateConfig(AskConfig):
+class EvaluateConfig(SharedConfig):
     """One condition of a model in many languages: metrics a language and predictions.parquet."""
 
     experiment: Experiment = None
@@ -231,7 +231,7 @@ class EvaluateConfig(AskConfig):
     max_new_tokens: MaxNewTokens = None
 
 
-class FinetuneConfig(AskConfig):
+class FinetuneConfig(SharedConfig):
     """LoRA on the source language; the adapter is logged as a model that can be registered."""
 
     experiment: Experiment = None
@@ -291,7 +291,7 @@ class FinetuneConfig(AskConfig):
     ] = None
 
 
-class TuneConfig(AskConfig):
+class TuneConfig(SharedConfig):
     """Optuna search for a training recipe, by dev data in the source language alone.
 
     Started again, or several times at once, with the same study and storage, it goes on together.
@@ -590,7 +590,7 @@ class Judging(BaseModel):
     branch: Branch = None
 
 
-class StudyConfig(AskConfig):
+class StudyConfig(SharedConfig):
     """A study file: one source, many targets, base against tuned, with or without reasoning."""
 
     study: Annotated[str, Field(min_length=1)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-from isogloss.config import AskConfig
+from isogloss.config import SharedConfig
 from isogloss.errors import DataError
 from isogloss.inference.scoring import first_tokens
 from isogloss.models.loading import LanguageModel
@@ -32,7 +32,7 @@ def context_window(model: LanguageModel, max_length: int | None) -> int:
 
 
 def fit_to_model(
-    items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: AskConfig
+    items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: SharedConfig
 ) -> Fitted:
     """The items as they fit the model's context window, and a line that says how many were cut."""
     window = context_window(model, config.max_length)

@@ -11,7 +11,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from isogloss.config import AskConfig, FinetuneConfig, Hyperparameters, TuneConfig
+from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, DataError
@@ -93,7 +93,7 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
     )
 
 
-def recipe_named(recipe: str, config: AskConfig) -> dict[str, Any]:
+def recipe_named(recipe: str, config: SharedConfig) -> dict[str, Any]:
     """Hyperparameters from a file, or from the best.yaml of a tune run given by its id.
 
     Says so if that run searched for something else than `config` is about. ConfigError if there is

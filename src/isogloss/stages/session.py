@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from isogloss.config import AskConfig
+from isogloss.config import SharedConfig
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import reading
 from isogloss.errors import ConfigError, ModelError
@@ -68,13 +68,13 @@ class Session:
         )
 
     @classmethod
-    def of(cls, config: AskConfig) -> "Session":
+    def of(cls, config: SharedConfig) -> "Session":
         """The session that a configuration asks for."""
         return cls(config.model, config.dtype, config.attention, config.device_map)
 
     def protocol(
         self,
-        config: AskConfig,
+        config: SharedConfig,
         task: Task,
         reasoning: Reasoning = Reasoning.DIRECT,
         max_new_tokens: int | None = None,

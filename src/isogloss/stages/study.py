@@ -15,11 +15,11 @@ import mlflow
 from mlflow.entities import Run
 
 from isogloss.config import (
-    AskConfig,
     CompareConfig,
     EvaluateConfig,
     FinetuneConfig,
     MainConfig,
+    SharedConfig,
     StudyConfig,
 )
 from isogloss.config.study_files import read_study
@@ -49,7 +49,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         reasonings = [Reasoning(config.reasoning)]
     sources = [config.source, *filter(None, [config.control_source])]
     seeds = config.seeds or (config.seed,)
-    asked = {name: getattr(config, name) for name in AskConfig.model_fields}
+    asked = {name: getattr(config, name) for name in SharedConfig.model_fields}
 
     def evaluation(source: str, reasoning: Reasoning) -> EvaluateConfig:
         # All adapters are asked alike: `seed`, and not theirs, draws the order of options.

@@ -23,7 +23,7 @@ from mlflow.entities import Run
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from isogloss.config import AskConfig, FinetuneConfig, TuneConfig, command_line
+from isogloss.config import FinetuneConfig, SharedConfig, TuneConfig, command_line
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.formatting import listed
 from isogloss.hpo.results import best_trial, search_page, states, trials_table
@@ -297,7 +297,7 @@ def _print_best(search: Search, best: FrozenTrial) -> None:
     told = ", ".join(f"{count} {state}" for state, count in states(search.study).items() if count)
     print(f"\n{told}; the best is trial {best.number}: {config.objective} {best.value:.3f}")
     print(_best_yaml(search, best))
-    same = {name: getattr(config, name) for name in AskConfig.model_fields if name != "study"}
+    same = {name: getattr(config, name) for name in SharedConfig.model_fields if name != "study"}
     print(command_line("finetune", FinetuneConfig(**same, recipe=run_id)))
     print(f"run {run_id}")
 
