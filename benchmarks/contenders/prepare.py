@@ -50,7 +50,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         _long(data, work / "passages" / str(passages), passages, sizes["line_long_items"])
     _adapters(model, work / "adapters", max(sizes["lines"]["adapters"]))
     return {
-        "model": str(model.source.folder),
+        "model": str(model.location.folder),
         "config": model.network.config.to_dict(),
         "work": {case: {k: list(v) for k, v in found.items()} for case, found in counts.items()},
     }
@@ -191,7 +191,7 @@ def _adapters(model: LanguageModel, folder: Path, count: int) -> None:
     )
     for number in range(count):
         peft_model = get_peft_model(model.network, config)
-        save_adapter(peft_model, folder / str(number), model.source)
+        save_adapter(peft_model, folder / str(number), model.location)
         peft_model.unload()
 
 

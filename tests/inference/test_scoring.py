@@ -12,7 +12,7 @@ from isogloss.inference.predicting import predict
 from isogloss.inference.scoring import encode, score
 from isogloss.models import lm_head as head
 from isogloss.models.loading import LanguageModel, load
-from isogloss.models.locate import ModelSource, locate
+from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree, can_share, states
 from isogloss.prompts.rendering import Protocol, prompt
 
@@ -44,8 +44,8 @@ def test_attention_with_terms_of_its_own_cannot_share(tokenizer: PreTrainedToken
     network = AutoModelForCausalLM.from_config(config).eval()
     for layer in network.model.layers:  # a sink of its own for each head
         torch.nn.init.constant_(layer.self_attn.sinks, 2.0)
-    source = ModelSource("sinks", Path("."), "")
-    model = LanguageModel(source, tokenizer, network, torch.device("cpu"), torch.float32)
+    location = ModelLocation("sinks", Path("."), "")
+    model = LanguageModel(location, tokenizer, network, torch.device("cpu"), torch.float32)
     assert not can_share(model)
     chosen = probe("eng_Latn", "test", 3)
     prompts = [prompt(item, CLOZE) for item in chosen]

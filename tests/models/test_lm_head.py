@@ -17,7 +17,7 @@ from isogloss.models import lm_head as head
 from isogloss.models import prefix_tree as packing
 from isogloss.models.lm_head import can_split, decoder, logit_parts, logits
 from isogloss.models.loading import LanguageModel, load
-from isogloss.models.locate import ModelSource, locate
+from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree, states
 from isogloss.prompts.rendering import Protocol, prompt
 
@@ -32,8 +32,8 @@ BEHIND = {
 def in_memory(config: object, tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config).eval()
-    source = ModelSource("made", Path("."), "")
-    return LanguageModel(source, tokenizer, network, torch.device("cpu"), torch.float32)
+    location = ModelLocation("made", Path("."), "")
+    return LanguageModel(location, tokenizer, network, torch.device("cpu"), torch.float32)
 
 
 def whole(model: LanguageModel, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

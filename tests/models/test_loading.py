@@ -96,9 +96,9 @@ def test_with_bfloat16_weights_lora_is_trained_and_read_back_in_float32(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = locate(str(model_folder("qwen3_moe")))
+    location = locate(str(model_folder("qwen3_moe")))
     monkeypatch.setattr(models, "weights_dtype", lambda dtype, device: torch.bfloat16)
-    model = load(source, "bfloat16")
+    model = load(location, "bfloat16")
     assert {weight.dtype for weight in model.network.parameters()} == {torch.bfloat16}
     trained = get_peft_model(model.network, lora_config(model.network, target_modules, 2, 4, 0.0))
     wanted = {weight.dtype for weight in trained.parameters() if weight.requires_grad}
@@ -112,7 +112,7 @@ def test_with_bfloat16_weights_lora_is_trained_and_read_back_in_float32(
     first = answers(model, attach(model, tmp_path / "adapter" / "last"))
     loras = [weight for name, weight in model.network.named_parameters() if ".lora_" in name]
     assert {weight.dtype for weight in loras} == {torch.float32}
-    again = load(source, "bfloat16")
+    again = load(location, "bfloat16")
     assert answers(again, attach(again, tmp_path / "adapter" / "last")) == first != before
 
 
@@ -121,7 +121,7 @@ def test_attention_is_the_one_asked_for_and_gives_the_same_answers(
     attention: str, tiny: LanguageModel
 ) -> None:
     assert tiny.network.config._attn_implementation == "sdpa"
-    model = load(tiny.source, "float32", attention)
+    model = load(tiny.location, "float32", attention)
     assert model.network.config._attn_implementation == attention
     for found, expected in zip(answers(model), answers(tiny), strict=True):
         assert found == pytest.approx(expected, abs=2e-4)
@@ -141,10 +141,10 @@ def test_flash_attention_is_refused_where_it_cannot_be_had(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match="flash-attn is not installed or there is no GPU"):
-        load(tiny.source, "bfloat16", "flash_attention_2")
+        load(tiny.location, "bfloat16", "flash_attention_2")
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
     with pytest.raises(ModelError, match="needs dtype bfloat16"):
-        load(tiny.source, "float32", "flash_attention_2")
+        load(tiny.location, "float32", "flash_attention_2")
 
 
 def test_attention_decides_a_run_only_where_it_is_asked_for(
@@ -181,10 +181,10 @@ def across(model: LanguageModel, folder: Path) -> LanguageModel:
 def test_layers_and_head_may_be_anywhere(
     architecture: str, dtype: str, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = locate(str(model_folder(architecture)))
-    here = load(source, dtype)
+    location = locate(str(model_folder(architecture)))
+    here = load(location, dtype)
     assert not here.offloaded
-    there = across(load(source, dtype), tmp_path)
+    there = across(load(location, dtype), tmp_path)
     assert there.network.get_output_embeddings().weight.is_meta == (architecture != "gemma3")
     assert answers(there) == answers(here)
     assert letters(there) == letters(here)
@@ -194,8 +194,8 @@ def test_layers_and_head_may_be_anywhere(
 def test_with_an_automatic_map_an_adapter_trains_as_on_one_device(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = locate(str(model_folder("llama")))
-    here, spread = load(source, "float32"), load(source, "float32", device_map="auto")
+    location = locate(str(model_folder("llama")))
+    here, spread = load(location, "float32"), load(location, "float32", device_map="auto")
     logs = [
         train_tiny(model, tmp_path / str(number)) for number, model in enumerate((here, spread))
     ]
@@ -210,8 +210,8 @@ def test_with_an_automatic_map_an_adapter_trains_as_on_one_device(
 def test_layers_that_are_elsewhere_have_no_adapter(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = locate(str(model_folder("llama")))
-    here, there = load(source, "float32"), load(source, "float32", device_map=ACROSS)
+    location = locate(str(model_folder("llama")))
+    here, there = load(location, "float32"), load(location, "float32", device_map=ACROSS)
     assert there.device == CPU
     assert answers(there) == answers(here)
     with pytest.raises(ConfigError, match="cannot be trained"):
@@ -284,8 +284,8 @@ def test_nf4_is_the_quantised_model_and_gradients_are_those_of_its_weights(
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
-    source = locate(str(wide_folder("llama")))
-    model, plain = load(source, "nf4"), load(source, "bfloat16")
+    location = locate(str(wide_folder("llama")))
+    model, plain = load(location, "nf4"), load(location, "bfloat16")
     assert model.dtype_name == "nf4"
     quantised = 0
     for name, module in model.network.named_modules():
@@ -319,8 +319,8 @@ def test_nf4_is_the_quantised_model_and_gradients_are_those_of_its_weights(
 def test_nf4_trains_in_float32_reloads_exactly_and_is_left_as_it_was(
     architecture: str, target_modules: str, wide_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = locate(str(wide_folder(architecture)))
-    model = load(source, "nf4")
+    location = locate(str(wide_folder(architecture)))
+    model = load(location, "nf4")
     before = answers(model)
     weights = {name: weight.clone() for name, weight in model.network.named_parameters()}
     log = train_tiny(model, tmp_path / "adapter", replace(FAST, target_modules=target_modules))
@@ -333,7 +333,7 @@ def test_nf4_trains_in_float32_reloads_exactly_and_is_left_as_it_was(
     first = answers(model, attach(model, tmp_path / "adapter" / "last"))
     loras = [weight for name, weight in model.network.named_parameters() if ".lora_" in name]
     assert {weight.dtype for weight in loras} == {torch.float32}
-    again = load(source, "nf4")
+    again = load(location, "nf4")
     assert answers(again, attach(again, tmp_path / "adapter" / "last")) == first != before
     assert letters(again)
 
@@ -374,7 +374,7 @@ def test_nf4_without_bitsandbytes_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(models, "bitsandbytes_installed", lambda: False)
     with pytest.raises(ModelError, match=r"pip install bitsandbytes"):
-        load(tiny.source, "nf4")
+        load(tiny.location, "nf4")
 
 
 @needs_bitsandbytes

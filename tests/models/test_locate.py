@@ -33,9 +33,9 @@ def test_a_hub_name_with_and_without_revision_loads_from_the_hub_cache(
     for name in ("main", "v1"):
         (repository / "refs" / name).write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    source = locate(f"someone/tiny{revision}")
-    assert (source.name, source.revision) == ("someone/tiny", commit)
-    assert load(source, "float32").network.config.model_type == "llama"
+    location = locate(f"someone/tiny{revision}")
+    assert (location.name, location.revision) == ("someone/tiny", commit)
+    assert load(location, "float32").network.config.model_type == "llama"
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "nowhere", "missing.gguf", "bad//name"])

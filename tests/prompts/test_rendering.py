@@ -133,9 +133,9 @@ def test_chat_is_used_where_there_is_a_template_unless_it_is_switched_off(
     chatty: LanguageModel, model_folder: Callable[[str], Path]
 ) -> None:
     task = open_task("probe", None)
-    with_template = Session(str(chatty.source.folder), "float32")
+    with_template = Session(str(chatty.location.folder), "float32")
     without = Session(str(model_folder("gemma3")), "float32")
-    assert has_chat_template(chatty.source)
+    assert has_chat_template(chatty.location)
     for chat, expected in (("auto", True), ("on", True), ("off", False)):
         assert with_template.protocol(EvaluateConfig(chat=chat), task).chat is expected
     for chat in ("auto", "off"):

@@ -21,7 +21,7 @@ from conftest import probe
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.models.adapters import adapter_digest
-from isogloss.models.locate import ModelSource
+from isogloss.models.locate import ModelLocation
 from isogloss.prompts.wording import wording
 from isogloss.registry.adapters import adapter_folder
 from isogloss.serving.reader import EXAMPLE, SHARED, batches, find_base, passages_shared
@@ -392,16 +392,16 @@ def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
     model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(model_folder("gemma3"), tmp_path / "copy")
-    revision = Session(str(model_folder("gemma3"))).source.revision
+    revision = Session(str(model_folder("gemma3"))).location.revision
     assert find_base(str(folder), revision).folder == folder
     (folder / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=f"but the adapter was trained on {revision}"):
         find_base(str(folder), revision)
     asked: list[str] = []
 
-    def locate(name: str) -> ModelSource:
+    def locate(name: str) -> ModelLocation:
         asked.append(name)
-        return ModelSource("Qwen/Qwen3-0.6B", tmp_path, "0123abcd")
+        return ModelLocation("Qwen/Qwen3-0.6B", tmp_path, "0123abcd")
 
     monkeypatch.setattr("isogloss.serving.reader.locate", locate)
     find_base("Qwen/Qwen3-0.6B", "0123abcd")

@@ -123,7 +123,7 @@ def test_a_step_is_that_of_transformers_trainer(
         ids = [*row.tree.tokens, row.targets[-1][1]]
         labels = [-100] * (len(ids) - len(row.targets)) + [token for _, token in row.targets]
         shown.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
-    network = load(tiny.source, "float32").network
+    network = load(tiny.location, "float32").network
     torch.manual_seed(recipe.seed)
     peer = get_peft_model(
         network, LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules="all-linear")

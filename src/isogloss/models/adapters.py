@@ -10,18 +10,18 @@ from typing import Any
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
 from isogloss.models.loading import LanguageModel
-from isogloss.models.locate import ModelSource, file_sha256
+from isogloss.models.locate import ModelLocation, file_sha256
 from isogloss.models.lora import fuse
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def save_adapter(peft_model: Any, folder: Path, source: ModelSource) -> None:
+def save_adapter(peft_model: Any, folder: Path, location: ModelLocation) -> None:
     """Write an adapter in peft's layout, naming the base by name and revision, not by path."""
     peft_config = peft_model.peft_config["default"]
-    peft_config.base_model_name_or_path = source.name
-    peft_config.revision = source.revision
+    peft_config.base_model_name_or_path = location.name
+    peft_config.revision = location.revision
     # save_embedding_layers="auto" would ask the Hub about a base that is a name.
     peft_model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
 
@@ -67,11 +67,11 @@ def _attach(model: LanguageModel, folder: Path) -> str:
         return digest
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     trained_on = config.get("revision")
-    if trained_on is not None and trained_on != model.source.revision:
+    if trained_on is not None and trained_on != model.location.revision:
         raise ModelError(
             f"adapter {str(folder)!r} was trained on {config.get('base_model_name_or_path')!r} at "
-            f"{trained_on[:12]}, and the model is {model.source.name!r} at "
-            f"{model.source.revision[:12]}."
+            f"{trained_on[:12]}, and the model is {model.location.name!r} at "
+            f"{model.location.revision[:12]}."
         )
     if model.offloaded:
         raise ModelError(
@@ -87,7 +87,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"adapter {str(folder)!r} does not fit model {model.source.name!r} ({reason})."
+            f"adapter {str(folder)!r} does not fit model {model.location.name!r} ({reason})."
         ) from error
     fuse(model.network, name)
     model.adapters[digest] = name

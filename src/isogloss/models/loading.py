@@ -20,7 +20,7 @@ from isogloss.distributed import processes
 from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
 from isogloss.files import write_whole
-from isogloss.models.locate import ModelSource, cache_dir
+from isogloss.models.locate import ModelLocation, cache_dir
 
 CPU_TOKENS_PER_BATCH = 1024
 GPU_TOKENS_PER_BATCH = 32768
@@ -38,7 +38,7 @@ class LanguageModel:
     go in; with a device map layers may be elsewhere.
     """
 
-    source: ModelSource
+    location: ModelLocation
     tokenizer: Any
     network: Any
     device: torch.device
@@ -97,7 +97,7 @@ class LanguageModel:
 
 
 def load(
-    source: ModelSource,
+    location: ModelLocation,
     dtype: str = "auto",
     attention: str = "auto",
     device_map: str | dict[str, Any] = "none",
@@ -130,13 +130,13 @@ def load(
     if dtype == NF4:
         options["quantization_config"] = _nf4()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(location.folder, local_files_only=True)
         network = AutoModelForCausalLM.from_pretrained(
-            source.folder, local_files_only=True, **options
+            location.folder, local_files_only=True, **options
         )
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {source.name!r} cannot be loaded ({reason}).") from error
+        raise ModelError(f"model {location.name!r} cannot be loaded ({reason}).") from error
     network.eval()
     network.requires_grad_(False)
     if processes.sharded():
@@ -147,11 +147,11 @@ def load(
     elif dtype != NF4:  # which is where it belongs when it is loaded
         network.to(device)
     if dtype == NF4:
-        _check_quantised(network, source)
+        _check_quantised(network, location)
     if not processes.sharded():  # weights that are spread have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
-    return LanguageModel(source, tokenizer, network, device, products)
+    return LanguageModel(location, tokenizer, network, device, products)
 
 
 def _cast_matrices(network: Any, dtype: torch.dtype) -> None:
@@ -188,7 +188,7 @@ def _page_out(tensor: torch.Tensor) -> None:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pageout)
 
 
-def _check_quantised(network: Any, source: ModelSource) -> None:
+def _check_quantised(network: Any, location: ModelLocation) -> None:
     """Keep off what bitsandbytes 0.50 does wrong on a CPU; ModelError if it would show."""
     from bitsandbytes.nn import Linear4bit
 
@@ -199,8 +199,8 @@ def _check_quantised(network: Any, source: ModelSource) -> None:
             module.support_avx512bf16_for_cpu = False
             if module.in_features % 64:
                 raise ModelError(
-                    f"dtype is 'nf4', but model {source.name!r} has layers of {module.in_features} "
-                    "inputs; on a CPU bitsandbytes needs a multiple of 64."
+                    f"dtype is 'nf4', but model {location.name!r} has layers of "
+                    f"{module.in_features} inputs; on a CPU bitsandbytes needs a multiple of 64."
                 )
 
 

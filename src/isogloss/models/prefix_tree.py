@@ -90,7 +90,7 @@ def can_share(model: LanguageModel) -> bool:
         )
         if not model.shares:
             logger.info(
-                f"{model.source.name}: its attention needs every sequence by itself (slower)"
+                f"{model.location.name}: its attention needs every sequence by itself (slower)"
             )
     return model.shares
 

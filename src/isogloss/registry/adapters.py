@@ -90,15 +90,15 @@ def log_adapter(
     labels = {key: tags[key] for key in ("source", "task", "fingerprint", "data_digest")}
     labels |= {
         "adapter": digest,
-        "base_model": model.source.name,
-        "base_revision": model.source.revision,
+        "base_model": model.location.name,
+        "base_revision": model.location.revision,
         "dev_digest": tags["dev_digest"],
         "git_commit": commit,
         "seed": str(config.seed),
         "step": str(step),
     }
     text = card(
-        base=model.source,
+        base=model.location,
         tags=tags,
         recipe=trained.recipe or "" if trained else "",
         dev=dev._asdict(),
@@ -122,8 +122,8 @@ def log_adapter(
             code_paths=[str(package)],
             # MLflow logs these as parameters of the run too, beside its own of other names.
             model_config={
-                "base_model": model.source.name,
-                "base_revision": model.source.revision,
+                "base_model": model.location.name,
+                "base_revision": model.location.revision,
                 "base_dtype": model.dtype_name,
                 "base_attention": config.attention,
                 "base_device_map": config.device_map,

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from isogloss.languages import language
-from isogloss.models.locate import EMBEDDED, ModelSource
+from isogloss.models.locate import EMBEDDED, ModelLocation
 
 CARD = "README.md"
 RESULTS = "## Results"
@@ -32,7 +32,7 @@ class Result:
     run_id: str
 
 
-def licence_of(base: ModelSource) -> str:
+def licence_of(base: ModelLocation) -> str:
     """The licence that a base model's own card states, as the Hub writes it, or `unknown`."""
     if base.name == EMBEDDED:
         return "gemma"
@@ -55,7 +55,7 @@ def git_commit() -> str:
 
 def card(
     *,
-    base: ModelSource,
+    base: ModelLocation,
     tags: Mapping[str, str | None],
     recipe: str,
     dev: Mapping[str, float],

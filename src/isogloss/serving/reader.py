@@ -26,7 +26,7 @@ from isogloss.inference.predicting import predict
 from isogloss.languages import language as known_language
 from isogloss.models.adapters import attach
 from isogloss.models.loading import load
-from isogloss.models.locate import EMBEDDED, ModelSource, locate
+from isogloss.models.locate import EMBEDDED, ModelLocation, locate
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.rendering import Protocol, as_shown
 from isogloss.prompts.wording import languages as worded
@@ -101,9 +101,9 @@ class Reader(PythonModel):  # type: ignore[misc]
         settings = context.model_config
         self.language = settings["trained_language"]
         self.protocol = Protocol.from_dict(settings["protocol"])
-        source = find_base(settings["base_model"], settings["base_revision"])
+        location = find_base(settings["base_model"], settings["base_revision"])
         self.model = load(
-            source,
+            location,
             settings["base_dtype"],
             settings.get("base_attention", "auto"),
             settings.get("base_device_map", "none"),
@@ -155,19 +155,19 @@ class Reader(PythonModel):  # type: ignore[misc]
         return item
 
 
-def find_base(name: str, revision: str) -> ModelSource:
+def find_base(name: str, revision: str) -> ModelLocation:
     """The base model that an adapter was trained on; ModelError if it is not there.
 
     From the Hub it is that revision, whatever has come since; the files of another model are
     compared with it.
     """
     local = name == EMBEDDED or Path(name).expanduser().exists()
-    source = locate(name if local else f"{name}@{revision}")
-    if source.revision != revision:
+    location = locate(name if local else f"{name}@{revision}")
+    if location.revision != revision:
         raise ModelError(
-            f"model {name!r} is at {source.revision}, but the adapter was trained on {revision}."
+            f"model {name!r} is at {location.revision}, but the adapter was trained on {revision}."
         )
-    return source
+    return location
 
 
 def read_row(number: int, row: Mapping[str, Any], language: str) -> Item:

@@ -73,7 +73,7 @@ def evaluate(
     cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
         kind="evaluate",
-        model=session.source.revision,
+        model=session.location.revision,
         adapter=digest,
         data=data_digest,
         prompt=PROMPT_VERSION,
@@ -116,7 +116,7 @@ def evaluate(
             "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
             **session.numerics,
             "processes": processes.tag(),
-            "revision": session.source.revision,
+            "revision": session.location.revision,
             "seed": None if trained is None or trained.seed is None else str(trained.seed),
             "recipe": trained.recipe if trained else None,
             "choices": check_choices(model.tokenizer, everything, protocol),

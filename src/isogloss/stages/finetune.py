@@ -135,7 +135,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     recipe = recipe_of(config)
     fingerprint = tracking.fingerprint(
         kind="finetune",
-        model=session.source.revision,
+        model=session.location.revision,
         data=tracking.data_digest(data.train),
         dev=tracking.data_digest(data.dev),
         prompt=PROMPT_VERSION,
@@ -177,7 +177,7 @@ def _train(
     task = data.task
     tags = {
         "model": config.model,
-        "revision": session.source.revision,
+        "revision": session.location.revision,
         "source": config.source,
         "task": task.name,
         "format": protocol.format,

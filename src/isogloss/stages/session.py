@@ -12,7 +12,7 @@ from isogloss.distributed import processes
 from isogloss.distributed.sharding import reading
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
-from isogloss.models.locate import ModelSource, has_chat_template, locate
+from isogloss.models.locate import ModelLocation, has_chat_template, locate
 from isogloss.prompts.rendering import Protocol
 from isogloss.tasks import Task
 from isogloss.types import Reasoning
@@ -31,7 +31,7 @@ class Session:
     log: Callable[[str], None] = field(default=logger.info)
 
     @cached_property
-    def source(self) -> ModelSource:
+    def location(self) -> ModelLocation:
         """Where the model is; a GGUF is dequantised the first time."""
         return locate(self.name)
 
@@ -60,11 +60,11 @@ class Session:
             _load,
             None,
             self.name,
-            self.source.revision,
+            self.location.revision,
             self.dtype,
             self.attention,
             self.device_map,
-            source=self.source,
+            location=self.location,
         )
 
     @classmethod
@@ -83,7 +83,7 @@ class Session:
 
         ConfigError if a chat template is asked for and the tokenizer has none.
         """
-        chat = config.chat != "off" and has_chat_template(self.source)
+        chat = config.chat != "off" and has_chat_template(self.location)
         if config.chat == "on" and not chat:
             raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
         return Protocol(
@@ -103,14 +103,14 @@ def _load(
     dtype: str,
     attention: str,
     device_map: str,
-    source: ModelSource | None = None,
+    location: ModelLocation | None = None,
 ) -> LanguageModel:
     """The model as the leading process has found it."""
-    source = source or locate(name)
-    if source.revision != revision:
+    location = location or locate(name)
+    if location.revision != revision:
         raise ModelError(
-            f"model {name!r} is {source.revision[:12]} for process {processes.rank()} of "
+            f"model {name!r} is {location.revision[:12]} for process {processes.rank()} of "
             f"{processes.count()}, but {revision[:12]} for the one that leads."
         )
     with reading():
-        return load(source, dtype, attention, device_map)
+        return load(location, dtype, attention, device_map)

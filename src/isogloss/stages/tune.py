@@ -113,7 +113,7 @@ def run_tune(config: TuneConfig) -> None:
     decisive = _decisive(config, space, data, session, protocol)
     tags = {
         "model": config.model,
-        "revision": session.source.revision,
+        "revision": session.location.revision,
         "source": config.source,
         "task": data.task.name,
         "format": protocol.format,
@@ -156,7 +156,7 @@ def _decisive(
 ) -> dict[str, Any]:
     """All that has to be the same for two trials to be compared, as JSON."""
     return {
-        "model": session.source.revision,
+        "model": session.location.revision,
         "training items": tracking.data_digest(data.train),
         "dev items": tracking.data_digest(data.dev),
         "prompts": PROMPT_VERSION,

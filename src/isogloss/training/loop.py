@@ -204,7 +204,7 @@ def _train(
             if not processes.leads():
                 return
             with whole_folder(folder / name) as part:
-                save_adapter(peft_model, part, model.source)
+                save_adapter(peft_model, part, model.location)
                 how = recipe.describe(len(train_items))
                 record(task, train_items, recipe.seed, how).write(part)
                 frame(predictions).to_parquet(part / DEV, index=False)
