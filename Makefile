@@ -52,7 +52,7 @@ format: install-dev
 	ruff check --fix .
 	ruff format .
 
-# Simulated studies with known truth: docs/calibration.md and .csv. STUDIES=200 for a quick look.
+# Simulated studies with known truth: docs/explanation/calibration.md and .csv. STUDIES=200 for a quick look.
 calibrate: install
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
 		python -m scripts.calibrate --studies $(or $(STUDIES),4000)

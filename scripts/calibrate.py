@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m scripts.calibrate [--studies 2000] [--jobs 2]
 
-Writes docs/calibration.csv, a row a figure, and docs/calibration.md. `make calibrate` calls it.
+Writes calibration.csv, one row per figure, and calibration.md to docs/explanation. `make calibrate`
+runs it.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from scripts.simulation import (
     simulate,
 )
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs/explanation"
 MARGIN = 0.03
 EFFECT = 0.06
 DRAWS = 999

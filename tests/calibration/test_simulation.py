@@ -58,7 +58,7 @@ def test_the_script_writes_its_two_files(tmp_path: Path) -> None:
 
 
 def test_what_is_committed_is_in_range_where_assumptions_hold() -> None:
-    rows = pd.read_csv(ROOT / "docs/calibration.csv")
+    rows = pd.read_csv(ROOT / "docs/explanation/calibration.csv")
     assert rows["n"].max() >= 1000
     sound = rows[rows["sound"]].set_index(["kind", "name"])
     for name in ("permutation, accuracy", "permutation, log-odds", "distance, Spearman"):

@@ -479,7 +479,7 @@ def test_a_bad_row_of_the_hub_is_named_with_split_and_number(hub: Path, tmp_path
 
 def test_the_example_is_read_as_the_document_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    document = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs/how-to/data.md").read_text(encoding="utf-8")
     [data_dir] = set(re.findall(r"-P data_dir=(examples/\S+)", document))
     task = open_task("files", data_dir)
     assert task.languages == ("arb_Arab", "eng_Latn", "fra_Latn")
@@ -498,7 +498,7 @@ def test_the_example_is_read_as_the_document_says(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_document_s_description_of_hub_data_can_be_used(tmp_path: Path) -> None:
-    document = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs/how-to/data.md").read_text(encoding="utf-8")
     path = tmp_path / "exams.yaml"
     path.write_text(re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)[1], encoding="utf-8")
     assert opened(path).languages == ("arb_Arab", "eng_Latn", "fra_Latn")

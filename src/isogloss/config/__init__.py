@@ -431,7 +431,7 @@ class MainConfig(BaseModel):
 class ImportConfig(BaseModel):
     """Results of lm-evaluation-harness, of inspect_ai or in tables become evaluate runs.
 
-    `auto` is what the file says; what it does not say has to be given. See docs/import.md.
+    `auto` is what the file says; what it does not say has to be given. See docs/how-to/import-results.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -490,7 +490,7 @@ class ImportConfig(BaseModel):
 class PlanConfig(BaseModel):
     """What a number of languages, items and seeds can show, before it is paid for.
 
-    Gains are fractions of accuracy (0.03: three points). See docs/planning.md.
+    Gains are fractions of accuracy (0.03: three points). See docs/how-to/plan-a-study.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

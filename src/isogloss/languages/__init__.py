@@ -2,7 +2,7 @@
 
 table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are those of
 Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the names in
-common use for a node of its tree. What was decided by hand stands in docs/languages.md.
+common use for a node of its tree. What was decided by hand stands in docs/reference/languages.md.
 """
 
 import csv

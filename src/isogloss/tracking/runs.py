@@ -1,6 +1,6 @@
 """Tracking: what a run leaves in MLflow, and how a finished one is found again.
 
-The tags `isogloss.*` are a contract (see docs/runs.md). A finished run with the same fingerprint is
+The tags `isogloss.*` are a contract (see docs/reference/runs.md). A finished run with the same fingerprint is
 reused and never recomputed; the fingerprint covers everything that decides the result.
 """
 
