@@ -1,7 +1,7 @@
 """Fill in what table.csv takes from Glottolog: `family` and `path` of each row, by its glottocode.
 
-The other columns are decided by hand (docs/reference/languages.md). Glottolog's tree comes from a package of
-its own, which isogloss does not need otherwise, so run it in a fresh environment:
+The other columns are decided by hand (docs/reference/languages.md). Glottolog's tree comes from a
+package of its own, which isogloss does not need otherwise, so run it in a fresh environment:
 
     python -m venv /tmp/glottolog && /tmp/glottolog/bin/pip install qwanqwa==1.2.1
     /tmp/glottolog/bin/python scripts/build_languages.py

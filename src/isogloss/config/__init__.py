@@ -431,7 +431,8 @@ class MainConfig(BaseModel):
 class ImportConfig(BaseModel):
     """Results of lm-evaluation-harness, of inspect_ai or in tables become evaluate runs.
 
-    `auto` is what the file says; what it does not say has to be given. See docs/how-to/import-results.md.
+    `auto` is what the file says; what it does not say has to be given. See
+    docs/how-to/import-results.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,7 +1,8 @@
 """Tracking: what a run leaves in MLflow, and how a finished one is found again.
 
-The tags `isogloss.*` are a contract (see docs/reference/runs.md). A finished run with the same fingerprint is
-reused and never recomputed; the fingerprint covers everything that decides the result.
+The tags `isogloss.*` are a contract (see docs/reference/runs.md). A finished run with the same
+fingerprint is reused and never recomputed; the fingerprint covers everything that decides the
+result.
 """
 
 import hashlib
