@@ -14,11 +14,13 @@ import click
 import torch
 from transformers.cache_utils import DynamicCache
 
-from isogloss.inference.scoring import encode, score
+from isogloss.inference.scoring import score
 from isogloss.models.lm_head import decoder, logits
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
-from isogloss.prompts.rendering import Protocol, prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt
+from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import items, open_task
 
 

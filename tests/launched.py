@@ -15,12 +15,12 @@ from torch.distributed.tensor import DTensor
 
 from isogloss.distributed import processes
 from isogloss.errors import IsoglossError, TrainingError
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS, attach
 from isogloss.models.loading import LanguageModel
 from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, items, open_task
 from isogloss.training import loop as training

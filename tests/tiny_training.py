@@ -4,9 +4,9 @@ from pathlib import Path
 
 from conftest import probe
 
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models.loading import LanguageModel
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.training.loop import Recipe, train
 
 CLOZE = Protocol("cloze")

@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isogloss.prompts.answer_parser import closed
+from isogloss.prompts.answer_parser import is_complete
 
 
 def completes(rows: Sequence[dict[str, Any]]) -> list[Callable[[str], bool]]:
     """For each prompt, whether a text after it has come to its answer."""
 
     def complete(words: tuple[str, ...]) -> Callable[[str], bool]:
-        return lambda text: closed(text, words)
+        return lambda text: is_complete(text, words)
 
     return [complete(tuple(row["words"])) for row in rows]
 

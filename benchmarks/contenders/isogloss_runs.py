@@ -9,12 +9,12 @@ import torch
 from benchmarks.contenders.generated import completes, digests
 from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, step_times
 from isogloss.inference.generation import generate
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models.adapters import attach
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import items, open_task
 from isogloss.training.loop import Recipe, train
 

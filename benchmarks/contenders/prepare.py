@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from benchmarks.contenders.job import main
 from benchmarks.flops import Work
-from isogloss.inference.scoring import EncodedPrompt, encode
 from isogloss.models.adapters import save_adapter
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
 from isogloss.models.prefix_tree import TokenTree
-from isogloss.prompts.rendering import Prompt, Protocol, answer_words, prompt, reasoning_prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import Prompt, answer_words, prompt, reasoning_prompt
+from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item, items, open_task
 from isogloss.training.loop import Recipe, _steps
 

@@ -6,7 +6,8 @@ from conftest import probe
 from isogloss.errors import DataError
 from isogloss.inference.context_window import context_window, fit
 from isogloss.models.loading import LanguageModel
-from isogloss.prompts.rendering import Protocol, prompt, reasoning_prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt, reasoning_prompt
 
 PROTOCOLS = [
     Protocol("letter"),

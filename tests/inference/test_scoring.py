@@ -8,13 +8,15 @@ from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedTokenizer
 
 from isogloss.errors import ModelError
 from isogloss.inference import scoring
-from isogloss.inference.predicting import predict
-from isogloss.inference.scoring import encode, score
+from isogloss.inference.predict import predict
+from isogloss.inference.scoring import score
 from isogloss.models import lm_head as head
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree, can_share, states
-from isogloss.prompts.rendering import Protocol, prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt
+from isogloss.prompts.tokenisation import encode
 
 LETTER, CLOZE = Protocol("letter"), Protocol("cloze")
 

@@ -12,14 +12,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from isogloss.inference.scoring import encode, score
+from isogloss.inference.scoring import score
 from isogloss.models import lm_head as head
 from isogloss.models import prefix_tree as packing
 from isogloss.models.lm_head import can_split, decoder, logit_parts, logits
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree, states
-from isogloss.prompts.rendering import Protocol, prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt
+from isogloss.prompts.tokenisation import encode
 
 # What models do behind their heads: cap, scale, divide.
 BEHIND = {

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models import loading as models
 from isogloss.models.adapters import attach
 from isogloss.models.loading import (
@@ -29,7 +29,7 @@ from isogloss.models.loading import (
 from isogloss.models.locate import locate
 from isogloss.models.lora import lora_config
 from isogloss.models.prefix_tree import can_share
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import DataError
-from isogloss.prompts.answer_parser import answer_start, closed, read_answer
+from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.answer_patterns import ENUMERATIONS, LOOKS_LIKE
 from isogloss.prompts.wording import languages, wording
 
@@ -18,7 +18,7 @@ TEN = ("apple", "river", "cloud", "house", "tiger", "green", "seven", "music", "
 
 
 def read(text: str, options: tuple[str, ...] = CITIES) -> int | None:
-    return read_answer(text, options, WORDS)
+    return parse_answer(text, options, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_cyrillic_letter_with_two_readings_needs_evidence(text, place):
 
 
 def test_a_letter_with_two_readings_is_read_where_one_of_them_is_no_option():
-    assert read_answer("Ответ: В", ("да", "нет"), ["Ответ"]) == 1
+    assert parse_answer("Ответ: В", ("да", "нет"), ["Ответ"]) == 1
 
 
 def test_letters_in_parentheses_and_after_option_are_read_from_the_last():
@@ -257,7 +257,7 @@ def test_a_next_question_is_cut_only_after_an_answer(text, place):
 @pytest.mark.parametrize("number", [0, 1, 11])
 def test_answers_are_read_among_two_to_ten_options(number):
     with pytest.raises(DataError, match=f"2 to 10 options, not {number}"):
-        read_answer("A", ["x"] * number)
+        parse_answer("A", ["x"] * number)
 
 
 def test_an_option_without_any_text_is_never_read():
@@ -281,7 +281,7 @@ def test_an_option_without_any_text_is_never_read():
     ],
 )
 def test_a_whole_answer_is_closed(text):
-    assert closed(text, WORDS)
+    assert is_complete(text, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_whole_answer_is_closed(text):
     ],
 )
 def test_an_answer_that_may_go_on_is_not_closed(text):
-    assert not closed(text, WORDS)
+    assert not is_complete(text, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_every_letter_of_every_enumeration_is_read_after_every_answer_word(data)
     place = data.draw(st.integers(0, min(number, len(letters)) - 1))
     marker = data.draw(st.sampled_from(["Answer", *WORDS]))
     end = data.draw(st.sampled_from(["", ".", "\n", ")", "**", f": {TEN[place]}"]))
-    read = read_answer(f"Let me see... {marker}: {letters[place]}{end}", TEN[:number], [marker])
+    read = parse_answer(f"Let me see... {marker}: {letters[place]}{end}", TEN[:number], [marker])
     two = name == "Cyrillic" and letters[place] in LOOKS_LIKE and TEN[place] not in end
     assert read == place or (two and read is None)
 
@@ -342,7 +342,7 @@ def test_every_letter_of_every_enumeration_is_read_after_every_answer_word(data)
 def test_digits_of_every_script_are_read(number, data):
     place = data.draw(st.integers(0, min(number, 9) - 1))
     zero = data.draw(st.sampled_from("0٠۰०০௦๐０"))
-    assert read_answer(f"Answer: {chr(ord(zero) + place + 1)}", TEN[:number]) == place
+    assert parse_answer(f"Answer: {chr(ord(zero) + place + 1)}", TEN[:number]) == place
 
 
 TEXTS = st.text(
@@ -358,17 +358,17 @@ def alike(text: str) -> str:
 def test_an_options_text_is_read_as_that_option(options, data):
     place = data.draw(st.integers(0, len(options) - 1))
     marker = data.draw(st.sampled_from(["Answer", *WORDS]))
-    assert read_answer(f"So ... {marker}: {options[place]}", options, [marker]) == place
-    assert read_answer(f"So ... {marker}: {options[place]}.\n", options, [marker]) == place
+    assert parse_answer(f"So ... {marker}: {options[place]}", options, [marker]) == place
+    assert parse_answer(f"So ... {marker}: {options[place]}.\n", options, [marker]) == place
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=12), min_size=2, max_size=10))
 def test_no_text_fails(text, options):
-    read = read_answer(text, options, WORDS)
+    read = parse_answer(text, options, WORDS)
     assert read is None or 0 <= read < len(options)
     start = answer_start(text, WORDS)
     assert start is None or 0 <= start < len(text)
-    assert closed(text, WORDS) in (True, False)
+    assert is_complete(text, WORDS) in (True, False)
 
 
 @given(st.text(st.characters(categories=["P", "S", "Z", "Cc", "Cf"]), max_size=40))
@@ -383,7 +383,7 @@ def test_a_text_that_repeats_itself_is_read_in_linear_time(piece):
     began = time.perf_counter()
     read(text)
     answer_start(text, WORDS)
-    closed(text, WORDS)
+    is_complete(text, WORDS)
     assert time.perf_counter() - began < 5
 
 
@@ -392,10 +392,10 @@ def test_of_a_text_that_broke_off_only_a_marked_answer_or_the_whole_first_line_c
     text: str,
 ) -> None:
     options = ("Rome", "Paris", "Oslo")
-    assert read_answer(text, options) == 1
-    assert read_answer(text, options, ended=False) is None
-    assert read_answer(f"{text}\nAnswer: C", options, ended=False) == 2
-    assert read_answer(f" Paris.\nQ: {text}", options, ended=False) == 1
+    assert parse_answer(text, options) == 1
+    assert parse_answer(text, options, ended=False) is None
+    assert parse_answer(f"{text}\nAnswer: C", options, ended=False) == 2
+    assert parse_answer(f" Paris.\nQ: {text}", options, ended=False) == 1
 
 
 @pytest.mark.parametrize(
@@ -408,12 +408,12 @@ def test_of_a_text_that_broke_off_only_a_marked_answer_or_the_whole_first_line_c
 )
 def test_the_number_of_a_lists_next_line_is_no_answer(text: str) -> None:
     options = ("Rome", "Paris", "Oslo", "Bonn")
-    assert read_answer(text, options, ended=False) is None
-    assert read_answer("Answer:\n2. Paris", options) == 1
-    assert read_answer("Answer:\n2", options) == 1
-    assert read_answer("Answer:\nC. I am sure", options) == 2
+    assert parse_answer(text, options, ended=False) is None
+    assert parse_answer("Answer:\n2. Paris", options) == 1
+    assert parse_answer("Answer:\n2", options) == 1
+    assert parse_answer("Answer:\nC. I am sure", options) == 2
 
 
 def test_an_empty_list_is_no_answer() -> None:
-    assert read_answer("\n1.\n2.\n3.\n", ("Rome", "Paris", "Oslo")) is None
-    assert read_answer("1.\n", ("Rome", "Paris", "Oslo")) == 0
+    assert parse_answer("\n1.\n2.\n3.\n", ("Rome", "Paris", "Oslo")) is None
+    assert parse_answer("1.\n", ("Rome", "Paris", "Oslo")) == 0

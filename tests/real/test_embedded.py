@@ -10,12 +10,14 @@ import pytest
 import torch
 from conftest import probe
 
-from isogloss.inference.predicting import check_choices, predict
-from isogloss.inference.scoring import encode, score
+from isogloss.inference.predict import predict
+from isogloss.inference.scoring import score
 from isogloss.models.adapters import attach, detach
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
-from isogloss.prompts.rendering import Protocol, prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt
+from isogloss.prompts.tokenisation import encode, letter_tokens
 from isogloss.tasks import items, open_task
 from isogloss.training.loop import Recipe, train
 
@@ -120,7 +122,7 @@ def test_reasoning_in_a_batch_is_what_each_prompt_gives_alone(embedded: Language
 def test_letters_are_single_tokens_of_their_own_with_the_space_before_them(
     embedded: LanguageModel,
 ) -> None:
-    said = check_choices(embedded.tokenizer, probe("eng_Latn", "test", 1), Protocol("letter"))
+    said = letter_tokens(embedded.tokenizer, probe("eng_Latn", "test", 1), Protocol("letter"))
     tokens = [embedded.tokenizer(f" {one}", add_special_tokens=False).input_ids for one in "ABCD"]
     bare = [embedded.tokenizer(one, add_special_tokens=False).input_ids for one in "ABCD"]
     assert all(len(ids) == 1 for ids in tokens)

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import TrackingError
-from isogloss.inference import predicting as asking
+from isogloss.inference import predict as predict_module
 from isogloss.stages import evaluate as evaluation
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
@@ -231,7 +231,7 @@ def test_evaluate_that_could_not_upload_or_was_cut_off_asks_no_language_again(
         asked.append(given[1][0].language)
         if asked == ["arb_Arab", "heb_Hebr"]:
             raise OSError("the machine is going down")
-        return asking.predict(*given, **more)
+        return predict_module.predict(*given, **more)
 
     def away(*_: object) -> None:
         raise MlflowException("connection refused")

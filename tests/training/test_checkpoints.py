@@ -9,12 +9,12 @@ import torch
 from conftest import probe
 
 from isogloss.errors import ConfigError, TrainingError
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS
 from isogloss.models.loading import LanguageModel
 from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.training import loop as training
 from isogloss.training.checkpoints import CHECKPOINT
 from isogloss.training.loop import DEV, Recipe, Trained, train

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import DataError
-from isogloss.prompts.rendering import shuffle_options
+from isogloss.prompts.render import shuffle_options
 from isogloss.tasks import Item, items, open_task
 from isogloss.training.contamination import (
     fingerprints,

@@ -15,7 +15,7 @@ from isogloss.errors import ModelError
 from isogloss.models.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import file_sha256, locate
-from isogloss.prompts.rendering import prompt
+from isogloss.prompts.render import prompt
 from isogloss.training import loop as training
 from isogloss.training.loop import train
 

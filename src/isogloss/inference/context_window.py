@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 from isogloss.config import SharedConfig
 from isogloss.errors import DataError
-from isogloss.inference.scoring import first_tokens
 from isogloss.models.loading import LanguageModel
-from isogloss.prompts.rendering import Protocol, after_reasoning, prompt, reasoning_prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import after_reasoning, prompt, reasoning_prompt
+from isogloss.prompts.tokenisation import bos_tokens
 from isogloss.tasks import Item
 from isogloss.types import Reasoning
 
@@ -110,6 +111,6 @@ def _needed(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[i
     ids = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     lengths = [len(tokens) for tokens in ids]
     budget = protocol.max_new_tokens if protocol.generates else 0
-    budget += len(first_tokens(tokenizer, protocol.chat))
+    budget += len(bos_tokens(tokenizer, protocol.chat))
     starts = [0, *ends]
     return [max(lengths[start:end]) + budget for start, end in zip(starts[:-1], ends, strict=True)]

@@ -11,10 +11,10 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss.distributed import processes
-from isogloss.inference.scoring import first_tokens
 from isogloss.models.lm_head import decoder, logits
 from isogloss.models.loading import LanguageModel, token_budget
 from isogloss.models.prefix_tree import TokenTree, can_share, finish, run, states
+from isogloss.prompts.tokenisation import bos_tokens
 
 TOKENS_PER_BATCH = 12288  # prompt and budget of all rows: what the key-value cache has to hold
 
@@ -45,7 +45,7 @@ def generate(
     is told with each token how many rows have ended.
     """
     tokenizer = model.tokenizer
-    first = first_tokens(tokenizer, chat)
+    first = bos_tokens(tokenizer, chat)
     ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
     prompts = [first + tokens for tokens in ids]
     ends = model.network.generation_config.eos_token_id

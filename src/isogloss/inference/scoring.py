@@ -14,18 +14,11 @@ from isogloss.errors import ModelError
 from isogloss.models.lm_head import can_split, logit_parts
 from isogloss.models.loading import LanguageModel, out_of_memory, token_budget
 from isogloss.models.prefix_tree import TokenTree, finish, states
-from isogloss.prompts.rendering import Prompt
+from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 
 POSITIONS_PER_HEAD = 512  # whose logits are computed at a time, by parts of the vocabulary
 POSITIONS_OF_WHOLE = 64  # of a head that cannot be split: Gemma's logits are 1 MB a position
-
-
-class EncodedPrompt(NamedTuple):
-    """Token ids of context and continuation of each choice, and where the continuations begin."""
-
-    sequences: tuple[tuple[int, ...], ...]
-    starts: tuple[int, ...]
 
 
 class ItemScores(NamedTuple):
@@ -33,29 +26,6 @@ class ItemScores(NamedTuple):
 
     loglikelihoods: tuple[float, ...]
     greedy: int
-
-
-def first_tokens(tokenizer: Any, chat: bool) -> list[int]:
-    """The beginning-of-sequence token if the tokenizer adds one; a chat template brings its own."""
-    bos = tokenizer.bos_token_id
-    adds = not chat and bos is not None and bos in tokenizer("").input_ids
-    return [bos] if adds else []
-
-
-def encode(tokenizer: Any, prompts: Sequence[Prompt], *, chat: bool = False) -> list[EncodedPrompt]:
-    """Tokenise as lm-evaluation-harness does: context and continuation together, split at the
-    length of the context alone, after a beginning-of-sequence token if the tokenizer adds one.
-    """
-    first = first_tokens(tokenizer, chat)
-    texts = [entry.context for entry in prompts]
-    texts += [entry.context + text for entry in prompts for text in entry.continuations]
-    ids = iter(tokenizer(texts, add_special_tokens=False).input_ids) if texts else iter(())
-    contexts = [len(first) + len(next(ids)) for _ in prompts]
-    encoded = []
-    for entry, start in zip(prompts, contexts, strict=True):
-        sequences = tuple(tuple(first + next(ids)) for _ in entry.continuations)
-        encoded.append(EncodedPrompt(sequences, (start,) * len(sequences)))
-    return encoded
 
 
 class _Row(NamedTuple):

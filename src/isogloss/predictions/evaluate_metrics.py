@@ -13,7 +13,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from isogloss.prompts.answer_parser import read_answer
+from isogloss.prompts.answer_parser import parse_answer
 from isogloss.stats.paired import clustered_standard_error
 
 CITATION = "Miller (2024): Adding Error Bars to Evals, arXiv:2411.00640"
@@ -57,7 +57,7 @@ class FormatValidity(evaluate.Metric):  # type: ignore[misc]
     """Share of generated answers that are one of the options at all, with a clustered error.
 
     `compute(predictions, references, clusters)` takes generated texts, the options of each item,
-    and the cluster it belongs to; texts are read as in `answers.read_answer`, after the answer
+    and the cluster it belongs to; texts are parsed as in `parse_answer`, after the answer
     words given by `answer_words` (English by default). Returns `format_valid`, `format_valid_se`,
     `n`, and `choices`, what was read of each item (-1: nothing).
     """
@@ -85,7 +85,7 @@ class FormatValidity(evaluate.Metric):  # type: ignore[misc]
         **kwargs: Any,
     ) -> dict[str, Any]:
         read = [
-            read_answer(text, options, answer_words)
+            parse_answer(text, options, answer_words)
             for text, options in zip(predictions, references, strict=True)
         ]
         valid_I = np.array([choice is not None for choice in read])

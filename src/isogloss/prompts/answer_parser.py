@@ -62,7 +62,7 @@ from isogloss.prompts.answer_patterns import (
 )
 
 ENGLISH = ("Answer",)
-READING_VERSION = "3"  # part of fingerprints: raise it with the rules
+PARSER_VERSION = "3"  # part of fingerprints: raise it with the rules
 MOST_OPTIONS = 10
 
 
@@ -82,7 +82,7 @@ class Choices(NamedTuple):
     cyrillic: bool
 
 
-def read_answer(
+def parse_answer(
     text: str,
     options: Sequence[str],
     answer_words: Sequence[str] = ENGLISH,
@@ -137,7 +137,7 @@ def answer_start(text: str, answer_words: Sequence[str] = ENGLISH) -> int | None
     return max((positions[mark.start] for mark in marks if mark.start < end), default=None)
 
 
-def closed(text: str, answer_words: Sequence[str] = ENGLISH) -> bool:
+def is_complete(text: str, answer_words: Sequence[str] = ENGLISH) -> bool:
     """Whether a marker is followed by a whole answer, so that generation can stop.
 
     After a colon that is any text up to a line break or the end of a sentence; after "answer is",

@@ -24,9 +24,9 @@ from isogloss.inference.context_window import context_window
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.loading import LanguageModel
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, Result, card, git_commit, with_results, without_header
-from isogloss.serving.reader import EXAMPLE, SIGNATURE
+from isogloss.serving.adapter_model import EXAMPLE, SIGNATURE
 from isogloss.stats.paired import paired_gain
 from isogloss.tracking.resume import reason
 from isogloss.training.contamination import read_record

@@ -5,6 +5,6 @@ The isogloss package and the adapter travel with this file; see reading.py for w
 
 import mlflow
 
-from isogloss.serving.reader import Reader
+from isogloss.serving.adapter_model import AdapterModel
 
-mlflow.models.set_model(Reader())
+mlflow.models.set_model(AdapterModel())

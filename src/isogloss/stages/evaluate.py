@@ -18,14 +18,17 @@ from isogloss.distributed import processes
 from isogloss.errors import ConfigError
 from isogloss.files import write_whole
 from isogloss.inference.context_window import Fitted, fit_to_model
-from isogloss.inference.predicting import check_choices, predict
+from isogloss.inference.predict import predict
 from isogloss.languages import language
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import adapter_digest, attach
 from isogloss.models.loading import LanguageModel
-from isogloss.predictions.table import frame, metrics, token_metrics
-from isogloss.prompts.answer_parser import READING_VERSION
-from isogloss.prompts.rendering import PROMPT_VERSION, Protocol, as_shown, require_wording
+from isogloss.predictions.metrics import evaluation_metrics, token_metrics
+from isogloss.predictions.table import frame
+from isogloss.prompts.answer_parser import PARSER_VERSION
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
+from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.adapters import adapter_folder, logged_model
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
@@ -78,7 +81,7 @@ def evaluate(
         data=data_digest,
         prompt=PROMPT_VERSION,
         protocol=protocol.as_dict(),
-        reading=READING_VERSION,
+        reading=PARSER_VERSION,
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
         seed=config.seed if config.shuffle_options else None,
@@ -119,7 +122,7 @@ def evaluate(
             "revision": session.location.revision,
             "seed": None if trained is None or trained.seed is None else str(trained.seed),
             "recipe": trained.recipe if trained else None,
-            "choices": check_choices(model.tokenizer, everything, protocol),
+            "choices": letter_tokens(model.tokenizer, everything, protocol),
         }
         fitted = fit_to_model(everything, model, protocol, config)
         if path is not None:
@@ -158,7 +161,7 @@ def _log(
     work: Work,
 ) -> None:
     """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
-    values = metrics(table, config.source)
+    values = evaluation_metrics(table, config.source)
     if condition == Condition.BASE:  # once for a model and task: no other condition changes it
         values |= token_metrics(table)
     with uploading(work.folder):

@@ -16,11 +16,12 @@ from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, DataError
 from isogloss.inference.context_window import fit_to_model
-from isogloss.inference.predicting import check_choices
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.lora import has_experts, refuse_dropout
-from isogloss.prompts.rendering import PROMPT_VERSION, Protocol, as_shown, require_wording
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
+from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.adapters import log_adapter, register
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
@@ -67,7 +68,7 @@ def fitted(
 ) -> SourceData:
     """The data as they fit the model's context window; see `long_inputs`."""
     model = session.model
-    check_choices(model.tokenizer, data.train, protocol)
+    letter_tokens(model.tokenizer, data.train, protocol)
     train_items, dev_items = (
         fit_to_model(rows, model, protocol, config).items for rows in (data.train, data.dev)
     )

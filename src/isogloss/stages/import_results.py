@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from isogloss.config import ImportConfig
 from isogloss.importers.read_results import RunKey, read_results
-from isogloss.predictions.table import metrics
+from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import runs as tracking
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
         {**config.model_dump(), **key._asdict(), "seed": int(key.seed) if key.seed else None}
     )
     with tracking.run("evaluate", key.condition, resolved, tags, config.experiment) as run:
-        mlflow.log_metrics(metrics(table, key.source))
+        mlflow.log_metrics(evaluation_metrics(table, key.source))
         tracking.log_predictions(table)
     return mlflow.get_run(run.info.run_id)
 

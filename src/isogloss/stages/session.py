@@ -13,7 +13,7 @@ from isogloss.distributed.sharding import reading
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
 from isogloss.models.locate import ModelLocation, has_chat_template, locate
-from isogloss.prompts.rendering import Protocol
+from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import Task
 from isogloss.types import Reasoning
 

@@ -31,7 +31,8 @@ from isogloss.hpo.space import Space, read_space
 from isogloss.hpo.storage import MEAN, MEASUREMENT, PairedPruner, Retry, open_storage, quiet_optuna
 from isogloss.hpo.trials import TrialRun, publish
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.rendering import PROMPT_VERSION, Protocol
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.stages.finetune import BEST, SourceData, fitted, source_data
 from isogloss.stages.session import Session
 from isogloss.tracking import runs as tracking

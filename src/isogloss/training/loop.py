@@ -19,8 +19,7 @@ import torch
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import whole_folder
-from isogloss.inference.predicting import predict
-from isogloss.inference.scoring import encode
+from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.lm_head import logits
@@ -28,7 +27,9 @@ from isogloss.models.loading import LanguageModel, out_of_memory, training_token
 from isogloss.models.lora import fuse, lora_config
 from isogloss.models.prefix_tree import TokenTree, can_share, finish, states
 from isogloss.predictions.table import Prediction, frame
-from isogloss.prompts.rendering import Prompt, Protocol, prompt
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import Prompt, prompt
+from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.training.checkpoints import State
 from isogloss.training.contamination import record

@@ -10,14 +10,17 @@ import torch
 from conftest import CONFIGS, probe
 
 from isogloss.inference import generation
-from isogloss.inference import predicting as asking
+from isogloss.inference import predict as predict_module
 from isogloss.inference.generation import Generated
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import locate
-from isogloss.predictions.table import frame, metrics, position_bias, token_metrics
-from isogloss.prompts.answer_parser import answer_start, read_answer
-from isogloss.prompts.rendering import Protocol, prompt, reasoning_prompt
+from isogloss.predictions.metrics import evaluation_metrics, position_bias, token_metrics
+from isogloss.predictions.table import frame
+from isogloss.prompts.answer_parser import answer_start, parse_answer
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import prompt, reasoning_prompt
+from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.tasks import Item
 
 
@@ -74,7 +77,9 @@ def test_a_generated_answer_is_read_and_the_forced_choice_is_kept_beside_it(
 ) -> None:
     items = probe("eng_Latn", "test", 4)
     said = [" B", f" {items[1].options[3]}\nQ: next", " none\nQ: next\nAnswer: A", " C."]
-    monkeypatch.setattr(asking, "generate", lambda *_, **__: [Generated(one, True) for one in said])
+    monkeypatch.setattr(
+        predict_module, "generate", lambda *_, **__: [Generated(one, True) for one in said]
+    )
     found = predict(tiny, items, Protocol("generate"), "probe")
     forced = predict(tiny, items, Protocol("letter"), "probe")
     assert [one.greedy for one in found] == [1, 3, -1, 2]
@@ -87,10 +92,10 @@ def test_a_generated_answer_is_read_and_the_forced_choice_is_kept_beside_it(
         assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=2e-4)
         assert one.gold_logprob == pytest.approx(other.gold_logprob, abs=2e-4)
         assert other.text is None
-    values = metrics(frame(found), "arb_Arab")
+    values = evaluation_metrics(frame(found), "arb_Arab")
     assert values["unparsed/eng_Latn"] == 0.25
     assert values["format_valid/eng_Latn"] == 0.75
-    assert "unparsed/eng_Latn" not in metrics(frame(forced), "arb_Arab")
+    assert "unparsed/eng_Latn" not in evaluation_metrics(frame(forced), "arb_Arab")
 
 
 @pytest.mark.parametrize("format", ["letter", "cloze", "generate"])
@@ -101,7 +106,7 @@ def test_after_reasoning_choices_are_scored_behind_what_was_generated(
     protocol = Protocol(format, reasoning="cot", max_new_tokens=12)
     texts = [" It says so.\nAnswer: C\n", " One may say (B)", " So:\nAnswer: A"]
     written = [Generated(text, text != texts[1]) for text in texts]
-    monkeypatch.setattr(asking, "generate", lambda *_, **__: written)
+    monkeypatch.setattr(predict_module, "generate", lambda *_, **__: written)
     found = predict(tiny, items, protocol, "probe")
     for item, one, text in zip(items, found, texts, strict=True):
         before = text[: answer_start(text)].rstrip()
@@ -114,7 +119,7 @@ def test_after_reasoning_choices_are_scored_behind_what_was_generated(
                 logprobs_TV = tiny.network(torch.tensor([ids])).logits[0].log_softmax(-1)
             naive = logprobs_TV[range(start - 1, len(ids) - 1), ids[start:]].sum()
             assert logprob == pytest.approx(float(naive), abs=2e-4)
-        read = read_answer(text, item.options, ended=text != texts[1])
+        read = parse_answer(text, item.options, ended=text != texts[1])
         assert one.greedy == (-1 if read is None else read)
         assert one.prediction == (one.greedy if format == "generate" else one.forced)
         assert one.text == text
@@ -159,7 +164,7 @@ def test_options_that_are_the_same_are_both_scored(tiny: LanguageModel) -> None:
     for format in ("letter", "cloze", "generate"):
         (one,) = predict(tiny, [item], Protocol(format, "unconditional"), "files")
         assert len(one.choice_logprobs) == 3
-    assert asking.check_choices(tiny.tokenizer, [item], Protocol("letter"))
+    assert letter_tokens(tiny.tokenizer, [item], Protocol("letter"))
 
 
 def test_free_and_forced_accuracy_and_the_bias_of_positions_are_measured() -> None:

@@ -24,7 +24,7 @@ from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.wording import wording
 from isogloss.registry.adapters import adapter_folder
-from isogloss.serving.reader import EXAMPLE, SHARED, batches, find_base, passages_shared
+from isogloss.serving.adapter_model import EXAMPLE, SHARED, batches, find_base, passages_shared
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -267,7 +267,7 @@ def test_a_batch_of_any_size_is_answered_in_its_order(
     reader = trained("cloze").reader
     rows = [row(item) for item in mixed()]
     whole = reader.predict(pd.DataFrame(rows))
-    monkeypatch.setattr("isogloss.serving.reader.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("isogloss.serving.adapter_model.ROWS_AT_ONCE", 5)
     parts = reader.predict(pd.DataFrame(rows))
     assert list(parts["answer"]) == list(whole["answer"])
     for one, other in zip(parts["probabilities"], whole["probabilities"], strict=True):
@@ -331,7 +331,7 @@ def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
 ) -> None:
     paths = trained("letter").logged
     names = [path.name for path in paths]
-    assert {"MLmodel", "model.py", "reader.py", "adapter_model.safetensors"} <= set(names)
+    assert {"MLmodel", "model.py", "adapter_model.py", "adapter_model.safetensors"} <= set(names)
     weights = (".safetensors", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".npy", ".npz")
     assert [name for name in names if name.endswith(weights)] == ["adapter_model.safetensors"]
     assert not [name for name in names if name.endswith(".pyc")]
@@ -348,7 +348,7 @@ def test_the_example_is_stored_and_no_model_is_loaded_to_try_it(
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr("mlflow.pyfunc.load_model", lambda uri, **_: loaded.append(uri))
-    monkeypatch.setattr("isogloss.serving.reader.load", lambda *_: loaded.append("base"))
+    monkeypatch.setattr("isogloss.serving.adapter_model.load", lambda *_: loaded.append("base"))
     config = FinetuneConfig(model=str(model_folder("gemma3")), dtype="float32", **TRAINING)
     run = finetune(config, Session(config.model, "float32"))
     assert loaded == []
@@ -403,6 +403,6 @@ def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
         asked.append(name)
         return ModelLocation("Qwen/Qwen3-0.6B", tmp_path, "0123abcd")
 
-    monkeypatch.setattr("isogloss.serving.reader.locate", locate)
+    monkeypatch.setattr("isogloss.serving.adapter_model.locate", locate)
     find_base("Qwen/Qwen3-0.6B", "0123abcd")
     assert asked == ["Qwen/Qwen3-0.6B@0123abcd"]

@@ -7,62 +7,16 @@ of a language, raises it.
 
 import random
 import string
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.wording import Wording, wording
 from isogloss.tasks.items import Item
-from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning
+from isogloss.types import PromptLanguage
 
 PROMPT_VERSION = "2"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How items are put to a model and how its answers are read.
-
-    `normalisation` is what cloze divides or subtracts before options are ranked. `chat` puts the
-    prompt into the tokenizer's chat template. `max_new_tokens` is the budget of generated text,
-    where there is any: in `generate` format and with `cot`.
-    """
-
-    format: Format = Format.LETTER
-    normalisation: Normalisation = Normalisation.LENGTH
-    prompt_language: PromptLanguage = PromptLanguage.ENGLISH
-    chat: bool = False
-    reasoning: Reasoning = Reasoning.DIRECT
-    max_new_tokens: int = 16
-
-    def as_dict(self) -> dict[str, str | bool | int]:
-        """The fields with plain strings for enums, to be hashed or stored as JSON or YAML."""
-        return {
-            name: str(value) if isinstance(value, StrEnum) else value
-            for name, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Protocol":
-        """The protocol that `as_dict` has stored."""
-        return cls(
-            format=Format(fields["format"]),
-            normalisation=Normalisation(fields["normalisation"]),
-            prompt_language=PromptLanguage(fields["prompt_language"]),
-            chat=bool(fields["chat"]),
-            reasoning=Reasoning(fields["reasoning"]),
-            max_new_tokens=int(fields["max_new_tokens"]),
-        )
-
-    @property
-    def generates(self) -> bool:
-        """Whether the model writes text, beside the scoring of choices."""
-        return self.format == Format.GENERATE or self.reasoning == Reasoning.COT
-
-    @property
-    def shows_options(self) -> bool:
-        """Whether the prompt lists the options with their letters."""
-        return self.format != Format.CLOZE
 
 
 class Prompt(NamedTuple):

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.inference.predicting import check_choices
-from isogloss.inference.scoring import encode
 from isogloss.models.loading import LanguageModel, load
 from isogloss.models.locate import has_chat_template, locate
-from isogloss.prompts.rendering import (
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import (
     PROMPT_VERSION,
-    Protocol,
     after_reasoning,
     answer_words,
     as_shown,
@@ -27,6 +25,7 @@ from isogloss.prompts.rendering import (
     shuffle_options,
     unconditional_prompt,
 )
+from isogloss.prompts.tokenisation import encode, letter_tokens
 from isogloss.prompts.wording import digest, wording
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, open_task
@@ -147,11 +146,11 @@ def test_chat_is_used_where_there_is_a_template_unless_it_is_switched_off(
 def test_the_letters_tokens_are_named_and_letters_that_are_one_token_refused(
     tiny: LanguageModel,
 ) -> None:
-    said = check_choices(tiny.tokenizer, [ITEM], Protocol("letter"))
+    said = letter_tokens(tiny.tokenizer, [ITEM], Protocol("letter"))
     for letter in "ABCD":
         ids = tiny.tokenizer(f" {letter}", add_special_tokens=False).input_ids
         assert f"' {letter}' {ids}" in said
-    assert check_choices(tiny.tokenizer, [ITEM], Protocol("cloze")) == ""
+    assert letter_tokens(tiny.tokenizer, [ITEM], Protocol("cloze")) == ""
 
     class Blind:
         """Takes every letter for the same unknown token."""
@@ -162,8 +161,8 @@ def test_the_letters_tokens_are_named_and_letters_that_are_one_token_refused(
             ids = [[ord(c) for c in text[:-2]] + [7, 0] for text in texts]
             return type("Encoding", (), {"input_ids": ids})()
 
-    with pytest.raises(ModelError, match="cannot tell the letters of the choices apart"):
-        check_choices(Blind(), [ITEM], Protocol("letter"))
+    with pytest.raises(ModelError, match="does not distinguish the letters"):
+        letter_tokens(Blind(), [ITEM], Protocol("letter"))
 
 
 @given(st.integers(0, 10**6), st.integers(2, 10), st.integers(0, 9))

@@ -22,13 +22,14 @@ from mlflow.types.schema import AnyType, Array
 
 from isogloss.errors import DataError, IsoglossError, ModelError
 from isogloss.inference.context_window import fit
-from isogloss.inference.predicting import predict
+from isogloss.inference.predict import predict
 from isogloss.languages import language as known_language
 from isogloss.models.adapters import attach
 from isogloss.models.loading import load
 from isogloss.models.locate import EMBEDDED, ModelLocation, locate
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.rendering import Protocol, as_shown
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import as_shown
 from isogloss.prompts.wording import languages as worded
 from isogloss.tasks import Item
 from isogloss.tasks.checks import FEWEST_OPTIONS
@@ -90,7 +91,7 @@ class Answer:
     error: str | None = None
 
 
-class Reader(PythonModel):  # type: ignore[misc]
+class AdapterModel(PythonModel):  # type: ignore[misc]
     """Answers multiple-choice questions on passages with one adapter on its base model."""
 
     def load_context(self, context: Any) -> None:

@@ -3,27 +3,26 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 
 from isogloss.distributed import processes
-from isogloss.errors import ModelError
 from isogloss.inference.generation import Generated, generate
-from isogloss.inference.scoring import encode, score
+from isogloss.inference.scoring import score
 from isogloss.models.loading import LanguageModel
 from isogloss.models.prefix_tree import can_share
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.answer_parser import answer_start, closed, first_line, read_answer
-from isogloss.prompts.rendering import (
+from isogloss.prompts.answer_parser import answer_start, first_line, is_complete, parse_answer
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import (
     Prompt,
-    Protocol,
     after_reasoning,
     answer_words,
     prompt,
     reasoning_prompt,
     unconditional_prompt,
 )
+from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
@@ -133,10 +132,10 @@ def _predictions(
         if texts:
             words = answer_words(item.language, protocol)
             if protocol.reasoning == Reasoning.COT:
-                read = read_answer(texts[at].text, item.options, words, ended=texts[at].ended)
+                read = parse_answer(texts[at].text, item.options, words, ended=texts[at].ended)
             else:
                 # A direct answer is one line; what a base model goes on with is no part of it.
-                read = read_answer(first_line(texts[at].text), item.options, words)
+                read = parse_answer(first_line(texts[at].text), item.options, words)
             greedy = -1 if read is None else read
         choice = greedy if protocol.format == Format.GENERATE else forced
         letters_shown = protocol.shows_options
@@ -181,7 +180,7 @@ def _write(
     def complete(item: Item) -> Callable[[str], bool]:
         words = answer_words(item.language, protocol)
         if protocol.reasoning == Reasoning.COT:
-            return lambda text: closed(text, words)
+            return lambda text: is_complete(text, words)
         return lambda text: first_line(text) != text.lstrip()
 
     return generate(
@@ -234,30 +233,6 @@ def _unconditional(
     scores = score(model, encoded, blanks, share=False)
     values = dict(zip(distinct, (scored.loglikelihoods[0] for scored in scores), strict=True))
     return [[values[entry.context, option] for option in entry.continuations] for entry in prompts]
-
-
-def check_choices(tokenizer: Any, items: Sequence[Item], protocol: Protocol) -> str:
-    """The tokens by which letters are scored, as text: `' A' [586], ' B' [599], ...`.
-
-    " A" is another token than "A", and a tokenizer may have neither: so the letters are tokenised
-    after a prompt of these items and looked at. Raises ModelError if two of them are one to it,
-    or if a letter changes the tokens before it. Empty in `cloze` format, which has no letters.
-    """
-    if not protocol.shows_options or not items:
-        return ""
-    item = max(items, key=lambda item: len(item.options))
-    asked = prompt(item, protocol, tokenizer)
-    (entry,) = encode(tokenizer, [asked], chat=protocol.chat)
-    before = {sequence[: entry.starts[0]] for sequence in entry.sequences}
-    tokens = [list(sequence[entry.starts[0] :]) for sequence in entry.sequences]
-    listed = ", ".join(
-        f"{text!r} {ids}" for text, ids in zip(asked.continuations, tokens, strict=True)
-    )
-    if len(before) > 1 or not all(tokens) or len(set(map(tuple, tokens))) < len(tokens):
-        raise ModelError(
-            f"the tokenizer cannot tell the letters of the choices apart after a prompt: {listed}."
-        )
-    return listed
 
 
 def _sizes(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:

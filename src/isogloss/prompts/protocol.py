@@ -1,0 +1,54 @@
+"""Protocol: how items are presented to a model and how its answers are obtained."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How items are presented to a model and how its answers are obtained.
+
+    `normalisation` decides how the log-likelihoods of options are made comparable in `cloze`
+    format. `chat` wraps the prompt in the tokenizer's chat template. `max_new_tokens` is the
+    budget for generated text: in `generate` format and with `cot` reasoning.
+    """
+
+    format: Format = Format.LETTER
+    normalisation: Normalisation = Normalisation.LENGTH
+    prompt_language: PromptLanguage = PromptLanguage.ENGLISH
+    chat: bool = False
+    reasoning: Reasoning = Reasoning.DIRECT
+    max_new_tokens: int = 16
+
+    def as_dict(self) -> dict[str, str | bool | int]:
+        """Return the fields as plain strings, numbers and booleans, for hashing or storage."""
+        return {
+            name: str(value) if isinstance(value, StrEnum) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Protocol":  # Any: parsed JSON or YAML
+        """Return the protocol stored by `as_dict`."""
+        return cls(
+            format=Format(fields["format"]),
+            normalisation=Normalisation(fields["normalisation"]),
+            prompt_language=PromptLanguage(fields["prompt_language"]),
+            chat=bool(fields["chat"]),
+            reasoning=Reasoning(fields["reasoning"]),
+            max_new_tokens=int(fields["max_new_tokens"]),
+        )
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model generates text, in addition to scoring choices."""
+        return self.format == Format.GENERATE or self.reasoning == Reasoning.COT
+
+    @property
+    def shows_options(self) -> bool:
+        """Whether the prompt lists the options with their letters."""
+        return self.format != Format.CLOZE
