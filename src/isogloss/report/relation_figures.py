@@ -20,6 +20,7 @@ from isogloss.report.style import (
     FAINT,
     GRID,
     INK,
+    MARGIN_COLOUR,
     MARKERS,
     WIDTH,
     legend,
@@ -30,7 +31,7 @@ from isogloss.report.style import (
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Group, Interval
 
-BAND, NAIVE = "#F0E442", "#999999"
+NAIVE = "#999999"
 SQUARE = 4.4  # inches, the sides of a scatter plot
 
 
@@ -118,7 +119,7 @@ def contrast(comparison: Comparison) -> Figure:
     reach = _reach(lines, margin)
     beyond = axes.get_yaxis_transform()
     place = 1 + 1.68 / (WIDTH - left - 1.75)
-    axes.axvspan(-margin, margin, color=BAND, alpha=0.35, linewidth=0)
+    axes.axvspan(-margin, margin, color=MARGIN_COLOUR, alpha=0.35, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     for y, line in enumerate(lines):
         if line.wide is None:
@@ -153,7 +154,7 @@ def contrast(comparison: Comparison) -> Figure:
         [
             Line2D([], [], color=INK, linewidth=4.5, label="90% interval"),
             Line2D([], [], color=INK, linewidth=1.6, label="95% interval"),
-            Patch(color=BAND, alpha=0.35, label=f"margin, ±{margin:.1f} points"),
+            Patch(color=MARGIN_COLOUR, alpha=0.35, label=f"margin, ±{margin:.1f} points"),
         ],
     )
     return figure

@@ -26,6 +26,7 @@ COLOURS = {
 }
 MARKERS = {Group.SOURCE: "D", Group.VARIETY: "^", Group.RELATED: "o", Group.CONTROL: "s"}
 INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
+MARGIN_COLOUR = "#F0E442"
 WIDTH = 7.6  # inches
 LONGEST_NAME = 24  # characters of a model's name in a figure
 
