@@ -120,7 +120,9 @@ def figure(plan: Plan) -> Figure:
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    drawing.legend(handles=[*handles, asked, shade], loc="outside right center", frameon=False, fontsize=9)
+    drawing.legend(
+        handles=[*handles, asked, shade], loc="outside right center", frameon=False, fontsize=9
+    )
     most = plan.outlooks[-1]
     title = (
         f"{most.control} controls detect {_points(most.minimum_detectable_effect)} points with "
