@@ -1,4 +1,4 @@
-# make install | run | ui | test | check | calibrate | bench | lock
+# make install | run | ui | test | check | docs | calibrate | bench | lock
 # ARGS goes to `mlflow run`: make run ARGS="-P limit=8"; of bench, to it: make bench ARGS=--quick
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode; their first import writes it, and halves the next ones.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev run ui test test-unit test-real check format calibrate bench lock
+.PHONY: install install-dev run ui test test-unit test-real check docs format calibrate bench lock
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -42,11 +42,15 @@ test-unit: install-dev
 test-real: install-dev
 	python -m pytest -m real
 
-check: install-dev
+check: install-dev docs
 	ruff format --check .
 	ruff check .
 	mypy
 	PYTHONPATH=src lint-imports --quiet
+
+# The documentation site in site/, strictly: a dead link or anchor is an error.
+docs: install-dev
+	PYTHONPATH=. python -m zensical build --strict --clean
 
 format: install-dev
 	ruff check --fix .

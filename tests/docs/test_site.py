@@ -1,0 +1,62 @@
+"""Links resolve, every page is in the navigation, and formulas become MathML."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown import Markdown
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SITE = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def pages_of_nav(entries: list[dict[str, str | list]]) -> Iterator[str]:
+    for entry in entries:
+        for target in entry.values():
+            yield from [target] if isinstance(target, str) else pages_of_nav(target)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_relative_links_and_images_lead_to_files(path: str) -> None:
+    page = ROOT / path
+    targets = LINK.findall(without_code(page.read_text(encoding="utf-8")))
+    local = [target.split("#")[0] for target in targets if not re.match(r"https?:|#", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.startswith("docs/")])
+def test_a_page_of_the_site_links_to_nothing_outside_it(path: str) -> None:
+    page = ROOT / path
+    targets = LINK.findall(without_code(page.read_text(encoding="utf-8")))
+    local = [page.parent / target for target in targets if not re.match(r"https?:|#", target)]
+    assert [target for target in local if not target.resolve().is_relative_to(DOCS)] == []
+
+
+def test_every_page_is_in_the_navigation_once_and_every_entry_is_a_page() -> None:
+    pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
+    assert sorted(pages_of_nav(SITE["nav"])) == sorted(pages)
+
+
+def test_formulas_become_mathml_inline_and_displayed() -> None:
+    extensions = ["pymdownx.arithmatex", "scripts.mathml"]
+    options = {"pymdownx.arithmatex": {"generic": True}}
+    html = Markdown(extensions=extensions, extension_configs=options).convert(
+        "The gain $g_l$ costs $5, not `$x$`.\n\n$$\\frac{1}{n}\\sum_i d_i$$"
+    )
+    assert html.count("<math") == 2
+    assert "<msub><mi>g</mi><mi>l</mi></msub>" in html
+    assert re.search(r'<math[^>]*display="block".*<mfrac>', html, re.DOTALL)
+    assert "\\frac" not in html
+    assert "<code>$x$</code>" in html
