@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,6 @@ import pandas as pd
 from mlflow.entities import LoggedModelInput, Run
 
 from isogloss.config import EvaluateConfig
-from isogloss.distributed import processes
 from isogloss.errors import ConfigError
 from isogloss.files import write_whole
 from isogloss.inference.context_window import Fitted, fit_to_model
@@ -34,8 +33,9 @@ from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
 from isogloss.tracking import runs as tracking
 from isogloss.tracking.resume import Work, uploading
+from isogloss.tracking.tags import NO_ADAPTER
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
-from isogloss.types import Condition, Format
+from isogloss.types import Condition, Format, Normalisation
 
 logger = logging.getLogger(__name__)
 
@@ -98,32 +98,20 @@ def evaluate(
             trained = read_record(path)
             refuse_contaminated(trained, task, data, config)
         model = session.model
-        tags = {
-            "model": config.model,
-            "source": config.source,
-            "adapter": digest or "none",
-            "task": task.name,
-            "format": protocol.format,
-            "reasoning": config.reasoning,
-            "condition": condition,
-            "study": config.study,
-            "fingerprint": fingerprint,
-            "prompt_version": PROMPT_VERSION,
-            "prompt_language": protocol.prompt_language,
-            "normalisation": protocol.normalisation if protocol.format == Format.CLOZE else "none",
-            "chat": str(protocol.chat).lower(),
-            "data_digest": data_digest,
-            "language_digests": " ".join(
-                f"{code}:{tracking.data_digest(rows)[:10]}" for code, rows in data.items()
+        tags = replace(
+            session.run_tags(config, task, protocol, condition),
+            adapter=digest or NO_ADAPTER,
+            fingerprint=fingerprint,
+            normalisation=(
+                protocol.normalisation if protocol.format == Format.CLOZE else Normalisation.NONE
             ),
-            "max_new_tokens": str(protocol.max_new_tokens) if protocol.generates else None,
-            **session.numerics,
-            "processes": processes.tag(),
-            "revision": session.location.revision,
-            "seed": None if trained is None or trained.seed is None else str(trained.seed),
-            "recipe": trained.recipe if trained else None,
-            "choices": letter_tokens(model.tokenizer, everything, protocol),
-        }
+            data_digest=data_digest,
+            language_digests={code: tracking.data_digest(rows)[:10] for code, rows in data.items()},
+            max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
+            seed=trained.seed if trained else None,
+            recipe=trained.recipe if trained else None,
+            choices=letter_tokens(model.tokenizer, everything, protocol),
+        ).as_dict()
         fitted = fit_to_model(everything, model, protocol, config)
         if path is not None:
             digest = attach(model, path)

@@ -13,6 +13,8 @@ from isogloss.config import ImportConfig
 from isogloss.importers.read_results import RunKey, read_results
 from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import runs as tracking
+from isogloss.tracking.tags import NO_ADAPTER, RunTags
+from isogloss.types import Condition, Format
 
 logger = logging.getLogger(__name__)
 
@@ -39,21 +41,24 @@ def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
         logger.info(f"{key.condition}: reusing run {found.info.run_id}")
         tracking.note_reuse(found, config.study)
         return found
-    adapter = "none"
-    if key.condition.startswith("tuned"):
-        # Replicates of unknown seed are not taken for one another.
-        adapter = f"imported-{key.source}-{key.seed or fingerprint[:8]}"
+    condition = Condition(key.condition)
+    # Runs of unknown seed are different replicates.
+    adapter = f"imported-{key.source}-{key.seed or fingerprint[:8]}"
     data = [name for name in ("language", "item_id", "passage_id", "answer") if name in table]
-    tags = {
-        **key._asdict(),
-        "adapter": adapter,
-        "reasoning": "cot" if key.condition.endswith("+cot") else "direct",
-        "study": config.study,
-        "fingerprint": fingerprint,
-        "data_digest": _digest(table[data]),
-        "imported": _file(config),
-        "prompt_version": "imported",
-    }
+    tags = RunTags(
+        model=key.model,
+        source=key.source,
+        adapter=adapter if condition.tuned else NO_ADAPTER,
+        task=key.task,
+        format=Format(key.format),
+        condition=condition,
+        seed=int(key.seed) if key.seed else None,
+        study=config.study,
+        fingerprint=fingerprint,
+        data_digest=_digest(table[data]),
+        imported=_file(config),
+        prompt_version="imported",
+    ).as_dict()
     resolved = ImportConfig.model_validate(
         {**config.model_dump(), **key._asdict(), "seed": int(key.seed) if key.seed else None}
     )

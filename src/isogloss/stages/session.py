@@ -14,8 +14,10 @@ from isogloss.errors import ConfigError, ModelError
 from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
 from isogloss.models.locate import ModelLocation, has_chat_template, locate
 from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.tasks import Task
-from isogloss.types import Reasoning
+from isogloss.tracking.tags import RunTags
+from isogloss.types import Condition, Reasoning
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,26 @@ class Session:
     def of(cls, config: SharedConfig) -> "Session":
         """The session that a configuration asks for."""
         return cls(config.model, config.dtype, config.attention, config.device_map)
+
+    def run_tags(
+        self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
+    ) -> RunTags:
+        """The tags that every run with this model has; a stage adds its own with `replace`."""
+        return RunTags(
+            model=config.model,
+            revision=self.location.revision,
+            source=config.source,
+            task=task.name,
+            format=protocol.format,
+            condition=condition,
+            study=config.study,
+            prompt_version=PROMPT_VERSION,
+            prompt_language=protocol.prompt_language,
+            chat=protocol.chat,
+            dtype=self.dtype,
+            attention=self.numerics.get("attention"),
+            processes=processes.count() if processes.count() > 1 else None,
+        )
 
     def protocol(
         self,

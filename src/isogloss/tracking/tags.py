@@ -1,0 +1,150 @@
+"""The `isogloss.*` tags of runs: one type that stages write and that others read back.
+
+Names and values are a contract with users and with earlier versions (docs/runs.md).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import EnumType, StrEnum
+from typing import TypeVar
+
+from mlflow.entities import Run
+
+from isogloss.errors import TrackingError
+from isogloss.types import (
+    Condition,
+    Format,
+    LanguageCode,
+    Normalisation,
+    PromptLanguage,
+    Reasoning,
+)
+
+PREFIX = "isogloss."
+NO_ADAPTER = "none"
+
+T = TypeVar("T")
+
+
+class RunKind(StrEnum):
+    """What a run is: the tag `isogloss.kind`."""
+
+    STUDY = "study"
+    FINETUNE = "finetune"
+    EVALUATE = "evaluate"
+    EVALUATIONS = "evaluations"
+    COMPARE = "compare"
+    TUNE = "tune"
+    TRIAL = "trial"
+    IMPORT = "import"
+    PLAN = "plan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTags:
+    """Tags of a run that scores or trains; a field that is None has no tag.
+
+    `adapter` is the sha256 of an adapter or `none`. `data_digest` covers all items, evaluated on or
+    trained on; `language_digests` those of each language. `processes` is None unless several
+    compute together. `choices` names the tokens of the option letters.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    source: LanguageCode | None = None
+    adapter: str | None = None
+    task: str | None = None
+    format: Format | None = None
+    condition: Condition | None = None
+    study: str | None = None
+    fingerprint: str | None = None
+    prompt_version: str | None = None
+    prompt_language: PromptLanguage | None = None
+    normalisation: Normalisation | None = None
+    chat: bool | None = None
+    max_new_tokens: int | None = None
+    data_digest: str | None = None
+    dev_digest: str | None = None
+    language_digests: Mapping[LanguageCode, str] | None = None
+    choices: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    processes: int | None = None
+    seed: int | None = None
+    recipe: str | None = None
+    imported: str | None = None
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """The reasoning of the condition; a tag of its own."""
+        return self.condition.reasoning if self.condition else None
+
+    def as_dict(self) -> dict[str, str]:
+        """The tags as text by name, without the prefix; those without a value are left out."""
+        digests = dict(self.language_digests or {})
+        values: dict[str, object] = {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "reasoning": self.reasoning,
+            "chat": None if self.chat is None else str(self.chat).lower(),
+            "language_digests": " ".join(f"{code}:{digests[code]}" for code in digests),
+        }
+        return {name: str(value) for name, value in values.items() if value not in (None, "")}
+
+
+def read_tags(run: Run) -> RunTags:
+    """The tags of a run of any kind.
+
+    Raises TrackingError if the value of a tag is not one that isogloss writes.
+    """
+    digests = tag(run, "language_digests")
+    chat = tag(run, "chat")
+    return RunTags(
+        model=tag(run, "model"),
+        revision=tag(run, "revision"),
+        source=tag(run, "source"),
+        adapter=tag(run, "adapter"),
+        task=tag(run, "task"),
+        format=_parsed(run, "format", Format),
+        condition=_parsed(run, "condition", Condition),
+        study=tag(run, "study"),
+        fingerprint=tag(run, "fingerprint"),
+        prompt_version=tag(run, "prompt_version"),
+        prompt_language=_parsed(run, "prompt_language", PromptLanguage),
+        normalisation=_parsed(run, "normalisation", Normalisation),
+        chat=None if chat is None else chat == "true",
+        max_new_tokens=_parsed(run, "max_new_tokens", int),
+        data_digest=tag(run, "data_digest"),
+        dev_digest=tag(run, "dev_digest"),
+        language_digests=dict(pair.split(":", 1) for pair in digests.split()) if digests else None,
+        choices=tag(run, "choices"),
+        dtype=tag(run, "dtype"),
+        attention=tag(run, "attention"),
+        processes=_parsed(run, "processes", int),
+        seed=_parsed(run, "seed", int),
+        recipe=tag(run, "recipe"),
+        imported=tag(run, "imported"),
+    )
+
+
+def tag(run: Run, name: str) -> str | None:
+    """The text of one tag, named without its prefix."""
+    value: str | None = run.data.tags.get(f"{PREFIX}{name}")
+    return value
+
+
+def _parsed(run: Run, name: str, parse: Callable[[str], T]) -> T | None:
+    text = tag(run, name)
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError:
+        expected = ", ".join(parse) if isinstance(parse, EnumType) else "a whole number"
+        raise TrackingError(
+            f"run {run.info.run_id!r}: tag {PREFIX}{name} must be {expected} but is {text!r}."
+        ) from None
+
+
+def prefixed(values: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow has them, from names without the prefix."""
+    return {f"{PREFIX}{name}": value for name, value in values.items()}

@@ -1,0 +1,109 @@
+"""The tag contract: what stages write is what others read back, with the names users filter by."""
+
+from dataclasses import fields
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from isogloss.errors import TrackingError
+from isogloss.tracking.tags import RunTags, prefixed, read_tags, tag
+from isogloss.types import Condition, Format, Normalisation, PromptLanguage
+
+ALL = RunTags(
+    model="m",
+    revision="r",
+    source="arb_Arab",
+    adapter="a" * 64,
+    task="probe",
+    format=Format.LETTER,
+    condition=Condition.TUNED_COT,
+    study="s",
+    fingerprint="f" * 64,
+    prompt_version="2",
+    prompt_language=PromptLanguage.TARGET,
+    normalisation=Normalisation.UNCONDITIONAL,
+    chat=False,
+    max_new_tokens=256,
+    data_digest="d",
+    dev_digest="e",
+    language_digests={"heb_Hebr": "0123456789", "eng_Latn": "abcdefabcd"},
+    choices="' A' [586], ' B' [599]",
+    dtype="float32",
+    attention="sdpa",
+    processes=2,
+    seed=0,
+    recipe="40 steps of 16",
+    imported="results.csv",
+)
+
+
+def run_with(**tags: str) -> Run:
+    with mlflow.start_run() as run:
+        mlflow.set_tags(prefixed(tags))
+    return mlflow.get_run(run.info.run_id)
+
+
+def test_every_field_survives_writing_and_reading() -> None:
+    unset = [field.name for field in fields(RunTags) if getattr(ALL, field.name) == field.default]
+    assert unset == []
+    assert read_tags(run_with(**ALL.as_dict())) == ALL
+
+
+def test_tags_have_the_names_and_values_of_the_contract() -> None:
+    assert ALL.as_dict() == {
+        "model": "m",
+        "revision": "r",
+        "source": "arb_Arab",
+        "adapter": "a" * 64,
+        "task": "probe",
+        "format": "letter",
+        "condition": "tuned+cot",
+        "reasoning": "cot",
+        "study": "s",
+        "fingerprint": "f" * 64,
+        "prompt_version": "2",
+        "prompt_language": "target",
+        "normalisation": "unconditional",
+        "chat": "false",
+        "max_new_tokens": "256",
+        "data_digest": "d",
+        "dev_digest": "e",
+        "language_digests": "heb_Hebr:0123456789 eng_Latn:abcdefabcd",
+        "choices": "' A' [586], ' B' [599]",
+        "dtype": "float32",
+        "attention": "sdpa",
+        "processes": "2",
+        "seed": "0",
+        "recipe": "40 steps of 16",
+        "imported": "results.csv",
+    }
+
+
+def test_a_field_without_a_value_has_no_tag() -> None:
+    assert RunTags(condition=Condition.BASE, choices="").as_dict() == {
+        "condition": "base",
+        "reasoning": "direct",
+    }
+    assert RunTags().as_dict() == {}
+    assert read_tags(run_with()) == RunTags()
+
+
+def test_a_tag_is_read_by_its_name_without_the_prefix() -> None:
+    run = run_with(kind="evaluate")
+    assert run.data.tags["isogloss.kind"] == "evaluate"
+    assert tag(run, "kind") == "evaluate"
+    assert tag(run, "model") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("condition", "isogloss.condition must be base, tuned, base.cot, tuned.cot but is 'x'"),
+        ("seed", "isogloss.seed must be a whole number but is 'x'"),
+    ],
+)
+def test_a_value_that_isogloss_never_writes_is_rejected(name: str, message: str) -> None:
+    run = run_with(**{name: "x"})
+    with pytest.raises(TrackingError, match=f"{run.info.run_id}.*{message}"):
+        read_tags(run)
