@@ -355,7 +355,7 @@ def test_nf4_is_told_apart_in_runs_and_served(wide_folder: Callable[[str], Path]
     item = probe("eng_Latn", "test", 1)[0]
     row = {name: asdict(item)[name] for name in ("passage", "question", "language")}
     reader = mlflow.pyfunc.load_model(uri)
-    assert reader.unwrap_python_model().model.dtype_name == "nf4"
+    assert reader.unwrap_python_model().adapter_model.model.dtype_name == "nf4"
     served = reader.predict([{**row, "options": list(item.options)}])
     assert sum(served["probabilities"][0]) == pytest.approx(1)
 

@@ -18,13 +18,20 @@ import pandas as pd
 import pytest
 from conftest import probe
 
+import isogloss
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.wording import wording
 from isogloss.registry.adapters import adapter_folder
-from isogloss.serving.adapter_model import EXAMPLE, SHARED, batches, find_base, passages_shared
+from isogloss.registry.pyfunc_model import EXAMPLE
+from isogloss.serving.adapter_model import (
+    QUESTIONS_PER_PASSAGE,
+    batches,
+    locate_base,
+    with_shared_passages,
+)
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -33,6 +40,7 @@ from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.tracking import runs as tracking
 from isogloss.types import Format, PromptLanguage
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 LANGUAGES = ("arb_Arab", "heb_Hebr", "eng_Latn")
 LIMIT = 4
 TRAINING = {"steps": 2, "batch_size": 4, "limit": 8, "dev_limit": 4, "rank": 2, "alpha": 4}
@@ -267,7 +275,7 @@ def test_a_batch_of_any_size_is_answered_in_its_order(
     reader = trained("cloze").reader
     rows = [row(item) for item in mixed()]
     whole = reader.predict(pd.DataFrame(rows))
-    monkeypatch.setattr("isogloss.serving.adapter_model.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("isogloss.serving.adapter_model.ROWS_PER_CALL", 5)
     parts = reader.predict(pd.DataFrame(rows))
     assert list(parts["answer"]) == list(whole["answer"])
     for one, other in zip(parts["probabilities"], whole["probabilities"], strict=True):
@@ -275,18 +283,18 @@ def test_a_batch_of_any_size_is_answered_in_its_order(
 
 
 def test_questions_share_their_passage_up_to_a_number_and_only_in_their_language() -> None:
-    passages = ["one"] * (SHARED + 1) + ["two", "", ""]
+    passages = ["one"] * (QUESTIONS_PER_PASSAGE + 1) + ["two", "", ""]
     items = {
         number: Item(str(number), "", code, passage, "?", ("a", "b"), 0)
         for number, (passage, code) in enumerate(
             (passage, code) for code in ("arb_Arab", "eng_Latn") for passage in passages
         )
     }
-    shared = passages_shared(items)
+    shared = with_shared_passages(items)
     assert [list(it) for it in batches(shared)] == [list(range(20)), list(range(20, 40))]
     for numbers in batches(shared):
         met = Counter(shared[number].passage_id for number in numbers)
-        assert sorted(met.values()) == [1, 1, 1, 1, SHARED]
+        assert sorted(met.values()) == [1, 1, 1, 1, QUESTIONS_PER_PASSAGE]
 
 
 def test_what_a_task_allows_is_answered(
@@ -304,6 +312,17 @@ def test_what_a_task_allows_is_answered(
     served = reader.predict(pd.DataFrame(rows))
     assert served["error"].isna().all()
     assert [len(values) for values in served["probabilities"]] == [4, 2, 26, 2, 4]
+
+
+@pytest.mark.parametrize(("format", "accepted"), [("letter", True), ("generate", False)])
+def test_options_beyond_what_the_answer_parser_takes_are_rejected_only_where_text_is_parsed(
+    trained: Training, format: Format, accepted: bool
+) -> None:
+    eleven = {**EXAMPLE[0], "options": [f"{number}" for number in range(11)]}
+    served = trained(format).reader.predict(pd.DataFrame([eleven, EXAMPLE[0]]))
+    message = None if accepted else "options must be a list of 2 to 10 texts but has 11."
+    assert served["error"].tolist() == [message, None]
+    assert len(served["probabilities"][1]) == 4
 
 
 def test_a_column_that_no_row_has_is_refused_by_name(
@@ -331,7 +350,9 @@ def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
 ) -> None:
     paths = trained("letter").logged
     names = [path.name for path in paths]
-    assert {"MLmodel", "model.py", "adapter_model.py", "adapter_model.safetensors"} <= set(names)
+    assert {"MLmodel", "pyfunc_entry.py", "adapter_model.py", "adapter_model.safetensors"} <= set(
+        names
+    )
     weights = (".safetensors", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".npy", ".npz")
     assert [name for name in names if name.endswith(weights)] == ["adapter_model.safetensors"]
     assert not [name for name in names if name.endswith(".pyc")]
@@ -339,6 +360,17 @@ def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
         beginning = path.read_bytes()[:4]
         assert not (beginning[:1] == b"\x80" and beginning[1:2] in b"\x01\x02\x03\x04\x05"), path
         assert beginning != b"PK\x03\x04", path
+
+
+def test_the_logged_code_is_the_package_alone_without_simulations(trained: Training) -> None:
+    logged = trained("letter").logged
+    code = {path.name for path in logged if path.suffix == ".py"}
+    package = {path.name for path in Path(isogloss.__file__).parent.rglob("*.py")}
+    assert code == package
+    simulations = {path.name for path in SCRIPTS.glob("*.py")} - {"__init__.py"}
+    assert {"simulation.py", "calibrate.py"} <= simulations
+    assert not code & simulations
+    assert not [name for name in code if "simulat" in name]
 
 
 def test_the_example_is_stored_and_no_model_is_loaded_to_try_it(
@@ -393,10 +425,10 @@ def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
 ) -> None:
     folder = shutil.copytree(model_folder("gemma3"), tmp_path / "copy")
     revision = Session(str(model_folder("gemma3"))).location.revision
-    assert find_base(str(folder), revision).folder == folder
+    assert locate_base(str(folder), revision).folder == folder
     (folder / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=f"but the adapter was trained on {revision}"):
-        find_base(str(folder), revision)
+        locate_base(str(folder), revision)
     asked: list[str] = []
 
     def locate(name: str) -> ModelLocation:
@@ -404,5 +436,5 @@ def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
         return ModelLocation("Qwen/Qwen3-0.6B", tmp_path, "0123abcd")
 
     monkeypatch.setattr("isogloss.serving.adapter_model.locate", locate)
-    find_base("Qwen/Qwen3-0.6B", "0123abcd")
+    locate_base("Qwen/Qwen3-0.6B", "0123abcd")
     assert asked == ["Qwen/Qwen3-0.6B@0123abcd"]

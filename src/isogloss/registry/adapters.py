@@ -26,7 +26,7 @@ from isogloss.models.adapters import adapter_digest
 from isogloss.models.loading import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, Result, card, git_commit, with_results, without_header
-from isogloss.serving.adapter_model import EXAMPLE, SIGNATURE
+from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
 from isogloss.stats.paired import paired_gain
 from isogloss.tracking.resume import reason
 from isogloss.training.contamination import read_record
@@ -117,7 +117,7 @@ def log_adapter(
             flavor_name="pyfunc.ModelFromCode",
             validate_serving_input=False,
             name=ADAPTER,
-            python_model=str(package / "serving/model.py"),
+            python_model=str(package / "registry/pyfunc_entry.py"),
             artifacts={ADAPTER: str(named)},
             code_paths=[str(package)],
             # MLflow logs these as parameters of the run too, beside its own of other names.

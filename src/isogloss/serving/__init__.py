@@ -1,1 +1,1 @@
-"""The served model: a fine-tuned adapter that answers over HTTP."""
+"""Serving: a fine-tuned adapter on its base model answers questions, without MLflow."""
