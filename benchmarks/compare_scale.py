@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from isogloss.analysis.comparison import compare
-from isogloss.analysis.results import metrics
-from isogloss.analysis.score_matrix import COLUMNS, Cell
+from isogloss.analysis.comparison_metrics import comparison_metrics
+from isogloss.analysis.score_matrix import COLUMNS, RunKey
 from isogloss.languages import table as known_languages
 from isogloss.report.page import write
+from isogloss.types import Condition
 
 RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
 ITEMS_PER_PASSAGE = 900 / 488  # as in Belebele
@@ -37,25 +38,23 @@ def main() -> None:
         paths = {}
         rng = np.random.default_rng(0)
         for m in range(asked.models):
-            for at, condition in enumerate(("base", "tuned", "base+cot", "tuned+cot")):
-                source = "arb_Arab" if condition.startswith("tuned") else ""
-                cell = Cell(f"model-{m}", condition, source, "0" if source else "")
-                paths[cell] = Path(folder) / f"{m}-{at}.parquet"
+            for at, condition in enumerate(Condition):
+                source = "arb_Arab" if condition.tuned else ""
+                run = RunKey(f"model-{m}", condition, source, "0" if source else "")
+                paths[run] = Path(folder) / f"{m}-{at}.parquet"
                 share = 0.3 + 0.04 * m + 0.05 * at
-                _predictions(languages, asked.items, share, rng).to_parquet(paths[cell])
+                _predictions(languages, asked.items, share, rng).to_parquet(paths[run])
         before = _peak()
         started = time.perf_counter()
-        tables = {
-            cell: pd.read_parquet(path, columns=list(COLUMNS)) for cell, path in paths.items()
-        }
+        tables = {run: pd.read_parquet(path, columns=list(COLUMNS)) for run, path in paths.items()}
         read = time.perf_counter()
         comparison = compare(tables, source="arb_Arab")
         judged = time.perf_counter()
-        numbers = metrics(comparison)
+        numbers = comparison_metrics(comparison)
         write(comparison, Path(folder) / "report", {}, [("Run",)])
         written = time.perf_counter()
     rows = sum(map(len, tables.values()))
-    test = comparison.accuracy.permutation
+    test = comparison.contrast.permutation
     print(f"{rows:,} rows in {len(tables)} files; {len(numbers)} numbers")
     print(f"exact test over {test.relabellings:,} relabellings" if test.exact else "Monte Carlo")
     print(f"read    {read - started:6.2f} s")

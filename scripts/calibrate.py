@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from isogloss.errors import ComparisonError
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
-from isogloss.stats.contrasts import mean_test, relatedness_contrast
+from isogloss.stats.contrasts import relatedness_contrast
 from isogloss.stats.paired import holm, paired_gain
 from isogloss.stats.power import power
-from isogloss.stats.slopes import exact_scatter, pooled, scatter, slope_test
+from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, slope_test
+from isogloss.stats.t_tests import mean_test
 from isogloss.types import FloatArray
 from scripts.simulation import (
     Design,
@@ -157,7 +158,7 @@ def _null(design: Design, study: Study, rng: np.random.Generator) -> Figures:
     far_L, rank_L = stats.rankdata(rng.integers(1, 5, len(related))), stats.rankdata(gain_L)
     if np.ptp(far_L):
         of = [(rank_L, far_L), (far_L, far_L), (rank_L, rank_L)]
-        test = slope_test(*(exact_scatter(*pair) for pair in of), draws=DRAWS, alike=True)
+        test = slope_test(*(noise_free_scatter(*pair) for pair in of), draws=DRAWS, alike=True)
         yield ("rejects", "distance, Spearman"), test.p <= 0.05
     true_gain_L = (study.truth.tuned - study.truth.base).mean(axis=0)
     for at in rng.choice(len(related), LANGUAGES_TESTED, replace=False):
@@ -205,7 +206,7 @@ def _slopes(design: Design, study: Study) -> Figures:
             ys = [(u[1] - truth * u[x], u[x], u[2]) for u in units]
             test = slope_test(
                 *(
-                    pooled([scatter(u[a], u[b], u[2]) for u in ys])
+                    pool_scatters([scatter(u[a], u[b], u[2]) for u in ys])
                     for a, b in ((0, 1), (1, 1), (0, 0))
                 ),
                 draws=DRAWS,

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from isogloss.analysis.score_matrix import Cell
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.types import Condition
 
-Tables = dict[Cell, pd.DataFrame]
+Tables = dict[RunKey, pd.DataFrame]
 
 RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
 CONTROL = (
@@ -65,7 +66,10 @@ def _predictions(
 def tables(gain: Mapping[str, float], *, n: int = 200, base: float = 0.4) -> Tables:
     """One model before and after, as `comparison.compare` takes them."""
     before, after = pair(gain, n=n, base=base)
-    return {Cell("m", "base"): before, Cell("m", "tuned", "arb_Arab", "0"): after}
+    return {
+        RunKey("m", Condition.BASE): before,
+        RunKey("m", Condition.TUNED, "arb_Arab", "0"): after,
+    }
 
 
 def study(
@@ -89,11 +93,14 @@ def study(
         name, ability = f"model-{m}", -1.0 + 0.5 * m
         lift = {code: 1.2 - 0.3 * m + rng.normal(0, 0.15) for code in languages}
 
-        conditions = {Cell(name, "base"): (0.0, 0.6), Cell(name, "base+cot"): (0.9, 0.9)}
+        conditions = {
+            RunKey(name, Condition.BASE): (0.0, 0.6),
+            RunKey(name, Condition.BASE_COT): (0.9, 0.9),
+        }
         for source in sources:
             for replicate in range(seeds):
-                conditions[Cell(name, "tuned", source, str(replicate))] = (1.0, 1.0)
-        conditions[Cell(name, "tuned+cot", sources[0], "0")] = (1.1, 1.0)
+                conditions[RunKey(name, Condition.TUNED, source, str(replicate))] = (1.0, 1.0)
+        conditions[RunKey(name, Condition.TUNED_COT, sources[0], "0")] = (1.1, 1.0)
         for cell, (share, valid) in conditions.items():
             parts = []
             for code in languages:

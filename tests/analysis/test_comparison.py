@@ -14,14 +14,16 @@ from synthetic_predictions import CONTROL, RELATED, gains, pair, study
 
 from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import Comparison, compare
-from isogloss.analysis.results import metrics, table
-from isogloss.analysis.score_matrix import Cell
+from isogloss.analysis.comparison_metrics import comparison_metrics
+from isogloss.analysis.frames import gains_frame
+from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import decimal, p_value, points
 from isogloss.report.verdict import paragraph
 from isogloss.stats.contrasts import relatedness_contrast
+from isogloss.types import Condition
 
-BASE, TUNED = Cell("m", "base"), Cell("m", "tuned", "arb_Arab", "0")
+BASE, TUNED = RunKey("m", Condition.BASE), RunKey("m", Condition.TUNED, "arb_Arab", "0")
 
 
 def compared(runs, source="arb_Arab", **options) -> Comparison:
@@ -45,7 +47,7 @@ def test_each_language_has_its_gain_group_and_family(runs):
     assert rows["arb_Arab"].low < 0.15 < rows["arb_Arab"].high
     assert rows["arb_Arab"].mcnemar_p == pytest.approx(2 * 0.5**30)
     assert rows["arb_Arab"].mcnemar_p <= rows["arb_Arab"].holm_p
-    assert (hebrew.base_valid, hebrew.tuned_valid) == (0.5, 1.0)
+    assert (hebrew.before_valid, hebrew.after_valid) == (0.5, 1.0)
 
 
 def test_languages_are_ordered_by_group_and_then_by_gain(runs):
@@ -58,13 +60,13 @@ def test_languages_are_ordered_by_group_and_then_by_gain(runs):
 
 def test_the_contrast_leaves_out_the_source_and_its_varieties(runs):
     comparison = compared(runs)
-    assert (comparison.accuracy.n_related, comparison.accuracy.n_control) == (4, 12)
+    assert (comparison.contrast.n_related, comparison.contrast.n_control) == (4, 12)
     gain = {row.code: row.gain for row in comparison.languages}
     expected = np.mean([gain[c] for c in RELATED]) - np.mean([gain[c] for c in CONTROL])
-    assert comparison.accuracy.estimate == pytest.approx(expected)
-    assert comparison.overall.means["all"].languages == 18
-    assert comparison.overall.means["control"].gain == pytest.approx(
-        comparison.accuracy.mean_control
+    assert comparison.contrast.estimate == pytest.approx(expected)
+    assert comparison.overall.mean.languages == 18
+    assert comparison.overall.group_means["control"].gain == pytest.approx(
+        comparison.contrast.mean_control
     )
 
 
@@ -95,7 +97,7 @@ def test_the_chance_level_comes_from_the_number_of_choices(runs):
 def test_a_branch_redefines_who_is_kin(runs):
     comparison = compared(runs, source="eng_Latn", branch="Semitic")
     assert comparison.branch == "Semitic"
-    assert comparison.accuracy.n_related == 6
+    assert comparison.contrast.n_related == 6
     with pytest.raises(
         ComparisonError, match=r"1 are related to Standard Arabic \(Bantu\) and 15 are"
     ):
@@ -111,7 +113,7 @@ def test_the_order_of_rows_does_not_matter(runs):
 def test_validity_that_was_not_measured_is_not_reported(runs):
     base, tuned = (rows.assign(valid=None) for rows in runs)
     comparison = compared((base, tuned))
-    assert comparison.languages[0].base_valid is None
+    assert comparison.languages[0].before_valid is None
     assert "one of the choices" not in paragraph(comparison)
 
 
@@ -286,13 +288,13 @@ def test_gains_that_do_not_vary_have_no_minimum_detectable_effect():
 
 
 def test_the_table_has_one_row_a_language(runs):
-    rows = table(compared(runs))
+    rows = gains_frame(compared(runs))
     assert len(rows) == 18
     assert {"code", "name", "group", "gain", "low", "high", "holm_p", "branch"} <= set(rows.columns)
 
 
 def test_metrics_have_names_a_tracker_takes_and_finite_values(runs):
-    values = metrics(compared(runs))
+    values = comparison_metrics(compared(runs))
     assert all(re.fullmatch(r"[A-Za-z0-9_\-. :/]+", name) for name in values)
     assert all(math.isfinite(value) for value in values.values())
     assert values["gain/arb_Arab"] == pytest.approx(0.15)
@@ -306,7 +308,7 @@ def test_metrics_have_names_a_tracker_takes_and_finite_values(runs):
 
 def test_metrics_leave_out_what_is_infinite():
     few = {code: 0.1 + 0.01 * i for i, code in enumerate((*RELATED[:2], *CONTROL[:3]))}
-    values = metrics(compared(pair(few)))
+    values = comparison_metrics(compared(pair(few)))
     assert "contrast/accuracy_low" not in values
     assert "contrast/accuracy" in values
 
@@ -335,8 +337,8 @@ def test_the_joint_test_is_the_contrast_of_mean_gains_by_common_relabelling(seve
     codes = [row.code for row in several.languages if row.group in ("related", "control")]
     mean_gain = [np.mean([gain[code] for gain in each.values()]) for code in codes]
     expected = relatedness_contrast(mean_gain, [code in RELATED for code in codes], 0.03)
-    assert several.accuracy.estimate == pytest.approx(expected.estimate)
-    assert several.accuracy.permutation.p == expected.permutation.p
+    assert several.contrast.estimate == pytest.approx(expected.estimate)
+    assert several.contrast.permutation.p == expected.permutation.p
     assert len(several.models) == 6
     holm = several.conditions["tuned"].holm_p
     ps = [model.contrasts["accuracy"].permutation.p for model in several.models]
@@ -347,20 +349,22 @@ def test_seeds_are_averaged_and_each_has_its_contrast(several):
     tables = study(seeds=3)
     for model in several.models:
         assert model.seeds == ("0", "1", "2")
-        assert model.contrasts["accuracy"].estimate == pytest.approx(np.mean(model.by_seed))
+        assert model.contrasts["accuracy"].estimate == pytest.approx(
+            np.mean(model.contrast_by_seed)
+        )
     one = compare(
         {cell: rows for cell, rows in tables.items() if cell.seed in ("", "1")}, source="arb_Arab"
     )
-    assert one.models[0].by_seed == ()
+    assert one.models[0].contrast_by_seed == ()
     assert one.models[0].contrasts["accuracy"].estimate == pytest.approx(
-        several.models[0].by_seed[1]
+        several.models[0].contrast_by_seed[1]
     )
     assert "It speaks of one adapter a model" in paragraph(one)
     assert "use at least 3" not in paragraph(several)
 
 
 def test_the_double_difference_leaves_out_kin_of_the_other_source_and_cancels_the_base(several):
-    (other,) = several.control_sources
+    (other,) = several.double_differences
     assert (other.code, other.related) == ("eng_Latn", RELATED)
     assert "deu_Latn" not in other.control
     tables = study(seeds=3)
@@ -378,16 +382,16 @@ def test_the_double_difference_leaves_out_kin_of_the_other_source_and_cancels_th
 
 def test_every_other_condition_is_held_against_the_base(several):
     assert list(several.conditions) == ["tuned", "base+cot", "tuned+cot"]
-    assert several.conditions["base+cot"].overall.means["all"].gain != several.overall.means["all"]
+    assert several.conditions["base+cot"].overall.mean.gain != several.overall.mean
 
 
 def test_weak_models_gain_more_and_gains_go_together_over_models(several):
-    within, over = several.weak_baselines
-    assert (within.units, within.test.units) == ("languages within models", 16)
-    assert (over.units, over.test.units) == ("models", 6)
+    within, over = several.baseline_slopes
+    assert (within.units, within.test.n_units) == ("languages within models", 16)
+    assert (over.units, over.test.n_units) == ("models", 6)
     assert over.test.interval.high < 0
     kinship, weak, thinking = claims(several)
-    assert (kinship.name, kinship.verdict) == ("C1", several.accuracy.verdict)
+    assert (kinship.name, kinship.verdict) == ("C1", several.contrast.verdict)
     assert weak.verdict == "weak baselines gain more"
     assert thinking.verdict.startswith("gains go together")
     assert "naively" in weak.sentence
@@ -402,7 +406,7 @@ def test_noise_alone_does_not_make_weak_baselines_gain_more():
     for rows, share in ((before, 0.4), (after, 0.6)):
         rows["correct"] = rng.random(len(rows)) < share
     comparison = compared((before, after))
-    (relation,) = comparison.weak_baselines
+    (relation,) = comparison.baseline_slopes
     assert relation.test.naive < -0.5
     weak = claims(comparison)[1]
     assert weak.verdict == "inconclusive"
@@ -411,7 +415,7 @@ def test_noise_alone_does_not_make_weak_baselines_gain_more():
 
 def test_models_without_both_conditions_are_left_out_and_named():
     tables = study(3, seeds=1)
-    del tables[Cell("model-1", "base")]
+    del tables[RunKey("model-1", Condition.BASE)]
     comparison = compare(tables, source="arb_Arab")
     assert [model.label for model in comparison.models] == ["model-0", "model-2"]
     assert comparison.left_out[0] == "Model model-1 is left out: it has no base run."
@@ -452,15 +456,15 @@ def test_tables_with_the_least_that_can_be_imported_are_compared(runs):
     assert set(comparison.overall.contrasts) == {"accuracy", "log_odds"}
     assert comparison.languages[0].gold_logprob_gain is None
     assert comparison.chance is None
-    assert "contrast/accuracy" in metrics(comparison)
+    assert "contrast/accuracy" in comparison_metrics(comparison)
 
 
 def test_the_statistics_know_neither_tracking_nor_models() -> None:
     names = (
         *("stats.paired", "stats.contrasts", "stats.slopes", "stats.permutation", "stats.adjusted"),
         *("stats.power", "stats.decomposition", "analysis.score_matrix", "analysis.gains"),
-        *("analysis.robustness", "analysis.comparison", "analysis.claims", "report.verdict"),
-        "analysis.results",
+        *("analysis.gain_slopes", "analysis.comparison", "analysis.claims", "report.verdict"),
+        *("analysis.frames", "analysis.comparison_metrics"),
     )
     code = f"""
 import importlib, sys
@@ -474,7 +478,7 @@ assert not {{"mlflow", "torch", "transformers"}} & set(sys.modules)
 
 def test_seeds_that_some_models_lack_are_named():
     tables = study(2, seeds=2, sources=("arb_Arab",))
-    del tables[Cell("model-1", "tuned", "arb_Arab", "1")]
+    del tables[RunKey("model-1", Condition.TUNED, "arb_Arab", "1")]
     comparison = compare(tables, source="arb_Arab")
     assert comparison.left_out == ("Model model-1 has no tuned run on arb_Arab of seed 1.",)
 

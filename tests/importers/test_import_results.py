@@ -175,7 +175,7 @@ def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_
     assert {"accuracy_se/heb_Hebr", "gold_logprob/heb_Hebr", "format_valid/heb_Hebr"} <= set(values)
     assert tracking.read_predictions(tuned.info.run_id)["correct"].dtype == bool
     compared = compare(pulling.read(pulling.arrange([base, tuned])), source="arb_Arab")
-    assert compared.accuracy.estimate == pytest.approx(0.15, abs=0.01)
+    assert compared.contrast.estimate == pytest.approx(0.15, abs=0.01)
 
 
 def test_what_was_imported_before_is_reused(tmp_path: Path) -> None:

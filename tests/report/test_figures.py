@@ -12,11 +12,11 @@ from matplotlib.text import Text
 from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
 from isogloss.analysis.comparison import compare
-from isogloss.analysis.score_matrix import Cell
+from isogloss.analysis.score_matrix import RunKey
 from isogloss.languages import table
 from isogloss.report.page import figures
 from isogloss.report.style import COLOURS, MARKERS, drawable, model_labels
-from isogloss.types import Interval
+from isogloss.types import Condition, Interval
 
 NAMES = (
     "نموذج العربية-7B",
@@ -62,7 +62,8 @@ def smallest():
         for rows in pair(few, n=6, base=0.5)
     )
     return compare(
-        {Cell("m", "base"): before, Cell("m", "tuned", "arb_Arab"): after}, source="arb_Arab"
+        {RunKey("m", Condition.BASE): before, RunKey("m", Condition.TUNED, "arb_Arab"): after},
+        source="arb_Arab",
     )
 
 
@@ -168,8 +169,8 @@ def test_the_forest_shows_each_model_beside_the_mean(several):
 
 def test_the_lines_on_the_baseline_have_the_slopes_of_the_tests(several):
     axes = figures(several)["baseline"].axes[0]
-    test = several.weak_baselines[-1].test
-    assert several.weak_baselines[-1].units == "models"
+    test = several.baseline_slopes[-1].test
+    assert several.baseline_slopes[-1].units == "models"
     (naive,) = dashed(axes)
     thick = [line for line in axes.lines if line.get_linewidth() == 1.8 and line is not naive]
     for line, slope in ((naive, test.naive), (thick[0], test.slope)):
@@ -181,9 +182,9 @@ def test_the_lines_on_the_baseline_have_the_slopes_of_the_tests(several):
 
 @pytest.mark.parametrize("slope", [math.nan, -0.5])
 def test_a_slope_that_cannot_be_estimated_is_said_and_not_drawn(several, slope):
-    *others, relation = several.weak_baselines
+    *others, relation = several.baseline_slopes
     test = relation.test._replace(slope=slope, interval=Interval(-math.inf, math.inf))
-    lost = replace(several, weak_baselines=(*others, replace(relation, test=test)))
+    lost = replace(several, baseline_slopes=(*others, replace(relation, test=test)))
     figure = figures(lost)["baseline"]
     assert any("no line, lost in noise" in text for text in strings(figure))
     assert any("cannot be told from noise" in text for text in strings(figure))
@@ -212,7 +213,7 @@ def test_the_heat_map_prints_every_gain_and_centres_its_colours(several):
     assert sum(mesh.get_array().size for mesh in meshes) == 6 * len(several.languages)
     assert {mesh.norm.vmin + mesh.norm.vmax for mesh in meshes} == {0.0}
     means = {text.get_text() for text in axes.texts if text.get_fontweight() == "bold"}
-    shown = several.models[0].means["related"].gain
+    shown = several.models[0].group_means["related"].gain
     assert any(
         float(text.replace("−", "-")) == pytest.approx(100 * shown, abs=0.06) for text in means
     )

@@ -17,9 +17,10 @@ from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
 from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import compare
-from isogloss.analysis.score_matrix import Cell
+from isogloss.analysis.score_matrix import RunKey
 from isogloss.report.page import write
 from isogloss.report.verdict import paragraph
+from isogloss.types import Condition
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HOSTILE = "<img src=x onerror=alert(1)>|`*_$"
@@ -141,7 +142,7 @@ def test_what_comes_from_data_is_escaped(several_folder):
 def test_the_verdict_comes_first_in_page_and_twin(folder, comparison):
     html = page_of(folder).text
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    verdict = comparison.accuracy.verdict
+    verdict = comparison.contrast.verdict
     assert markdown.splitlines()[2].startswith(f"**{verdict.capitalize()}.**")
     assert html.index(verdict.capitalize()) < html.index(paragraph(comparison))
     headings = re.findall(r"^## (.*)$", markdown, re.MULTILINE)
@@ -187,23 +188,23 @@ def test_gains_csv_has_one_row_a_language(folder, comparison):
 def test_contrasts_csv_holds_every_estimate_as_a_fraction(several_folder, several):
     rows = pd.read_csv(several_folder / "contrasts.csv", keep_default_na=False, na_values=[""])
     first = rows.iloc[0]
-    test = several.accuracy.permutation
+    test = several.contrast.permutation
     assert first["kind"] == "contrast"
-    assert first["estimate"] == pytest.approx(several.accuracy.estimate)
+    assert first["estimate"] == pytest.approx(several.contrast.estimate)
     assert first["low_95"] == pytest.approx(test.interval_95.low)
     assert first["p"] == pytest.approx(test.p)
-    assert first["verdict"] == several.accuracy.verdict
+    assert first["verdict"] == several.contrast.verdict
     kinds = rows["kind"].value_counts()
     assert kinds["contrast"] == 3 * 3 * 7  # conditions, measures, models and their mean
     assert kinds["seed"] == 6 * 2
     assert kinds["adjusted"] == len(several.adjustments)
-    assert kinds["slope"] == len(several.weak_baselines) + len(several.together)
+    assert kinds["slope"] == len(several.baseline_slopes) + len(several.gain_agreements)
     assert kinds["double difference"] == 1
     tuned = rows[(rows["condition"] == "tuned") & (rows["measure"] == "accuracy")]
     each = tuned[(tuned["kind"] == "contrast") & tuned["holm_p"].notna()]
     assert list(each["holm_p"]) == pytest.approx(several.conditions["tuned"].holm_p)
     slope = rows[rows["kind"] == "slope"].iloc[0]
-    assert slope["naive"] == pytest.approx(several.weak_baselines[0].test.naive)
+    assert slope["naive"] == pytest.approx(several.baseline_slopes[0].test.naive)
 
 
 def test_a_report_of_little_can_still_be_written(tmp_path):
@@ -214,7 +215,7 @@ def test_a_report_of_little_can_still_be_written(tmp_path):
         )
         for rows in pair(few, n=6, base=0.5)
     )
-    made = {Cell("m", "base"): before, Cell("m", "tuned", "arb_Arab"): after}
+    made = {RunKey("m", Condition.BASE): before, RunKey("m", Condition.TUNED, "arb_Arab"): after}
     comparison = compare(made, source="arb_Arab")
     assert comparison.chance is None
     assert math.isnan(comparison.languages[0].low)

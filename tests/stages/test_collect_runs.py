@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from synthetic_predictions import CONTROL, RELATED, gains, study, tables
 
-from isogloss.analysis.score_matrix import Cell
+from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.collect_runs import pull, read, source_of
 from isogloss.stages.compare import run_compare
 from isogloss.tracking import runs as tracking
+from isogloss.types import Condition
 
 TAGS = {
     "task": "belebele",
@@ -26,7 +27,7 @@ TAGS = {
 }
 
 
-def log(cell: Cell, table: pd.DataFrame, status: str = "FINISHED", **tags: str | None) -> str:
+def log(cell: RunKey, table: pd.DataFrame, status: str = "FINISHED", **tags: str | None) -> str:
     tuned = cell.condition.startswith("tuned")
     labels: dict[str, str | None] = {
         **TAGS,
@@ -48,19 +49,22 @@ def log(cell: Cell, table: pd.DataFrame, status: str = "FINISHED", **tags: str |
     return str(run.info.run_id)
 
 
-def log_all(made: Mapping[Cell, pd.DataFrame], **tags: str | None) -> dict[Cell, str]:
+def log_all(made: Mapping[RunKey, pd.DataFrame], **tags: str | None) -> dict[RunKey, str]:
     return {cell: log(cell, table, **tags) for cell, table in made.items()}
 
 
 @pytest.fixture
-def two() -> dict[Cell, pd.DataFrame]:
+def two() -> dict[RunKey, pd.DataFrame]:
     return tables(gains(0.1, 0.05), n=20)
 
 
 def test_runs_become_cells_and_predictions_are_read_as_they_were_logged(two) -> None:
     log_all(two)
     pulled = pull(CompareConfig())
-    assert list(pulled.cells) == [Cell("m", "base"), Cell("m", "tuned", "arb_Arab", "0")]
+    assert list(pulled.cells) == [
+        RunKey("m", Condition.BASE),
+        RunKey("m", Condition.TUNED, "arb_Arab", "0"),
+    ]
     assert source_of(pulled, CompareConfig()) == "arb_Arab"
     found = read(pulled)
     for cell, table in two.items():
@@ -71,7 +75,7 @@ def test_runs_become_cells_and_predictions_are_read_as_they_were_logged(two) -> 
 def test_nothing_to_judge_is_said(two) -> None:
     with pytest.raises(ComparisonError, match="the experiment has no finished evaluate run"):
         pull(CompareConfig())
-    log(Cell("m", "base"), two[Cell("m", "base")], status="RUNNING")
+    log(RunKey("m", Condition.BASE), two[RunKey("m", Condition.BASE)], status="RUNNING")
     with pytest.raises(ComparisonError, match=r"study 'mine' has no finished evaluate run\."):
         pull(CompareConfig(study="mine"))
     with pytest.raises(ComparisonError, match=r"no finished evaluate run \(1 are not finished\)"):
@@ -80,7 +84,13 @@ def test_nothing_to_judge_is_said(two) -> None:
 
 def test_runs_are_chosen_by_study_experiment_tags_and_ids(two) -> None:
     ids = log_all(two, study="one")
-    other = log(Cell("m", "base"), two[Cell("m", "base")], study="two", team="x", revision="r2")
+    other = log(
+        RunKey("m", Condition.BASE),
+        two[RunKey("m", Condition.BASE)],
+        study="two",
+        team="x",
+        revision="r2",
+    )
     assert {run.info.run_id for run in pull(CompareConfig(study="one")).runs} == set(ids.values())
     chosen = pull(CompareConfig(tags="isogloss.team=x, isogloss.study=two"))
     assert [run.info.run_id for run in chosen.runs] == [other]
@@ -163,7 +173,11 @@ def test_other_recipes_and_other_adapters_of_one_seed_are_refused(two) -> None:
 
 def test_unfinished_runs_are_left_out_by_name_and_do_no_harm(two) -> None:
     log_all(two)
-    running = log(Cell("m", "tuned", "arb_Arab", "1"), two[Cell("m", "base")], status="RUNNING")
+    running = log(
+        RunKey("m", Condition.TUNED, "arb_Arab", "1"),
+        two[RunKey("m", Condition.BASE)],
+        status="RUNNING",
+    )
     pulled = pull(CompareConfig())
     assert len(pulled.cells) == 2
     (line,) = pulled.left_out
@@ -243,7 +257,7 @@ def test_compare_leaves_verdict_claims_numbers_and_report_and_is_reused(
     assert {"report/report.html", "report/report.md", "report/gains.csv"} <= artifacts
     run_compare(CompareConfig(source="arb_Arab"))
     assert len(mlflow.search_runs(filter_string="tags.`isogloss.kind` = 'compare'")) == 1
-    log(Cell("model-9", "base"), study(1, n=40)[Cell("model-0", "base")])
+    log(RunKey("model-9", Condition.BASE), study(1, n=40)[RunKey("model-0", Condition.BASE)])
     run_compare(CompareConfig(source="arb_Arab"))
     assert "Model model-9 is left out: it has no tuned run" in capsys.readouterr().out
 

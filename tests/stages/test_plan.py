@@ -14,12 +14,12 @@ from synthetic_predictions import CONTROL, RELATED, gains, tables
 
 from entrypoints import plan as entry
 from isogloss.analysis.comparison import compare
-from isogloss.analysis.results import metrics
+from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.report.power import figure, sentences, text
 from isogloss.stages import plan as stage
-from isogloss.stats.power import outlook
+from isogloss.stats.power import design_power
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_plan_is_printed_and_logged_as_a_run():
     note = logged.data.tags["mlflow.note.content"]
     assert note in result.output
     assert note.startswith("With 4 related languages the minimum detectable effect stays above")
-    expected = outlook(stage.plan(PlanConfig(seeds=3)).spread, 4, 12, effect=0.1, margin=0.03)
+    expected = design_power(stage.plan(PlanConfig(seeds=3)).spread, 4, 12, effect=0.1, margin=0.03)
     values = logged.data.metrics
     assert all(re.fullmatch(r"[A-Za-z0-9_\-. :/]+", name) for name in values)
     assert values["plan/power/control-12"] == pytest.approx(expected.power)
@@ -106,7 +106,7 @@ def test_the_recommended_number_of_languages_reaches_80_percent_power():
     (needs,) = (line for line in sentences(planned) if "needs" in line)
     enough = int(re.search(r"needs (\d+) related", needs)[1])
     for related, reached in ((enough, True), (enough - 1, False)):
-        row = outlook(planned.spread, related, related, effect=0.1, margin=planned.margin)
+        row = design_power(planned.spread, related, related, effect=0.1, margin=planned.margin)
         assert (row.equivalence >= 0.8) == reached
 
 
@@ -122,7 +122,9 @@ def test_the_figure_has_one_line_per_number_of_controls_with_its_power():
 @pytest.fixture
 def pilot() -> str:
     """A compare run of four related and twelve control languages, 100 items each."""
-    numbers = metrics(compare(tables(gains(0.1, 0.05, spread=0.06), n=100), source="arb_Arab"))
+    numbers = comparison_metrics(
+        compare(tables(gains(0.1, 0.05, spread=0.06), n=100), source="arb_Arab")
+    )
     with mlflow.start_run() as evaluated:
         mlflow.log_metrics({f"n/{code}": 100 for code in (*RELATED, *CONTROL)} | {"n/eng_Latn": 7})
     with mlflow.start_run() as compared:

@@ -6,7 +6,7 @@ import pytest
 from isogloss.errors import ComparisonError
 from isogloss.stats.adjusted import freedman_lane, without_shared_noise
 from isogloss.stats.contrasts import relatedness_contrast
-from isogloss.stats.permutation import orders
+from isogloss.stats.permutation import unit_orders
 
 RELATED = np.arange(16) < 5
 
@@ -25,7 +25,7 @@ def test_it_is_a_plain_loop_over_least_squares():
     reduced = np.column_stack([np.ones(16), covariate])
     full = np.column_stack([reduced, RELATED])
     fit = OLS(gain, reduced).fit()
-    order, _ = orders(16, 300, 4)
+    order, _ = unit_orders(16, 300, 4)
     t = [abs(OLS(fit.fittedvalues + fit.resid[each], full).fit().tvalues[-1]) for each in order]
     peer = OLS(gain, full).fit()
     assert t[0] == pytest.approx(abs(peer.tvalues[-1]))

@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from isogloss.errors import ComparisonError, ConfigError
-from isogloss.stats.contrasts import (
-    attained,
-    detectable_effect,
-    mean_test,
-    permutation_test,
-    relatedness_contrast,
-)
+from isogloss.stats.contrasts import relatedness_contrast
+from isogloss.stats.permutation import attained_level, permutation_test
+from isogloss.stats.power import minimum_detectable_effect
+from isogloss.stats.t_tests import mean_test
 
 GAIN = np.array([0.08, 0.11, 0.02, 0.07, 0.05, 0.01, 0.06, 0.03, 0.04, -0.01, 0.02, 0.05])
 RELATED = np.array([True] * 4 + [False] * 8)
@@ -143,20 +140,20 @@ def test_the_interval_excludes_zero_exactly_when_p_is_at_most_five_percent(data)
 def test_the_minimum_detectable_effect_is_that_of_the_noncentral_t():
     from statsmodels.stats.power import TTestIndPower
 
-    effect = detectable_effect(0.05, 8, 16)
+    effect = minimum_detectable_effect(0.05, 8, 16)
     peer = TTestIndPower().solve_power(
-        nobs1=8, ratio=2, alpha=attained(8, 16, 0.05), power=0.8, alternative="two-sided"
+        nobs1=8, ratio=2, alpha=attained_level(8, 16, 0.05), power=0.8, alternative="two-sided"
     )
     assert effect == pytest.approx(0.05 * peer, rel=1e-3)
     contrast = relatedness_contrast(GAIN, RELATED, 0.03)
     spread = math.sqrt((3 * GAIN[RELATED].var(ddof=1) + 7 * GAIN[~RELATED].var(ddof=1)) / 10)
     assert contrast.spread == pytest.approx(spread)
-    assert contrast.minimum_detectable_effect == detectable_effect(contrast.spread, 4, 8)
+    assert contrast.minimum_detectable_effect == minimum_detectable_effect(contrast.spread, 4, 8)
 
 
 def test_the_minimum_detectable_effect_is_found_four_times_in_five():
     rng = np.random.default_rng(0)
-    effect = detectable_effect(1.0, 4, 8)
+    effect = minimum_detectable_effect(1.0, 4, 8)
     found = [
         permutation_test(rng.normal(size=12) + effect * RELATED, RELATED).p <= 0.05
         for _ in range(600)
@@ -165,7 +162,7 @@ def test_the_minimum_detectable_effect_is_found_four_times_in_five():
 
 
 def test_too_few_languages_detect_nothing():
-    assert detectable_effect(0.05, 2, 3) == math.inf
+    assert minimum_detectable_effect(0.05, 2, 3) == math.inf
 
 
 def test_the_mean_test_is_that_of_scipy():
@@ -194,7 +191,7 @@ def test_relabelling_languages_within_a_group_moves_nothing(data, random):
 
 def test_many_languages_are_relabelled_by_seeded_draws_that_agree_with_the_exact_test(monkeypatch):
     exact = permutation_test(GAIN, RELATED)
-    monkeypatch.setattr("isogloss.stats.contrasts.MAX_RELABELLINGS", 400)
+    monkeypatch.setattr("isogloss.stats.permutation.MAX_RELABELLINGS", 400)
     drawn = permutation_test(GAIN, RELATED, seed=3)
     assert not drawn.exact
     assert drawn.relabellings == 401

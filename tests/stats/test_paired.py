@@ -73,7 +73,7 @@ def test_a_paired_gain_has_the_error_of_the_differences():
     cluster = [0, 0, 1, 1, 2, 2, 3, 3]
     gain = paired_gain(base, tuned, cluster)
     difference = tuned.astype(float) - base
-    assert (gain.base, gain.tuned) == (0.375, 0.625)
+    assert (gain.before, gain.after) == (0.375, 0.625)
     assert gain.gain == difference.mean()
     assert gain.se == clustered_standard_error(difference, cluster)
     half = gain.se * stats.t.ppf(0.975, 3)

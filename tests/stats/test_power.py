@@ -5,14 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from isogloss.stats.contrasts import attained, permutation_test, relatedness_contrast
+from isogloss.stats.contrasts import relatedness_contrast
+from isogloss.stats.permutation import attained_level, permutation_test
 from isogloss.stats.power import (
     Spread,
-    endless_controls,
+    design_power,
     equivalence,
     item_spread,
     languages_for_equivalence,
-    outlook,
+    limiting_effect,
     pilot_spread,
     power,
     spread_for_equivalence,
@@ -42,8 +43,8 @@ def test_power_is_how_often_the_permutation_test_finds_the_contrast(
 def test_few_relabellings_cost_power_that_student_would_have():
     from statsmodels.stats.power import TTestIndPower
 
-    assert attained(4, 4, 0.05) == 2 / 70
-    assert attained(4, 12, 0.05) == pytest.approx(0.05, abs=0.001)
+    assert attained_level(4, 4, 0.05) == 2 / 70
+    assert attained_level(4, 12, 0.05) == pytest.approx(0.05, abs=0.001)
     assert power(2.0, 1.0, 4, 4) < TTestIndPower().power(2.0, 4, 0.05) - 0.1
 
 
@@ -52,7 +53,7 @@ def test_few_relabellings_cost_power_that_student_would_have():
 def test_power_is_that_of_statsmodels_at_the_level_attained(n_related, n_control, effect):
     from statsmodels.stats.power import TTestIndPower
 
-    level = attained(n_related, n_control, 0.05)
+    level = attained_level(n_related, n_control, 0.05)
     peer = TTestIndPower().power(effect, n_related, level, ratio=n_control / n_related)
     assert power(effect, 1.0, n_related, n_control) == pytest.approx(peer, abs=2e-5)
 
@@ -65,7 +66,7 @@ def test_power_rises_to_one_however_large_the_contrast():
 
 
 def test_too_few_relabellings_find_nothing_and_show_nothing_equivalent():
-    hopeless = outlook(0.01, 2, 3, effect=0.5, margin=0.3)
+    hopeless = design_power(0.01, 2, 3, effect=0.5, margin=0.3)
     assert (hopeless.power, hopeless.equivalence) == (0, 0)
     assert hopeless.minimum_detectable_effect == hopeless.significant == math.inf
     assert spread_for_equivalence(2, 3, 0.3) == 0
@@ -73,21 +74,21 @@ def test_too_few_relabellings_find_nothing_and_show_nothing_equivalent():
 
 @pytest.mark.parametrize(("n_related", "n_control"), [(4, 4), (4, 8), (4, 20), (12, 12), (20, 100)])
 def test_the_minimum_detectable_effect_is_found_four_times_in_five(n_related, n_control):
-    row = outlook(0.05, n_related, n_control, effect=0.1, margin=0.03)
+    row = design_power(0.05, n_related, n_control, effect=0.1, margin=0.03)
     found = power(row.minimum_detectable_effect, 0.05, n_related, n_control)
     assert found == pytest.approx(0.8, abs=1e-4)
-    assert endless_controls(0.05, n_related) < row.minimum_detectable_effect
+    assert limiting_effect(0.05, n_related) < row.minimum_detectable_effect
 
 
 def test_endless_controls_are_the_limit_of_many():
-    assert power(endless_controls(0.05, 4), 0.05, 4, 10**6) == pytest.approx(0.8, abs=1e-4)
+    assert power(limiting_effect(0.05, 4), 0.05, 4, 10**6) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_a_contrast_of_the_significant_size_is_where_p_passes_5_percent():
     gain, related = draws(4, 12, 0.0, 1, 1.0)
     gain = gain[0] - np.where(related, gain[0][related].mean(), gain[0][~related].mean())
     spread = relatedness_contrast(gain, related, None).spread
-    edge = outlook(spread, 4, 12, effect=1.0, margin=1.0).significant
+    edge = design_power(spread, 4, 12, effect=1.0, margin=1.0).significant
     assert permutation_test(gain + 1.1 * edge * related, related).p < 0.05
     assert permutation_test(gain + 0.9 * edge * related, related).p > 0.05
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.slopes import exact_scatter, pooled, scatter, slope_test
+from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, slope_test
 
 RNG = np.random.default_rng(0)
 
@@ -51,7 +51,7 @@ def test_a_regression_on_its_own_subtrahend_is_mended():
 
 def test_the_exact_p_is_that_of_scipy_over_pairings():
     x, y = RNG.normal(size=(2, 6))
-    of = [exact_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
+    of = [noise_free_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
     ours = slope_test(*of, alike=True)
     peer = stats.permutation_test(
         (x,),
@@ -71,9 +71,9 @@ def test_of_ranks_the_correlation_is_spearmans():
     x, y = RNG.integers(0, 5, 20), RNG.normal(size=20)
     ranks = stats.rankdata(x), stats.rankdata(y)
     ours = slope_test(
-        exact_scatter(ranks[1], ranks[0]),
-        exact_scatter(ranks[0], ranks[0]),
-        exact_scatter(ranks[1], ranks[1]),
+        noise_free_scatter(ranks[1], ranks[0]),
+        noise_free_scatter(ranks[0], ranks[0]),
+        noise_free_scatter(ranks[1], ranks[1]),
         alike=True,
     )
     peer = stats.spearmanr(x, y)
@@ -110,7 +110,7 @@ def test_p_is_that_of_a_plain_loop_over_robust_errors():
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(2, 6))
     x, y = x - x.mean(), y - y.mean()
-    found = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    found = slope_test(noise_free_scatter(y, x), noise_free_scatter(x, x), noise_free_scatter(y, y))
     t = [
         abs(OLS(y, add_constant(x[list(order)])).fit(cov_type="HC3").tvalues[1])
         for order in permutations(range(6))
@@ -130,7 +130,7 @@ def test_few_items_and_uneven_residuals_hardly_make_a_slope():
         noisy.append(slope_test(*of, draws=199).p <= 0.05)
         x = rng.normal(size=16)
         y = rng.normal(size=16) * x
-        of = [exact_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
+        of = [noise_free_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
         fanned.append([slope_test(*of, draws=199, alike=each).p <= 0.05 for each in (False, True)])
     assert np.mean(noisy) <= 0.08
     robust, raw = np.mean(fanned, axis=0)
@@ -152,7 +152,7 @@ def test_pooling_adds_what_is_within_models():
     weight = np.full((8, 5), 1 / 8)
     one, other = scatter(x, y, weight), scatter(y, x, weight)
     np.testing.assert_allclose(
-        pooled([one, other]).crossfitted, one.crossfitted + other.crossfitted
+        pool_scatters([one, other]).crossfitted, one.crossfitted + other.crossfitted
     )
 
 
@@ -161,12 +161,12 @@ def test_one_passage_or_two_units_are_refused():
         scatter(np.ones((1, 4)), np.ones((1, 4)), np.ones((1, 4)))
     x = np.arange(2.0)
     with pytest.raises(ComparisonError, match="at least 3 units, but got 2"):
-        slope_test(exact_scatter(x, x), exact_scatter(x, x), exact_scatter(x, x))
+        slope_test(noise_free_scatter(x, x), noise_free_scatter(x, x), noise_free_scatter(x, x))
 
 
 def test_six_models_on_a_line_show_it():
     x = np.array([0.2, 0.3, 0.35, 0.5, 0.6, 0.7])
     y = 0.4 - 0.6 * x + np.array([0.002, -0.001, 0.001, 0.0, -0.002, 0.001])
-    test = slope_test(exact_scatter(y, x), exact_scatter(x, x), exact_scatter(y, y))
+    test = slope_test(noise_free_scatter(y, x), noise_free_scatter(x, x), noise_free_scatter(y, y))
     assert (test.exact, test.bounded, test.p) == (True, True, 1 / 720)
     assert test.interval.low < -0.6 < test.interval.high < -0.5

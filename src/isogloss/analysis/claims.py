@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.robustness import Relation, Together
+from isogloss.analysis.gain_slopes import GainAgreement, GainSlope
 from isogloss.formatting import decimal, interval_points, listed, p_value, points
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
@@ -40,7 +40,7 @@ def claims(comparison: Comparison) -> tuple[Claim, ...]:
 
 
 def _kinship(comparison: Comparison) -> Claim:
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     meaning = {
         "equivalent": "The claim is borne out: relatives gained as much as controls, within the "
         "margin stated in advance.",
@@ -59,7 +59,7 @@ def _kinship(comparison: Comparison) -> Claim:
             f"{other.name}, held against {other.contrast.n_control} languages that are kin to "
             f"neither, is {points(other.contrast.estimate)} points ({_evidence(other.contrast)}): "
             f"{_double_verdict(other.contrast, comparison.source_name)}."
-            for other in comparison.control_sources
+            for other in comparison.double_differences
         ),
     ]
     return Claim(
@@ -101,7 +101,7 @@ def _adjusted_sentences(comparison: Comparison) -> Iterable[str]:
 
 def _weak(comparison: Comparison) -> Claim:
     title = "Weak baselines gain much, strong ones little"
-    relations = comparison.weak_baselines
+    relations = comparison.baseline_slopes
     if not relations:
         why = _not_tested(comparison, "baseline", "No slope could be estimated.")
         return Claim("C2", title, "not tested", "", "", "", why)
@@ -112,24 +112,24 @@ def _weak(comparison: Comparison) -> Claim:
         test = relation.test
         if not test.bounded:
             sentences.append(
-                f"Over {test.units} {_units(relation)}, baselines differ hardly more than sampling "
-                f"noise makes them, so a slope on baseline cannot be estimated (p "
+                f"Over {test.n_units} {_units(relation)}, baselines differ hardly more than "
+                f"sampling noise makes them, so a slope on baseline cannot be estimated (p "
                 f"{p_value(test.p)} for no relation); the naive slope, {decimal(test.naive, 2)}, "
                 f"is what noise in both can give by itself."
             )
             continue
         sentence = (
-            f"Over {test.units} {_units(relation)}, a baseline 10 points lower goes with a gain "
+            f"Over {test.n_units} {_units(relation)}, a baseline 10 points lower goes with a gain "
             f"{points(-0.1 * test.slope)} points different (95% interval "
             f"{interval_points(_tenth(test.interval, -1))}, p {p_value(test.p)}, cross-fitted over "
             f"passages; naively {points(-0.1 * test.naive)})"
         )
         if relation.units != "languages within models":
-            low, high = relation.at(relation.lowest), relation.at(relation.highest)
+            low, high = relation.predict(relation.x_min), relation.predict(relation.x_max)
             sentence += (
                 f", about {points(low)} points at a baseline of "
-                f"{points(relation.lowest, signed=False)}% and {points(high)} at "
-                f"{points(relation.highest, signed=False)}%"
+                f"{points(relation.x_min, signed=False)}% and {points(high)} at "
+                f"{points(relation.x_max, signed=False)}%"
             )
         sentences.append(sentence + ".")
     sentences.append(
@@ -154,12 +154,12 @@ def _weak(comparison: Comparison) -> Claim:
 
 def _thinking(comparison: Comparison) -> Claim:
     title = "What gains from tuning gains as much from chain of thought"
-    if not comparison.together:
+    if not comparison.gain_agreements:
         needs = "It needs runs of base, tuned and base+cot of one model; there are none here."
         why = _not_tested(comparison, "chain of thought", needs)
         return Claim("C3", title, "not tested", "", "", "", why)
-    primary = comparison.together[-1]
-    goes = _slope_verdict(primary.relation, ("gains do not go together", "gains go together"))
+    primary = comparison.gain_agreements[-1]
+    goes = _slope_verdict(primary.slope, ("gains do not go together", "gains go together"))
     margin = comparison.margin
     difference = primary.difference
     if difference.interval_90.inside(margin):
@@ -168,41 +168,41 @@ def _thinking(comparison: Comparison) -> Claim:
         equal = "tuning gains more" if difference.estimate > 0 else "chain of thought gains more"
     else:
         equal = "equality inconclusive"
-    sentences = [_together_sentence(each) for each in comparison.together]
+    sentences = [_together_sentence(each) for each in comparison.gain_agreements]
     sentences.append(
         f"Tuned accuracy is {_more(difference.estimate, 'above', 'below')} that of chain of "
         f"thought (95% interval {interval_points(difference.interval_95)}, 90% interval "
         f"{interval_points(difference.interval_90)}; margin ±{points(margin, signed=False)}): "
         f"{equal}."
     )
-    if primary.relation.units != "models":
+    if primary.slope.units != "models":
         sentences.append(ABOUT_MODELS)
     return Claim(
         name="C3",
         title=title,
         verdict=f"{goes}; {equal}",
-        estimate=_slope(primary.relation.test),
-        interval=_bare(primary.relation.test.interval),
-        naive=decimal(primary.relation.test.naive, 2),
+        estimate=_slope(primary.slope.test),
+        interval=_bare(primary.slope.test.interval),
+        naive=decimal(primary.slope.test.naive, 2),
         sentence=" ".join(sentences),
     )
 
 
-def _together_sentence(each: Together) -> str:
-    test = each.relation.test
+def _together_sentence(each: GainAgreement) -> str:
+    test = each.slope.test
     if not test.bounded:
         return (
-            f"Over {test.units} {_units(each.relation)}, gains from chain of thought differ hardly "
+            f"Over {test.n_units} {_units(each.slope)}, gains from chain of thought differ hardly "
             f"more than sampling noise makes them, so it cannot be told whether both gains go "
             f"together; the naive correlation, {decimal(test.naive_correlation, 2)}, is what noise "
             f"in the shared baseline can give by itself."
         )
-    given = each.given_baseline
+    given = each.partial_correlation
     partial = (
         "" if math.isnan(given) else f" At equal baseline their correlation is {decimal(given, 2)}."
     )
     return (
-        f"Over {test.units} {_units(each.relation)}, a gain from chain of thought 10 points larger "
+        f"Over {test.n_units} {_units(each.slope)}, a gain from chain of thought 10 points larger "
         f"goes with a gain from tuning {points(0.1 * test.slope)} points different (95% interval "
         f"{interval_points(_tenth(test.interval, 1))}, p {p_value(test.p)}, cross-fitted over "
         f"passages; naively {points(0.1 * test.naive)}); the correlation is "
@@ -216,7 +216,7 @@ def _not_tested(comparison: Comparison, what: str, otherwise: str) -> str:
     return next(reasons, otherwise)
 
 
-def _units(relation: Relation) -> str:
+def _units(relation: GainSlope) -> str:
     return relation.units.replace("languages", "related and control languages")
 
 
@@ -224,7 +224,7 @@ def _slope(test: SlopeTest) -> str:
     return f"{decimal(test.slope, 2)} points a point" if test.bounded else "cannot be estimated"
 
 
-def _slope_verdict(relation: Relation, names: tuple[str, str]) -> str:
+def _slope_verdict(relation: GainSlope, names: tuple[str, str]) -> str:
     interval = relation.test.interval
     if not math.isfinite(relation.test.slope) or not interval.excludes(0.0):
         return "inconclusive"

@@ -2,7 +2,7 @@
 
 Works from tables of predictions alone: the same items, answered by one or several models without
 and with an adapter (or in any two conditions). Accuracies and gains are fractions here; text shows
-them in points (times 100). Shapes are suffixes: K cells, L languages, T languages in a contrast, P
+them in points (times 100). Shapes are suffixes: K runs, L languages, T languages in a contrast, P
 passages.
 """
 
@@ -11,20 +11,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from isogloss.analysis.gains import Gains, LanguageGain, Question, cells_of, gains, groups_of
-from isogloss.analysis.robustness import (
-    Adjustment,
-    ControlSource,
-    DistanceTest,
-    Relation,
-    Together,
-    adjustments,
-    control_sources,
-    distance_test,
-    together,
-    weak_baselines,
+from isogloss.analysis.adjusted_contrast import Adjustment, adjustments
+from isogloss.analysis.distance import DistanceTest, distance_test
+from isogloss.analysis.double_difference import DoubleDifference, double_differences
+from isogloss.analysis.gain_slopes import (
+    GainAgreement,
+    GainSlope,
+    baseline_slopes,
+    gain_agreements,
 )
-from isogloss.analysis.score_matrix import Cell, Scores, align
+from isogloss.analysis.gains import (
+    ComparisonSpec,
+    ConditionGains,
+    LanguageGain,
+    condition_gains,
+    language_groups,
+    runs_matching,
+)
+from isogloss.analysis.score_matrix import RunKey, Scores, align
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
 from isogloss.stats.contrasts import Contrast
@@ -33,14 +37,14 @@ from isogloss.types import Group
 
 
 @dataclass(frozen=True)
-class Judged:
+class ConditionResult:
     """A condition against another: over all models (`overall`) and for each.
 
     `holm_p` adjusts the permutation p of each model's accuracy contrast for the number of models.
     """
 
-    overall: Gains
-    models: tuple[Gains, ...]
+    overall: ConditionGains
+    models: tuple[ConditionGains, ...]
     holm_p: tuple[float, ...]
 
 
@@ -64,21 +68,21 @@ class Comparison:
     format: str
     margin: float
     chance: float | None
-    conditions: Mapping[str, Judged]
+    conditions: Mapping[str, ConditionResult]
     adjustments: tuple[Adjustment, ...]
     distance: DistanceTest | None
-    control_sources: tuple[ControlSource, ...]
-    weak_baselines: tuple[Relation, ...]
-    together: tuple[Together, ...]
+    double_differences: tuple[DoubleDifference, ...]
+    baseline_slopes: tuple[GainSlope, ...]
+    gain_agreements: tuple[GainAgreement, ...]
     left_out: tuple[str, ...]
 
     @property
-    def overall(self) -> Gains:
+    def overall(self) -> ConditionGains:
         """The judged condition of the only model, or on average over models."""
         return self.conditions[self.condition].overall
 
     @property
-    def models(self) -> tuple[Gains, ...]:
+    def models(self) -> tuple[ConditionGains, ...]:
         """The judged condition of each model."""
         return self.conditions[self.condition].models
 
@@ -88,13 +92,13 @@ class Comparison:
         return self.overall.languages
 
     @property
-    def accuracy(self) -> Contrast:
+    def contrast(self) -> Contrast:
         """The contrast that the verdict rests on."""
         return self.overall.contrasts["accuracy"]
 
 
 def compare(
-    tables: Mapping[Cell, pd.DataFrame],
+    tables: Mapping[RunKey, pd.DataFrame],
     *,
     source: str,
     margin: float = 0.03,
@@ -104,7 +108,7 @@ def compare(
     seed: int = 0,
     left_out: Iterable[str] = (),
 ) -> Comparison:
-    """Compare conditions from tables of predictions, one for each cell.
+    """Compare conditions from tables of predictions, one for each run.
 
     Each table has one row for each (language, item_id), with the columns of predictions.parquet.
     `source` is the language tuned on, `branch` what counts as its kin (its own branch by default),
@@ -113,20 +117,20 @@ def compare(
     ComparisonError if the tables do not hold the same items of one task and format, or if there are
     fewer than two related or two control languages.
     """
-    question = Question(source, branch, condition, against, margin, seed)
-    used, lacking = _used(tables, question)
+    spec = ComparisonSpec(source, branch, condition, against, margin, seed)
+    used, lacking = _used(tables, spec)
     scores, missing = align(used)
     left_out = [*left_out, *lacking]
     left_out += [f"Languages left out, since these runs lack them: {line}." for line in missing]
-    groups = groups_of(scores.languages, question)
-    models = list(dict.fromkeys(cell.model for cell in scores.cells))
+    groups = language_groups(scores.languages, spec)
+    models = list(dict.fromkeys(run.model for run in scores.runs))
     left_out += _lacking_seeds(scores, models, condition, source)
     others = ("tuned", "base+cot", "tuned+cot") if against == "base" else ()
     conditions = {}
     for name in dict.fromkeys((condition, *others)):
-        having = [model for model in models if cells_of(scores, model, name, source)]
+        having = [model for model in models if runs_matching(scores, model, name, source)]
         if having:
-            conditions[name] = _judged(scores, having, groups, question, name)
+            conditions[name] = _condition_result(scores, having, groups, spec, name)
     return Comparison(
         change=change(condition, against, source),
         condition=condition,
@@ -139,11 +143,11 @@ def compare(
         margin=margin,
         chance=scores.chance,
         conditions=conditions,
-        adjustments=adjustments(scores, models, groups, question),
-        distance=distance_test(scores, models, groups, question),
-        control_sources=control_sources(scores, models, question, left_out),
-        weak_baselines=weak_baselines(scores, models, groups, question, left_out),
-        together=together(scores, models, groups, question, left_out),
+        adjustments=adjustments(scores, models, groups, spec),
+        distance=distance_test(scores, models, groups, spec),
+        double_differences=double_differences(scores, models, spec, left_out),
+        baseline_slopes=baseline_slopes(scores, models, groups, spec, left_out),
+        gain_agreements=gain_agreements(scores, models, groups, spec, left_out),
         left_out=tuple(left_out),
     )
 
@@ -161,12 +165,12 @@ def change(condition: str, against: str, source: str) -> str:
 
 
 def _used(
-    tables: Mapping[Cell, pd.DataFrame], question: Question
-) -> tuple[dict[Cell, pd.DataFrame], list[str]]:
+    tables: Mapping[RunKey, pd.DataFrame], spec: ComparisonSpec
+) -> tuple[dict[RunKey, pd.DataFrame], list[str]]:
     """The tables of models that have both conditions, and what is left out."""
-    condition, against, source = question.condition, question.against, question.source
-    here = {(cell.model, cell.condition) for cell in tables if cell.source in ("", source)}
-    models = dict.fromkeys(cell.model for cell in tables)
+    condition, against, source = spec.condition, spec.against, spec.source
+    here = {(run.model, run.condition) for run in tables if run.source in ("", source)}
+    models = dict.fromkeys(run.model for run in tables)
     whole, left_out = [], []
     for model in models:
         lacking = [name for name in (against, condition) if (model, name) not in here]
@@ -181,19 +185,19 @@ def _used(
         raise ComparisonError(
             f"no model has both {against} and {condition} runs. {' '.join(left_out)}".strip()
         )
-    return {cell: table for cell, table in tables.items() if cell.model in whole}, left_out
+    return {run: table for run, table in tables.items() if run.model in whole}, left_out
 
 
 def _lacking_seeds(scores: Scores, models: Sequence[str], condition: str, source: str) -> list[str]:
     """A sentence for each model and source that lacks seeds which others have."""
     seeds = {
         (model, code): {
-            cell.seed
-            for cell in scores.cells
-            if (cell.model, cell.condition, cell.source) == (model, condition, code)
+            run.seed
+            for run in scores.runs
+            if (run.model, run.condition, run.source) == (model, condition, code)
         }
         for model in models
-        for code in sorted({cell.source for cell in scores.cells} - {""} | {source})
+        for code in sorted({run.source for run in scores.runs} - {""} | {source})
     }
     everywhere = set().union(*seeds.values())
     return [
@@ -203,14 +207,16 @@ def _lacking_seeds(scores: Scores, models: Sequence[str], condition: str, source
     ]
 
 
-def _judged(
+def _condition_result(
     scores: Scores,
     models: Sequence[str],
     groups: Sequence[Group],
-    question: Question,
+    spec: ComparisonSpec,
     condition: str,
-) -> Judged:
-    each = tuple(gains(scores, [model], groups, question, condition) for model in models)
-    overall = each[0] if len(each) == 1 else gains(scores, models, groups, question, condition)
+) -> ConditionResult:
+    each = tuple(condition_gains(scores, [model], groups, spec, condition) for model in models)
+    overall = (
+        each[0] if len(each) == 1 else condition_gains(scores, models, groups, spec, condition)
+    )
     adjusted = holm([one.contrasts["accuracy"].permutation.p for one in each])
-    return Judged(overall, each, tuple(map(float, adjusted)))
+    return ConditionResult(overall, each, tuple(map(float, adjusted)))

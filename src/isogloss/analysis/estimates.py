@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-
-import pandas as pd
+from dataclasses import dataclass, replace
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import Gains, label_of
-from isogloss.analysis.robustness import Relation
+from isogloss.analysis.gain_slopes import GainSlope
+from isogloss.analysis.gains import ConditionGains, models_label
 from isogloss.formatting import decimal, points
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
@@ -71,11 +69,6 @@ class Estimate:
         return f"[{self.text(low)}, {self.text(high)}]"
 
 
-def frame(comparison: Comparison) -> pd.DataFrame:
-    """One row an estimate, with the fields of Estimate."""
-    return pd.DataFrame([asdict(each) for each in estimates(comparison)])
-
-
 def estimates(comparison: Comparison) -> list[Estimate]:
     """Every contrast and slope of a comparison, the one that the verdict rests on first."""
     return [
@@ -94,11 +87,11 @@ def _contrasts(comparison: Comparison) -> Iterator[Estimate]:
             for each, holm_p in zip(judged.models, judged.holm_p, strict=True):
                 yield from _of_gains(each, {"accuracy": holm_p})
         for each in judged.models:
-            for seed, value in zip(each.seeds, each.by_seed, strict=False):
+            for seed, value in zip(each.seeds, each.contrast_by_seed, strict=False):
                 yield Estimate("seed", each.label, each.condition, "accuracy", seed, estimate=value)
 
 
-def _of_gains(gains: Gains, holm_p: dict[str, float]) -> Iterator[Estimate]:
+def _of_gains(gains: ConditionGains, holm_p: dict[str, float]) -> Iterator[Estimate]:
     for measure, contrast in gains.contrasts.items():
         yield _of_contrast(
             "contrast", gains.label, gains.condition, measure, "", contrast,
@@ -164,9 +157,9 @@ def _adjusted(comparison: Comparison) -> Iterator[Estimate]:
 
 
 def _double_differences(comparison: Comparison) -> Iterator[Estimate]:
-    for source in comparison.control_sources:
+    for source in comparison.double_differences:
         yield _of_contrast(
-            "double difference", label_of(source.models), comparison.condition, "accuracy",
+            "double difference", models_label(source.models), comparison.condition, "accuracy",
             source.code, source.contrast,
         )  # fmt: skip
 
@@ -181,20 +174,20 @@ def _distances(comparison: Comparison) -> Iterator[Estimate]:
 
 
 def _slopes(comparison: Comparison) -> Iterator[Estimate]:
-    def slope(measure: str, relation: Relation, at_equal_baseline: float = NAN) -> Estimate:
+    def slope(measure: str, relation: GainSlope, at_equal_baseline: float = NAN) -> Estimate:
         about = ("slope", comparison.overall.label, comparison.condition)
         return _of_slope(
             about, measure, relation.units, "points a point", relation.test, at_equal_baseline
         )
 
-    for relation in comparison.weak_baselines:
+    for relation in comparison.baseline_slopes:
         yield slope(BASELINE, relation)
-    for each in comparison.together:
-        yield slope(THINKING, each.relation, each.given_baseline)
-    for each in comparison.together:
+    for each in comparison.gain_agreements:
+        yield slope(THINKING, each.slope, each.partial_correlation)
+    for each in comparison.gain_agreements:
         test = each.difference
         yield Estimate(
-            *("difference", comparison.overall.label, "tuned", "accuracy", each.relation.units),
+            *("difference", comparison.overall.label, "tuned", "accuracy", each.slope.units),
             estimate=test.estimate,
             low_95=test.interval_95.low,
             high_95=test.interval_95.high,
@@ -229,5 +222,5 @@ def _of_slope(
         correlation=test.correlation,
         naive_correlation=test.naive_correlation,
         correlation_at_equal_baseline=at_equal_baseline,
-        units=test.units,
+        units=test.n_units,
     )

@@ -1,7 +1,7 @@
 """Gains: two sides of a comparison, language by language, and the contrasts between groups.
 
-A side is a set of weights over cells that sum to 1: one run, the mean of its seeds, or the mean of
-several models. Shapes are suffixes: K cells, N rows, L languages, P passages.
+A side is a set of weights over runs that sum to 1: one run, the mean of its seeds, or the mean of
+several models. Shapes are suffixes: K runs, N rows, L languages, P passages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class LanguageGain:
     """One target language: accuracies, the paired gain and its 95% interval, as fractions.
 
     `mcnemar_p` is McNemar's exact p where one run is held against one, `p` the larger of it and the
-    clustered t's, `holm_p` that p adjusted over the languages. `base_valid` and `tuned_valid` are
+    clustered t's, `holm_p` that p adjusted over the languages. `before_valid` and `after_valid` are
     shares of valid answers, None where validity was not measured; `log_odds_gain` is in logits,
     `gold_logprob_gain` in nats, None where not recorded. `free_gain` is that of answers as given,
     invalid ones being wrong, and the sum of `format_part` and `comprehension_part` (see
@@ -42,8 +42,8 @@ class LanguageGain:
     group: Group
     n: int
     passages: int
-    base: float
-    tuned: float
+    before: float
+    after: float
     gain: float
     se: float
     low: float
@@ -51,8 +51,8 @@ class LanguageGain:
     mcnemar_p: float
     p: float
     holm_p: float
-    base_valid: float | None
-    tuned_valid: float | None
+    before_valid: float | None
+    after_valid: float | None
     log_odds_gain: float
     gold_logprob_gain: float | None
     free_gain: float | None
@@ -68,42 +68,43 @@ class GroupMean:
     """Means over the languages of a group (or over all), each language counting once."""
 
     languages: int
-    base: float
-    tuned: float
+    before: float
+    after: float
     gain: float
 
 
 @dataclass(frozen=True)
-class Gains:
+class ConditionGains:
     """One condition against another: of one model, or of the mean over models.
 
     `languages` are ordered by group (source, variety, related, control), largest gain first;
-    `means` are by group, and over `all`. `contrasts` are by measure: `accuracy`, which verdicts
+    `mean` is over all languages. `contrasts` are by measure: `accuracy`, which verdicts
     rest on, `log_odds`, and `gold_logprob` where it was recorded; only `accuracy` has a margin.
-    `seeds` are the replicates of the judged condition, `by_seed` the accuracy contrast of each,
-    where there are several.
+    `seeds` are the replicates of the judged condition, `contrast_by_seed` the
+    accuracy contrast of each, where there are several.
     """
 
     label: str
     condition: str
     languages: tuple[LanguageGain, ...]
-    means: Mapping[str, GroupMean]
+    mean: GroupMean
+    group_means: Mapping[Group, GroupMean]
     contrasts: Mapping[str, Contrast]
     seeds: tuple[str, ...]
-    by_seed: tuple[float, ...]
+    contrast_by_seed: tuple[float, ...]
 
     def members(self, group: str) -> list[LanguageGain]:
         """The languages of a group, largest gain first."""
         return [row for row in self.languages if row.group == group]
 
     @property
-    def by_code(self) -> dict[str, float]:
+    def gain_by_code(self) -> dict[str, float]:
         """The gain of each language."""
         return {row.code: row.gain for row in self.languages}
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonSpec:
     """What is asked of the scores: which condition against which, for what source and kin.
 
     `margin` is the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling.
@@ -117,47 +118,47 @@ class Question:
     seed: int = 0
 
 
-class Sides(NamedTuple):
-    """Weights over cells, [K] each: what is judged (`after`) and what it is held against."""
+class RunWeights(NamedTuple):
+    """Weights over runs, [K] each: what is judged (`after`) and what it is held against."""
 
     before: FloatArray
     after: FloatArray
 
     def change(self, values: FloatArray) -> FloatArray:
-        """After minus before of values whose first axis is that of cells."""
+        """After minus before of values whose first axis is that of runs."""
         changed: FloatArray = np.tensordot(self.after - self.before, values, axes=1)
         return changed
 
 
-def gains(
+def condition_gains(
     scores: Scores,
     models: Sequence[str],
     groups: Sequence[Group],
-    question: Question,
+    spec: ComparisonSpec,
     condition: str | None = None,
-) -> Gains:
+) -> ConditionGains:
     """Gains of one condition against another, on average over models; `groups` of each language.
 
-    `condition` takes the place of the question's own. ComparisonError with fewer than two related
+    `condition` takes the place of the spec's own. ComparisonError with fewer than two related
     or two control languages.
     """
-    condition = condition or question.condition
-    sides = sides_of(scores, models, question, condition)
-    by_measure = gain_by_language(scores, sides)
-    tested, related = in_contrast(groups), are_related(groups)
+    condition = condition or spec.condition
+    sides = run_weights(scores, models, spec, condition)
+    by_measure = gains_by_measure(scores, sides)
+    tested, related = in_contrast(groups), related_in_contrast(groups)
     contrasts = {
         name: relatedness_contrast(
             gain_L[tested],
             related,
-            question.margin if name == "accuracy" else None,
-            seed=question.seed,
+            spec.margin if name == "accuracy" else None,
+            seed=spec.seed,
         )
         for name, gain_L in by_measure.items()
     }
     replicates = {
-        scores.cells[at].seed: at
+        scores.runs[at].seed: at
         for model in models
-        for at in cells_of(scores, model, condition, question.source)
+        for at in runs_matching(scores, model, condition, spec.source)
     }
     by_seed = []
     if len(models) == 1 and len(replicates) > 1:
@@ -166,32 +167,33 @@ def gains(
             gain_T = (share_KL[at] - sides.before @ share_KL)[tested]
             by_seed.append(float(gain_T[related].mean() - gain_T[~related].mean()))
     rows = language_gains(scores, sides, groups, by_measure)
-    return Gains(
-        label=label_of(models),
+    return ConditionGains(
+        label=models_label(models),
         condition=condition,
         languages=rows,
-        means=_means(rows),
+        mean=_mean(rows),
+        group_means=_group_means(rows),
         contrasts=contrasts,
         seeds=tuple(sorted(replicates)),
-        by_seed=tuple(by_seed),
+        contrast_by_seed=tuple(by_seed),
     )
 
 
-def label_of(models: Sequence[str]) -> str:
+def models_label(models: Sequence[str]) -> str:
     """What gains on average over models are called."""
     return models[0] if len(models) == 1 else f"mean of {len(models)} models"
 
 
-def groups_of(languages: Sequence[str], question: Question) -> list[Group]:
+def language_groups(languages: Sequence[str], spec: ComparisonSpec) -> list[Group]:
     """The group of each language; ComparisonError if there are too few for a contrast."""
-    found = [group(code, question.source, question.branch) for code in languages]
+    found = [group(code, spec.source, spec.branch) for code in languages]
     n_related, n_control = found.count(Group.RELATED), found.count(Group.CONTROL)
     if min(n_related, n_control) < 2:
-        source = language(question.source)
+        source = language(spec.source)
         raise ComparisonError(
             f"a relatedness contrast needs at least 2 related and 2 control languages, but of the "
             f"{len(found)} that all runs have {n_related} are related to {source.name} "
-            f"({question.branch or source.branch}) and {n_control} are controls; choose other "
+            f"({spec.branch or source.branch}) and {n_control} are controls; choose other "
             f"runs, source or branch."
         )
     return found
@@ -202,42 +204,42 @@ def in_contrast(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
     return np.array([where in (Group.RELATED, Group.CONTROL) for where in groups])
 
 
-def are_related(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
+def related_in_contrast(groups: Sequence[Group]) -> npt.NDArray[np.bool_]:
     """Which of the languages in the contrast are related, [T]."""
     return np.array([where == Group.RELATED for where in groups])[in_contrast(groups)]
 
 
-def cells_of(scores: Scores, model: str, condition: str, source: str) -> list[int]:
-    """Places of the cells of a model in a condition, with an adapter of that source if with one."""
+def runs_matching(scores: Scores, model: str, condition: str, source: str) -> list[int]:
+    """Places of the runs of a model in a condition, with an adapter of that source if with one."""
     return [
         at
-        for at, cell in enumerate(scores.cells)
-        if (cell.model, cell.condition) == (model, condition) and cell.source in ("", source)
+        for at, run in enumerate(scores.runs)
+        if (run.model, run.condition) == (model, condition) and run.source in ("", source)
     ]
 
 
-def sides_of(
-    scores: Scores, models: Sequence[str], question: Question, condition: str | None = None
-) -> Sides:
-    """The two sides of a question, or of another condition than its own, over some models.
+def run_weights(
+    scores: Scores, models: Sequence[str], spec: ComparisonSpec, condition: str | None = None
+) -> RunWeights:
+    """The two sides of a spec, or of another condition than its own, over some models.
 
     Each model counts once, whatever the number of its seeds.
     """
     weights = []
-    for name in (question.against, condition or question.condition):
-        weight_K = np.zeros(len(scores.cells))
+    for name in (spec.against, condition or spec.condition):
+        weight_K = np.zeros(len(scores.runs))
         for model in models:
-            cells = cells_of(scores, model, name, question.source)
-            weight_K[cells] = 1 / len(cells) / len(models)
+            runs = runs_matching(scores, model, name, spec.source)
+            weight_K[runs] = 1 / len(runs) / len(models)
         weights.append(weight_K)
-    return Sides(*weights)
+    return RunWeights(*weights)
 
 
-def gain_by_language(scores: Scores, sides: Sides) -> dict[str, FloatArray]:
+def gains_by_measure(scores: Scores, sides: RunWeights) -> dict[str, FloatArray]:
     """The gain of each language, [L], by measure: fractions, logits and nats.
 
     Log-odds are of (right + 0.5) / (items + 1), which is finite where none or all are right
-    (Haldane, Anscombe), and are averaged over cells after the transform.
+    (Haldane, Anscombe), and are averaged over runs after the transform.
     """
     share_KL = scores.accuracy
     n_L = np.array([rows.stop - rows.start for rows in scores.slices])
@@ -253,7 +255,7 @@ def gain_by_language(scores: Scores, sides: Sides) -> dict[str, FloatArray]:
 
 
 def language_gains(
-    scores: Scores, sides: Sides, groups: Sequence[Group], by_measure: Mapping[str, FloatArray]
+    scores: Scores, sides: RunWeights, groups: Sequence[Group], by_measure: Mapping[str, FloatArray]
 ) -> tuple[LanguageGain, ...]:
     """One row a language, ordered by group and then by gain."""
     before_N, after_N = sides.before @ scores.correct, sides.after @ scores.correct
@@ -290,8 +292,8 @@ def language_gains(
                 group=groups[at],
                 n=rows.stop - rows.start,
                 passages=len(np.unique(scores.row_passage[rows])),
-                base=gain.base,
-                tuned=gain.tuned,
+                before=gain.before,
+                after=gain.after,
                 gain=gain.gain,
                 se=gain.se,
                 low=gain.interval.low,
@@ -299,8 +301,8 @@ def language_gains(
                 mcnemar_p=gain.mcnemar_p,
                 p=gain.p,
                 holm_p=float(adjusted[at]),
-                base_valid=float(valid[0][rows].mean()) if valid else None,
-                tuned_valid=float(valid[1][rows].mean()) if valid else None,
+                before_valid=float(valid[0][rows].mean()) if valid else None,
+                after_valid=float(valid[1][rows].mean()) if valid else None,
                 log_odds_gain=float(by_measure["log_odds"][at]),
                 gold_logprob_gain=(
                     float(by_measure["gold_logprob"][at]) if "gold_logprob" in by_measure else None
@@ -316,29 +318,29 @@ def language_gains(
     return tuple(sorted(table, key=lambda row: (GROUPS.index(row.group), -row.gain, row.code)))
 
 
-def _means(rows: Sequence[LanguageGain]) -> dict[str, GroupMean]:
-    means = {}
-    for name in ("all", *GROUPS):
-        members = [row for row in rows if name in ("all", row.group)]
-        if members:
-            means[name] = GroupMean(
-                languages=len(members),
-                base=float(np.mean([row.base for row in members])),
-                tuned=float(np.mean([row.tuned for row in members])),
-                gain=float(np.mean([row.gain for row in members])),
-            )
-    return means
+def _mean(rows: Sequence[LanguageGain]) -> GroupMean:
+    return GroupMean(
+        languages=len(rows),
+        before=float(np.mean([row.before for row in rows])),
+        after=float(np.mean([row.after for row in rows])),
+        gain=float(np.mean([row.gain for row in rows])),
+    )
 
 
-def mean_parts(rows: Sequence[LanguageGain]) -> dict[str, float]:
+def _group_means(rows: Sequence[LanguageGain]) -> dict[Group, GroupMean]:
+    by_group = {group: [row for row in rows if row.group == group] for group in GROUPS}
+    return {group: _mean(members) for group, members in by_group.items() if members}
+
+
+def mean_gain_parts(rows: Sequence[LanguageGain]) -> dict[str, float]:
     """Means over languages of `gain_free`, `gain_format` and `gain_comprehension`, if known."""
-    parts = [named for row in rows if (named := parts_of(row))]
+    parts = [named for row in rows if (named := gain_parts(row))]
     if not parts:
         return {}
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
 
 
-def parts_of(row: LanguageGain) -> dict[str, float]:
+def gain_parts(row: LanguageGain) -> dict[str, float]:
     """Names and values of a gain's parts; empty where they are not known."""
     named = {
         "gain_free": row.free_gain,

@@ -1,7 +1,7 @@
-"""Scores: the correctness of many cells on the same items, aligned once and kept as arrays.
+"""Scores: the correctness of many runs on the same items, aligned once and kept as arrays.
 
-A cell is one condition of one model, with one adapter where there is one. Shapes are suffixes: K
-cells, N rows (an item in a language), L languages, P passages.
+A run is one condition of one model, with one adapter where there is one. Shapes are suffixes: K
+runs, N rows (an item in a language), L languages, P passages.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +16,21 @@ import pandas as pd
 
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
-from isogloss.types import FloatArray
+from isogloss.types import Condition, FloatArray
 
 KEY = ("task", "format", "language", "item_id", "passage_id", "correct")
 OPTIONAL = ("answer", "valid", "greedy", "forced", "gold_logprob", "tokens", "words")
 COLUMNS = (*KEY, *OPTIONAL, "choice_logprobs")
 
 
-class Cell(NamedTuple):
+class RunKey(NamedTuple):
     """What a table of predictions is of; `source` is empty without an adapter, `seed` if unknown.
 
     `seed` tells replicates apart: the seed of an adapter's training, or of sampling.
     """
 
     model: str
-    condition: str
+    condition: Condition
     source: str = ""
     seed: str = ""
 
@@ -43,10 +43,10 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of K cells on N rows, ordered by language and item.
+    """Scores of K runs on N rows, ordered by language and item.
 
     `row_language` and `row_passage` are indices into `languages` and into passages, which languages
-    share. Arrays of what some cell did not record are None. `valid` is whether an answer was one of
+    share. Arrays of what some run did not record are None. `valid` is whether an answer was one of
     the choices, `free` and `forced` whether the answer as given and the likeliest choice were
     right. `fertility`, [L], is tokens per word, or per item (`per_word` false) where a language has
     no words between spaces, on average over models.
@@ -54,7 +54,7 @@ class Scores:
 
     task: str
     format: str
-    cells: tuple[Cell, ...]
+    runs: tuple[RunKey, ...]
     languages: tuple[str, ...]
     row_language: npt.NDArray[np.intp]
     row_passage: npt.NDArray[np.intp]
@@ -80,7 +80,7 @@ class Scores:
 
     @cached_property
     def accuracy(self) -> FloatArray:
-        """Accuracy of each cell in each language, [K, L]."""
+        """Accuracy of each run in each language, [K, L]."""
         return np.stack([self.correct[:, rows].mean(axis=1) for rows in self.slices], axis=1)
 
     def by_passage(self, value_N: npt.ArrayLike) -> FloatArray:
@@ -93,29 +93,29 @@ class Scores:
         return sums.reshape(n_passages, n_languages)
 
 
-def align(tables: Mapping[Cell, pd.DataFrame]) -> tuple[Scores, tuple[str, ...]]:
-    """Put tables of predictions on common rows; also a line for each cell and language left out.
+def align(tables: Mapping[RunKey, pd.DataFrame]) -> tuple[Scores, tuple[str, ...]]:
+    """Put tables of predictions on common rows; also a line for each run and language left out.
 
     Each table has one row for each (language, item_id), with the columns of predictions.parquet
-    that `KEY` names and any of the others. Languages that some cell lacks are left out and named.
+    that `KEY` names and any of the others. Languages that some run lacks are left out and named.
     ComparisonError if tables are not of one task and format, or not of the same items, answers and
-    passages in a language that they share; it names the cells, the languages and the first items.
+    passages in a language that they share; it names the runs, the languages and the first items.
     """
     if not tables:
         raise ComparisonError("there are no predictions to compare.")
-    keyed = {cell: _keyed(table, str(cell)) for cell, table in tables.items()}
+    keyed = {run: _keyed(table, str(run)) for run, table in tables.items()}
     for column in ("task", "format"):
-        found = {cell: _distinct(table[column]) for cell, table in keyed.items()}
+        found = {run: _distinct(table[column]) for run, table in keyed.items()}
         if len(set(found.values())) > 1 or any(len(values) > 1 for values in found.values()):
             raise ComparisonError(
                 f"all runs must have one and the same {column}, but {_whose(found)}."
             )
-    present = {cell: set(table["language"].unique()) for cell, table in keyed.items()}
+    present = {run: set(table["language"].unique()) for run, table in keyed.items()}
     languages = tuple(sorted(set.intersection(*present.values())))
     everywhere = set().union(*present.values())
     missing = tuple(
-        f"{cell}: {', '.join(sorted(everywhere - codes))}"
-        for cell, codes in present.items()
+        f"{run}: {', '.join(sorted(everywhere - codes))}"
+        for run, codes in present.items()
         if everywhere - codes
     )
     if not languages:
@@ -125,18 +125,18 @@ def align(tables: Mapping[Cell, pd.DataFrame]) -> tuple[Scores, tuple[str, ...]]
     first_cell, first = next(iter(keyed.items()))
     first = first[first["language"].isin(languages)]
     rows: list[pd.DataFrame] = []
-    for cell, table in keyed.items():
+    for run, table in keyed.items():
         here = table[table["language"].isin(languages)]
         if not here.index.equals(first.index):
-            _refuse_items(first.index, here.index, str(first_cell), str(cell))
+            _refuse_items(first.index, here.index, str(first_cell), str(run))
         for column in ("answer", "passage_id"):
             if column in here and column in first:
                 differ = here[column].to_numpy() != first[column].to_numpy()
                 if differ.any():
                     raise ComparisonError(
-                        f"{first_cell} and {cell} disagree on {column} of "
-                        f"{some(map(_item, here.index[differ]))}, so they were not made from the "
-                        f"same data."
+                        f"{first_cell} and {run} disagree on {column} of "
+                        f"{first_few(map(_item, here.index[differ]))}, so they were not made "
+                        f"from the same data."
                     )
         rows.append(here)
 
@@ -156,7 +156,7 @@ def align(tables: Mapping[Cell, pd.DataFrame]) -> tuple[Scores, tuple[str, ...]]
     scores = Scores(
         task=str(first["task"].iloc[0]),
         format=str(first["format"].iloc[0]),
-        cells=tuple(keyed),
+        runs=tuple(keyed),
         languages=languages,
         row_language=np.searchsorted(languages, first["language"].to_numpy(dtype=str)),
         row_passage=pd.factorize(first["passage_id"], sort=True)[0],
@@ -172,7 +172,7 @@ def align(tables: Mapping[Cell, pd.DataFrame]) -> tuple[Scores, tuple[str, ...]]
     return scores, missing
 
 
-def some(names: Iterable[object]) -> str:
+def first_few(names: Iterable[object]) -> str:
     """The first three of several names, and how many more there are."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
@@ -183,8 +183,8 @@ def _keyed(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table in order of (language, item_id); ComparisonError if it cannot be used."""
     if missing := [column for column in KEY if column not in table.columns]:
         raise ComparisonError(
-            f"the predictions of {name} lack the columns {some(missing)}; expected a table with "
-            f"the columns of predictions.parquet."
+            f"the predictions of {name} lack the columns {first_few(missing)}; expected a table "
+            f"with the columns of predictions.parquet."
         )
     if table.empty:
         raise ComparisonError(f"the predictions of {name} are empty.")
@@ -194,7 +194,8 @@ def _keyed(table: pd.DataFrame, name: str) -> pd.DataFrame:
     if not keyed.index.is_unique:
         repeated = keyed.index[keyed.index.duplicated()].unique()
         raise ComparisonError(
-            f"the predictions of {name} have more than one row for {some(map(_item, repeated))}."
+            f"the predictions of {name} have more than one row for "
+            f"{first_few(map(_item, repeated))}."
         )
     if "gold_logprob" in keyed:
         known = keyed["gold_logprob"].to_numpy(dtype=float)
@@ -202,7 +203,7 @@ def _keyed(table: pd.DataFrame, name: str) -> pd.DataFrame:
             bad = keyed.index[~np.isfinite(known)]
             raise ComparisonError(
                 f"the predictions of {name} have a gold_logprob that is not finite for "
-                f"{some(map(_item, bad))}."
+                f"{first_few(map(_item, bad))}."
             )
     for code in keyed["language"].unique():
         language(str(code))
@@ -213,12 +214,12 @@ def _distinct(column: "pd.Series[str]") -> tuple[str, ...]:
     return tuple(sorted(column.astype(str).unique()))
 
 
-def _whose(found: Mapping[Cell, tuple[str, ...]]) -> str:
-    by_value: dict[tuple[str, ...], list[Cell]] = {}
-    for cell, values in found.items():
-        by_value.setdefault(values, []).append(cell)
+def _whose(found: Mapping[RunKey, tuple[str, ...]]) -> str:
+    by_value: dict[tuple[str, ...], list[RunKey]] = {}
+    for run, values in found.items():
+        by_value.setdefault(values, []).append(run)
     return "; ".join(
-        f"{' and '.join(values)} in {some(cells)}" for values, cells in by_value.items()
+        f"{' and '.join(values)} in {first_few(runs)}" for values, runs in by_value.items()
     )
 
 
@@ -229,7 +230,7 @@ def _refuse_items(here: pd.Index, there: pd.Index, left: str, right: str) -> Non
     ):
         if len(only):
             raise ComparisonError(
-                f"the runs cover different items: {some(map(_item, only))} in {whose}, not in "
+                f"the runs cover different items: {first_few(map(_item, only))} in {whose}, not in "
                 f"{others}."
             )
 

@@ -389,7 +389,7 @@ def promotion(old: Path, new: Path) -> tuple[bool, str]:
     within = f" {interval_points(gain.interval)}" if known else ""
     return better, (
         f"{verdict} on the {len(both)} dev items that both were asked, the champion "
-        f"{gain.base:.3f} and this one {gain.tuned:.3f}, {points(gain.gain)} points{within}, "
+        f"{gain.before:.3f} and this one {gain.after:.3f}, {points(gain.gain)} points{within}, "
         f"p {p_value(gain.p)}"
     )
 

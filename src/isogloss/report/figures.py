@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import GROUPS, LanguageGain, mean_parts, parts_of
+from isogloss.analysis.gains import GROUPS, LanguageGain, gain_parts, mean_gain_parts
 from isogloss.formatting import points, sentence
 from isogloss.report.style import (
     COLOURS,
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 def before_after(comparison: Comparison) -> Figure:
     """Dumbbells: accuracy of each language before and after, with the chance level dashed."""
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     title = (
         f"{sentence(comparison.change)}: related {points(contrast.mean_related)} points, "
         f"control {points(contrast.mean_control)}"
@@ -97,7 +97,7 @@ def gains(comparison: Comparison) -> Figure:
     figure, axes = _by_language(comparison, rows, title)
     axes.axvline(0, color=INK, linewidth=1)
     several = len(comparison.models) > 1
-    by_model = [model.by_code for model in comparison.models]
+    by_model = [model.gain_by_code for model in comparison.models]
     for group, _ in _present(rows):
         ys, members = rows.members(group)
         colour = COLOURS[group]
@@ -113,7 +113,7 @@ def gains(comparison: Comparison) -> Figure:
         axes.plot(gain, ys, MARKERS[group], color=colour, markersize=6)
         if len(members) > 1:
             axes.plot(
-                [100 * comparison.overall.means[group].gain] * 2, [ys[0] - 0.5, ys[-1] + 0.5],
+                [100 * comparison.overall.group_means[group].gain] * 2, [ys[0] - 0.5, ys[-1] + 0.5],
                 color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt", zorder=0,
             )  # fmt: skip
     whose = "mean over models; " if several else ""
@@ -130,7 +130,7 @@ def parts(comparison: Comparison) -> Figure:
 
     Parts of opposite sign stand on either side of zero; the diamond is their sum.
     """
-    mean = mean_parts(comparison.languages)
+    mean = mean_gain_parts(comparison.languages)
     title = (
         f"Format {points(mean['gain_format'])} points, comprehension "
         f"{points(mean['gain_comprehension'])}, on average"
@@ -138,7 +138,7 @@ def parts(comparison: Comparison) -> Figure:
     rows = _rows(comparison)
     figure, axes = _by_language(comparison, rows, title)
     axes.axvline(0, color=INK, linewidth=1)
-    known = [(y, named) for y, row in rows.languages if (named := parts_of(row))]
+    known = [(y, named) for y, row in rows.languages if (named := gain_parts(row))]
     ys = np.array([y for y, _ in known])
     free, *values = (
         100 * np.array([named[name] for _, named in known])
@@ -169,7 +169,7 @@ def models(comparison: Comparison) -> Figure:
     """Heat map: gain of each model in each language and, in the headings' rows, in each group."""
     names = [model.label for model in comparison.models]
     codes = [row.code for row in comparison.languages]
-    by_model = [model.by_code for model in comparison.models]
+    by_model = [model.gain_by_code for model in comparison.models]
     gain_ML = np.array([[gain[code] for code in codes] for gain in by_model])
     shown = model_labels(comparison)
     cell, left = 0.54, _label_width(comparison, _rows(comparison))
@@ -249,7 +249,7 @@ def _headings(comparison: Comparison) -> Mapping[Group, str]:
 
 
 def _ends(row: LanguageGain) -> tuple[float, float]:
-    return row.base, row.tuned
+    return row.before, row.after
 
 
 def _label_width(comparison: Comparison, rows: Rows) -> float:

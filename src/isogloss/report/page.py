@@ -10,11 +10,10 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from isogloss.analysis import estimates
 from isogloss.analysis.claims import Claim, claims
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import mean_parts
-from isogloss.analysis.results import table
+from isogloss.analysis.frames import contrasts_frame, gains_frame
+from isogloss.analysis.gains import mean_gain_parts
 from isogloss.formatting import interval_points, p_value, points, sentence
 from isogloss.report import figures as language_figures
 from isogloss.report import relation_figures
@@ -91,11 +90,11 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         "contrast": relation_figures.contrast(comparison),
         "baseline": relation_figures.baseline(comparison),
     }
-    if comparison.together and {"tuned", "base+cot"} <= set(comparison.conditions):
+    if comparison.gain_agreements and {"tuned", "base+cot"} <= set(comparison.conditions):
         drawn["reasoning"] = relation_figures.reasoning(comparison)
     if len(comparison.models) > 1:
         drawn["models"] = language_figures.models(comparison)
-    if mean_parts(comparison.languages):
+    if mean_gain_parts(comparison.languages):
         drawn["parts"] = language_figures.parts(comparison)
     return {**drawn, "before_after": language_figures.before_after(comparison)}
 
@@ -113,8 +112,8 @@ def write(
     are data: URIs, and everything from data is escaped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table(comparison).to_csv(folder / "gains.csv", index=False)
-    estimates.frame(comparison).to_csv(folder / "contrasts.csv", index=False)
+    gains_frame(comparison).to_csv(folder / "gains.csv", index=False)
+    contrasts_frame(comparison).to_csv(folder / "contrasts.csv", index=False)
     images = {name: _png(figure) for name, figure in figures(comparison).items()}
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(image)
@@ -127,7 +126,7 @@ def write(
     ]
     content = Content(
         title=f"Does the gain with {comparison.change} follow kinship?",
-        verdict=sentence(comparison.accuracy.verdict),
+        verdict=sentence(comparison.contrast.verdict),
         evidence=_evidence(comparison),
         paragraph=paragraph(comparison),
         claims=claims(comparison),
@@ -150,7 +149,7 @@ def write(
 
 def _evidence(comparison: Comparison) -> str:
     """The verdict's numbers in a line."""
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     way = "more" if contrast.estimate >= 0 else "less"
     return (
         f"Relatives gained {points(abs(contrast.estimate), signed=False)} points {way} than "

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from isogloss.formatting import points
 from isogloss.report.style import FAINT, GRID, INK, MARGIN_COLOUR
 from isogloss.stats import power as statistics
-from isogloss.stats.power import ENOUGH, Outlook, Spread
+from isogloss.stats.power import TARGET_POWER, DesignPower, Spread
 from isogloss.types import Interval
 
 # Okabe and Ito's palette, safe for colour-blind readers, ordered by contrast with each other.
@@ -60,7 +60,7 @@ class Plan:
     spread: float
     margin: float
     effect: float
-    outlooks: tuple[Outlook, ...]
+    outlooks: tuple[DesignPower, ...]
     pilot: Pilot | None
 
 
@@ -107,11 +107,11 @@ def figure(plan: Plan) -> Figure:
         label=f"margin, ±{_points(plan.margin)} points",
     )
     axes.axvspan(0, 100 * plan.margin, color=MARGIN_COLOUR, alpha=0.35, linewidth=0)
-    axes.axhline(100 * ENOUGH, color=INK, linewidth=0.8, linestyle=":")
+    axes.axhline(100 * TARGET_POWER, color=INK, linewidth=0.8, linestyle=":")
     axes.axvline(100 * plan.effect, color=INK, linewidth=0.8, linestyle=":")
     asked = Line2D(
         [], [], color=INK, linewidth=0.8, linestyle=":",
-        label=f"{_percent(ENOUGH)} power; {_points(plan.effect)} points",
+        label=f"{_percent(TARGET_POWER)} power; {_points(plan.effect)} points",
     )  # fmt: skip
     handles = _power_lines(axes, plan, reach)
     axes.set(xlim=(0, 100 * reach), ylim=(0, 100))
@@ -126,7 +126,7 @@ def figure(plan: Plan) -> Figure:
     most = plan.outlooks[-1]
     title = (
         f"{most.control} controls detect {_points(most.minimum_detectable_effect)} points with "
-        f"{_percent(ENOUGH)} power"
+        f"{_percent(TARGET_POWER)} power"
         if detectable
         else "Too few languages to detect any contrast"
     )
@@ -162,7 +162,7 @@ def _detection(plan: Plan) -> str:
             f"With {related} related and {most.control} control languages there are too few "
             f"relabellings for any contrast to reach p = 0.05."
         )
-    limit = statistics.endless_controls(plan.spread, related)
+    limit = statistics.limiting_effect(plan.spread, related)
     return (
         f"With {related} related languages the minimum detectable effect stays above "
         f"{_points(limit)} points, however many controls there are; with {most.control} it is "
@@ -178,7 +178,7 @@ def _equivalence(plan: Plan) -> list[str]:
         f"Power of the verdict equivalent at a true contrast of zero (margin "
         f"±{_points(plan.margin)} points): {_chances(plan.outlooks, 'equivalence')}."
     ]
-    if most.equivalence < ENOUGH:
+    if most.equivalence < TARGET_POWER:
         enough = statistics.languages_for_equivalence(plan.spread, plan.margin)
         alternatives = [f"{enough} related and {enough} control languages"]
         if spread := statistics.spread_for_equivalence(plan.related, most.control, plan.margin):
@@ -186,7 +186,7 @@ def _equivalence(plan: Plan) -> list[str]:
                 f"with {plan.related} and {most.control}, a spread of {_points(spread)} points"
             )
         statements.append(
-            f"Equivalence at {_percent(ENOUGH)} power needs {' or, '.join(alternatives)}."
+            f"Equivalence at {_percent(TARGET_POWER)} power needs {' or, '.join(alternatives)}."
         )
     return statements
 
@@ -214,7 +214,7 @@ def _spread(plan: Plan) -> list[str]:
     return statements
 
 
-def _chances(outlooks: Sequence[Outlook], name: str) -> str:
+def _chances(outlooks: Sequence[DesignPower], name: str) -> str:
     """Power with the fewest and the most controls, and the smallest number that reaches 80%."""
     chances = {outlook.control: float(getattr(outlook, name)) for outlook in outlooks}
     fewest, most = min(chances), max(chances)
@@ -223,9 +223,9 @@ def _chances(outlooks: Sequence[Outlook], name: str) -> str:
         phrase = f"{high} with {' or '.join(map(str, sorted({fewest, most})))} controls"
     else:
         phrase = f"{low} with {fewest} and {high} with {most} controls"
-    enough = [n for n, chance in chances.items() if chance >= ENOUGH]
+    enough = [n for n, chance in chances.items() if chance >= TARGET_POWER]
     if enough and enough[0] > fewest:
-        phrase += f"; {enough[0]} controls reach {_percent(ENOUGH)}"
+        phrase += f"; {enough[0]} controls reach {_percent(TARGET_POWER)}"
     return phrase.replace("<", "under ").replace(">", "over ")
 
 

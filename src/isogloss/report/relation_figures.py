@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import GROUPS, Gains
-from isogloss.analysis.robustness import Relation
+from isogloss.analysis.gain_slopes import GainSlope
+from isogloss.analysis.gains import GROUPS, ConditionGains
 from isogloss.formatting import decimal, interval_points, points
 from isogloss.report.style import (
     COLOURS,
@@ -56,10 +56,10 @@ class Line(NamedTuple):
 def baseline(comparison: Comparison) -> Figure:
     """Gain against baseline: languages, means of models, cross-fitted and naive lines."""
     clouds = {
-        model.label: [Point(row.group, row.base, row.gain) for row in model.languages]
+        model.label: [Point(row.group, row.before, row.gain) for row in model.languages]
         for model in comparison.models
     }
-    relations = comparison.weak_baselines
+    relations = comparison.baseline_slopes
     title = "Gain against baseline"
     if relations:
         test = relations[-1].test
@@ -78,7 +78,9 @@ def baseline(comparison: Comparison) -> Figure:
 
 def reasoning(comparison: Comparison) -> Figure:
     """Gain from tuning against gain from chain of thought, with the diagonal of equal gains."""
-    thinking = {model.label: model.by_code for model in comparison.conditions["base+cot"].models}
+    thinking = {
+        model.label: model.gain_by_code for model in comparison.conditions["base+cot"].models
+    }
     clouds = {
         model.label: [
             Point(row.group, thinking[model.label][row.code], row.gain) for row in model.languages
@@ -86,12 +88,12 @@ def reasoning(comparison: Comparison) -> Figure:
         for model in comparison.conditions["tuned"].models
         if model.label in thinking
     }
-    difference = comparison.together[-1].difference
+    difference = comparison.gain_agreements[-1].difference
     way = "above" if difference.estimate >= 0 else "below"
     figure, axes = _scatter(
         comparison,
         clouds,
-        [each.relation for each in comparison.together],
+        [each.slope for each in comparison.gain_agreements],
         f"Tuned {points(abs(difference.estimate), signed=False)} points {way} chain of thought, "
         f"95% interval {interval_points(difference.interval_95)}",
         diagonal=True,
@@ -110,8 +112,8 @@ def contrast(comparison: Comparison) -> Figure:
     left = max(text_width(line.label, 9, _weight(line)) for line in lines) + 0.4
     figure, axes = sheet(
         comparison,
-        f"Relatedness contrast {points(comparison.accuracy.estimate)} points, 95% interval "
-        f"{interval_points(comparison.accuracy.permutation.interval_95)}",
+        f"Relatedness contrast {points(comparison.contrast.estimate)} points, 95% interval "
+        f"{interval_points(comparison.contrast.permutation.interval_95)}",
         0.25 * (len(lines) + 0.4),
         left=left,
         right=1.75,
@@ -170,13 +172,13 @@ def _lines(comparison: Comparison) -> Iterable[Line]:
             label, of.estimate, of.permutation.interval_95, of.permutation.interval_90, bold
         )
 
-    def accuracy(gains: Gains) -> Contrast:
+    def accuracy(gains: ConditionGains) -> Contrast:
         return gains.contrasts["accuracy"]
 
     several = len(comparison.models) > 1
     name = f"mean of {len(comparison.models)} models" if several else "permutation"
-    yield line(name, comparison.accuracy, bold=True)
-    yield Line("Welch's t", comparison.accuracy.estimate, comparison.accuracy.welch.interval)
+    yield line(name, comparison.contrast, bold=True)
+    yield Line("Welch's t", comparison.contrast.estimate, comparison.contrast.welch.interval)
     if several:
         shown = model_labels(comparison)
         yield Line("each model")
@@ -193,9 +195,9 @@ def _lines(comparison: Comparison) -> Iterable[Line]:
         for covariates, made in adjusted:
             if made is not None:
                 yield Line(", ".join(covariates), made.estimate, made.interval)
-    if comparison.control_sources:
+    if comparison.double_differences:
         yield Line("double difference")
-        for source in comparison.control_sources:
+        for source in comparison.double_differences:
             yield line(f"against {source.name}", source.contrast)
 
 
@@ -212,7 +214,7 @@ def _reach(lines: Sequence[Line], margin: float) -> float:
 def _scatter(
     comparison: Comparison,
     clouds: Mapping[str, Sequence[Point]],
-    relations: Sequence[Relation],
+    relations: Sequence[GainSlope],
     title: str,
     *,
     diagonal: bool = False,
@@ -282,7 +284,7 @@ def _scatter(
 
 def _relation(
     axes: Axes,
-    relation: Relation,
+    relation: GainSlope,
     clouds: Mapping[str, Sequence[Point]],
     centres: Mapping[str, tuple[float, float]],
     *,
@@ -292,7 +294,7 @@ def _relation(
     test = relation.test
     bounded = test.bounded
     if relation.units == "models":
-        spans = [(relation.lowest, relation.highest)]
+        spans = [(relation.x_min, relation.x_max)]
         middles = [tuple(np.mean(list(centres.values()), axis=0))]
     else:
         tested = [[point.x for point in _tested(cloud)] for cloud in clouds.values()]

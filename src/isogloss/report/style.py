@@ -68,7 +68,7 @@ def sheet(
     width: float = WIDTH,
 ) -> tuple[Figure, Axes]:
     """A figure with its title and one pair of axes, `height` inches high, inside the margins."""
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     several = f"{len(comparison.models)} models; " if len(comparison.models) > 1 else ""
     about = (
         f"{drawable(comparison.task)}, {comparison.format} format; {several}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.estimates import BASELINE, MEASURES, Estimate, estimates
-from isogloss.analysis.gains import GROUPS
+from isogloss.analysis.gains import ConditionGains, GroupMean
 from isogloss.formatting import decimal, interval_points, listed, p_value, points, sentence
 from isogloss.report.style import model_labels
 from isogloss.types import Interval
@@ -195,7 +195,7 @@ def _double_table(comparison: Comparison, found: Sequence[Estimate]) -> Table:
                 str(each.related),
                 str(each.control),
             ]
-            for source, each in zip(comparison.control_sources, found, strict=True)
+            for source, each in zip(comparison.double_differences, found, strict=True)
         ],
         f"What relatives of {comparison.source_name} gain from it beyond what they gain from the "
         f"control source, less the same of languages that are kin to neither.",
@@ -278,12 +278,17 @@ def _group_table(comparison: Comparison) -> Table:
                 name,
                 str(mean.languages),
                 points(mean.gain),
-                points(mean.base, signed=False),
-                points(mean.tuned, signed=False),
+                points(mean.before, signed=False),
+                points(mean.after, signed=False),
             ]
-            for name, mean in comparison.overall.means.items()
+            for name, mean in _all_means(comparison.overall).items()
         ],
     )
+
+
+def _all_means(gains: ConditionGains) -> dict[str, GroupMean]:
+    """Means over all languages and over each group, by name."""
+    return {"all": gains.mean} | {str(group): mean for group, mean in gains.group_means.items()}
 
 
 def _gain_table(comparison: Comparison) -> Table:
@@ -300,8 +305,8 @@ def _gain_table(comparison: Comparison) -> Table:
                 interval_points(Interval(row.low, row.high)),
                 _p(row.holm_p),
                 row.group,
-                points(row.base, signed=False),
-                points(row.tuned, signed=False),
+                points(row.before, signed=False),
+                points(row.after, signed=False),
                 _p(row.p),
                 str(row.n),
                 str(row.passages),
@@ -313,14 +318,17 @@ def _gain_table(comparison: Comparison) -> Table:
 
 
 def _model_table(comparison: Comparison) -> Table:
-    by_model = [model.by_code for model in comparison.models]
+    by_model = [model.gain_by_code for model in comparison.models]
     return Table(
         "Gains by model",
         ("Language", *(model.label for model in comparison.models)),
         [
-            [f"mean, {name}", *(points(model.means[name].gain) for model in comparison.models)]
-            for name in ("all", *GROUPS)
-            if name in comparison.overall.means
+            [f"mean, {name}", *(points(mean.gain) for mean in means)]
+            for name, *means in zip(
+                _all_means(comparison.overall),
+                *(_all_means(model).values() for model in comparison.models),
+                strict=True,
+            )
         ]
         + [
             [f"{row.name} ({row.code})", *(points(gains[row.code]) for gains in by_model)]
@@ -345,8 +353,8 @@ def _further_table(comparison: Comparison) -> Table:
             f"{row.name} ({row.code})",
             decimal(row.log_odds_gain, 2),
             "" if row.gold_logprob_gain is None else decimal(row.gold_logprob_gain, 3),
-            share(row.base_valid, signed=False),
-            share(row.tuned_valid, signed=False),
+            share(row.before_valid, signed=False),
+            share(row.after_valid, signed=False),
             share(row.free_gain),
             share(row.format_part),
             share(row.comprehension_part),

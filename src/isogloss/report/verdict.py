@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import mean_parts
+from isogloss.analysis.gains import mean_gain_parts
 from isogloss.formatting import interval_points, p_value, points
 from isogloss.types import Group
 
@@ -31,7 +31,7 @@ def paragraph(comparison: Comparison) -> str:
 
 
 def _groups_sentence(comparison: Comparison) -> str:
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     names = ", ".join(sorted(row.name for row in comparison.overall.members(Group.RELATED)))
     models = len(comparison.models)
     over = f", on average over {models} models," if models > 1 else ""
@@ -45,7 +45,7 @@ def _groups_sentence(comparison: Comparison) -> str:
 
 
 def _contrast_sentence(comparison: Comparison) -> str:
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     test = contrast.permutation
     kind = "exact permutation" if test.exact else "Monte Carlo permutation"
     jointly = " (in all models alike)" if len(comparison.models) > 1 else ""
@@ -57,7 +57,7 @@ def _contrast_sentence(comparison: Comparison) -> str:
 
 
 def _verdict_sentences(comparison: Comparison) -> Iterable[str]:
-    contrast = comparison.accuracy
+    contrast = comparison.contrast
     test, margin = contrast.permutation, comparison.margin
     allowed = f"±{points(margin, signed=False)} points"
     ninety = f"the 90% interval {interval_points(test.interval_90)}"
@@ -100,7 +100,7 @@ def _verdict_sentences(comparison: Comparison) -> Iterable[str]:
 
 
 def _sensitivity_sentence(comparison: Comparison) -> str:
-    effect = comparison.accuracy.minimum_detectable_effect
+    effect = comparison.contrast.minimum_detectable_effect
     if math.isnan(effect):
         return "Gains do not vary within either group, so no minimum detectable effect is defined."
     if math.isinf(effect):
@@ -108,7 +108,7 @@ def _sensitivity_sentence(comparison: Comparison) -> str:
     return (
         f"The minimum detectable effect is {points(effect, signed=False)} points (80% power, "
         f"two-sided 5%), given this many languages and the spread of "
-        f"{points(comparison.accuracy.spread, signed=False)} points between them."
+        f"{points(comparison.contrast.spread, signed=False)} points between them."
     )
 
 
@@ -117,8 +117,8 @@ def _seed_sentences(comparison: Comparison) -> Iterable[str]:
         return
     fewest = min(len(model.seeds) for model in comparison.models)
     for model in comparison.models if len(comparison.models) == 1 else ():
-        if model.by_seed:
-            each = ", ".join(points(value) for value in model.by_seed)
+        if model.contrast_by_seed:
+            each = ", ".join(points(value) for value in model.contrast_by_seed)
             yield f"By seed of the fine-tuning, the contrast is {each} points."
     if fewest < FEWEST_SEEDS:
         tuned = "one adapter" if fewest == 1 else f"{fewest} adapters"
@@ -132,35 +132,35 @@ def _seed_sentences(comparison: Comparison) -> Iterable[str]:
 def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
     rows = comparison.languages
     overall = comparison.overall
-    everyone = overall.means["all"]
+    everyone = overall.mean
     won = sum(row.gain > 0 and row.holm_p <= 0.05 for row in rows)
     lost = sum(row.gain < 0 and row.holm_p <= 0.05 for row in rows)
     risen = {
         name: f"{sum(row.gain > 0 for row in overall.members(name))} of {mean.languages}"
-        for name, mean in overall.means.items()
+        for name, mean in overall.group_means.items()
     }
     yield (
         f"Over all {len(rows)} languages evaluated, mean accuracy went from "
-        f"{points(everyone.base, signed=False)}% to {points(everyone.tuned, signed=False)}% "
-        f"({points(everyone.gain)} points); it rose in {risen['related']} related and "
-        f"{risen['control']} control languages, and language by language {won} rose and {lost} "
+        f"{points(everyone.before, signed=False)}% to {points(everyone.after, signed=False)}% "
+        f"({points(everyone.gain)} points); it rose in {risen[Group.RELATED]} related and "
+        f"{risen[Group.CONTROL]} control languages, and language by language {won} rose and {lost} "
         f"fell by more than chance explains (Holm-adjusted p ≤ 0.05)."
     )
     apart = []
-    if "source" in overall.means:
-        gain = overall.means["source"].gain
+    if Group.SOURCE in overall.group_means:
+        gain = overall.group_means[Group.SOURCE].gain
         apart.append(f"{comparison.source_name} itself changed by {points(gain)} points")
-    if "variety" in overall.means:
-        mean = overall.means["variety"]
+    if Group.VARIETY in overall.group_means:
+        mean = overall.group_means[Group.VARIETY]
         varieties = f"{mean.languages} {'variety' if mean.languages == 1 else 'varieties'}"
         whose = f"its {varieties}" if apart else f"{varieties} of {comparison.source_name}"
         apart.append(f"{whose} changed by {points(mean.gain)} points")
     if apart:
         yield f"Outside the contrast, {' and '.join(apart)}."
     shares = [
-        (row.base_valid, row.tuned_valid)
+        (row.before_valid, row.after_valid)
         for row in rows
-        if row.base_valid is not None and row.tuned_valid is not None
+        if row.before_valid is not None and row.after_valid is not None
     ]
     if len(shares) == len(rows):
         before, after = np.mean(shares, axis=0)
@@ -168,7 +168,7 @@ def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
             f"Answers that were one of the choices at all went from "
             f"{points(before, signed=False)}% to {points(after, signed=False)}%."
         )
-    if parts := mean_parts(rows):
+    if parts := mean_gain_parts(rows):
         yield (
             f"Counting answers that are no choice as wrong, accuracy changed by "
             f"{points(parts['gain_free'])} points on average: {points(parts['gain_format'])} by "

@@ -9,11 +9,12 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from isogloss.analysis.score_matrix import COLUMNS, Cell, some
+from isogloss.analysis.score_matrix import COLUMNS, RunKey, first_few
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
 from isogloss.tracking import runs as tracking
+from isogloss.types import Condition
 
 # What runs have to agree in: all of them, those of a model, those of a model and condition.
 EVERYWHERE = ("task", "format", "normalisation", "prompt_version", "prompt_language")
@@ -29,7 +30,7 @@ class Pulled:
     `left_out` names runs that were found and not used, a sentence each.
     """
 
-    cells: Mapping[Cell, tuple[Run, ...]]
+    cells: Mapping[RunKey, tuple[Run, ...]]
     left_out: tuple[str, ...]
 
     @property
@@ -76,7 +77,7 @@ def arrange(runs: Iterable[Run], left_out: Iterable[str] = ()) -> Pulled:
         for name in names:
             _agree(kept, name, scope)
     _same_data(kept)
-    cells: dict[Cell, list[Run]] = {}
+    cells: dict[RunKey, list[Run]] = {}
     for run in kept:
         cells.setdefault(cell_of(run), []).append(run)
     for cell, members in cells.items():
@@ -90,7 +91,7 @@ def arrange(runs: Iterable[Run], left_out: Iterable[str] = ()) -> Pulled:
     return Pulled(ordered, tuple(left_out))
 
 
-def read(pulled: Pulled) -> dict[Cell, pd.DataFrame]:
+def read(pulled: Pulled) -> dict[RunKey, pd.DataFrame]:
     """The predictions of each cell; ComparisonError if a run has none."""
     runs = pulled.runs
     progress = progress_bar(None, "reading predictions", "run", total=len(runs))
@@ -123,13 +124,22 @@ def source_of(pulled: Pulled, config: CompareConfig) -> str:
     return sources[0]
 
 
-def cell_of(run: Run) -> Cell:
+def cell_of(run: Run) -> RunKey:
     """The cell that a run belongs to; adapters without a known seed are told by their digest."""
-    model, condition = tag(run, "model") or "unknown", tag(run, "condition") or "unknown"
+    model = tag(run, "model") or "unknown"
+    try:
+        condition = Condition(tag(run, "condition") or "")
+    except ValueError:
+        raise ComparisonError(
+            f"run {run.info.run_id} has the condition {tag(run, 'condition')!r}; expected one of "
+            f"{', '.join(Condition)}."
+        ) from None
     seed = tag(run, "seed") or ""
-    if not condition.startswith("tuned"):
-        return Cell(model, condition, "", seed)
-    return Cell(model, condition, tag(run, "source") or "", seed or (tag(run, "adapter") or "")[:8])
+    if not condition.tuned:
+        return RunKey(model, condition, "", seed)
+    return RunKey(
+        model, condition, tag(run, "source") or "", seed or (tag(run, "adapter") or "")[:8]
+    )
 
 
 def tag(run: Run, name: str) -> str | None:
@@ -166,13 +176,14 @@ def _same_data(runs: Sequence[Run]) -> None:
             f"{digest} in {_ids(having)}" for digest, having in found[differ[0]].items()
         )
         raise ComparisonError(
-            f"the runs may not be judged together: their items are different in {some(differ)} "
-            f"(digest of {differ[0]}: {listed}). Choose by `runs`, `study` or `tags`."
+            f"the runs may not be judged together: their items are different in "
+            f"{first_few(differ)} (digest of {differ[0]}: {listed}). Choose by `runs`, `study` or "
+            f"`tags`."
         )
 
 
 def _ids(runs: Iterable[Run]) -> str:
-    return some(run.info.run_id for run in runs)
+    return first_few(run.info.run_id for run in runs)
 
 
 def _merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

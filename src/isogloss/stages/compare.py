@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from isogloss import __version__
 from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import Comparison, compare
-from isogloss.analysis.results import metrics
+from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
 from isogloss.report.page import write
@@ -73,7 +73,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         "against": config.against,
         "study": study,
         "fingerprint": fingerprint,
-        "verdict": comparison.accuracy.verdict,
+        "verdict": comparison.contrast.verdict,
         "cells": " ".join(run.info.run_id for run in pulled.runs),
     }
     tags |= {f"verdict_{claim.name}": claim.verdict for claim in claims(comparison)}
@@ -84,7 +84,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     ):
         write(comparison, Path(folder), _provenance(comparison, pulled, study), _pulled(pulled))
         mlflow.log_artifacts(folder, "report")
-        mlflow.log_metrics(metrics(comparison))
+        mlflow.log_metrics(comparison_metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
 

@@ -59,7 +59,9 @@ def plan(config: PlanConfig, pilot: Pilot | None = None) -> Plan:
         margin=config.margin,
         effect=config.effect,
         outlooks=tuple(
-            statistics.outlook(spread, related, control, effect=config.effect, margin=config.margin)
+            statistics.design_power(
+                spread, related, control, effect=config.effect, margin=config.margin
+            )
             for control in sorted(set(config.control))
         ),
         pilot=pilot,
@@ -100,7 +102,7 @@ def read_pilot(run_id: str) -> Pilot:
 
 
 def table(planned: Plan) -> pd.DataFrame:
-    """One row per number of controls, with the fields of Outlook; fractions."""
+    """One row per number of controls, with the fields of DesignPower; fractions."""
     return pd.DataFrame([asdict(outlook) for outlook in planned.outlooks])
 
 
@@ -114,7 +116,7 @@ def metrics(planned: Plan) -> dict[str, float]:
     values |= {
         "plan/spread": planned.spread,
         "plan/spread_of_languages": planned.parts.languages,
-        "plan/endless_controls": statistics.endless_controls(planned.spread, planned.related),
+        "plan/endless_controls": statistics.limiting_effect(planned.spread, planned.related),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.permutation import MAX_PERMUTATIONS, inverted, orders, share_as_far
+from isogloss.stats.permutation import MAX_PERMUTATIONS, invert_test, permutation_p, unit_orders
 from isogloss.types import FloatArray, Interval
 
 
@@ -65,7 +65,7 @@ def freedman_lane(
     coefficients = np.linalg.pinv(design)
     nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
     hat = design @ coefficients
-    orders_ZL, _ = orders(n, draws, seed)
+    orders_ZL, _ = unit_orders(n, draws, seed)
     # The residual without relatedness is linear in the shift d: of the gains, less d times that of
     # relatedness. So is its effect after permutation, and what is left of it is quadratic.
     residuals = [values - nuisance_hat @ values for values in (gain, related)]
@@ -79,7 +79,7 @@ def freedman_lane(
             return 1.0  # a perfect fit without relatedness
         effect_Z = effects[0] - shift * effects[1]
         left_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
-        return share_as_far(effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny))
+        return permutation_p(effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny))
 
     fit = coefficients @ gain
     spread = gain - hat @ gain
@@ -89,7 +89,7 @@ def freedman_lane(
     estimate = float(fit[-1])
     interval = Interval(math.nan, math.nan)
     if with_interval:
-        interval = inverted(p_at, estimate, error)
+        interval = invert_test(p_at, estimate, error)
     return AdjustedContrast(
         estimate=estimate,
         p=p_at(0.0),

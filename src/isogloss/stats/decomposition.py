@@ -37,10 +37,10 @@ class GainParts(NamedTuple):
 
 
 def split_gain(
-    base_free_I: npt.ArrayLike,
-    base_forced_I: npt.ArrayLike,
-    tuned_free_I: npt.ArrayLike,
-    tuned_forced_I: npt.ArrayLike,
+    before_free_I: npt.ArrayLike,
+    before_forced_I: npt.ArrayLike,
+    after_free_I: npt.ArrayLike,
+    after_forced_I: npt.ArrayLike,
     cluster_I: npt.ArrayLike,
 ) -> GainParts:
     """Split the gain of one language, from the correctness of free and forced answers.
@@ -48,12 +48,12 @@ def split_gain(
     All arrays have shape [I], the same items in the same order; correctness is boolean. Standard
     errors are those of `paired.clustered_standard_error`, NaN with a single cluster.
     """
-    base_free, base_forced, tuned_free, tuned_forced = (
+    before_free, before_forced, after_free, after_forced = (
         np.asarray(values, dtype=np.float64)
-        for values in (base_free_I, base_forced_I, tuned_free_I, tuned_forced_I)
+        for values in (before_free_I, before_forced_I, after_free_I, after_forced_I)
     )
-    total_I = tuned_free - base_free
-    comprehension_I = tuned_forced - base_forced
+    total_I = after_free - before_free
+    comprehension_I = after_forced - before_forced
     format_I = total_I - comprehension_I
     return GainParts(
         total=float(total_I.mean()),

@@ -15,14 +15,14 @@ from isogloss.types import FloatArray, Interval
 
 
 class PairedGain(NamedTuple):
-    """Gain of one language: `tuned` - `base` accuracy on the same items, as fractions.
+    """Gain of one language: `after` - `before` accuracy on the same items, as fractions.
 
     `t_p` is by passage, `mcnemar_p` by item, NaN where scores are means and not 0 or 1; `p` is the
     one to read (see `paired_gain`).
     """
 
-    base: float
-    tuned: float
+    before: float
+    after: float
     gain: float
     se: float
     interval: Interval
@@ -56,14 +56,14 @@ def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) 
     return math.sqrt(variance) / len(values)
 
 
-def mcnemar_exact(base_I: npt.ArrayLike, tuned_I: npt.ArrayLike) -> float:
+def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
     """Two-sided exact McNemar p of paired correctness, both [I] of booleans.
 
     Binomial over the items on which the two differ; 1 if there are none. Equals statsmodels'
     `mcnemar(exact=True)`. It takes items as independent, so read it beside the clustered interval.
     """
-    base, tuned = np.asarray(base_I, dtype=bool), np.asarray(tuned_I, dtype=bool)
-    lost, won = int((base & ~tuned).sum()), int((~base & tuned).sum())
+    before, after = np.asarray(before_I, dtype=bool), np.asarray(after_I, dtype=bool)
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
     return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
 
 
@@ -81,8 +81,8 @@ def holm(p_T: npt.ArrayLike) -> FloatArray:
 
 
 def paired_gain(
-    base_I: npt.ArrayLike,
-    tuned_I: npt.ArrayLike,
+    before_I: npt.ArrayLike,
+    after_I: npt.ArrayLike,
     cluster_I: npt.ArrayLike,
     *,
     single: bool = True,
@@ -100,9 +100,9 @@ def paired_gain(
     which is exact where items are few (of means it would not hold: their differences are skew); and
     2 / 2^clusters, below which no exchange of the two conditions within passages can go.
     """
-    base, tuned = np.asarray(base_I, dtype=np.float64), np.asarray(tuned_I, dtype=np.float64)
-    se = clustered_standard_error(tuned - base, cluster_I)
-    gain = float((tuned - base).mean())
+    before, after = np.asarray(before_I, dtype=np.float64), np.asarray(after_I, dtype=np.float64)
+    se = clustered_standard_error(after - before, cluster_I)
+    gain = float((after - before).mean())
     df = len(np.unique(np.asarray(cluster_I))) - 1
     half = se * float(stats.t.ppf(0.975, df)) if se > 0 else math.nan
     interval = Interval(*np.clip((gain - half, gain + half), -1.0, 1.0).tolist())
@@ -111,12 +111,12 @@ def paired_gain(
         t_p = float(2 * stats.t.sf(abs(gain) / se, df))
     elif se == 0:
         t_p = float(gain == 0)
-    binary = bool(np.isin(base, (0, 1)).all() and np.isin(tuned, (0, 1)).all())
-    mcnemar_p = mcnemar_exact(base, tuned) if binary and single else math.nan
+    binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
+    mcnemar_p = mcnemar_exact(before, after) if binary and single else math.nan
     known = [p for p in (t_p, mcnemar_p) if not math.isnan(p)]
     return PairedGain(
-        base=float(base.mean()),
-        tuned=float(tuned.mean()),
+        before=float(before.mean()),
+        after=float(after.mean()),
         gain=gain,
         se=se,
         interval=interval,

@@ -14,11 +14,11 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from isogloss.errors import ConfigError
-from isogloss.stats.contrasts import attained, detectable_effect
+from isogloss.stats.permutation import attained_level
 from isogloss.types import FloatArray, Interval
 
 QUANTILES = 2_000  # power differs from statsmodels' by less than 1e-5
-ENOUGH = 0.8
+TARGET_POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class DesignPower:
     """What a number of control languages can show; see `outlook`.
 
     `significant` is the smallest measured contrast with p <= 0.05, `minimum_detectable_effect` the
@@ -105,9 +105,9 @@ def spread_interval(measured: float, df: int) -> Interval:
     return Interval(low, high)
 
 
-def outlook(
+def design_power(
     spread: float, n_related: int, n_control: int, *, effect: float, margin: float
-) -> Outlook:
+) -> DesignPower:
     """What to expect of that many languages if their measured gains have that spread.
 
     ConfigError if gains do not vary or there are fewer than two languages in a group.
@@ -119,9 +119,9 @@ def outlook(
         )
     if not spread > 0:
         raise ConfigError(f"measured gains must vary between languages, but got {spread}.")
-    level = attained(n_related, n_control, 0.05)
+    level = attained_level(n_related, n_control, 0.05)
     df = n_related + n_control - 2
-    return Outlook(
+    return DesignPower(
         control=n_control,
         spread=spread,
         significant=(
@@ -129,11 +129,40 @@ def outlook(
             if level
             else math.inf
         ),
-        minimum_detectable_effect=detectable_effect(spread, n_related, n_control, power=ENOUGH),
+        minimum_detectable_effect=minimum_detectable_effect(
+            spread, n_related, n_control, power=TARGET_POWER
+        ),
         effect=effect,
         power=power(effect, spread, n_related, n_control),
         equivalence=equivalence(spread, n_related, n_control, margin),
     )
+
+
+def minimum_detectable_effect(
+    spread: float, n_related: int, n_control: int, *, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The true difference of means found with that power by a two-sided permutation test.
+
+    Gains are taken as normal with standard deviation `spread` in both groups, where the permutation
+    test has the power of Student's t (Hoeffding 1952) at the level that it attains; the power is
+    that of the noncentral t. Of a
+    spread that was estimated from few languages it is itself a rough estimate. Infinite if there
+    are too few relabellings for any difference to reach `alpha`, NaN if `spread` is zero.
+    """
+    if spread == 0:
+        return math.nan
+    level = attained_level(n_related, n_control, alpha)
+    if level == 0:
+        return math.inf
+    df = n_related + n_control - 2
+    critical = float(stats.t.ppf(1 - level / 2, df))
+
+    def missing(effect: float) -> float:
+        # The far tail is nothing where the power is near to what is asked for, and scipy's is NaN.
+        return float(stats.nct.sf(critical, df, effect)) - power
+
+    noncentrality = float(optimize.brentq(missing, 0.0, critical + 5))
+    return noncentrality * spread * math.sqrt(1 / n_related + 1 / n_control)
 
 
 def power(
@@ -147,7 +176,7 @@ def power(
     hundred relabellings. It is the chance of p <= 0.05: of a contrast within the margin, the
     verdict can be `equivalent` all the same.
     """
-    level = attained(n_related, n_control, alpha)
+    level = attained_level(n_related, n_control, alpha)
     if level == 0:
         return 0.0
     df = n_related + n_control - 2
@@ -163,7 +192,7 @@ def equivalence(spread: float, n_related: int, n_control: int, margin: float) ->
     The interval is Student's, with the level that the permutation interval attains; with few
     relabellings the chance is as much too high as that of `power`.
     """
-    level = attained(n_related, n_control, 0.10)
+    level = attained_level(n_related, n_control, 0.10)
     if level == 0:
         return 0.0
     df = n_related + n_control - 2
@@ -172,20 +201,20 @@ def equivalence(spread: float, n_related: int, n_control: int, margin: float) ->
     return float((2 * special.ndtr(room_Q) - 1).mean())
 
 
-def endless_controls(spread: float, n_related: int, alpha: float = 0.05) -> float:
+def limiting_effect(spread: float, n_related: int, alpha: float = 0.05) -> float:
     """Limit of the minimum detectable effect as controls are added."""
-    return float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(ENOUGH)) * _scale(
+    return float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(TARGET_POWER)) * _scale(
         spread, n_related, math.inf
     )
 
 
 def spread_for_equivalence(n_related: int, n_control: int, margin: float) -> float:
     """The largest spread with which a true zero is found equivalent four times in five, or 0."""
-    if attained(n_related, n_control, 0.10) == 0:
+    if attained_level(n_related, n_control, 0.10) == 0:
         return 0.0
     return float(
         optimize.brentq(
-            lambda spread: equivalence(spread, n_related, n_control, margin) - ENOUGH,
+            lambda spread: equivalence(spread, n_related, n_control, margin) - TARGET_POWER,
             1e-3 * margin,
             1e3 * margin,
         )
@@ -198,12 +227,12 @@ def languages_for_equivalence(spread: float, margin: float) -> int:
     With endless controls about half as many related ones do.
     """
     high = 2
-    while equivalence(spread, high, high, margin) < ENOUGH:
+    while equivalence(spread, high, high, margin) < TARGET_POWER:
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        if equivalence(spread, middle, middle, margin) < ENOUGH:
+        if equivalence(spread, middle, middle, margin) < TARGET_POWER:
             low = middle
         else:
             high = middle

@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.permutation import ALPHA, MAX_PERMUTATIONS, inverted, orders, share_as_far
+from isogloss.stats.permutation import (
+    ALPHA,
+    MAX_PERMUTATIONS,
+    invert_test,
+    permutation_p,
+    unit_orders,
+)
 from isogloss.types import FloatArray, Interval
 
 LEAST_KEPT = 1e-3  # of one unit's residual, however far out its x
@@ -33,7 +39,7 @@ class SlopeTest(NamedTuple):
     correlation: float
     naive: float
     naive_correlation: float
-    units: int
+    n_units: int
     permutations: int
     exact: bool
 
@@ -71,7 +77,7 @@ def scatter(x_PU: FloatArray, y_PU: FloatArray, weight_PU: FloatArray) -> Scatte
     return Scatter(_centred(other_UU), _centred(full_UU))
 
 
-def exact_scatter(x_U: FloatArray, y_U: FloatArray) -> Scatter:
+def noise_free_scatter(x_U: FloatArray, y_U: FloatArray) -> Scatter:
     """Scatter of variables that share no noise, so that there is nothing to cross-fit."""
     products_UU = _centred(np.outer(x_U, y_U))
     return Scatter(products_UU, products_UU)
@@ -104,7 +110,7 @@ def slope_test(
     n_units = len(xx.crossfitted)
     if n_units < 3:
         raise ComparisonError(f"a slope needs at least 3 units, but got {n_units}.")
-    orders_ZU, exact = orders(n_units, draws, seed)
+    orders_ZU, exact = unit_orders(n_units, draws, seed)
     p, interval = _tested(yx, xx, orders_ZU, alike)
     yx_true, xx_true, yy_true = (float(np.trace(each.crossfitted)) for each in (yx, xx, yy))
     yx_seen, xx_seen, yy_seen = (float(np.trace(each.naive)) for each in (yx, xx, yy))
@@ -115,7 +121,7 @@ def slope_test(
         correlation=_correlation(yx_true, xx_true, yy_true),
         naive=yx_seen / xx_seen if xx_seen > 0 else math.nan,
         naive_correlation=_correlation(yx_seen, xx_seen, yy_seen),
-        units=n_units,
+        n_units=n_units,
         permutations=len(orders_ZU),
         exact=exact,
     )
@@ -149,10 +155,10 @@ def _tested(
         distance_Z = np.abs(one * u_Z - slope * v_Z)
         distance_Z[distance_Z < 1e-9 * distance_Z.max()] = 0.0  # exact ties survive rounding
         if alike:
-            return share_as_far(distance_Z)
+            return permutation_p(distance_Z)
         variance_Z = one**2 * yy_Z - 2 * slope * one * yx_Z + slope**2 * xx_Z
         least = 1e-20 * float(distance_Z.max()) ** 2 + np.finfo(float).tiny
-        return share_as_far(distance_Z**2 / np.maximum(variance_Z, least))
+        return permutation_p(distance_Z**2 / np.maximum(variance_Z, least))
 
     p = p_at(0.0)
     if v_Z[0] <= 1e-12 * total or p_at(1.0, one=0.0) > ALPHA:
@@ -163,7 +169,7 @@ def _tested(
     else:
         variance = float(yy_Z[0] - 2 * slope * yx_Z[0] + slope**2 * xx_Z[0])
         error = math.sqrt(max(0.0, variance)) / float(v_Z[0])
-    return p, inverted(p_at, slope, error)
+    return p, invert_test(p_at, slope, error)
 
 
 def _centred(products_UU: FloatArray) -> FloatArray:
@@ -183,7 +189,7 @@ def _correlation(yx: float, xx: float, yy: float) -> float:
     return max(-1.0, min(1.0, yx / math.sqrt(xx * yy)))
 
 
-def pooled(scatters: Sequence[Scatter]) -> Scatter:
+def pool_scatters(scatters: Sequence[Scatter]) -> Scatter:
     """Scatter within strata (models) that have the same units (languages): the sum."""
     crossfitted, naive = (np.sum(each, axis=0) for each in zip(*scatters, strict=True))
     return Scatter(crossfitted, naive)

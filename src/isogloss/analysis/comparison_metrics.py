@@ -1,31 +1,16 @@
-"""The numbers of a comparison: metrics for the tracking store, tables for CSV."""
+"""The numbers of a comparison: metrics for the tracking store."""
 
 import math
-from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import mean_parts, parts_of
+from isogloss.analysis.gains import gain_parts, mean_gain_parts
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
 
 
-def table(comparison: Comparison) -> pd.DataFrame:
-    """One row a condition, model and language, with the fields of LanguageGain; fractions."""
-    rows = []
-    for judged in comparison.conditions.values():
-        whole = [judged.overall] if len(judged.models) > 1 else []
-        for each in (*judged.models, *whole):
-            rows += [
-                {"model": each.label, "condition": each.condition, **asdict(row)}
-                for row in each.languages
-            ]
-    return pd.DataFrame(rows)
-
-
-def metrics(comparison: Comparison) -> dict[str, float]:
+def comparison_metrics(comparison: Comparison) -> dict[str, float]:
     """Headline numbers by name; a number that is infinite or not defined is left out."""
     values: dict[str, float | None] = {"contrast/margin": comparison.margin}
     for name, contrast in comparison.overall.contrasts.items():
@@ -36,15 +21,15 @@ def metrics(comparison: Comparison) -> dict[str, float]:
             values |= _contrast_metrics(
                 f"contrast_{known}/accuracy", judged.overall.contrasts["accuracy"]
             )
-            values[f"gain_{known}/mean"] = judged.overall.means["all"].gain
-    values["contrast/accuracy_tost_p"] = comparison.accuracy.tost_p
-    values["contrast/minimum_detectable_effect"] = comparison.accuracy.minimum_detectable_effect
-    values["contrast/spread"] = comparison.accuracy.spread
-    values["contrast/related_languages"] = comparison.accuracy.n_related
-    values["contrast/control_languages"] = comparison.accuracy.n_control
+            values[f"gain_{known}/mean"] = judged.overall.mean.gain
+    values["contrast/accuracy_tost_p"] = comparison.contrast.tost_p
+    values["contrast/minimum_detectable_effect"] = comparison.contrast.minimum_detectable_effect
+    values["contrast/spread"] = comparison.contrast.spread
+    values["contrast/related_languages"] = comparison.contrast.n_related
+    values["contrast/control_languages"] = comparison.contrast.n_control
     values["contrast/seeds"] = len(comparison.overall.seeds)
-    if comparison.overall.by_seed:
-        values["contrast/seed_spread"] = float(np.std(comparison.overall.by_seed, ddof=1))
+    if comparison.overall.contrast_by_seed:
+        values["contrast/seed_spread"] = float(np.std(comparison.overall.contrast_by_seed, ddof=1))
     for each in comparison.adjustments:
         if each.contrast is not None:
             name = "adjusted/" + "_and_".join(each.covariates).replace(" ", "_")
@@ -53,25 +38,26 @@ def metrics(comparison: Comparison) -> dict[str, float]:
     if comparison.distance is not None:
         values["distance/spearman"] = comparison.distance.rank.correlation
         values["distance/p"] = comparison.distance.rank.p
-    for source in comparison.control_sources:
+    for source in comparison.double_differences:
         values.update(_contrast_metrics(f"double_difference/{source.code}", source.contrast))
-    for relation in comparison.weak_baselines:
+    for relation in comparison.baseline_slopes:
         unit = "models" if relation.units == "models" else "languages"
         values.update(_slope_metrics(f"baseline_slope/{unit}", relation.test))
-    for both in comparison.together:
-        unit = "models" if both.relation.units == "models" else "languages"
-        values.update(_slope_metrics(f"cot_slope/{unit}", both.relation.test))
-        values[f"cot_correlation/{unit}"] = both.relation.test.correlation
-        values[f"cot_correlation/{unit}_naive"] = both.relation.test.naive_correlation
+    for both in comparison.gain_agreements:
+        unit = "models" if both.slope.units == "models" else "languages"
+        values.update(_slope_metrics(f"cot_slope/{unit}", both.slope.test))
+        values[f"cot_correlation/{unit}"] = both.slope.test.correlation
+        values[f"cot_correlation/{unit}_naive"] = both.slope.test.naive_correlation
         values[f"tuned_minus_cot/{unit}"] = both.difference.estimate
     for row in comparison.languages:
         values[f"gain/{row.code}"] = row.gain
         values[f"gain_se/{row.code}"] = row.se
-        for name, part in parts_of(row).items():
+        for name, part in gain_parts(row).items():
             values[f"{name}/{row.code}"] = part
-    for name, mean in comparison.overall.means.items():
-        values["gain/mean" if name == "all" else f"gain_group/{name}"] = mean.gain
-    for name, part in mean_parts(comparison.languages).items():
+    values["gain/mean"] = comparison.overall.mean.gain
+    for name, mean in comparison.overall.group_means.items():
+        values[f"gain_group/{name}"] = mean.gain
+    for name, part in mean_gain_parts(comparison.languages).items():
         values[f"{name}/mean"] = part
     return {
         name: float(value)

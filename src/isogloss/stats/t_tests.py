@@ -1,0 +1,93 @@
+"""Student's and Welch's t tests of gains, with languages (or models) as replicates.
+
+Shapes are suffixes: L languages, R related, C controls.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from isogloss.errors import ComparisonError
+from isogloss.types import FloatArray, Interval
+
+
+class WelchTest(NamedTuple):
+    """A difference of means tested by Welch's unequal-variance t; `interval` is the 95% one."""
+
+    t: float
+    df: float
+    se: float
+    p: float
+    interval: Interval
+
+
+class MeanTest(NamedTuple):
+    """The mean of one sample of languages (or models) against zero, by Student's t."""
+
+    estimate: float
+    se: float
+    p: float
+    interval_95: Interval
+    interval_90: Interval
+    n: int
+
+
+def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
+    """Welch's t test of a difference of means, [R] against [C].
+
+    Equals scipy's `ttest_ind(equal_var=False)`. If neither group varies, the error is 0, df is R +
+    C - 2, and p is 1 where the means are equal and 0 where they are not.
+    """
+    estimate = float(related_R.mean() - control_C.mean())
+    parts = [_variance_of_mean(related_R), _variance_of_mean(control_C)]
+    se = math.sqrt(sum(parts))
+    if se == 0:
+        same = bool(related_R[0] == control_C[0])
+        t = 0.0 if same else math.copysign(math.inf, estimate)
+        df = float(len(related_R) + len(control_C) - 2)
+        return WelchTest(t, df, 0.0, float(same), Interval(estimate, estimate))
+    shares = [part / sum(parts) for part in parts]
+    df = 1 / (shares[0] ** 2 / (len(related_R) - 1) + shares[1] ** 2 / (len(control_C) - 1))
+    t = estimate / se
+    half = se * float(stats.t.ppf(0.975, df))
+    interval = Interval(estimate - half, estimate + half)
+    return WelchTest(t, df, se, float(2 * stats.t.sf(abs(t), df)), interval)
+
+
+def mean_test(value_L: npt.ArrayLike) -> MeanTest:
+    """Student's one-sample t test of the mean of `value_L`, [L], against zero.
+
+    Equals scipy's `ttest_1samp`; the 90% interval is that of two one-sided tests at 5%. Values that
+    do not vary have an error of 0 and p 1 (all zero) or 0. ComparisonError with fewer than two.
+    """
+    value = np.asarray(value_L, dtype=np.float64)
+    if len(value) < 2:
+        raise ComparisonError(f"a mean needs at least 2 values for a test, but got {len(value)}.")
+    estimate = float(value.mean())
+    se = math.sqrt(_variance_of_mean(value))
+    p = float(2 * stats.t.sf(abs(estimate) / se, len(value) - 1)) if se else float(estimate == 0)
+    wide, narrow = (
+        Interval(estimate - half, estimate + half)
+        for half in (se * float(stats.t.ppf(level, len(value) - 1)) for level in (0.975, 0.95))
+    )
+    return MeanTest(estimate, se, p, wide, narrow, len(value))
+
+
+def tost(related_R: FloatArray, control_C: FloatArray, margin: float) -> float:
+    """Larger p of the two one-sided Welch tests against -margin and +margin (Schuirmann 1987).
+
+    Equals statsmodels' `ttost_ind(usevar="unequal")`. Small p: the difference is within the margin.
+    """
+    estimate = float(related_R.mean() - control_C.mean())
+    welch = welch_test(related_R, control_C)
+    if welch.se == 0:
+        return float(abs(estimate) >= margin)
+    return float(stats.t.sf((margin - abs(estimate)) / welch.se, welch.df))
+
+
+def _variance_of_mean(values_N: FloatArray) -> float:
+    # Equal values can differ from their rounded mean, which would leave a variance of 1e-34.
+    return float(values_N.var(ddof=1)) / len(values_N) if np.ptp(values_N) else 0.0
