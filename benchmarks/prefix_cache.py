@@ -15,8 +15,9 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from isogloss.inference.scoring import score
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import decoder, logits
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt

@@ -13,7 +13,8 @@ import torch
 import transformers  # by name: its classes are imported when they are used
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.tasks import Item, items, open_task
 from isogloss.types import Split

@@ -17,7 +17,7 @@ from isogloss.distributed import processes
 from isogloss.errors import IsoglossError, TrainingError
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS, attach
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
@@ -87,9 +87,9 @@ def everything(model: LanguageModel, folder: Path) -> dict[str, Any]:
             kept = found["answers"].setdefault(f"{name} {adapter is not None}", [])
             kept.append([[one.item_id, one.prediction, one.choice_logprobs] for one in made])
             found["done"].append(sum(done))
-    processes.together(calculate_in, model, torch.bfloat16)
+    processes.run_on_all(calculate_in, model, torch.bfloat16)
     made = answers(model, PROTOCOLS["letter"], [])
-    processes.together(calculate_in, model, torch.float32)
+    processes.run_on_all(calculate_in, model, torch.float32)
     found["bfloat16"] = [one.gold_logprob for one in made]
     return found
 
@@ -110,7 +110,7 @@ def failures(model: LanguageModel, folder: Path) -> dict[str, Any]:
     found["weights"] = [file_sha256(folder / name / "last" / WEIGHTS) for name in ("whole", "cut")]
     for name, function in (("user", out_of_memory), ("other", mistaken)):
         try:
-            processes.together(function, model)
+            processes.run_on_all(function, model)
         except (IsoglossError, RuntimeError) as error:
             found[name] = [type(error).__name__, str(error)]
     try:
@@ -123,7 +123,7 @@ def failures(model: LanguageModel, folder: Path) -> dict[str, Any]:
 def out_of_memory(model: LanguageModel) -> None:
     if processes.rank() == 1:
         raise TrainingError("out of memory here.")
-    processes.gathered(0)
+    processes.all_gather(0)
 
 
 def mistaken(model: LanguageModel) -> None:
@@ -153,4 +153,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    processes.led(main)
+    processes.run_on_leader(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 from conftest import probe
 
 from isogloss.inference.predict import predict
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.training.loop import Recipe, train
 

@@ -11,7 +11,8 @@ from benchmarks.contenders.job import Moment, Stopwatch, main, peak_mb, read, st
 from isogloss.inference.generation import generate
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import attach
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol

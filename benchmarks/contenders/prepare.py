@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from benchmarks.contenders.job import main
 from benchmarks.flops import Work
 from isogloss.models.adapters import save_adapter
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol

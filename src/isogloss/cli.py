@@ -53,7 +53,7 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
         from isogloss.distributed import processes
 
         try:
-            processes.led(lambda: run(config))
+            processes.run_on_leader(lambda: run(config))
         except IsoglossError as error:
             raise _Mistake(str(error)) from error
         except MlflowException as error:

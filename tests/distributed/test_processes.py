@@ -73,7 +73,7 @@ def test_shares_have_everything_once_and_are_about_as_large(
     shares = []
     for rank in range(count):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        shares.append(processes.share(list(enumerate(sizes)), lambda thing: thing[1]))
+        shares.append(processes.split_work(list(enumerate(sizes)), lambda thing: thing[1]))
     assert sorted(thing for share in shares for thing in share) == list(enumerate(sizes))
     assert all(share == sorted(share) for share in shares)  # in the order they came in
     loads = [sum(size for _, size in share) for share in shares]
@@ -86,9 +86,9 @@ def test_without_a_launcher_there_is_one_process_whatever_a_cluster_says(
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it in every job
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     seen: list[int] = []
-    processes.led(lambda: seen.append(processes.count()))
+    processes.run_on_leader(lambda: seen.append(processes.count()))
     assert seen == [1]
-    assert processes.together(lambda model, number: (model, number), "model", 5) == ("model", 5)
+    assert processes.run_on_all(lambda model, number: (model, number), "model", 5) == ("model", 5)
 
 
 def test_weights_are_spread_where_that_is_asked_for(two: dict[str, Any]) -> None:

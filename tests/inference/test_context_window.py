@@ -5,7 +5,7 @@ from conftest import probe
 
 from isogloss.errors import DataError
 from isogloss.inference.context_window import context_window, fit
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt, reasoning_prompt
 

@@ -13,7 +13,8 @@ from isogloss.inference import generation
 from isogloss.inference import predict as predict_module
 from isogloss.inference.generation import Generated
 from isogloss.inference.predict import predict
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.predictions.metrics import evaluation_metrics, position_bias, token_metrics
 from isogloss.predictions.table import frame

@@ -11,9 +11,11 @@ from isogloss.inference import scoring
 from isogloss.inference.predict import predict
 from isogloss.inference.scoring import score
 from isogloss.models import lm_head as head
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.forward import can_share, hidden_states
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
-from isogloss.models.prefix_tree import TokenTree, can_share, states
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
@@ -66,7 +68,7 @@ def test_batches_that_memory_runs_out_on_are_halved(
     expected = score(tiny, encoded, chosen, share=True)
     most = max(len(row.tree) for row in scoring._rows(chosen, encoded, share=True)) // failing + 1
     sizes = []
-    given = scoring.states
+    given = scoring.hidden_states
 
     def states_of_few(
         model: LanguageModel, trees: list[TokenTree], *wanted: object, **more: object
@@ -76,7 +78,7 @@ def test_batches_that_memory_runs_out_on_are_halved(
             torch.empty(1 << 60)  # the allocator's own error
         return given(model, trees, *wanted, **more)
 
-    monkeypatch.setattr(scoring, "states", states_of_few)
+    monkeypatch.setattr(scoring, "hidden_states", states_of_few)
     if failing == 1:
         found = score(tiny, encoded, chosen, share=True, tokens_per_batch=10 * most)
         for before, after in zip(expected, found, strict=True):
@@ -142,7 +144,7 @@ def test_in_bfloat16_letters_are_told_apart_by_a_head_in_float32(
         tree = TokenTree()
         path = tree.insert(sequence[:-1])
         with torch.inference_mode():
-            states_1D = states(model, [tree], [[path[start - 1]]])
+            states_1D = hidden_states(model, [tree], [[path[start - 1]]])
         logprobs_V = (states_1D[0].float() @ weight.float().T).log_softmax(-1)
         assert found.loglikelihoods[0] == pytest.approx(
             float(logprobs_V[sequence[start]]), abs=5e-3

@@ -13,12 +13,14 @@ from transformers import (
 )
 
 from isogloss.inference.scoring import score
+from isogloss.models import forward
 from isogloss.models import lm_head as head
-from isogloss.models import prefix_tree as packing
+from isogloss.models.forward import hidden_states
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import can_split, decoder, logit_parts, logits
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
-from isogloss.models.prefix_tree import TokenTree, states
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
@@ -129,7 +131,7 @@ def test_the_last_layer_computes_only_what_is_wanted(
     architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
     model = load(locate(str(model_folder(architecture))), "float32")
-    packing.can_share(model)
+    forward.can_share(model)
     tree = TokenTree()
     path = tree.insert(list(range(7, 57)))
     sizes: list[int] = []
@@ -140,8 +142,8 @@ def test_the_last_layer_computes_only_what_is_wanted(
     mlp.forward = lambda hidden: seen.append(hidden.shape[1]) or given(hidden)
     try:
         with torch.inference_mode():
-            some_ND = states(model, [tree], [path[-3:]])
-            all_TD = states(model, [tree], [path])
+            some_ND = hidden_states(model, [tree], [path[-3:]])
+            all_TD = hidden_states(model, [tree], [path])
     finally:
         hook.remove()
         del mlp.forward

@@ -17,18 +17,15 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, ModelError
 from isogloss.inference.predict import predict
-from isogloss.models import loading as models
+from isogloss.models import dtypes, loading
 from isogloss.models.adapters import attach
-from isogloss.models.loading import (
-    LanguageModel,
-    load,
-    resolve_dtype,
-    training_token_budget,
-    weights_dtype,
-)
+from isogloss.models.dtypes import resolve_dtype, weights_dtype
+from isogloss.models.forward import can_share
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.lora import lora_config
-from isogloss.models.prefix_tree import can_share
+from isogloss.models.memory import training_token_budget
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
@@ -49,7 +46,7 @@ ACROSS = {
 }
 
 needs_bitsandbytes = pytest.mark.skipif(
-    not models.bitsandbytes_installed(), reason="bitsandbytes (extra qlora) is not installed"
+    not dtypes.bitsandbytes_installed(), reason="bitsandbytes (extra qlora) is not installed"
 )
 
 
@@ -97,7 +94,7 @@ def test_with_bfloat16_weights_lora_is_trained_and_read_back_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     location = locate(str(model_folder("qwen3_moe")))
-    monkeypatch.setattr(models, "weights_dtype", lambda dtype, device: torch.bfloat16)
+    monkeypatch.setattr(loading, "weights_dtype", lambda dtype, device: torch.bfloat16)
     model = load(location, "bfloat16")
     assert {weight.dtype for weight in model.network.parameters()} == {torch.bfloat16}
     trained = get_peft_model(model.network, lora_config(model.network, target_modules, 2, 4, 0.0))
@@ -372,7 +369,7 @@ def test_all_linear_of_a_mixture_that_needs_whole_weights_is_refused_in_nf4(
 def test_nf4_without_bitsandbytes_says_what_to_install(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "bitsandbytes_installed", lambda: False)
+    monkeypatch.setattr(dtypes, "bitsandbytes_installed", lambda: False)
     with pytest.raises(ModelError, match=r"pip install bitsandbytes"):
         load(tiny.location, "nf4")
 
@@ -391,7 +388,7 @@ def test_the_faster_dtype_is_measured_once_a_machine(
     monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     seconds = {torch.float32: 2.0, torch.bfloat16: 1.0}
-    monkeypatch.setattr(models, "_product_seconds", seconds.__getitem__)
+    monkeypatch.setattr(dtypes, "_product_seconds", seconds.__getitem__)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_dtype("auto") == torch.bfloat16
     seconds[torch.bfloat16] = 3.0  # a busy moment, or another one

@@ -14,7 +14,8 @@ from tiny_training import RECIPE, answers, train_tiny
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.adapters import CONFIG, adapter_digest, attach, detach
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.lora import fuse, lora_config
 from isogloss.registry.adapters import adapter_folder

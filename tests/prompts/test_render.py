@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import has_chat_template, locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import (

@@ -13,7 +13,8 @@ from conftest import probe
 from isogloss.inference.predict import predict
 from isogloss.inference.scoring import score
 from isogloss.models.adapters import attach, detach
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt

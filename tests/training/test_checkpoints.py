@@ -11,7 +11,7 @@ from conftest import probe
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol

@@ -13,7 +13,8 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from isogloss.errors import ModelError
 from isogloss.models.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import file_sha256, locate
 from isogloss.prompts.render import prompt
 from isogloss.training import loop as training

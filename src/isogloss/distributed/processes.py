@@ -1,7 +1,7 @@
 """Processes: several that compute as one, as `accelerate launch` and torchrun start them.
 
 The first one leads. It alone reads the configuration, reaches MLflow, writes files and draws
-progress. The others wait for it to call a function with `together`, which sends them the function
+progress. The others wait for it to call a function with `run_on_all`, which sends them the function
 and its arguments, so that each calls it with its own copy of the model. Within such a function
 they meet: to share items, to add up gradients, and to learn that one of them has failed, which
 then raises the same error in all. Without a launcher there is one process, and all of this does
@@ -47,7 +47,7 @@ def count() -> int:
     return 1 if _state.control is None else dist.get_world_size()
 
 
-def tag() -> str | None:
+def count_tag() -> str | None:
     """What a run says of the number of processes; None for one."""
     return str(count()) if count() > 1 else None
 
@@ -57,18 +57,18 @@ def rank() -> int:
     return 0 if _state.control is None else dist.get_rank()
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Whether this process is the one that writes and logs."""
     return rank() == 0
 
 
-def led(run: Callable[[], object]) -> None:
+def run_on_leader(run: Callable[[], object]) -> None:
     """Call `run`, in the first process only: the others follow it until it ends."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
         run()
         return
     _start()
-    if not leads():
+    if not is_leader():
         _follow()
         return
     run()  # if it fails, the others find this process gone, and not before it has said why
@@ -76,7 +76,7 @@ def led(run: Callable[[], object]) -> None:
     _end()
 
 
-def together(function: Callable[..., T], model: Any, *given: Any, **own: Any) -> T:
+def run_on_all(function: Callable[..., T], model: Any, *given: Any, **own: Any) -> T:
     """`function(model, *given, **own)`, called by every process with its own model.
 
     `given` is sent to the others, and has to be picklable; `own` is the leader's alone, and has
@@ -89,13 +89,13 @@ def together(function: Callable[..., T], model: Any, *given: Any, **own: Any) ->
     return _take_part(function, model, given, own)
 
 
-def meet(error: BaseException | None = None) -> None:
+def synchronise(error: BaseException | None = None) -> None:
     """Wait for all processes to come here, or to fail: then raise what one of them has raised."""
     if count() > 1 and (error is None or not _state.alone):
         _agree(NOTHING if error is None else FAILED, error)
 
 
-def another_pass(mine: bool) -> bool:
+def any_needs_pass(mine: bool) -> bool:
     """Whether a pass through the model follows: one of this process's own or, where the weights are
     spread over all of them, one that another needs this process for.
     """
@@ -119,25 +119,25 @@ def _agree(value: int, error: BaseException | None = None) -> int:
     return int(said.item())
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """That value of each process, in all of them."""
     if count() == 1:
         return [value]
-    meet()
+    synchronise()
     values: list[Any] = [None] * count()
     _try(dist.all_gather_object, values, value, _state.control)
     return values
 
 
-def from_leader(value: T) -> T:
+def broadcast(value: T) -> T:
     """The leader's value."""
     if count() == 1:
         return value
-    meet()
+    synchronise()
     return _broadcast(value)  # type: ignore[no-any-return]
 
 
-def share(things: Sequence[T], size: Callable[[T], int]) -> list[T]:
+def split_work(things: Sequence[T], size: Callable[[T], int]) -> list[T]:
     """What is this process's of `things`, which all of them have: about as much for each."""
     if count() == 1:
         return list(things)
@@ -151,15 +151,15 @@ def share(things: Sequence[T], size: Callable[[T], int]) -> list[T]:
     return [things[at] for at in sorted(mine)]
 
 
-def same_weights(weights: Sequence[torch.Tensor]) -> None:
+def broadcast_weights(weights: Sequence[torch.Tensor]) -> None:
     """Give all processes the weights of the leader."""
     if count() > 1:
-        meet()
+        synchronise()
         for weight in weights:
             _try(dist.broadcast, weight.detach(), 0)
 
 
-def summed(loss: float, weights: Sequence[torch.Tensor]) -> float:
+def sum_gradients(loss: float, weights: Sequence[torch.Tensor]) -> float:
     """The sum of all processes' losses; the gradients of `weights` become their sums.
 
     A weight without a gradient in all of them stays without.
@@ -175,7 +175,7 @@ def summed(loss: float, weights: Sequence[torch.Tensor]) -> float:
         [gradient.flatten().float() for gradient in gradients]
         + [torch.tensor([float(flag) for flag in used] + [loss], device=device)]
     )
-    meet()
+    synchronise()
     _try(dist.all_reduce, flat)
     *parts, flags, total = torch.split(
         flat, [*(weight.numel() for weight in weights), len(used), 1]
@@ -190,19 +190,21 @@ def sharded() -> bool:
     """Whether each process has but a part of the model's weights, so that all pass through it
     together (FSDP, DeepSpeed).
     """
-    return count() > 1 and (asked("ACCELERATE_USE_FSDP") or asked("ACCELERATE_USE_DEEPSPEED"))
+    return count() > 1 and (
+        launcher_flag("ACCELERATE_USE_FSDP") or launcher_flag("ACCELERATE_USE_DEEPSPEED")
+    )
 
 
 @contextmanager
 def in_turn() -> Iterator[None]:
     """Context that the processes of a machine are in one after the other."""
     here = int(os.environ["LOCAL_RANK"])
-    turns = max(gathered(int(os.environ["LOCAL_WORLD_SIZE"])))
+    turns = max(all_gather(int(os.environ["LOCAL_WORLD_SIZE"])))
     for _ in range(here):
-        meet()
+        synchronise()
     yield
     for _ in range(here, turns):
-        meet()
+        synchronise()
 
 
 def no_gradients(function: Callable[P, T]) -> Callable[P, T]:
@@ -217,7 +219,7 @@ def no_gradients(function: Callable[P, T]) -> Callable[P, T]:
     return without
 
 
-def seed_of_step(seed: int, step: int) -> None:
+def seed_step(seed: int, step: int) -> None:
     """Give each process a random state of its own, which is the same when the step is repeated."""
     if count() > 1:
         digest = hashlib.sha256(f"{seed} {step} {rank()}".encode()).digest()
@@ -228,7 +230,7 @@ def _start() -> None:
     """Find the other processes."""
     if os.environ["RANK"] != "0":
         logs.silence()
-    if asked("ACCELERATE_USE_CPU"):
+    if launcher_flag("ACCELERATE_USE_CPU"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -248,7 +250,7 @@ def _end() -> None:
     dist.destroy_process_group()
 
 
-def asked(name: str) -> bool:
+def launcher_flag(name: str) -> bool:
     """Whether the launcher has set a variable of the environment to true."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
@@ -283,11 +285,11 @@ def _take_part(
     _state.within, _state.told = True, False
     try:
         result = function(model, *given, **own)
-        meet()
+        synchronise()
         return result
     except BaseException as error:
         if not _state.told:
-            meet(error)
+            synchronise(error)
         raise
     finally:
         _state.within = False

@@ -21,14 +21,14 @@ _mesh: list[Any] = []  # the devices of all processes, for FSDP
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def sharded_loading() -> Iterator[None]:
     """Context in which the processes read a model, which `shard` is to spread.
 
     ConfigError if the launcher asks for what cannot be had here.
     """
     if not processes.sharded():
         yield
-    elif processes.asked("ACCELERATE_USE_DEEPSPEED"):
+    elif processes.launcher_flag("ACCELERATE_USE_DEEPSPEED"):
         _deepspeed[:] = [_zero_3()]  # each process reads but its part
         yield
     else:
@@ -42,7 +42,7 @@ def reading() -> Iterator[None]:
 
 
 def shard(network: Any) -> None:
-    """Spread the weights of a model that was read within `reading`."""
+    """Spread the weights of a model that was read within `sharded_loading`."""
     if _deepspeed:
         import deepspeed
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from isogloss.config import Hyperparameters, explain
 from isogloss.config.study_files import read_mapping
 from isogloss.errors import ConfigError
-from isogloss.models.lora import has_experts, refuse_dropout
+from isogloss.models.lora import has_experts, reject_dropout
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
 KEYS = {"low", "high", "log", "step"}
@@ -101,7 +101,7 @@ def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping
             targets = (fixed.get("target_modules", "all-linear"),)
     for target_modules in targets:
         if has_experts(target_modules):
-            refuse_dropout(dropout, target_modules)
+            reject_dropout(dropout, target_modules)
 
 
 def _value(name: str, given: Any) -> Any:

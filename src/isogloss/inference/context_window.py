@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from isogloss.config import SharedConfig
 from isogloss.errors import DataError
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import after_reasoning, prompt, reasoning_prompt
 from isogloss.prompts.tokenisation import bos_tokens

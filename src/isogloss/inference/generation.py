@@ -11,9 +11,11 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss.distributed import processes
+from isogloss.models.forward import can_share, finish_passes, forward, hidden_states
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import decoder, logits
-from isogloss.models.loading import LanguageModel, token_budget
-from isogloss.models.prefix_tree import TokenTree, can_share, finish, run, states
+from isogloss.models.memory import token_budget
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.tokenisation import bos_tokens
 
 TOKENS_PER_BATCH = 12288  # prompt and budget of all rows: what the key-value cache has to hold
@@ -70,7 +72,7 @@ def generate(
             if len(running) < len(rows):
                 batch.keep(running)
                 rows = [rows[at] for at in running]
-    finish(model)
+    finish_passes(model)
     return [found[row] for row in range(len(prompts))]
 
 
@@ -105,7 +107,7 @@ class _Batch:
         if self.tokens_B is not None:
             ones_B1 = torch.ones_like(self.mask_BT[:, :1])
             self.mask_BT = torch.cat([self.mask_BT, ones_B1], 1)
-            self.states_BD = run(
+            self.states_BD = forward(
                 self.model,
                 lambda hidden_B1D: hidden_B1D[:, -1],
                 input_ids=self.tokens_B[:, None],
@@ -162,7 +164,7 @@ def _read_shared(
     for trees, nodes in _trees(prompts, token_budget(model)):
         flat = DynamicCache()
         last = [[path[-1] for path in paths.values()] for paths in nodes]
-        found_ND = states(model, trees, last, flat)
+        found_ND = hidden_states(model, trees, last, flat)
         rows = [row for paths in nodes for row in paths]
         starts = [0, *accumulate(map(len, trees))]
         shifted = [
@@ -227,7 +229,7 @@ def _read_padded(
         tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
         mask_BT[row, width - len(prompt) :] = 1
     cache = DynamicCache(config=decoder(model).config)
-    states_BD = run(
+    states_BD = forward(
         model,
         lambda hidden_BTD: hidden_BTD[:, -1],
         input_ids=tokens_BT.to(model.device),

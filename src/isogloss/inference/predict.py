@@ -9,8 +9,8 @@ import numpy as np
 from isogloss.distributed import processes
 from isogloss.inference.generation import Generated, generate
 from isogloss.inference.scoring import score
-from isogloss.models.loading import LanguageModel
-from isogloss.models.prefix_tree import can_share
+from isogloss.models.forward import can_share
+from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.answer_parser import answer_start, first_line, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
@@ -48,7 +48,7 @@ def predict(
     whose passages were cut; `done` is told how many more items are in progress or finished.
     Several processes share the passages.
     """
-    return processes.together(
+    return processes.run_on_all(
         _shared, model, items, protocol, task, shortened, model.active, done=done
     )
 
@@ -72,14 +72,14 @@ def _shared(
         asked = [items[at] for at in members]
         return len(asked[0].passage) + sum(len(item.question) for item in asked)
 
-    mine = [at for members in processes.share(list(passages.values()), size) for at in members]
-    with nullcontext() if processes.leads() else model.using(adapter):
+    mine = [at for members in processes.split_work(list(passages.values()), size) for at in members]
+    with nullcontext() if processes.is_leader() else model.using(adapter):
         made = _predictions(
             model, [items[at] for at in mine], protocol, task, shortened,
             _as_of_all(done, len(items), len(mine)),
         )  # fmt: skip
     found: dict[int, Prediction] = {}
-    for places, predictions in processes.gathered((mine, made)):
+    for places, predictions in processes.all_gather((mine, made)):
         found.update(zip(places, predictions, strict=True))
     return [found[at] for at in range(len(items))]
 

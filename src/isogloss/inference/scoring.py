@@ -11,9 +11,11 @@ import torch
 
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
+from isogloss.models.forward import finish_passes, hidden_states
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import can_split, logit_parts
-from isogloss.models.loading import LanguageModel, out_of_memory, token_budget
-from isogloss.models.prefix_tree import TokenTree, finish, states
+from isogloss.models.memory import out_of_memory, token_budget
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 
@@ -86,8 +88,8 @@ def score(
 
     `share` lets questions of a passage and choices of a question use the same computation; without
     it each choice is a sequence of its own. In float32 the two agree to rounding, and so do batches
-    of any size: within 2e-4 nats. `float32_head` is that of `head.logits`. Batches have
-    `tokens_per_batch` tokens, by default what free memory allows (`models.token_budget`); one that
+    of any size: within 2e-4 nats. `float32_head` is that of `lm_head.logits`. Batches have
+    `tokens_per_batch` tokens, by default what free memory allows (`memory.token_budget`); one that
     memory runs out on is halved and tried again. `done` is told after each batch how many more
     items are in progress or finished. Raises ModelError if memory does not hold a single choice.
     """
@@ -101,7 +103,7 @@ def score(
     while rows:
         batch = _take(rows, budget)
         try:
-            hidden_ND = states(
+            hidden_ND = hidden_states(
                 model,
                 [row.tree for row in batch],
                 [row.wanted for row in batch],
@@ -132,7 +134,7 @@ def score(
         met = {item for row in batch for item, _, _ in row.choices} - begun
         begun |= met
         done(len(met))
-    finish(model)
+    finish_passes(model)
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
         for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)

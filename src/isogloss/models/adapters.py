@@ -9,7 +9,7 @@ from typing import Any
 
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation, file_sha256
 from isogloss.models.lora import fuse
 
@@ -49,7 +49,7 @@ def attach(model: LanguageModel, folder: Path) -> str:
         return _attach(model, folder)
     # Not the path: the folder may be a temporary one of this machine.
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    return processes.together(_attach_files, model, files)
+    return processes.run_on_all(_attach_files, model, files)
 
 
 def _attach_files(model: LanguageModel, files: Mapping[str, bytes]) -> str:

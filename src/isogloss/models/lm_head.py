@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from isogloss.distributed import processes
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 
 PART = 8192  # tokens of a part of the vocabulary: its weights stay in the cache
 FEW = 16  # states for which a processor's float32 product reads the weights several times over,

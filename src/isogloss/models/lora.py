@@ -33,7 +33,7 @@ def has_experts(target_modules: str) -> bool:
     )
 
 
-def refuse_dropout(dropout: float, target_modules: str) -> None:
+def reject_dropout(dropout: float, target_modules: str) -> None:
     """ConfigError if there is dropout, for LoRA that peft adds to a parameter and not beside it."""
     if dropout > 0:
         raise ConfigError(
@@ -94,7 +94,7 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
         # As peft does itself when it uses the configuration; before, nothing is changed yet.
         convert_peft_config_for_transformers(config, network, None)
         if config.target_parameters:
-            refuse_dropout(dropout, target_modules)
+            reject_dropout(dropout, target_modules)
     return config
 
 

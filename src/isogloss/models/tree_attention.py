@@ -1,8 +1,8 @@
-"""Attention over stretches: a row of tokens in which only those of one stretch see one another.
+"""Attention within segments: a row of tokens in which only tokens of one segment see one another.
 
-Registered with transformers as an attention function, so that the models themselves stay as they
-are. Suffixes of names: H heads, K key-value heads, G heads to each of them, T tokens of a stretch,
-E size of a head.
+Registered with transformers as an attention function, so that its models need no change. Suffixes
+of names: H heads, K key-value heads, G heads per key-value head, T tokens of a segment, E head
+size.
 """
 
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.nn.functional import dropout as drop
+from torch.nn.functional import dropout as dropout_
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-NAME = "isogloss_stretches"
+NAME = "isogloss_segments"
 BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the cache
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """`size` tokens of a row, after those of the stretch before: a token tree.
+class Segment:
+    """`size` consecutive tokens of a row: one token tree.
 
-    `depths` [T] are the tokens' positions in their sequences. `ancestors` [T, T] says whether the
-    column's token is the row's or one of its ancestors; None for a single sequence. Ancestors come
+    `depths` [T] are positions in sequences. `ancestors` [T, T] is true where the token of the
+    column is the token of the row or its ancestor; None for a single sequence. Ancestors come
     first.
     """
 
@@ -32,10 +32,10 @@ class Stretch:
     ancestors: torch.Tensor | None
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by window
 
-    def seen(self, window: int | None, device: torch.device) -> torch.Tensor | None:
-        """[T, T] boolean: which tokens a token attends to; None if that is all up to itself.
+    def mask(self, window: int | None, device: torch.device) -> torch.Tensor | None:
+        """[T, T] boolean: which tokens a token attends to; None for all tokens up to itself.
 
-        Made once for all layers of a window.
+        Computed once for all layers with the same window.
         """
         if window is not None and window >= self.size:
             window = None
@@ -46,8 +46,8 @@ class Stretch:
 
     def _within(self, window: int) -> torch.Tensor:
         distance_TT = self.depths[:, None] - self.depths[None, :]
-        seen_TT = distance_TT >= 0 if self.ancestors is None else self.ancestors
-        return seen_TT & (distance_TT < window)
+        mask_TT = distance_TT >= 0 if self.ancestors is None else self.ancestors
+        return mask_TT & (distance_TT < window)
 
 
 def attend(
@@ -57,38 +57,38 @@ def attend(
     value_1KTE: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    stretches: Sequence[Stretch],
+    segments: Sequence[Segment],
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of each stretch to itself, as transformers' attention functions give it; together
-    they are the row.
+    """Attention of each segment to itself, in the form of transformers' attention functions.
 
-    On a CPU by plain products, 128 queries at a time, each with the keys up to its own: torch's
-    fused attention is no faster in bfloat16 than in float32 there, and computes what is masked.
+    The segments together are the row. Returns attended values [1, T, H, E]. On a CPU by plain
+    products, 128 queries at a time, each with the keys up to its own: torch's fused attention is no
+    faster in bfloat16 than in float32 there, and it computes masked entries too.
     """
     scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
     attended = []
-    sizes = [stretch.size for stretch in stretches]
-    # Split and not sliced: the gradient of each slice would be a row of its own.
+    sizes = [segment.size for segment in segments]
+    # Split instead of sliced: the gradient of every slice would have the size of the row.
     rows = (torch.split(row, sizes, dim=2) for row in (query_1HTE, key_1KTE, value_1KTE))
-    for stretch, query, key, value in zip(stretches, *rows, strict=True):
-        seen_TT = stretch.seen(sliding_window, query.device)
+    for segment, query, key, value in zip(segments, *rows, strict=True):
+        mask_TT = segment.mask(sliding_window, query.device)
         if query.device.type == "cpu" or softcap is not None:
             attended.append(
-                _in_blocks(query[0], key[0], value[0], seen_TT, scale, softcap, dropout)
+                _in_blocks(query[0], key[0], value[0], mask_TT, scale, softcap, dropout)
             )
         else:
             fused = scaled_dot_product_attention(
                 query,
                 key,
                 value,
-                attn_mask=seen_TT,
+                attn_mask=mask_TT,
                 dropout_p=dropout,
-                is_causal=seen_TT is None,
+                is_causal=mask_TT is None,
                 scale=scale,
                 enable_gqa=True,
             )
@@ -100,7 +100,7 @@ def _in_blocks(
     query_HTE: torch.Tensor,
     key_KTE: torch.Tensor,
     value_KTE: torch.Tensor,
-    seen_TT: torch.Tensor | None,
+    mask_TT: torch.Tensor | None,
     scale: float,
     softcap: float | None,
     dropout: float,
@@ -113,19 +113,19 @@ def _in_blocks(
     blocks = []
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
-        # The queries of all heads that share keys are rows of one product.
+        # The queries of all heads with the same keys are rows of one product.
         query = query_KGTE[:, :, start:end].reshape(groups, -1, width)
         scores = torch.matmul(query, key_KET[:, :, :end]) * scale
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
         scores = scores.view(groups, heads // groups, end - start, end)
-        if seen_TT is None:
-            seen = torch.ones(end - start, end, dtype=torch.bool, device=scores.device).tril(start)
+        if mask_TT is None:
+            mask = torch.ones(end - start, end, dtype=torch.bool, device=scores.device).tril(start)
         else:
-            seen = seen_TT[start:end, :end]
-        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(value_KTE.dtype)
+            mask = mask_TT[start:end, :end]
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1).to(value_KTE.dtype)
         if dropout:
-            weights = drop(weights, dropout)
+            weights = dropout_(weights, dropout)
         weights = weights.view(groups, -1, end)
         values = torch.matmul(weights, value_KTE[:, :end])
         blocks.append(values.view(heads, end - start, -1).transpose(0, 1))

@@ -23,7 +23,7 @@ from isogloss.formatting import interval_points, p_value, points
 from isogloss.inference.context_window import context_window
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, Result, card, git_commit, with_results, without_header
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE

@@ -18,7 +18,8 @@ from isogloss.errors import DataError, IsoglossError, ModelError
 from isogloss.inference.context_window import fit
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import attach
-from isogloss.models.loading import LanguageModel, load
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import EMBEDDED, ModelLocation, locate
 from isogloss.predictions.table import Prediction
 from isogloss.prompts import answer_parser

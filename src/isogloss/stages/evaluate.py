@@ -21,7 +21,7 @@ from isogloss.inference.predict import predict
 from isogloss.languages import language
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import adapter_digest, attach
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.metrics import evaluation_metrics, token_metrics
 from isogloss.predictions.table import frame
 from isogloss.prompts.answer_parser import PARSER_VERSION

@@ -18,7 +18,7 @@ from isogloss.errors import ConfigError, DataError
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
-from isogloss.models.lora import has_experts, refuse_dropout
+from isogloss.models.lora import has_experts, reject_dropout
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
@@ -88,7 +88,7 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
     decided = {} if config.recipe is None else recipe_named(config.recipe, config)
     values = Hyperparameters(**{**decided, **given}).model_dump()
     if has_experts(values["target_modules"]):
-        refuse_dropout(values["dropout"], values["target_modules"])
+        reject_dropout(values["dropout"], values["target_modules"])
     return Recipe(
         **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
     )
@@ -192,7 +192,7 @@ def _train(
         "data_digest": tracking.data_digest(data.train),
         "dev_digest": tracking.data_digest(data.dev),
         **session.numerics,
-        "processes": processes.tag(),
+        "processes": processes.count_tag(),
     }
     model = session.model
     asked = fitted(data, session, protocol, config)

@@ -9,9 +9,11 @@ import torch
 
 from isogloss.config import SharedConfig
 from isogloss.distributed import processes
-from isogloss.distributed.sharding import reading
+from isogloss.distributed.sharding import sharded_loading
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models.loading import NF4, LanguageModel, load, resolve_dtype
+from isogloss.models.dtypes import NF4, resolve_dtype
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, has_chat_template, locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
@@ -58,7 +60,7 @@ class Session:
         """The model in memory, of each process if there are several."""
         several = f"{processes.count()} processes, " if processes.count() > 1 else ""
         self.log(f"loading {self.name} ({self.dtype}, {several}{torch.get_num_threads()} threads)")
-        return processes.together(
+        return processes.run_on_all(
             _load,
             None,
             self.name,
@@ -134,5 +136,5 @@ def _load(
             f"model {name!r} is {location.revision[:12]} for process {processes.rank()} of "
             f"{processes.count()}, but {revision[:12]} for the one that leads."
         )
-    with reading():
+    with sharded_loading():
         return load(location, dtype, attention, device_map)

@@ -50,7 +50,7 @@ class State:
 
         Of several processes the leading one reads it.
         """
-        kept = processes.from_leader(_read(folder / CHECKPOINT) if processes.leads() else None)
+        kept = processes.broadcast(_read(folder / CHECKPOINT) if processes.is_leader() else None)
         if kept is None:
             return None
         facts, tensors = kept

@@ -22,10 +22,12 @@ from isogloss.files import whole_folder
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
+from isogloss.models.forward import can_share, finish_passes, hidden_states
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.models.loading import LanguageModel, out_of_memory, training_token_budget
 from isogloss.models.lora import fuse, lora_config
-from isogloss.models.prefix_tree import TokenTree, can_share, finish, states
+from isogloss.models.memory import out_of_memory, training_token_budget
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
@@ -140,7 +142,7 @@ def train(
     items of each step and of dev; but for rounding, and for what dropout draws, the adapter does
     not depend on their number.
     """
-    return processes.together(
+    return processes.run_on_all(
         _train, model, train_items, dev_items, protocol, recipe, folder, task, checkpoint_every,
         gradient_checkpointing, description=description, log=log, measured=measured,
     )  # fmt: skip
@@ -168,7 +170,7 @@ def _train(
             "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
             "trained; expected more GPU memory, or dtype nf4."
         )
-    if processes.leads():
+    if processes.is_leader():
         folder.mkdir(parents=True, exist_ok=True)
     config = recipe_lora(model, recipe)
     share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
@@ -182,7 +184,7 @@ def _train(
     step = 0
     try:
         weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
-        processes.same_weights(weights)
+        processes.broadcast_weights(weights)
         optimizer = torch.optim.AdamW(
             weights, lr=recipe.learning_rate, weight_decay=0.0, fused=True
         )
@@ -202,7 +204,7 @@ def _train(
         steps = progress_bar(None, description, "step", total=recipe.steps, initial=step)
 
         def save(name: str, predictions: list[Prediction]) -> None:
-            if not processes.leads():
+            if not processes.is_leader():
                 return
             with whole_folder(folder / name) as part:
                 save_adapter(peft_model, part, model.location)
@@ -230,8 +232,10 @@ def _train(
             measure()
         while step < recipe.steps and not _over(dev, recipe):
             peft_model.train()
-            processes.seed_of_step(recipe.seed, step)
-            loss = processes.summed(_accumulate_gradients(model, next(batches), budget), weights)
+            processes.seed_step(recipe.seed, step)
+            loss = processes.sum_gradients(
+                _accumulate_gradients(model, next(batches), budget), weights
+            )
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss of step {step + 1} is {loss} at learning rate "
@@ -251,7 +255,7 @@ def _train(
                 measure()
             over = step == recipe.steps or _over(dev, recipe)
             due = checkpoint_every and (step % checkpoint_every == 0 or over)
-            if due and processes.leads():
+            if due and processes.is_leader():
                 state.save(folder, step=step, dev=dev)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -334,11 +338,11 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: i
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    for part in _parts(processes.share(batch, lambda row: len(row.tree)), budget):
+    for part in _parts(processes.split_work(batch, lambda row: len(row.tree)), budget):
         wanted = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
         with ExitStack() as passes:
-            states_ND = states(model, [row.tree for row in part], wanted, within=passes)
+            states_ND = hidden_states(model, [row.tree for row in part], wanted, contexts=passes)
             logits_NV = logits(model, states_ND)
             loss = torch.nn.functional.cross_entropy(
                 logits_NV.float(), tokens_N.to(logits_NV.device), reduction="sum"
@@ -346,7 +350,7 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: i
             loss = loss / answer_tokens
             torch.autograd.backward(loss)
             total += loss.item()
-    finish(model, backward=True)
+    finish_passes(model, backward=True)
     return total
 
 

@@ -1,0 +1,80 @@
+"""A causal language model in memory, with its tokenizer and its adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from isogloss.models.dtypes import NF4
+from isogloss.models.locate import ModelLocation
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model, its tokenizer and the adapters loaded into it.
+
+    `network` is the transformers model; once an adapter is attached, LoRA layers are inside it and
+    `peft_model` wraps it. `dtype` is the dtype of matrix products (autocast). `device` receives the
+    tokens; with a device map, layers may be on other devices.
+    """
+
+    location: ModelLocation
+    tokenizer: Any
+    network: Any
+    device: torch.device
+    dtype: torch.dtype
+    peft_model: Any = None
+    adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
+    active: str | None = None  # digest of the adapter in use
+    shares: bool | None = None  # cached by prefix_tree.can_share
+    splits: bool | None = None  # cached by lm_head.can_split
+
+    @property
+    def dtype_name(self) -> str:
+        """The value of the parameter `dtype` that loads this model again."""
+        return NF4 if self.quantised else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the weights of linear layers have 4 bits."""
+        return bool(getattr(self.network, "is_loaded_in_4bit", False))
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether some layers stay in CPU memory or on disk until `device` needs them."""
+        return any(weight.is_meta for weight in self.network.parameters())
+
+    def autocast(self) -> Any:
+        """Context in which matrix products run in `dtype`."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    @cached_property
+    def head_weight(self) -> torch.Tensor:
+        """The weight [V, D] of the head in `dtype`, cast once.
+
+        Autocast would cast it on every pass, and the head of a small model outweighs the rest.
+        """
+        weight: torch.Tensor = self.network.get_output_embeddings().weight
+        with torch.inference_mode(False):  # scoring may be the first to use it, training the next
+            return weight.detach().to(self.dtype)
+
+    @contextmanager
+    def using(self, digest: str | None) -> Iterator[None]:
+        """Context in which the adapter with that digest is active, or none for None."""
+        before, self.active = self.active, digest
+        try:
+            if digest is not None:
+                self.peft_model.set_adapter(self.adapters[digest])
+                yield
+            elif self.peft_model is None:
+                yield
+            else:
+                with self.peft_model.disable_adapter():
+                    yield
+        finally:
+            self.active = before

@@ -1,0 +1,90 @@
+"""Memory: how many tokens fit in a pass, and how the operating system's memory is used."""
+
+import ctypes
+import mmap
+import sys
+
+import psutil
+import torch
+
+from isogloss.models.language_model import LanguageModel
+
+CPU_TOKENS_PER_BATCH = 1024
+GPU_TOKENS_PER_BATCH = 32768
+CPU_TRAINING_TOKENS = 2048
+
+
+def token_budget(model: LanguageModel) -> int:
+    """Tokens per scoring batch: what half of the free memory holds, at most a measured optimum.
+
+    Larger batches than that optimum were no faster.
+    """
+    if model.device.type == "cuda":
+        free, most = torch.cuda.mem_get_info(model.device)[0], GPU_TOKENS_PER_BATCH
+    else:
+        free, most = psutil.virtual_memory().available, CPU_TOKENS_PER_BATCH
+    return int(max(min(free // 2 // _bytes_per_token(model), most), 1))
+
+
+def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> int:
+    """Tokens per forward and backward pass: what a quarter of all memory holds, up to a limit.
+
+    The backward pass needs the activations of all layers; with gradient `checkpointing`, those of
+    one layer and the hidden states between layers. The total memory counts, not the free memory:
+    the partition of a step into passes decides how sums of gradients are rounded, and a resumed
+    training must arrive at the same weights.
+    """
+    if model.device.type == "cuda":
+        memory, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
+    else:
+        memory, most = psutil.virtual_memory().total, CPU_TRAINING_TOKENS
+    config = model.network.config.get_text_config()
+    layers = config.num_hidden_layers
+    activations = _bytes_per_token(model) * (1 if checkpointing else layers)
+    activations += 4 * config.hidden_size * layers
+    return int(max(min(memory // 4 // activations, most), 1))
+
+
+def _bytes_per_token(model: LanguageModel) -> int:
+    """Bytes of one layer's activations: a few float32 tensors of each of its widths."""
+    config = model.network.config.get_text_config()
+    widest = max(getattr(config, "intermediate_size", 0), config.hidden_size)
+    return int(4 * (4 * widest + 8 * config.hidden_size))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the memory of the machine or of the GPU is exhausted."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep freed blocks for the next layer instead of returning them to the kernel.
+
+    Every forward pass allocates and frees the same megabytes; page faults on them took a quarter of
+    the scoring time. Blocks freed earlier, for instance by building a tokenizer, are returned
+    first. Does nothing with another C library.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt, malloc_trim = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    malloc_trim(0)
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def page_out(tensor: torch.Tensor) -> None:
+    """Tell the kernel that a memory-mapped tensor will not be read again.
+
+    The mapping of a weights file lives until its last tensor is gone, and its pages with it.
+    """
+    if sys.platform == "linux":
+        pageout, size = 21, mmap.PAGESIZE
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        first = -(-start // size) * size
+        if tensor.device.type == "cpu" and end - first >= size:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), pageout)
