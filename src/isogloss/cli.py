@@ -47,7 +47,7 @@ def command(config_class: type[C], run: Callable[[C], None]) -> click.Command:
         try:
             config = config_class.model_validate(options)
         except ValidationError as error:
-            raise click.UsageError(explain(error)) from error
+            raise click.UsageError(explain(error, config_class)) from error
         from mlflow.exceptions import MlflowException  # seconds, which --help does not need
 
         from isogloss.distributed import processes

@@ -48,9 +48,12 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"learning_rte": [1e-3, 1e-4]}, "learning_rte: there is nothing of that name"),
-        ({"rank": [4, 0]}, "rank: input should be greater than 0"),
-        ({"dropout": {"low": 0.0, "high": 1.5}}, "dropout: input should be less than 1"),
+        (
+            {"learning_rte": [1e-3, 1e-4]},
+            "unknown parameter 'learning_rte'; did you mean 'learning_rate'",
+        ),
+        ({"rank": [4, 0]}, "rank should be greater than 0"),
+        ({"dropout": {"low": 0.0, "high": 1.5}}, "dropout should be less than 1"),
         ({"learning_rate": {"low": 1e-3}}, "a range has low and high"),
         ({"learning_rate": {"low": 1e-2, "high": 1e-3}}, "learning_rate"),
         ({"rank": []}, "different values"),

@@ -43,12 +43,12 @@ def run(*arguments: str) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--related", "1"], "related: input should be greater than or equal to 2, but got '1'"),
-        (["--control", "4,one"], "control.1: input should be a valid integer"),
-        (["--control", "none"], "control: input should be a valid tuple"),
+        (["--related", "1"], "related should be at least 2 or 'auto', but got '1'"),
+        (["--control", "4,one"], "item 2 of control should be an integer"),
+        (["--control", "none"], "item 1 of control should be an integer"),
         (
             ["--margin", "3"],
-            "margin: input should be less than 1 (a fraction: 0.03 is three points), but got '3'",
+            "margin should be less than 1 (a fraction: 0.03 is three points), but got '3'",
         ),
         (["--discordant", "0.1"], "a mean gain of 0.2 needs at least that share of items"),
         (["--like", "nothing"], "like: 'nothing' is not the id of a run"),

@@ -1,4 +1,4 @@
-"""Study files and recipes: YAML as people write it, checked before anything is loaded."""
+"""Study files and recipes: YAML written by people, checked before anything is loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,17 +7,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from isogloss.config import Hyperparameters, StudyConfig, explain
+from isogloss.config.finetune import Hyperparameters
+from isogloss.config.study import StudyConfig
+from isogloss.config.text import explain
 from isogloss.errors import ConfigError
 
 
 def read_study(
     path: Path, overrides: Mapping[str, str], recipe: Mapping[str, Any] | None = None
 ) -> StudyConfig:
-    """Read a study file; `overrides` are values that take the place of the file's, as strings.
+    """Read a study file.
 
-    Its `finetune` is a mapping, or the path of a recipe from where the study file is; the
-    hyperparameters of `recipe` go before it.
+    `overrides` replace values of the file; `recipe` replaces hyperparameters of its `finetune`
+    section, which is a mapping or the path of a recipe relative to the study file. Raises
+    ConfigError.
     """
     content = read_mapping(path, "study file")
     training = content.get("finetune", {})
@@ -28,34 +31,41 @@ def read_study(
     try:
         return StudyConfig.model_validate({**content, **overrides, "finetune": training})
     except ValidationError as error:
-        raise ConfigError(f"study file {str(path)!r}: {explain(error)}") from error
+        raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The hyperparameters that a file like tune's best.yaml has under `finetune`."""
+    """The hyperparameters under `finetune` in a file such as tune's best.yaml."""
     return recipe_values(read_mapping(path, "recipe"), repr(str(path)))
 
 
-def recipe_values(content: Any, where: str) -> dict[str, Any]:
-    """The checked hyperparameters under `finetune`; ConfigError if there are none or others."""
+def recipe_values(content: object, where: str) -> dict[str, Any]:
+    """The validated hyperparameters under `finetune`; `where` names the recipe in errors.
+
+    Raises ConfigError if there are none, or an unknown one.
+    """
     values = content.get("finetune") if isinstance(content, dict) else None
     if not isinstance(values, dict) or not values:
         raise ConfigError(
-            f"recipe {where} has no mapping `finetune` of hyperparameters, as in "
+            f"recipe {where} has no mapping `finetune` of hyperparameters, such as "
             "'finetune: {steps: 30, rank: 16}'."
         )
     try:
         return Hyperparameters.model_validate(values).model_dump(include=set(values))
     except ValidationError as error:
-        raise ConfigError(f"recipe {where}: {explain(error)}") from error
+        raise ConfigError(f"recipe {where}: {explain(error, Hyperparameters)}") from error
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """A YAML file that holds a mapping; ConfigError if it is something else, or not there."""
+    """The mapping in a YAML file; `what` names the kind of file in errors.
+
+    Raises ConfigError if the file cannot be read, is not YAML, or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{what} {str(path)!r} cannot be read ({error.strerror}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{what} {str(path)!r} cannot be read ({reason}).") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} {str(path)!r} is not YAML ({error}).") from error
     if not isinstance(content, dict):

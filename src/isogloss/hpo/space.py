@@ -71,7 +71,7 @@ def read_space(path: Path) -> Space:
             else:
                 fixed[name] = _value(name, entry)
         except ValidationError as error:
-            raise ConfigError(f"space {str(path)!r}: {explain(error)}") from error
+            raise ConfigError(f"space {str(path)!r}: {explain(error, Hyperparameters)}") from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"space {str(path)!r}: {name}: {error}") from error
     if not distributions:

@@ -1,0 +1,62 @@
+"""Parameters of the entry point `compare`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from isogloss.config import fields
+from isogloss.config.words import NoneWord, separated, text
+
+
+class CompareConfig(fields.Config):
+    """Test whether related languages gain more.
+
+    Compares two conditions of evaluate runs: relatedness contrast, claims, figures and a report.
+    """
+
+    study: Annotated[
+        tuple[Annotated[str, text("the name of a study")], ...] | None,
+        separated(),
+        NoneWord("none"),
+        Field(description="studies to compare, separated by commas; none: runs of any study"),
+    ] = None
+    experiment: Annotated[
+        tuple[Annotated[str, text("the name of an experiment")], ...] | None,
+        separated(),
+        NoneWord("auto"),
+        Field(
+            description="MLflow experiments to search, separated by commas; auto: the one "
+            "`mlflow run` chose, else Default"
+        ),
+    ] = None
+    tags: Annotated[
+        Annotated[str, text("NAME=VALUE, separated by commas")] | None,
+        NoneWord("none"),
+        Field(
+            description="use only runs with these tags: NAME=VALUE, separated by commas; or none"
+        ),
+    ] = None
+    runs: Annotated[
+        tuple[Annotated[str, text("the id of a run")], ...] | None,
+        separated(),
+        NoneWord("auto"),
+        Field(
+            description="use exactly these evaluate runs: ids separated by commas; auto: search by "
+            "study, experiment and tags"
+        ),
+    ] = None
+    condition: Annotated[
+        Literal["tuned", "base+cot", "tuned+cot"],
+        Field(description="condition whose gain is measured: tuned, base+cot or tuned+cot"),
+    ] = "tuned"
+    against: Annotated[
+        Literal["base", "base+cot", "tuned"],
+        Field(description="condition it is compared with: base, base+cot or tuned"),
+    ] = "base"
+    source: Annotated[
+        fields.LanguageName | None,
+        NoneWord("auto"),
+        Field(description="language fine-tuned on; auto: the only source language of the runs"),
+    ] = None
+    branch: fields.Branch = None
+    margin: fields.Margin = 0.03

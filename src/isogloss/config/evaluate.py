@@ -1,0 +1,33 @@
+"""Parameters of the entry point `evaluate`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from isogloss.config import fields
+from isogloss.config.shared import SharedConfig
+from isogloss.config.words import NoneWord, text
+from isogloss.types import Reasoning, Split
+
+ADAPTER = "a folder, the id of a finetune run or a models:/ URI"
+
+
+class EvaluateConfig(SharedConfig):
+    """Evaluate one condition in many languages.
+
+    Logs per-language metrics and every prediction (predictions.parquet).
+    """
+
+    experiment: fields.Experiment = None
+    adapter: Annotated[
+        Annotated[str, text(ADAPTER)] | None,
+        NoneWord("none"),
+        Field(
+            description="none, a folder, the id of a finetune run, or models:/NAME@ALIAS; several "
+            "are separated by commas and evaluated with one load of the model"
+        ),
+    ] = None
+    languages: fields.Languages = None
+    split: fields.SplitName = Split.TEST
+    reasoning: fields.ReasoningName = Reasoning.DIRECT
+    max_new_tokens: fields.MaxNewTokens = None

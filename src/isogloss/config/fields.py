@@ -1,0 +1,176 @@
+"""Fields that several configurations share. A field has one name and one meaning everywhere."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from isogloss.config.words import NoneWord, separated, text
+from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning, Split
+
+LanguageName = Annotated[str, text("a FLORES-200 code such as arb_Arab")]
+
+Model = Annotated[
+    str,
+    text("'embedded', a Hub name, a folder or a .gguf file"),
+    Field(description="embedded, a Hub name with optional @revision, a folder or a .gguf file"),
+]
+TaskName = Annotated[
+    Literal["probe", "sib200", "belebele", "files"],
+    Field(description="probe, sib200, belebele, or files (your own data)"),
+]
+DataDir = Annotated[
+    Annotated[str, text("a folder of data")] | None,
+    NoneWord("none"),
+    Field(
+        description="folder with the task's data; for files also a YAML file that describes them; "
+        "none: download from the Hub (the probe needs no data)"
+    ),
+]
+Source = Annotated[
+    LanguageName, Field(description="language fine-tuned on; groups are relative to it")
+]
+FormatName = Annotated[
+    Format | None,
+    NoneWord("auto"),
+    Field(
+        description="how a choice is scored: letter (most likely label), cloze (most likely option "
+        "text), generate (generated text is parsed), or auto (the task's default)"
+    ),
+]
+NormalisationName = Annotated[
+    Normalisation | None,
+    NoneWord("auto"),
+    Field(
+        description="of option log-likelihoods in cloze: none, length (per character), "
+        "unconditional (minus the log-likelihood without the question), or auto (the task's "
+        "default)"
+    ),
+]
+PromptLanguageName = Annotated[
+    PromptLanguage,
+    Field(
+        description="language of the words around passage, question and options: english or target"
+    ),
+]
+Chat = Annotated[
+    Literal["auto", "on", "off"],
+    Field(description="whether to use the tokenizer's chat template; auto: if it has one"),
+]
+ShuffleOptions = Annotated[
+    bool,
+    Field(
+        description="shuffle the options of each item by seed, in the same order in every language"
+    ),
+]
+LongInputs = Annotated[
+    Literal["refuse", "shorten"],
+    Field(
+        description="prompts longer than max_length: refuse (an error) or shorten (cut passages)"
+    ),
+]
+MaxLength = Annotated[
+    PositiveInt | None,
+    NoneWord("auto"),
+    Field(description="context window in tokens, including generated ones; auto: the model's"),
+]
+Limit = Annotated[
+    PositiveInt | None,
+    NoneWord("all"),
+    Field(description="number of items per language, counted from the first; or all"),
+]
+Seed = Annotated[
+    int, Field(ge=0, description="random seed of data order and initial adapter weights")
+]
+StudyName = Annotated[
+    Annotated[str, text("the name of a study")] | None,
+    NoneWord("none"),
+    Field(description="name that groups runs into a study, or none"),
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "nf4"],
+    Field(
+        description="precision of matrix products: float32, bfloat16 or auto (the faster one on "
+        "this machine); nf4: 4-bit weights with bfloat16 products (QLoRA)"
+    ),
+]
+Attention = Annotated[
+    Literal["auto", "eager", "sdpa", "flash_attention_2"],
+    Field(
+        description="attention implementation: eager, sdpa, flash_attention_2, or auto "
+        "(transformers' default)"
+    ),
+]
+DeviceMap = Annotated[
+    Literal["none", "auto"],
+    Field(description="none: one device; auto: spread layers over all GPUs, then CPU memory"),
+]
+Experiment = Annotated[
+    Annotated[str, text("the name of an experiment")] | None,
+    NoneWord("auto"),
+    Field(
+        description="MLflow experiment to log to; auto: the one `mlflow run` chose, else Default"
+    ),
+]
+Languages = Annotated[
+    tuple[LanguageName, ...] | None,
+    separated(),
+    NoneWord("all"),
+    Field(description="target languages as FLORES-200 codes, separated by commas; or all"),
+]
+SplitName = Annotated[
+    Split,
+    Field(description="items to evaluate: test, dev, train or all; passages are never divided"),
+]
+MaxNewTokens = Annotated[
+    PositiveInt | None,
+    NoneWord("auto"),
+    Field(description="number of tokens to generate at most; auto: 16, or 256 for cot"),
+]
+ReasoningName = Annotated[
+    Reasoning,
+    Field(description="direct (answer immediately) or cot (chain of thought first)"),
+]
+DevLimit = Annotated[
+    PositiveInt, Field(description="number of source-language dev items to measure on")
+]
+Patience = Annotated[
+    PositiveInt | None,
+    NoneWord("none"),
+    Field(description="stop after this many dev measurements without improvement, or none"),
+]
+Keep = Annotated[
+    Literal["last", "best"],
+    Field(description="which adapter the run returns: last, or best (on source-language dev data)"),
+]
+EvalEvery = Annotated[PositiveInt, Field(description="number of steps between dev measurements")]
+CheckpointEvery = Annotated[
+    PositiveInt,
+    Field(description="number of steps between checkpoints, from which an interrupted run resumes"),
+]
+GradientCheckpointing = Annotated[
+    bool,
+    Field(description="recompute activations in the backward pass: less memory, more time"),
+]
+TargetModules = Annotated[
+    str, text("'all-linear', 'attention', either with '+experts', or names of modules")
+]
+Margin = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="equivalence margin: the largest difference of gains that does not matter, "
+        "stated in advance",
+    ),
+]
+Branch = Annotated[
+    Annotated[str, text("a branch such as Semitic")] | None,
+    NoneWord("auto"),
+    Field(description="branch whose languages count as related; auto: the source's own"),
+]
+
+
+class Config(BaseModel):
+    """Base of all configurations: immutable, and without unknown parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

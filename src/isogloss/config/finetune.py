@@ -1,0 +1,86 @@
+"""Parameters of the entry point `finetune`, and the hyperparameters that a recipe holds."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from isogloss.config import fields
+from isogloss.config.shared import SharedConfig
+from isogloss.config.words import NoneWord, text
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Hyperparameters(fields.Config):
+    """Hyperparameters of training that a search or a recipe may decide."""
+
+    steps: PositiveInt = 40
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 5e-4
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Dropout = 0.0
+    target_modules: fields.TargetModules = "all-linear"
+
+
+class FinetuneConfig(SharedConfig):
+    """Fine-tune on the source language with LoRA.
+
+    Logs the adapter as a model that can be registered.
+    """
+
+    experiment: fields.Experiment = None
+    recipe: Annotated[
+        Annotated[str, text("a recipe file or the id of a tune run")] | None,
+        NoneWord("none"),
+        Field(
+            description="YAML file such as tune's best.yaml, or the id of a tune run: sets the "
+            "hyperparameters below that are auto; or none"
+        ),
+    ] = None
+    steps: Annotated[
+        PositiveInt | None,
+        NoneWord("auto"),
+        Field(description="number of optimiser steps; auto: 40"),
+    ] = None
+    batch_size: Annotated[
+        PositiveInt | None, NoneWord("auto"), Field(description="items per step; auto: 16")
+    ] = None
+    learning_rate: Annotated[
+        PositiveFloat | None,
+        NoneWord("auto"),
+        Field(description="peak learning rate of AdamW; auto: 0.0005"),
+    ] = None
+    rank: Annotated[
+        PositiveInt | None, NoneWord("auto"), Field(description="LoRA rank; auto: 16")
+    ] = None
+    alpha: Annotated[
+        PositiveInt | None,
+        NoneWord("auto"),
+        Field(description="LoRA alpha (updates are scaled by alpha / rank); auto: 32"),
+    ] = None
+    dropout: Annotated[
+        Dropout | None, NoneWord("auto"), Field(description="LoRA dropout; auto: 0")
+    ] = None
+    target_modules: Annotated[
+        fields.TargetModules | None,
+        NoneWord("auto"),
+        Field(
+            description="modules that get LoRA layers: all-linear, attention, either with +experts,"
+            " or names separated by commas; auto: all-linear"
+        ),
+    ] = None
+    eval_every: fields.EvalEvery = 20
+    dev_limit: fields.DevLimit = 60
+    patience: fields.Patience = None
+    keep: fields.Keep = "last"
+    checkpoint_every: fields.CheckpointEvery = 10
+    gradient_checkpointing: fields.GradientCheckpointing = False
+    register_as: Annotated[
+        Annotated[str, text("the name of a registered model", "auto")] | None,
+        NoneWord("none"),
+        Field(
+            description="registered model that gets a new version with the alias candidate; auto: "
+            "isogloss-TASK-SOURCE; or none"
+        ),
+    ] = None

@@ -1,0 +1,109 @@
+"""Configurations as text: command lines, and errors in plain sentences."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from isogloss.config.entry_points import ENTRY_POINTS
+from isogloss.config.study import StudyConfig
+from isogloss.config.words import none_word
+
+CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), StudyConfig)
+NONE_AS = {
+    name: word
+    for config_class in CLASSES
+    for name, field in config_class.model_fields.items()
+    if (word := none_word(field))
+}
+FRACTIONS = ("margin", "effect", "spread", "seed_spread", "gain", "discordant")
+# pydantic's types of errors whose messages speak of Python.
+PLAIN = {
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "int_from_float": "should be an integer",
+    "int_parsing": "should be an integer",
+    "int_type": "should be an integer",
+    "model_type": "should be a mapping of parameters",
+    "string_too_short": "should not be empty",
+    "string_type": "should be text",
+    "tuple_type": "should be a list, or text with commas",
+}
+CHOICES = ("enum", "literal_error", "reserved_word")  # messages that list what is accepted
+
+
+def as_text(name: str, value: Any) -> str:
+    """A parameter as the command line, MLproject and MLflow write it."""
+    if value is None:
+        return NONE_AS.get(name, "auto")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def command_line(entry_point: str, config: BaseModel) -> str:
+    """The `mlflow run` command with every parameter that differs from its default."""
+    words = [f"mlflow run . -e {entry_point} --env-manager local"]
+    for name, field in type(config).model_fields.items():
+        value = as_text(name, getattr(config, name))
+        if field.is_required() or value != as_text(name, field.default):
+            words.append(f"-P {name}={value}")
+    return " ".join(words)
+
+
+def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
+    """One line per wrong parameter: its name, what is accepted, and the value."""
+    return "\n".join(_sentence(entry, config_class) for entry in error.errors())
+
+
+def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
+    names = [part for part in entry["loc"] if isinstance(part, str)]
+    positions = [part for part in entry["loc"] if isinstance(part, int)]
+    subject = name = ".".join(names)
+    fields = _fields(names[:-1], config_class)
+    if entry["type"] == "extra_forbidden":
+        return _unknown(names, fields)
+    if entry["type"] == "missing":
+        return f"{name} is required."
+    accepted = PLAIN.get(entry["type"]) or entry["msg"].removeprefix("Input ")
+    accepted = accepted.replace("greater than or equal to", "at least")
+    accepted = accepted.replace("less than or equal to", "at most")
+    word = none_word(fields[names[-1]])
+    if positions:
+        subject = f"item {positions[0] + 1} of {name}"
+        accepted += f", or {name} should be {word!r}" if word else ""
+    elif word:
+        if entry["type"] in CHOICES:
+            accepted = re.sub(" or (?!.* or )", ", ", accepted)
+        accepted += f" or {word!r}"
+    if names[-1] in FRACTIONS:
+        accepted += " (a fraction: 0.03 is three points)"
+    return f"{subject} {accepted}, but got {entry['input']!r}."
+
+
+def _fields(sections: Sequence[str], config_class: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a configuration, or of a section of it."""
+    fields = config_class.model_fields
+    for section in sections:
+        annotation = fields[section].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return {}
+        fields = annotation.model_fields
+    return fields
+
+
+def _unknown(names: Sequence[str], fields: dict[str, FieldInfo]) -> str:
+    *sections, name = names
+    close = get_close_matches(name, fields, n=1)
+    if close:
+        meant = ".".join([*sections, close[0]])
+        return f"unknown parameter {'.'.join(names)!r}; did you mean {meant!r}?"
+    return f"unknown parameter {'.'.join(names)!r}; expected one of {', '.join(fields)}."

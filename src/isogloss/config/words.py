@@ -1,0 +1,63 @@
+"""Words that stand for something else than themselves: none, auto, all and file.
+
+The command line, MLproject and study files write None as a word. Each parameter has exactly one,
+declared with `NoneWord`; where another of the words would be taken for a name, `text` rejects it.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+WORDS = ("none", "auto", "all", "file")
+
+
+@dataclass(frozen=True)
+class NoneWord:
+    """Annotation of an optional field: the word that stands for None."""
+
+    word: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Turn the word into None before the field's own type is checked."""
+        return core_schema.no_info_before_validator_function(
+            lambda value: None if value == self.word else value, handler(source)
+        )
+
+
+def none_word(field: FieldInfo) -> str | None:
+    """The word that stands for None in a field; None for a field that is not optional."""
+    return next((entry.word for entry in field.metadata if isinstance(entry, NoneWord)), None)
+
+
+def text(expected: str, *literal: str) -> AfterValidator:
+    """Annotation of a string: rejects blanks and WORDS, apart from those in `literal`.
+
+    `expected` completes the message "NAME should be ...".
+    """
+    accepted = " or ".join([expected, *(f"'{word}'" for word in literal)])
+
+    def check(value: str) -> str:
+        if not value.strip() or (value in WORDS and value not in literal):
+            raise PydanticCustomError(
+                "reserved_word", "Input should be {accepted}", {"accepted": accepted}
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def separated() -> BeforeValidator:
+    """Annotation of a tuple: splits a string at commas; a number is one item; rejects no items."""
+    return BeforeValidator(_split)
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        value = tuple(part.strip() for part in value.split(",") if part.strip())
+    if value in ((), []):
+        raise PydanticCustomError("no_items", "Input should have at least one value")
+    return (value,) if isinstance(value, int) else value

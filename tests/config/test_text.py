@@ -1,0 +1,75 @@
+"""Configurations as text, and errors in plain sentences."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from isogloss.config import (
+    ENTRY_POINTS,
+    FinetuneConfig,
+    PlanConfig,
+    RegisterConfig,
+    StudyConfig,
+    as_text,
+    command_line,
+    explain,
+)
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_defaults_as_text_mean_the_defaults(name: str) -> None:
+    fields = ENTRY_POINTS[name].model_fields
+    required = {key: "x" for key, field in fields.items() if field.is_required()}
+    texts = {
+        key: as_text(key, field.default) for key, field in fields.items() if not field.is_required()
+    }
+    assert ENTRY_POINTS[name](**required, **texts) == ENTRY_POINTS[name](**required)
+
+
+def test_every_field_has_a_description() -> None:
+    for config_class in (*ENTRY_POINTS.values(), StudyConfig):
+        for name, field in config_class.model_fields.items():
+            assert field.description, f"{config_class.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "message"),
+    [
+        (FinetuneConfig, {"step": 3}, "unknown parameter 'step'; did you mean 'steps'?"),
+        (RegisterConfig, {"adapter": "a", "zzz": 1},
+         "unknown parameter 'zzz'; expected one of adapter, name, alias."),
+        (StudyConfig, {"study": "s", "compare": {"margins": 0.1}},
+         "unknown parameter 'compare.margins'; did you mean 'compare.margin'?"),
+        (StudyConfig, {"study": "s", "compare": 3},
+         "compare should be a mapping of parameters, but got 3."),
+        (StudyConfig, {}, "study is required."),
+        (StudyConfig, {"study": 3}, "study should be text, but got 3."),
+        (FinetuneConfig, {"steps": "2.5"}, "steps should be an integer or 'auto', but got '2.5'."),
+        (FinetuneConfig, {"dropout": "1"}, "dropout should be less than 1 or 'auto', but got '1'."),
+        (FinetuneConfig, {"gradient_checkpointing": "maybe"},
+         "gradient_checkpointing should be true or false, but got 'maybe'."),
+        (FinetuneConfig, {"seed": -1}, "seed should be at least 0, but got -1."),
+        (PlanConfig, {"margin": "3"},
+         "margin should be less than 1 (a fraction: 0.03 is three points), but got '3'."),
+        (PlanConfig, {"control": "4,1"}, "item 2 of control should be at least 2, but got '1'."),
+        (PlanConfig, {"related": "1", "items": "0"},
+         "related should be at least 2 or 'auto', but got '1'.\n"
+         "items should be greater than 0 or 'auto', but got '0'."),
+    ],
+)  # fmt: skip
+def test_errors_name_the_parameter_what_is_accepted_and_the_value(
+    config_class: type[BaseModel], values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config_class.model_validate(values)
+    assert explain(caught.value, config_class) == message
+
+
+def test_a_command_line_has_what_differs_from_the_defaults() -> None:
+    config = FinetuneConfig(steps=3, limit=None, gradient_checkpointing=True, register_as="auto")
+    assert command_line("finetune", config) == (
+        "mlflow run . -e finetune --env-manager local -P steps=3 -P gradient_checkpointing=true "
+        "-P register_as=auto"
+    )
+    assert "-P adapter=a -P alias=none" in command_line(
+        "register", RegisterConfig(adapter="a", alias="none")
+    )
