@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from isogloss.errors import DataError
+from isogloss.errors import DataError, IsoglossError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,13 +34,29 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part.rename(folder)
 
 
-def parse_yaml(text: str, file: str, model: type[M]) -> M:
-    """The content of a file as `model`; DataError names the file and the first faulty field."""
+def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> Any:
+    """The content of a YAML file; `error_class` names the file if it is not YAML."""
     try:
-        return model.model_validate(yaml.safe_load(text))
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise error_class(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+
+
+def validate(
+    content: Any, place: str, model: type[M], error_class: type[IsoglossError] = DataError
+) -> M:
+    """The content of `place` (a file) as `model`; `error_class` names the first invalid field."""
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = " ".join(map(str, first["loc"]))
-        raise DataError(f"{file}: {place} cannot be used: {first['msg']}.") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+        field = ".".join(map(str, first["loc"])) or "the content"
+        if first["type"] == "extra_forbidden":
+            raise error_class(f"{place}: unknown field {field!r}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise error_class(f"{place}: {field} is invalid: {message}.") from None
+
+
+def parse_yaml(text: str, file: str, model: type[M]) -> M:
+    """The YAML content of a file as `model`; DataError names the file and the first fault."""
+    return validate(load_yaml(text, file), file, model)

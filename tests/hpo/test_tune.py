@@ -18,6 +18,7 @@ from isogloss.stages import tune as tuning
 from isogloss.stages.finetune import recipe_of
 from isogloss.stages.tune import run_tune
 from isogloss.training import loop as training
+from isogloss.types import Split
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -62,7 +63,7 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     seen: set[tuple[str, str]] = set()
     read = tasks._read  # whatever is read of a task's items goes through it
 
-    def record(task: tasks.Task, language: str, split: tasks.Split) -> list[tasks.Item]:
+    def record(task: tasks.Task, language: str, split: Split) -> list[tasks.Item]:
         seen.add((language, split))
         return read(task, language, split)
 

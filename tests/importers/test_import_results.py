@@ -114,19 +114,19 @@ def test_a_cloze_task_is_told_by_its_choices_and_acc_norm_leaves_out_the_predict
 def test_of_several_filters_one_is_taken_and_named(caplog: pytest.LogCaptureFixture) -> None:
     table = read(DATA / "samples_gen*", condition="base+cot")
     assert len(table) == 4
-    assert "strict-match, flexible-extract the first is taken" in caplog.text
+    assert "strict-match, flexible-extract; the first is used" in caplog.text
     assert set(table["format"]) == {"generate"}
     assert not table["valid"].any()
     assert table["text"].str.len().min() > 0
     caplog.clear()
     read(DATA / "samples_gen*", condition="base", metric="exact_match,flexible-extract")
-    assert "the first is taken" not in caplog.text
+    assert "the first is used" not in caplog.text
 
 
 def test_an_adapter_of_lm_eval_belongs_to_the_model_below_it(samples: Path) -> None:
     (results,) = samples.glob("results*")
     alter(results, lambda it: it["config"]["model_args"].update(peft="adapter"))
-    refused("there is an adapter, but condition=base", samples, condition="base")
+    refused("the model has an adapter (peft), but condition is base", samples, condition="base")
     config = ImportConfig(path=f"{samples}/*bel*", condition="tuned", source="arb_Arab", seed=3)
     ((key, _),) = read_results(config).items()
     assert (key.model, key.source, key.seed) == ("tiny", "arb_Arab", "3")
@@ -147,7 +147,7 @@ def test_each_epoch_of_inspect_is_a_seed(tmp_path: Path) -> None:
     assert [(key.seed, len(rows)) for key, rows in read_results(config).items()] == [
         ("1", 8), ("2", 8),
     ]  # fmt: skip
-    refused("epoch 2: seed is 2 but seed=1", config.path, condition="base", seed=1)
+    refused("epoch 2: seed is 2 in the file but 1 as a parameter", config.path, condition="base", seed=1)
 
 
 def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_path: Path) -> None:
@@ -264,24 +264,30 @@ def test_order_spelling_and_separator_of_a_table_change_nothing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"language": "heb_Hber"}, "a.jsonl:2: language 'heb_Hber' is not known; expected heb_Heb"),
-        ({"language": None}, "a.jsonl:2 does not say its language; give the parameter language"),
-        ({"correct": 0.5}, "a.jsonl:2: correct must be 0, 1, true or false but is 0.5; a score in"),
+        ({"language": "heb_Hber"}, "a.jsonl:2: unknown language 'heb_Hber'; expected heb_Hebr"),
+        ({"language": None}, "a.jsonl:2 does not state its language; set the parameter language"),
+        (
+            {"correct": 0.5},
+            "a.jsonl:2: correct must be 0, 1, true or false but is 0.5; a score between",
+        ),
         ({"correct": 2}, "correct must be 0, 1, true or false but is 2"),
         ({"correct": "yes"}, "correct must be 0, 1, true or false but is 'yes'"),
         (
             {"item_id": "i"},
-            "a.jsonl:2: item 'i' in heb_Hebr stands twice in the results of m, base",
+            "a.jsonl:2: duplicate item 'i' in heb_Hebr for m, base",
         ),
         ({"item_id": ""}, "a.jsonl:2: item_id must be text but is ''"),
-        ({"passage_id": None}, "a.jsonl:2: there is no passage_id; name what tells passages apart"),
-        ({"condition": "best"}, "condition must be base, tuned, base+cot or tuned+cot but is 'bes"),
-        ({"condition": "tuned"}, "a.jsonl:2 does not say its source; give the parameter source"),
-        ({"condition": "tuned", "source": "arb"}, "'arb' is not known; expected arb_Arab"),
-        ({"format": "essay"}, "format must be letter, cloze or generate but is 'essay'"),
-        ({"seed": 1.5}, "seed must be a whole number from 0 but is 1.5"),
+        ({"passage_id": None}, "a.jsonl:2: there is no field passage_id; set passage=FIELD"),
+        (
+            {"condition": "best"},
+            "condition must be one of base, tuned, base+cot, tuned+cot but is 'bes",
+        ),
+        ({"condition": "tuned"}, "a.jsonl:2 does not state its source; set the parameter source"),
+        ({"condition": "tuned", "source": "arb"}, "unknown language 'arb'; expected arb_Arab"),
+        ({"format": "essay"}, "format must be one of letter, cloze, generate but is 'essay'"),
+        ({"seed": 1.5}, "seed must be a whole number of at least 0 but is 1.5"),
         ({"answer": "B"}, "answer must be a finite number but is 'B'"),
-        ({"answer": 1, "prediction": 2}, "correct is True but prediction is 2 and answer 1"),
+        ({"answer": 1, "prediction": 2}, "correct is True but prediction is 2 and answer is 1"),
         ({"gold_logprob": "-inf"}, "gold_logprob must be a finite number"),
     ],
 )
@@ -299,29 +305,31 @@ def test_what_a_file_does_not_say_is_a_parameter_and_never_contradicts(
     path = write(tmp_path / "a.jsonl", {**ROW, **NAMED})
     other = {"condition": "base+cot", "format": "cloze"}.get(name, "other")
     refused(
-        f"a.jsonl:1: {name} is {NAMED[name]} but {name}={other} was given", path, **{name: other}
+        f"a.jsonl:1: {name} is {NAMED[name]} in the file but {other} as a parameter",
+        path,
+        **{name: other},
     )
     assert len(read(path, **NAMED)) == 1
     write(path, {**ROW, **{key: value for key, value in NAMED.items() if key != name}})
-    refused(f"a.jsonl:1 does not say its {name}; give the parameter {name}", path)
+    refused(f"a.jsonl:1 does not state its {name}; set the parameter {name}", path)
     assert len(read(path, **{name: NAMED[name]})) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", "a.csv has no rows"),
+        ("a.csv", b"", "a.csv:1: expected a line of column names but the file is empty"),
         ("a.csv", b"language,item_id\n", "a.csv has no rows"),
-        ("a.csv", b"lang,item_id\nx,y\n", "a.csv:2: there is no language and no passage_id and no"),
-        ("a.csv", b"a,a\n1,2\n", "expected names of columns, each once"),
+        ("a.csv", b"lang,item_id\nx,y\n", "a.csv:2: there is no field language and no passage_id and no"),
+        ("a.csv", b"a,a\n1,2\n", "column names must be unique"),
         ("a.csv", b"a,b\n1\n", "a.csv:2: 1 values but 2 columns"),
         ("a.csv", b"a,b\n1,\"2\n", "a.csv:2: the row cannot be read"),
         ("a.csv", "é,b\n1,2\n".encode("latin-1"), "a.csv is not UTF-8"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "a.jsonl:2: the line is not JSON"),
         ("a.json", b'{"a": ', "a.json is not JSON"),
-        ("a.json", b'{"results": {}}', "is not a log of inspect_ai; of lm-eval, samples_*.jsonl"),
+        ("a.json", b'{"results": {}}', "is not a log of inspect_ai; for lm-eval import samples_*.jsonl"),
         ("a.parquet", b"PAR1....", "a.parquet is not a Parquet table"),
-        ("a.eval", b"PK\x03\x04", "is an archive; export it with `inspect log dump a.eval`"),
+        ("a.eval", b"PK\x03\x04", "is a binary log; export it as JSON with `inspect log dump a.eval`"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused(
@@ -342,9 +350,9 @@ def test_a_file_that_cannot_be_read_is_refused(
             lambda it: it["doc"].update(dialect="heb_Hebr"),
             "heb_Hebr in dialect but arb_Arab in the",
         ),
-        (lambda it: it["doc"].pop("link"), "there is no link; name what tells passages apart"),
-        (lambda it: it.pop("target"), "jsonl:1: there is no target; there are doc_id"),
-        (lambda it: it.update(filtered_resps=3), "are not as lm-eval writes them"),
+        (lambda it: it["doc"].pop("link"), "there is no field link; set passage=FIELD"),
+        (lambda it: it.pop("target"), "jsonl:1: there is no field target; the fields are doc_id"),
+        (lambda it: it.update(filtered_resps=3), "are not in the layout of lm-eval"),
     ],
 )
 def test_a_sample_of_lm_eval_that_cannot_be_used_is_refused(
@@ -357,12 +365,14 @@ def test_a_sample_of_lm_eval_that_cannot_be_used_is_refused(
 
 def test_metrics_filters_and_models_of_lm_eval_are_asked_for(samples: Path) -> None:
     (path,) = samples.glob("samples_belebele*arb*")
-    refused("there is no f1, which the parameter metric names", path, condition="base", metric="f1")
+    refused(
+        "there is no field f1 (named by the parameter metric", path, condition="base", metric="f1"
+    )
     refused("has no filter 'x'; it has none", path, condition="base", metric="acc,x")
     renamed = path.rename(path.with_name("renamed.jsonl"))
-    refused("does not say its model; give the parameter model", renamed, condition="base")
+    refused("does not state its model; set the parameter model", renamed, condition="base")
     assert len(read(renamed, condition="base", model="m", task="belebele", passage="doc_id")) == 4
-    refused("language is arb_Arab but language=heb_Hebr", renamed, condition="base", model="m",
+    refused("language is arb_Arab in the file but heb_Hebr as a parameter", renamed, condition="base", model="m",
             task="belebele", language="heb_Hebr")  # fmt: skip
 
 
@@ -379,10 +389,10 @@ def test_metrics_filters_and_models_of_lm_eval_are_asked_for(samples: Path) -> N
             "one of the scorers choice, match",
         ),
         (lambda it: it["samples"][0]["scores"]["choice"].update(value="P"), "score must be 0, 1"),
-        (lambda it: it["samples"][0]["metadata"].pop("language"), "does not say its language"),
+        (lambda it: it["samples"][0]["metadata"].pop("language"), "does not state its language"),
         (
             lambda it: it["samples"].append(it["samples"][0]),
-            "'arb_Arab-0' in arb_Arab stands twice",
+            "duplicate item 'arb_Arab-0' in arb_Arab",
         ),
     ],
 )
@@ -408,5 +418,7 @@ def test_a_log_of_one_language_has_it_from_its_task_and_other_fields_can_be_name
     assert (set(table["task"]), set(table["language"])) == ({"quiz"}, {"heb_Hebr"})
     assert "model mockllm/model is imported as gpt" in caplog.text
     assert len(read(path, condition="base", passage="id", language="tongue")) == 8
-    with pytest.raises(IsoglossError, match="there is no speech, which the parameter language"):
+    with pytest.raises(
+        IsoglossError, match=r"there is no field speech .named by the parameter language"
+    ):
         read(path, condition="base", passage="id", language="speech")

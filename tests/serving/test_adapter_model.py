@@ -210,7 +210,7 @@ BAD = {
         {"options": ["x", "\ud800"]},
         r"options\[1\] must be text but holds half of a surrogate pair.",
     ),
-    "an unknown language": ({"language": "xx"}, "language 'xx' is not known; expected a FLORES"),
+    "an unknown language": ({"language": "xx"}, "unknown language 'xx'; expected a FLORES"),
     "a number as language": ({"language": 7}, "language must be text but is 7."),
     "a language without wording": (
         {"language": "ace_Arab"},

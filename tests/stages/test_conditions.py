@@ -287,7 +287,7 @@ def test_a_study_without_two_relatives_or_with_an_unknown_branch_is_refused_befo
     study = {"study": "x", "model": folder, "dtype": "float32"}
     for changes, message in (
         ({"languages": ("heb_Hebr", "eng_Latn", "fra_Latn")}, "1 are related to arb_Arab"),
-        ({"compare": {"branch": "Semitics"}}, "branch 'Semitics' is not known"),
+        ({"compare": {"branch": "Semitics"}}, "unknown branch 'Semitics'"),
     ):
         with pytest.raises(ConfigError, match=message):
             run_study(StudyConfig.model_validate({**study, **changes}))

@@ -68,7 +68,7 @@ def test_the_hub_s_files_are_read_from_its_cache_at_the_pinned_revision(
     task = open_task("belebele", None)
     assert task.languages == ("heb_Hebr",)
     assert len(items(task, "heb_Hebr", "all", None)) == 1
-    with pytest.raises(DataError, match=r"facebook/belebele data/eng_Latn\.jsonl cannot be fetch"):
+    with pytest.raises(DataError, match=r"facebook/belebele data/eng_Latn\.jsonl cannot be downl"):
         load("eng_Latn", "all", None)
 
 
@@ -88,7 +88,7 @@ def test_without_network_and_cache_the_hub_is_refused(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="facebook/belebele cannot be fetched from the Hub"):
+    with pytest.raises(DataError, match="facebook/belebele cannot be downloaded from the Hub"):
         open_task("belebele", None)
 
 
@@ -99,7 +99,10 @@ def test_without_network_and_cache_the_hub_is_refused(
             EntryNotFoundError("404"),
             r"facebook/belebele has no file data/eng_Latn\.jsonl on the Hub",
         ),
-        (HTTPError("reset"), r"eng_Latn\.jsonl cannot be fetched from the Hub \(reset\); data_dir"),
+        (
+            HTTPError("reset"),
+            r"eng_Latn\.jsonl cannot be downloaded from the Hub \(reset\); data_dir",
+        ),
     ],
 )
 def test_a_file_that_the_hub_does_not_give_is_refused_by_name(
@@ -135,8 +138,11 @@ def test_missing_data_are_refused_by_name(tmp_path: Path) -> None:
         (row("b", correct_answer_num=5), "correct_answer_num must be 1 to 4 but is 5"),
         (row("b", correct_answer_num="A"), "correct_answer_num must be 1 to 4 but is 'A'"),
         (row("b", question_number="x"), "question_number must be a number but is 'x'"),
-        (row("a"), r"item 'a#1' stands twice, first at .*eng_Latn\.jsonl:1"),
-        (row("a", 2, flores_passage="Other."), r"'a' has another text than at .*Latn\.jsonl:1"),
+        (row("a"), r"duplicate item 'a#1'; the first is at .*eng_Latn\.jsonl:1"),
+        (
+            row("a", 2, flores_passage="Other."),
+            r"text of passage 'a' differs from that at .*Latn\.jsonl:1",
+        ),
         *(
             ({name: value for name, value in row("b").items() if name != missing}, missing)
             for missing in row("b")

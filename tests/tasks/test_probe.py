@@ -185,13 +185,21 @@ def test_an_unknown_language_or_size_is_answered_with_what_there_is():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("visited {country}.", "visited it.", r"x.yaml: visit fact holds \{country\} 0 times"),
-        ("visit in {month}?", "visit?", r"x.yaml: visit question holds \{month\} 0 times"),
-        ("visit in {month}?", "visit {year}, {month}?", r"visit question holds \{year\} 1 times"),
-        ("visit in {month}?", "visit in {month?", r"x.yaml: visit question has a brace"),
-        ("  guide:", "  guides:", r"x.yaml must have the kinds .*; see guide, guides"),
-        ("months: format", "months: genitive", r"x.yaml: months cannot be used"),
-        ("locale: en", "", r"x.yaml: locale cannot be used"),
+        ("visited {country}.", "visited it.", r"x.yaml: visit fact contains \{country\} 0 times"),
+        ("visit in {month}?", "visit?", r"x.yaml: visit question contains \{month\} 0 times"),
+        (
+            "visit in {month}?",
+            "visit {year}, {month}?",
+            r"visit question contains \{year\} 1 times",
+        ),
+        ("visit in {month}?", "visit in {month?", r"x.yaml: visit question has an invalid brace"),
+        (
+            "  guide:",
+            "  guides:",
+            r"x.yaml must have exactly the kinds .*; missing or unknown: guide, guides",
+        ),
+        ("months: format", "months: genitive", r"x.yaml: months is invalid"),
+        ("locale: en", "", r"x.yaml: locale is invalid"),
         ("locale: en", "locale: [", r"x.yaml is not YAML"),
     ],
 )

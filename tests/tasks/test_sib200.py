@@ -45,7 +45,7 @@ def test_the_hub_s_files_are_read_from_its_cache_at_the_pinned_revision(
     assert task.languages == ("eng_Latn",)
     assert len(items(task, "eng_Latn", "test", None)) == len(ROWS)
     shutil.rmtree(snapshot)
-    with pytest.raises(DataError, match=r"Davlan/sib200 cannot be fetched .* data_dir takes"):
+    with pytest.raises(DataError, match=r"Davlan/sib200 cannot be downloaded .* data_dir takes"):
         open_task("sib200", None)
 
 
@@ -54,8 +54,8 @@ def test_the_hub_s_files_are_read_from_its_cache_at_the_pinned_revision(
     [
         (("9", "weather", "Rain."), r"test\.tsv:5: category 'weather'"),
         (("9", "travel", " "), r"test\.tsv:5: the text is empty"),
-        (("7", "travel", "Again."), r"test\.tsv:5: index_id 7 stands twice"),
-        (("9", "travel", "A tab\tin it."), r"test\.tsv:5: 4 values between tabs but 3 columns"),
+        (("7", "travel", "Again."), r"test\.tsv:5: duplicate index_id 7"),
+        (("9", "travel", "A tab\tin it."), r"test\.tsv:5: 4 values but 3 columns"),
     ],
 )
 def test_a_bad_row_is_named_with_file_and_line(

@@ -1,1 +1,1 @@
-"""Results of other tools, read and checked: what they say of each answer, and nothing more."""
+"""Importers: results of other tools, read and validated, one module per format."""

@@ -1,4 +1,4 @@
-"""What a file says of one answer, whatever its format, and how values in it are read."""
+"""One answer from a results file of any format, and conversions of its values."""
 
 import math
 import re
@@ -14,11 +14,11 @@ CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 CODE_LAST = re.compile(r"(?:(?P<stem>.*)[^0-9A-Za-z])?(?P<code>[a-z]{3}_[A-Z][a-z]{3})")
 
 
-class Said(NamedTuple):
-    """What a file says an answer is of; None is what it leaves to the parameters.
+class RunFields(NamedTuple):
+    """What a file states about the run of an answer; None is left to the parameters.
 
-    `tool` is the program whose log it is: it calls models and tasks as it likes, so that parameters
-    may rename them. It is None for a table, whose names are meant.
+    `tool` is the program that wrote the log. Tools choose names of models and tasks, so parameters
+    may rename them. `tool` is None for a table, whose names are taken as they are.
     """
 
     tool: str | None = None
@@ -31,14 +31,14 @@ class Said(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """One answer and the place that an error about it names.
+class ImportedAnswer:
+    """One answer and its place in the file, for error messages.
 
-    `columns` are optional ones of predictions.parquet, those that the file has.
+    `columns` holds the optional columns of predictions.parquet that the file has.
     """
 
     place: str
-    said: Said
+    run: RunFields
     language: str | None
     item_id: str
     passage_id: str
@@ -48,11 +48,11 @@ class Given:
 
 def truth(value: Any, place: str, name: str) -> bool:
     """0, 1, true or false, as numbers or text; DataError for anything else."""
-    known = {"true": 1.0, "false": 0.0}
+    words = {"true": 1.0, "false": 0.0}
     number = value
     if isinstance(value, str):
         try:
-            number = known.get(value.strip().lower()) if value.isalpha() else float(value)
+            number = words.get(value.strip().lower()) if value.isalpha() else float(value)
         except ValueError:
             number = None
     if isinstance(number, bool | int | float) and number in (0, 1):
@@ -60,19 +60,19 @@ def truth(value: Any, place: str, name: str) -> bool:
     hint = ""
     if isinstance(number, float) and 0 < number < 1:
         hint = (
-            "; a score in between is no single answer: name another metric, or give each try as a "
-            "row with a seed of its own"
+            "; a score between 0 and 1 is not a single answer: choose another metric, or write one "
+            "row per attempt, each with its own seed"
         )
     raise DataError(f"{place}: {name} must be 0, 1, true or false but is {value!r}{hint}.")
 
 
 def is_empty(value: Any) -> bool:
-    """Whether there is nothing: null, an empty cell, or pandas' NaN for one."""
+    """Whether a value is missing: null, an empty cell, or the NaN that pandas writes for one."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def text_of(value: Any, place: str, name: str) -> str:
-    """An id or a name: text that is not empty, or a whole number; DataError for anything else."""
+    """An id or a name: non-empty text or a whole number; DataError for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -87,28 +87,27 @@ def language_in(
     place: str,
     name: str = "",
 ) -> str | None:
-    """The language that fields say, or else the code at the end of a task's `name`; perhaps none.
+    """The language in the fields `names`, or the code at the end of the task's `name`, or None.
 
-    `names` are the fields to look in; the parameter `language` may name another one. DataError if
-    two of these places differ.
+    The parameter `language` may name another field. DataError if two of these disagree.
     """
-    found = {}
+    codes = {}
     if config.language is not None and not CODE.fullmatch(config.language):
         names = (config.language,)
         require(fields, names, place, "language")
     for field in names:
         if not is_empty(fields.get(field)):
-            found[field] = text_of(fields[field], place, field)
+            codes[field] = text_of(fields[field], place, field)
     if (last := CODE_LAST.fullmatch(name)) and last["code"] in table():
-        found["the task's name"] = last["code"]
-    if len(set(found.values())) > 1:
-        listed = " but ".join(f"{value} in {field}" for field, value in found.items())
+        codes["the task's name"] = last["code"]
+    if len(set(codes.values())) > 1:
+        listed = " but ".join(f"{code} in {field}" for field, code in codes.items())
         raise DataError(f"{place}: the language is {listed}.")
-    return next(iter(found.values()), None)
+    return next(iter(codes.values()), None)
 
 
 def task_in(name: str) -> str:
-    """A task's name without the language at its end."""
+    """A task's name without the language code at its end."""
     last = CODE_LAST.fullmatch(name)
     return last["stem"] if last and last["stem"] and last["code"] in table() else name
 
@@ -116,32 +115,35 @@ def task_in(name: str) -> str:
 def passage_in(
     fields: Mapping[str, Any], names: Iterable[str], config: ImportConfig, place: str
 ) -> str:
-    """The passage that the first of the fields `names`, or the one of the parameter, says."""
+    """The passage id in the first non-empty field of `names`, or in the one the parameter names.
+
+    DataError if there is no such field.
+    """
     if config.passage is not None:
         names = (config.passage,)
     names = tuple(names)
     field = next((name for name in names if not is_empty(fields.get(name))), None)
     if field is None:
         raise DataError(
-            f"{place}: there is no {' or '.join(names)}; name what tells passages apart with "
-            f"passage=FIELD, one of {', '.join(fields)}."
+            f"{place}: there is no field {' or '.join(names)}; set passage=FIELD to the field that "
+            f"identifies passages, one of {', '.join(fields)}."
         )
     return text_of(fields[field], place, field)
 
 
-def item_in(fields: Mapping[str, Any], otherwise: str) -> str:
-    """An item's id as `tasks.belebele` makes it, if it is one of Belebele's."""
+def item_in(fields: Mapping[str, Any], default: str) -> str:
+    """The item id that `tasks.belebele` makes, if the fields are those of Belebele."""
     link, number = fields.get("link"), str(fields.get("question_number"))
-    return f"{link}#{int(number)}" if link and number.isdecimal() else otherwise
+    return f"{link}#{int(number)}" if link and number.isdecimal() else default
 
 
 def require(
     fields: Mapping[str, Any], names: Iterable[str], place: str, parameter: str | None = None
 ) -> None:
-    """Raise DataError naming the fields that are missing and those that are there."""
+    """Raise DataError that lists the missing and the present fields, if one is missing."""
     if missing := [name for name in names if name not in fields]:
-        asked = f", which the parameter {parameter} names" if parameter else ""
+        reason = f" (named by the parameter {parameter})" if parameter else ""
         raise DataError(
-            f"{place}: there is no {' and no '.join(missing)}{asked}; there are "
+            f"{place}: there is no field {' and no '.join(missing)}{reason}; the fields are "
             f"{', '.join(map(str, fields)) or 'none'}."
         )

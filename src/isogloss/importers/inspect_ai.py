@@ -1,6 +1,6 @@
 """Logs of inspect_ai as JSON (layout of inspect_ai 0.3.285).
 
-`inspect log dump FILE.eval` prints one, and `--log-format=json` makes inspect write them.
+`inspect log dump FILE.eval` prints such a log, and `--log-format=json` makes inspect write one.
 """
 
 import string
@@ -10,62 +10,62 @@ from typing import Any
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
-from isogloss.importers import fields as given
-from isogloss.importers.fields import Given, Said
+from isogloss.importers import fields
+from isogloss.importers.fields import ImportedAnswer, RunFields
 
 LANGUAGE = ("language", "lang", "dialect")
 PASSAGE = ("passage_id", "passage", "link")
 VALUES = {"C": 1, "I": 0, "N": 0, "P": 0.5}  # correct, incorrect, no answer, partially correct
 
 
-def read(path: Path, log: Mapping[str, Any], config: ImportConfig) -> list[Given]:
-    """An answer for each sample and epoch; of several epochs each is a seed.
+def read(path: Path, log: Mapping[str, Any], config: ImportConfig) -> list[ImportedAnswer]:
+    """One answer per sample and epoch; with several epochs the epoch is the seed.
 
-    The parameter `metric` names one of several scorers. DataError for a log that is unfinished or
-    without samples, and for a sample that failed or was not scored.
+    The parameter `metric` names one of several scorers. Raises DataError for a log that is
+    unfinished or has no samples, and for a sample that failed or has no score.
     """
     if log["status"] != "success" or log.get("invalidated"):
         status = "invalidated" if log["status"] == "success" else log["status"]
         raise DataError(f"{path} is not a finished evaluation: its status is {status!r}.")
     samples = log.get("samples")
     if not samples:
-        raise DataError(f"{path} has no samples; export the whole log, not its header alone.")
-    about = log["eval"]
-    name = given.text_of(about.get("task"), str(path), "eval.task").rpartition("/")[2]
-    model = given.text_of(about.get("model"), str(path), "eval.model")
+        raise DataError(f"{path} has no samples; export the whole log, not only its header.")
+    header = log["eval"]
+    name = fields.text_of(header.get("task"), str(path), "eval.task").rpartition("/")[2]
+    model = fields.text_of(header.get("model"), str(path), "eval.model")
     several = len({sample.get("epoch", 1) for sample in samples}) > 1
-    shared = [*(about.get("task_args") or {}).items(), *(about.get("metadata") or {}).items()]
-    found = []
+    shared = [*(header.get("task_args") or {}).items(), *(header.get("metadata") or {}).items()]
+    answers = []
     for sample in samples:
         epoch = sample.get("epoch", 1)
         place = f"{path} sample {sample.get('id')!r}" + (f" epoch {epoch}" if several else "")
-        fields = {**dict(shared), "id": sample.get("id"), **(sample.get("metadata") or {})}
+        values = {**dict(shared), "id": sample.get("id"), **(sample.get("metadata") or {})}
         if sample.get("error"):
             raise DataError(f"{place} failed: {sample['error'].get('message', '')[:200]!r}.")
         score = _score(sample, config.metric, place)
         value = score.get("value")
-        said = Said(
+        run = RunFields(
             "inspect_ai",
             model=model,
             seed=str(epoch) if several else None,
-            task=given.task_in(name),
+            task=fields.task_in(name),
             format="generate",
         )
-        correct = given.truth(
+        correct = fields.truth(
             VALUES.get(value, value) if isinstance(value, str) else value, place, "score"
         )
-        found.append(
-            Given(
+        answers.append(
+            ImportedAnswer(
                 place,
-                said,
-                given.language_in(fields, LANGUAGE, config, place, name),
-                given.item_in(fields, given.text_of(sample.get("id"), place, "id")),
-                given.passage_in(fields, PASSAGE, config, place),
+                run,
+                fields.language_in(values, LANGUAGE, config, place, name),
+                fields.item_in(values, fields.text_of(sample.get("id"), place, "id")),
+                fields.passage_in(values, PASSAGE, config, place),
                 correct,
                 _columns(sample, score, correct),
             )
         )
-    return found
+    return answers
 
 
 def _score(sample: Mapping[str, Any], metric: str | None, place: str) -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ def _score(sample: Mapping[str, Any], metric: str | None, place: str) -> Mapping
     if not scores:
         raise DataError(f"{place} has no score.")
     if metric is None and len(scores) > 1:
-        raise DataError(f"{place}: choose one of the scorers {', '.join(scores)} with metric=.")
+        raise DataError(f"{place}: set metric to one of the scorers {', '.join(scores)}.")
     scorer = metric or next(iter(scores))
     if scorer not in scores:
         raise DataError(f"{place} has no score {scorer!r}; it has {', '.join(scores)}.")
@@ -81,7 +81,7 @@ def _score(sample: Mapping[str, Any], metric: str | None, place: str) -> Mapping
 
 
 def _columns(sample: Mapping[str, Any], score: Mapping[str, Any], correct: bool) -> dict[str, Any]:
-    """What was generated and, of a choice among options, the answer and the option chosen."""
+    """The generated text and, for multiple choice, the gold answer and the chosen option."""
     columns: dict[str, Any] = {}
     text = (sample.get("output") or {}).get("completion")
     if isinstance(text, str):

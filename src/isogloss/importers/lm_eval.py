@@ -1,7 +1,7 @@
 """Samples of lm-evaluation-harness, as `--log_samples` writes them (layout of lm-eval 0.4.13).
 
-One file a task, `samples_TASK_TIME.jsonl`, a line for each document and filter; beside it
-`results_TIME.json`, which names the model.
+One file per task, `samples_TASK_TIME.jsonl`, with one line per document and filter, and
+`results_TIME.json` in the same folder, which names the model.
 """
 
 import json
@@ -15,60 +15,63 @@ import numpy as np
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
-from isogloss.importers import fields as given
-from isogloss.importers.fields import Given, Said
-from isogloss.tasks.rows import Row
-from isogloss.types import FloatArray
+from isogloss.importers import fields
+from isogloss.importers.fields import ImportedAnswer, RunFields
+from isogloss.row_files import Row
+from isogloss.types import FloatArray, Format
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps")
-INVALID = "[invalid]"  # what lm-eval's filters make of an answer that they cannot read
+INVALID = "[invalid]"  # what the filters of lm-eval return for an answer they cannot parse
 
 
-def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Given]:
-    """An answer for each document; DataError, with file and line, for what cannot be read.
+def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
+    """One answer per document; DataError, with file and line, for an invalid one.
 
-    The parameter `metric` is METRIC or METRIC,FILTER. Without it: `acc` or else the only metric,
-    and of several filters the first, which is announced.
+    The parameter `metric` is METRIC or METRIC,FILTER. The default is `acc`, or the only metric, and
+    the first of several filters, with a warning.
     """
     named = NAME.fullmatch(path.name)
     name = named["task"] if named else ""
     model = _model(path.with_name(f"results_{named['time']}.json"), config) if named else None
-    metric, _, wanted = (config.metric or "").partition(",")
+    metric, _, filter_name = (config.metric or "").partition(",")
     filters = list(dict.fromkeys(str(row.values.get("filter", "none")) for row in rows))
-    chosen = wanted or filters[0]
+    chosen = filter_name or filters[0]
     if chosen not in filters:
         raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}.")
-    if len(filters) > 1 and not wanted:
-        logger.info(f"{path.name}: of the filters {', '.join(filters)} the first is taken")
-    found = []
+    if len(filters) > 1 and not filter_name:
+        logger.warning(
+            f"{path.name} has the filters {', '.join(filters)}; the first is used, set metric to "
+            "METRIC,FILTER for another"
+        )
+    answers = []
     for place, values in rows:
         if str(values.get("filter", "none")) != chosen:
             continue
-        given.require(values, NEEDED, place)
+        fields.require(values, NEEDED, place)
         doc = values["doc"] if isinstance(values["doc"], dict) else {}
-        fields = {"doc_id": values["doc_id"], **doc}
-        by = metric or _metric(values, place)
-        given.require(values, (by,), place, "metric")
-        format, columns = _columns(values, by, chosen, place)
-        found.append(
-            Given(
+        doc_fields = {"doc_id": values["doc_id"], **doc}
+        column = metric or _default_metric(values, place)
+        fields.require(values, (column,), place, "metric")
+        format, columns = _columns(values, column, chosen, place)
+        answers.append(
+            ImportedAnswer(
                 place,
-                Said("lm-eval", model=model, task=given.task_in(name) or None, format=format),
-                given.language_in(fields, ("dialect",), config, place, name),
-                given.item_in(fields, given.text_of(values["doc_id"], place, "doc_id")),
-                given.passage_in(fields, ("link",), config, place),
-                given.truth(values[by], place, by),
+                RunFields("lm-eval", model=model, task=fields.task_in(name) or None, format=format),
+                fields.language_in(doc_fields, ("dialect",), config, place, name),
+                fields.item_in(doc_fields, fields.text_of(values["doc_id"], place, "doc_id")),
+                fields.passage_in(doc_fields, ("link",), config, place),
+                fields.truth(values[column], place, column),
                 columns,
             )
         )
-    return found
+    return answers
 
 
 def _model(results: Path, config: ImportConfig) -> str | None:
-    """The model that a results file names; DataError if it has an adapter and is called base."""
+    """The model in a results file; DataError if it has an adapter in a base condition."""
     if not results.is_file():
         return None
     try:
@@ -79,51 +82,54 @@ def _model(results: Path, config: ImportConfig) -> str | None:
         name = str(args.get("pretrained") or content["model_name"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{results} is not a results file of lm-eval: {error!r}.") from None
-    if args.get("peft") and config.condition is not None and "base" in config.condition:
-        raise DataError(f"{results}: there is an adapter, but condition={config.condition}.")
+    if args.get("peft") and config.condition is not None and not config.condition.tuned:
+        raise DataError(
+            f"{results}: the model has an adapter (peft), but condition is {config.condition}."
+        )
     return name
 
 
-def _metric(values: Mapping[str, Any], place: str) -> str:
+def _default_metric(values: Mapping[str, Any], place: str) -> str:
     metrics = values.get("metrics", ["acc"])
     if "acc" in metrics or len(metrics) == 1:
         return "acc" if "acc" in metrics else str(metrics[0])
-    raise DataError(f"{place}: choose one of the metrics {', '.join(metrics)} with metric=.")
+    raise DataError(f"{place}: set metric to one of {', '.join(metrics)}.")
 
 
 def _columns(
-    values: Mapping[str, Any], by: str, chosen: str, place: str
-) -> tuple[str, dict[str, Any]]:
+    values: Mapping[str, Any], metric: str, filter_name: str, place: str
+) -> tuple[Format, dict[str, Any]]:
     """Format of the question and optional columns of the answer."""
     try:
-        asked = [tuple(each.values()) for each in values["arguments"].values()]
-        read = values["filtered_resps"]
-        if not all(isinstance(text, str) for _, text in asked):
-            return "generate", _of_text(values["resps"], read, chosen)
-        # acc_mutual_info asks again without the prompt: those come behind, and are left.
-        n = sum(prompt == asked[0][0] for prompt, _ in asked)
-        texts = [text.strip() for _, text in asked[:n]]
-        logprob_C = np.array([float(logprob) for logprob, _ in read[:n]])
-        said = [at for at in range(n) if str(read[at][1]) == "True"]
+        requests = [tuple(request.values()) for request in values["arguments"].values()]
+        responses = values["filtered_resps"]
+        if not all(isinstance(text, str) for _, text in requests):
+            return Format.GENERATE, _generated_columns(values["resps"], responses, filter_name)
+        # acc_mutual_info scores the options again without the prompt; those requests come last.
+        n = sum(prompt == requests[0][0] for prompt, _ in requests)
+        texts = [text.strip() for _, text in requests[:n]]
+        logprob_C = np.array([float(logprob) for logprob, _ in responses[:n]])
+        greedy_choices = [at for at in range(n) if str(responses[at][1]) == "True"]
     except (ValueError, TypeError, AttributeError, IndexError):
         raise DataError(
-            f"{place}: arguments, resps and filtered_resps are not as lm-eval writes them."
+            f"{place}: arguments, resps and filtered_resps are not in the layout of lm-eval."
         ) from None
     columns: dict[str, Any] = {}
     if n > 1:
-        greedy = max(said, key=lambda at: len(texts[at]), default=-1)
+        greedy = max(greedy_choices, key=lambda at: len(texts[at]), default=-1)
         columns = {"greedy": greedy, "valid": greedy >= 0}
-        columns |= _of_options(values, texts, logprob_C, by)
-    return "letter" if all(len(text) == 1 for text in texts) else "cloze", columns
+        columns |= _choice_columns(values, texts, logprob_C, metric)
+    letters = all(len(text) == 1 for text in texts)
+    return Format.LETTER if letters else Format.CLOZE, columns
 
 
-def _of_options(
-    values: Mapping[str, Any], texts: Sequence[str], logprob_C: FloatArray, by: str
+def _choice_columns(
+    values: Mapping[str, Any], texts: Sequence[str], logprob_C: FloatArray, metric: str
 ) -> dict[str, Any]:
-    """Columns of a choice; what depends on the gold one only if `acc` agrees with it."""
+    """Columns of a choice; those that need the gold choice only if `acc` agrees with it."""
     columns: dict[str, Any] = {}
     likeliest = int(logprob_C.argmax())
-    if by == "acc":
+    if metric == "acc":
         columns |= {"prediction": likeliest, "forced": likeliest}
     finite = bool(np.isfinite(logprob_C).all())
     if finite:
@@ -134,8 +140,8 @@ def _of_options(
         answer = int(target)
     elif texts.count(target) == 1:
         answer = texts.index(target)
-    right = likeliest == answer
-    if answer >= 0 and values.get("acc", right) == right:
+    correct = likeliest == answer
+    if answer >= 0 and values.get("acc", correct) == correct:
         columns["answer"] = answer
         if finite:
             gold = logprob_C[answer] - np.logaddexp.reduce(logprob_C)
@@ -143,13 +149,13 @@ def _of_options(
     return columns
 
 
-def _of_text(resps: Any, filtered: Any, chosen: str) -> dict[str, Any]:
+def _generated_columns(resps: Any, filtered: Any, filter_name: str) -> dict[str, Any]:
     """Columns of a generated answer."""
     columns: dict[str, Any] = {}
     match resps:
         case [[str(text)]]:
             columns["text"] = text
     match filtered:
-        case [str(read)] if chosen != "none":
-            columns["valid"] = read != INVALID
+        case [str(parsed)] if filter_name != "none":
+            columns["valid"] = parsed != INVALID
     return columns

@@ -1,20 +1,21 @@
-"""Files of results become tables of predictions, one for each run, or are refused as a whole."""
+"""Reads results files as tables of predictions, one per run; an invalid file is rejected whole."""
 
 import glob
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
 from isogloss.importers import inspect_ai, lm_eval, tables
-from isogloss.importers.fields import CODE, Given, Said
+from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
 from isogloss.languages import language
-from isogloss.tasks.rows import lines_of, read_jsonl, read_parquet
+from isogloss.row_files import read_jsonl, read_lines, read_parquet, read_separated
+from isogloss.types import Condition, Format
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +24,23 @@ COLUMNS = (
     *("task", "language", "format", "item_id", "passage_id", "answer", "prediction", "correct"),
     *("valid", "forced", "greedy", "choice_logprobs", "gold_logprob", "text", "tokens", "words"),
 )
-RENAMED = ("model", "task")  # what parameters may call otherwise than a tool's log does
-ACCEPTED = {
-    "model": "the same for base and tuned",
-    "condition": "base, tuned, base+cot or tuned+cot",
+RENAMABLE = ("model", "task")  # parameters may rename those that a tool has logged
+DEFAULT_SOURCE = "arb_Arab"
+EXPECTED = {
+    "model": "one name for base and tuned",
+    "condition": ", ".join(Condition),
     "source": "the language fine-tuned on, such as arb_Arab",
     "task": "its name without the language",
-    "format": "letter, cloze or generate",
-    "language": "a FLORES-200 code such as arb_Arab, or the field that holds it",
+    "format": ", ".join(Format),
+    "language": "a FLORES-200 code such as arb_Arab, or the field that contains it",
 }
 
 
-class RunKey(NamedTuple):
-    """What one run is of; `seed` is empty where it is not known."""
+class ImportedRun(NamedTuple):
+    """What identifies one imported run; `seed` is empty if it is unknown.
+
+    The fields are plain text: they are part of the fingerprint.
+    """
 
     model: str
     condition: str
@@ -45,85 +50,94 @@ class RunKey(NamedTuple):
     format: str
 
 
-def read_results(config: ImportConfig) -> dict[RunKey, pd.DataFrame]:
-    """Read and check everything that `path` names: a table of predictions for each run.
+def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
+    """Read and validate everything that `path` names: a table of predictions for each run.
 
-    Rows are in order of language and item. Raises DataError or ConfigError, naming file and line or
-    sample, for whatever cannot be used.
+    Rows are sorted by language and item. Raises DataError or ConfigError, naming file and line or
+    sample, for anything invalid.
     """
-    everything = [given for path in find_files(config.path) for given in _read(path, config)]
-    settled: dict[tuple[Said, str | None], tuple[RunKey, str]] = {}
-    for given in everything:
-        if (about := (given.said, given.language)) not in settled:
-            settled[about] = _settle(given, config)
+    answers = [answer for path in find_files(config.path) for answer in _read(path, config)]
+    resolved: dict[tuple[RunFields, str | None], tuple[ImportedRun, str]] = {}
+    for answer in answers:
+        if (stated := (answer.run, answer.language)) not in resolved:
+            resolved[stated] = _resolve(answer, config)
     renamed = {
-        f"{name} {getattr(said, name)} is imported as {getattr(key, name)}"
-        for (said, _), (key, _) in settled.items()
-        for name in RENAMED
-        if getattr(said, name) not in (None, getattr(key, name))
+        f"{name} {getattr(fields, name)} is imported as {getattr(run, name)}"
+        for (fields, _), (run, _) in resolved.items()
+        for name in RENAMABLE
+        if getattr(fields, name) not in (None, getattr(run, name))
     }
     for line in sorted(renamed):
         logger.info(line)
-    # Without a source, a base is grouped relative to the only language that was tuned on.
-    sources = {key.source for key, _ in settled.values()} - {""}
-    only = sources.pop() if len(sources) == 1 else "arb_Arab"
-    rows: dict[RunKey, dict[tuple[str, str], Given]] = {}
-    for given in everything:
-        key, code = settled[given.said, given.language]
-        key = key._replace(source=key.source or only)
-        first = rows.setdefault(key, {}).setdefault((code, given.item_id), given)
-        if first is not given:
+    # A base run without a source gets the only source of the tuned runs, for its group means.
+    sources = {run.source for run, _ in resolved.values()} - {""}
+    default_source = sources.pop() if len(sources) == 1 else DEFAULT_SOURCE
+    by_run: dict[ImportedRun, dict[tuple[str, str], ImportedAnswer]] = {}
+    for answer in answers:
+        run, code = resolved[answer.run, answer.language]
+        run = run._replace(source=run.source or default_source)
+        first = by_run.setdefault(run, {}).setdefault((code, answer.item_id), answer)
+        if first is not answer:
             raise DataError(
-                f"{given.place}: item {given.item_id!r} in {code} stands twice in the results of "
-                f"{key.model}, {key.condition}; it is also at {first.place}."
+                f"{answer.place}: duplicate item {answer.item_id!r} in {code} for {run.model}, "
+                f"{run.condition}; the first is at {first.place}."
             )
-    return {key: _table(key, found) for key, found in rows.items()}
+    return {run: _table(run, rows) for run, rows in by_run.items()}
 
 
 def find_files(path: str) -> list[Path]:
-    """The file, the files below the folder or those of the pattern, sorted; DataError if none."""
-    here = Path(path).expanduser()
-    if here.is_file():
-        return [here]
-    within = here.rglob("*") if here.is_dir() else map(Path, glob.glob(str(here), recursive=True))
-    found = [it for it in sorted(within) if it.is_file() and it.suffix in SUFFIXES]
-    found = [it for it in found if not (it.name.startswith("results_") and it.suffix == ".json")]
-    if not found:
+    """The file, the files in the folder or those of the pattern, sorted; DataError if none."""
+    given = Path(path).expanduser()
+    if given.is_file():
+        return [given]
+    matches = (
+        given.rglob("*") if given.is_dir() else map(Path, glob.glob(str(given), recursive=True))
+    )
+    files = [
+        match
+        for match in sorted(matches)
+        if match.is_file()
+        and match.suffix in SUFFIXES
+        and not (match.name.startswith("results_") and match.suffix == ".json")
+    ]
+    if not files:
         raise DataError(
-            f"path {path!r} is no file, and neither a folder nor a pattern that has files ending "
-            f"in {', '.join(SUFFIXES)}."
+            f"path {path!r} is not a file, and not a folder or pattern with files that end in "
+            f"{', '.join(SUFFIXES)}."
         )
-    return found
+    return files
 
 
-def _read(path: Path, config: ImportConfig) -> list[Given]:
-    """The answers in a file of any format, told by what is in it."""
+def _read(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
+    """The answers in a file; the format is detected from the content."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if start.startswith(b"PK"):
-        raise DataError(f"{path} is an archive; export it with `inspect log dump {path.name}`.")
+        raise DataError(
+            f"{path} is a binary log; export it as JSON with `inspect log dump {path.name}`."
+        )
     if start == b"PAR1":
         rows = read_parquet(path)
     elif path.suffix == ".json":
         try:
-            content = json.loads("".join(lines_of(path)))
+            content = json.loads("".join(read_lines(path)))
         except ValueError as error:
             raise DataError(f"{path} is not JSON: {error}.") from None
         if not isinstance(content, dict) or not {"status", "eval"} <= content.keys():
             raise DataError(
-                f"{path} is not a log of inspect_ai; of lm-eval, samples_*.jsonl is what is read, "
-                f"and results can be in JSON lines (.jsonl)."
+                f"{path} is not a log of inspect_ai; for lm-eval import samples_*.jsonl, and for "
+                "your own results JSON lines (.jsonl)."
             )
         return inspect_ai.read(path, content, config)
     else:
-        first = next((line for line in lines_of(path) if line.strip()), "")
+        first = next((line for line in read_lines(path) if line.strip()), "")
         if first.lstrip().startswith(("{", "[")):
             rows = read_jsonl(path)
         else:
-            rows = tables.read_separated(path, "\t" if "\t" in first else ",")
+            rows = read_separated(path, "\t" if "\t" in first else ",")
     if not rows:
         raise DataError(f"{path} has no rows.")
     if {"doc", "filtered_resps"} <= rows[0].values.keys():
@@ -131,58 +145,73 @@ def _read(path: Path, config: ImportConfig) -> list[Given]:
     return tables.read(rows, config)
 
 
-def _settle(given: Given, config: ImportConfig) -> tuple[RunKey, str]:
-    """Run and language of an answer, from what the file says and what the parameters say."""
-    said, place = given.said, given.place
-    asked = {name: _text(getattr(config, name)) for name in (*RunKey._fields, "language")}
-    if asked["language"] and not CODE.fullmatch(asked["language"]):
-        asked["language"] = None  # it names a field, which has been read
-    here = {**{name: getattr(said, name) for name in RunKey._fields}, "language": given.language}
-    values = {name: asked[name] or here[name] or "" for name in here}
+def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun, str]:
+    """Run and language of an answer, from the file and the parameters.
+
+    Raises DataError if the two disagree, ConfigError if neither states a required field.
+    """
+    names = (*ImportedRun._fields, "language")
+    given = {name: _text(getattr(config, name)) for name in names}
+    if given["language"] and not CODE.fullmatch(given["language"]):
+        given["language"] = None  # the name of a field, which is read already
+    stated = {name: getattr(answer.run, name) for name in ImportedRun._fields}
+    stated["language"] = answer.language
+    values = {name: given[name] or stated[name] or "" for name in names}
     for name, value in values.items():
-        if here[name] not in (None, value) and (said.tool is None or name not in RENAMED):
-            raise DataError(f"{place}: {name} is {here[name]} but {name}={value} was given.")
-        needed = name != "seed" and (name != "source" or values["condition"].startswith("tuned"))
-        if needed and not value:
-            raise ConfigError(
-                f"{place} does not say its {name}; give the parameter {name}, {ACCEPTED[name]}."
+        renamable = answer.run.tool is not None and name in RENAMABLE
+        if stated[name] not in (None, value) and not renamable:
+            raise DataError(
+                f"{answer.place}: {name} is {stated[name]} in the file but {value} as a parameter."
             )
-    for name in ("condition", "format"):
-        if values[name] not in ACCEPTED[name].replace(" or ", ", ").split(", "):
-            raise DataError(f"{place}: {name} must be {ACCEPTED[name]} but is {values[name]!r}.")
+    for name, choices in (("condition", Condition), ("format", Format)):
+        if values[name] and values[name] not in tuple(choices):
+            raise DataError(
+                f"{answer.place}: {name} must be one of {', '.join(choices)} but is "
+                f"{values[name]!r}."
+            )
+    for name, value in values.items():
+        optional = name == "seed" or (
+            name == "source" and values["condition"] and not Condition(values["condition"]).tuned
+        )
+        if not value and not optional:
+            raise ConfigError(
+                f"{answer.place} does not state its {name}; set the parameter {name} to "
+                f"{EXPECTED[name]}."
+            )
     for code in filter(None, (values["language"], values["source"])):
         try:
             language(code)
         except ConfigError as error:
-            raise DataError(f"{place}: {error}") from None
-    return RunKey(**{name: values[name] for name in RunKey._fields}), values["language"]
+            raise DataError(f"{answer.place}: {error}") from None
+    return ImportedRun(**{name: values[name] for name in ImportedRun._fields}), values["language"]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _table(key: RunKey, found: Mapping[tuple[str, str], Given]) -> pd.DataFrame:
-    """The predictions of a run; optional columns that only some answers have are left out."""
+def _table(run: ImportedRun, answers: Mapping[tuple[str, str], ImportedAnswer]) -> pd.DataFrame:
+    """The predictions of a run; optional columns that not every answer has are left out."""
     rows = [
         {
-            "task": key.task,
+            "task": run.task,
             "language": code,
-            "format": key.format,
+            "format": run.format,
             "item_id": item_id,
-            "passage_id": given.passage_id,
-            "correct": given.correct,
-            **given.columns,
+            "passage_id": answer.passage_id,
+            "correct": answer.correct,
+            **answer.columns,
         }
-        for (code, item_id), given in sorted(found.items(), key=lambda item: item[0])
+        for (code, item_id), answer in sorted(answers.items(), key=lambda entry: entry[0])
     ]
     counts = {name: sum(name in row for row in rows) for name in COLUMNS}
-    if not any(row.get("text") for row in rows):  # an empty cell of CSV
+    if not any(row.get("text") for row in rows):  # empty cells of a CSV file
         counts["text"] = 0
     for name, count in counts.items():
         if 0 < count < len(rows):
-            logger.info(
-                f"{key.model}, {key.condition}: {name} left out, {count} of {len(rows)} have it"
+            logger.warning(
+                f"{run.model}, {run.condition}: column {name} is left out, only {count} of "
+                f"{len(rows)} answers have it"
             )
-    kept = [name for name, count in counts.items() if count == len(rows)]
-    return pd.DataFrame(rows, columns=kept)
+    complete = [name for name, count in counts.items() if count == len(rows)]
+    return pd.DataFrame(rows, columns=complete)

@@ -1,16 +1,14 @@
-"""Tables of answers: CSV, TSV, Parquet or JSON lines, one row an answer."""
+"""Tables of answers: CSV, TSV, Parquet or JSON lines, one row per answer."""
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers.fields import (
-    Given,
-    Said,
+    ImportedAnswer,
+    RunFields,
     is_empty,
     language_in,
     passage_in,
@@ -18,44 +16,44 @@ from isogloss.importers.fields import (
     text_of,
     truth,
 )
-from isogloss.tasks.rows import Row, lines_of
+from isogloss.row_files import Row
 
 NAMES = ("model", "condition", "source", "seed", "task", "format")
-WHOLE = {"answer": 0, "prediction": -1, "forced": 0, "greedy": -1, "tokens": 0, "words": 0}
+MINIMUM = {"answer": 0, "prediction": -1, "forced": 0, "greedy": -1, "tokens": 0, "words": 0}
 
 
-def read(rows: Sequence[Row], config: ImportConfig) -> list[Given]:
-    """An answer a row; DataError, with file and line, for a column or value that cannot be."""
+def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
+    """One answer per row; DataError, with file and line, for a missing column or invalid value."""
     correct = config.metric or "correct"
-    needed = ["item_id", config.passage or "passage_id", correct]
+    required = ["item_id", config.passage or "passage_id", correct]
     if config.language is None:
-        needed.insert(0, "language")
-    found = []
+        required.insert(0, "language")
+    answers = []
     for place, values in rows:
-        require(values, needed, place)
-        right = truth(values[correct], place, correct)
-        here = {name: values[name] for name in NAMES if not is_empty(values.get(name))}
-        if "seed" in here:
-            here["seed"] = _whole(here["seed"], place, "seed", 0)
-        said = Said(**{name: text_of(value, place, name) for name, value in here.items()})
-        found.append(
-            Given(
+        require(values, required, place)
+        is_correct = truth(values[correct], place, correct)
+        stated = {name: values[name] for name in NAMES if not is_empty(values.get(name))}
+        if "seed" in stated:
+            stated["seed"] = _whole(stated["seed"], place, "seed", 0)
+        run = RunFields(**{name: text_of(value, place, name) for name, value in stated.items()})
+        answers.append(
+            ImportedAnswer(
                 place,
-                said,
+                run,
                 language_in(values, ("language",), config, place),
                 text_of(values["item_id"], place, "item_id"),
                 passage_in(values, ("passage_id",), config, place),
-                right,
-                _columns(values, right, place),
+                is_correct,
+                _columns(values, is_correct, place),
             )
         )
-    return found
+    return answers
 
 
 def _columns(values: dict[str, Any], correct: bool, place: str) -> dict[str, Any]:
     columns: dict[str, Any] = {
         name: _whole(values[name], place, name, least)
-        for name, least in WHOLE.items()
+        for name, least in MINIMUM.items()
         if not is_empty(values.get(name))
     }
     if not is_empty(values.get("valid")):
@@ -65,21 +63,26 @@ def _columns(values: dict[str, Any], correct: bool, place: str) -> dict[str, Any
     if isinstance(values.get("text"), str):
         columns["text"] = values["text"]
     if isinstance(logprobs := values.get("choice_logprobs"), list) and logprobs:
-        columns["choice_logprobs"] = [_number(each, place, "choice_logprobs") for each in logprobs]
+        columns["choice_logprobs"] = [
+            _number(logprob, place, "choice_logprobs") for logprob in logprobs
+        ]
     if {"answer", "prediction"} <= columns.keys():
         answer, prediction = columns["answer"], columns["prediction"]
         if (answer == prediction) != correct:
             raise DataError(
-                f"{place}: correct is {correct} but prediction is {prediction} and answer {answer}."
+                f"{place}: correct is {correct} but prediction is {prediction} and answer is "
+                f"{answer}."
             )
     return columns
 
 
 def _whole(value: Any, place: str, name: str, least: int) -> int:
-    """A whole number; pandas writes it as 3.0 where a column has gaps."""
+    """A whole number; pandas writes 3.0 for 3 in a column with missing values."""
     number = _number(value, place, name)
     if number != int(number) or number < least:
-        raise DataError(f"{place}: {name} must be a whole number from {least} but is {value!r}.")
+        raise DataError(
+            f"{place}: {name} must be a whole number of at least {least} but is {value!r}."
+        )
     return int(number)
 
 
@@ -91,28 +94,3 @@ def _number(value: Any, place: str, name: str) -> float:
     if not math.isfinite(number):
         raise DataError(f"{place}: {name} must be a finite number but is {value!r}.")
     return number
-
-
-def read_separated(path: Path, separator: str) -> list[Row]:
-    """Rows of a CSV or TSV file below a line of column names; all values are text."""
-    lines = csv.reader(lines_of(path), delimiter=separator, strict=True)
-    rows: list[Row] = []
-    header: list[str] = []
-    while True:
-        place = f"{path}:{lines.line_num + 1}"
-        try:
-            values = next(lines, None)
-        except csv.Error as error:
-            raise DataError(f"{place}: the row cannot be read: {error}.") from None
-        if values is None:
-            return rows
-        if not values:
-            continue
-        if not header:
-            header = values
-            if len(set(header)) < len(header):
-                raise DataError(f"{place}: expected names of columns, each once, but got {header}.")
-        elif len(values) != len(header):
-            raise DataError(f"{place}: {len(values)} values but {len(header)} columns.")
-        else:
-            rows.append(Row(place, dict(zip(header, values, strict=True))))

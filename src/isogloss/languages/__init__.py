@@ -1,8 +1,8 @@
-"""Languages by FLORES-200 code: their place among the world's languages, and groups of kin.
+"""Languages by FLORES-200 code: classification, relatedness and genealogical distance.
 
-table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are those of
+table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are from
 Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the names in
-common use for a node of its tree. What was decided by hand stands in docs/reference/languages.md.
+common use for a node of its tree. docs/reference/languages.md lists the decisions made by hand.
 """
 
 import csv
@@ -15,7 +15,7 @@ from importlib.resources import files
 from isogloss.errors import ConfigError
 from isogloss.types import Group
 
-# Common names of branches that Glottolog calls otherwise.
+# Common names of branches, and the name of the same node in Glottolog.
 NODES = {
     "Armenian": "Armenic",
     "Atlantic": "North-Central Atlantic",
@@ -27,7 +27,6 @@ NODES = {
     "Tai": "Daic",
 }
 
-
 UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
 
 
@@ -36,7 +35,7 @@ class Language:
     """One row of the table; `variety_of` is the code whose dialect or script variant this is.
 
     `path` names the nodes of Glottolog's tree above the language, from the family down; it is empty
-    for an isolate. `belebele` and `sib200` say whether that set has the language.
+    for an isolate. `belebele` and `sib200` state whether the set has the language.
     """
 
     code: str
@@ -52,7 +51,7 @@ class Language:
 
     @property
     def spaced(self) -> bool:
-        """Whether its script puts spaces between words."""
+        """Whether the script separates words by spaces."""
         return self.script not in UNSPACED
 
 
@@ -64,69 +63,71 @@ def table() -> dict[str, Language]:
 
 
 def language(code: str) -> Language:
-    """The language with this FLORES-200 code; ConfigError if the table does not have it."""
+    """The language with this FLORES-200 code; ConfigError if it is not in the table."""
     try:
         return table()[code]
     except KeyError:
-        # The head of a group of varieties is named last, so that its code stands for all of them.
+        # The head of a group of varieties comes last, so that an alias of several means the head.
         rows = sorted(table().values(), key=lambda row: row.variety_of is None)
-        spelled = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
-        known = _close(code, spelled) or "a FLORES-200 code such as arb_Arab"
-        raise ConfigError(f"language {code!r} is not known; expected {known}.") from None
+        codes = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
+        expected = _closest(code, codes) or "a FLORES-200 code such as arb_Arab"
+        raise ConfigError(f"unknown language {code!r}; expected {expected}.") from None
 
 
 @cache
 def members(branch: str) -> frozenset[str]:
-    """Codes of the languages in a branch, named as in the table or as any node of Glottolog's tree.
+    """Codes of the languages in a branch, named as in the table or as a node of Glottolog's tree.
 
-    "Semitic", "Afro-Asiatic" and "West Semitic" are all branches. ConfigError if none is called so.
+    "Semitic", "Afro-Asiatic" and "West Semitic" are all branches. ConfigError for an unknown one.
     """
     node = NODES.get(branch, branch)
-    found = frozenset(
+    codes = frozenset(
         row.code
         for row in table().values()
         if node in row.path or branch in (row.branch, row.family)
     )
-    if not found:
+    if not codes:
         names = {name for row in table().values() for name in (row.branch, row.family, *row.path)}
-        known = (
-            _close(branch, {name: name for name in names})
+        expected = (
+            _closest(branch, {name: name for name in names})
             or "a family or branch such as Semitic, Bantu or Turkic"
         )
-        raise ConfigError(f"branch {branch!r} is not known; expected {known}.")
-    return found
+        raise ConfigError(f"unknown branch {branch!r}; expected {expected}.")
+    return codes
 
 
 def group(target: str, source: str, branch: str | None = None) -> Group:
-    """Place `target` relative to `source`: source, variety, related or control.
+    """The group of `target` relative to `source`: source, variety, related or control.
 
-    `branch` names what counts as kin, as in `members`; by default it is the source's own branch,
-    and it need not contain the source. A dialect or script variant of the source is a `variety` and
-    enters no contrast. ConfigError for a code or a branch that is not known.
+    `branch` is the branch whose languages count as related, as in `members`; by default it is the
+    source's own branch, and it need not contain the source. A dialect or script variant of the
+    source is a `variety` and enters no contrast. ConfigError for an unknown code or branch.
     """
-    here, there = language(target), language(source)
-    kin = members(branch or there.branch)
+    target_row, source_row = language(target), language(source)
+    related = members(branch or source_row.branch)
     if target == source:
         return Group.SOURCE
-    if (here.variety_of or target) == (there.variety_of or source):
+    if (target_row.variety_of or target) == (source_row.variety_of or source):
         return Group.VARIETY
-    return Group.RELATED if target in kin else Group.CONTROL
+    return Group.RELATED if target in related else Group.CONTROL
 
 
 def distance(left: str, right: str) -> float:
     """Genealogical distance in [0, 1]: 1 - 2 * shared / (nodes of `left` + nodes of `right`).
 
-    A language's nodes are its path with itself as the last; shared are those that both have from
-    the family down. It is 0 for one language in two scripts or dialects (one glottocode) and 1
-    between families. One minus the similarity of Wu and Palmer ("Verb semantics and lexical
-    selection", ACL 1994), whose depth counts from a family's root.
+    A language's nodes are its path and the language itself; shared nodes are the common ancestors.
+    The distance is 0 for one language in two scripts or dialects (one glottocode) and 1 between
+    families. It is one minus the similarity of Wu and Palmer ("Verb semantics and lexical
+    selection", ACL 1994), with depth counted from the root of the family.
 
-    Depth is uneven: Glottolog has two dozen nodes above some languages and none above others, so
+    Depths are uneven: Glottolog has two dozen nodes above some languages and none above others, so
     use the order of distances from one language, not their size.
     """
-    # A node has one place in the tree, so what two languages share is their common ancestors.
-    here, there = ({*row.path, row.glottocode} for row in (language(left), language(right)))
-    return 1 - 2 * len(here & there) / (len(here) + len(there))
+    # A node occurs once in the tree, so the intersection is the set of common ancestors.
+    left_nodes, right_nodes = (
+        {*row.path, row.glottocode} for row in (language(left), language(right))
+    )
+    return 1 - 2 * len(left_nodes & right_nodes) / (len(left_nodes) + len(right_nodes))
 
 
 def _language(row: dict[str, str]) -> Language:
@@ -144,8 +145,8 @@ def _language(row: dict[str, str]) -> Language:
     )
 
 
-def _close(given: str, names: Mapping[str, str]) -> str:
-    """What the names nearest to the one given stand for, whatever their case; perhaps nothing."""
-    folded = {name.casefold(): meant for name, meant in names.items()}
-    near = get_close_matches(given.casefold(), sorted(folded), cutoff=0.8)
-    return " or ".join(dict.fromkeys(folded[name] for name in near))
+def _closest(text: str, names: Mapping[str, str]) -> str:
+    """The values of the names closest to `text`, ignoring case; empty if none is close."""
+    folded = {name.casefold(): value for name, value in names.items()}
+    matches = get_close_matches(text.casefold(), sorted(folded), cutoff=0.8)
+    return " or ".join(dict.fromkeys(folded[name] for name in matches))

@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from isogloss.config import ImportConfig
-from isogloss.importers.read_results import RunKey, read_results
+from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import runs as tracking
 from isogloss.tracking.tags import NO_ADAPTER, RunTags
@@ -33,7 +33,7 @@ def import_results(config: ImportConfig) -> list[Run]:
     return runs
 
 
-def _leave(key: RunKey, table: pd.DataFrame, config: ImportConfig) -> Run:
+def _leave(key: ImportedRun, table: pd.DataFrame, config: ImportConfig) -> Run:
     fingerprint = tracking.fingerprint(kind="import", key=key, rows=_digest(table))
     if found := tracking.find_finished(
         "evaluate", fingerprint, tracking.choose_experiment(config.experiment)

@@ -1,9 +1,10 @@
 """Belebele: reading comprehension in 122 languages (Bandarkar et al., ACL 2024).
 
-One file CODE.jsonl a language, 900 questions on 488 FLORES-200 passages, parallel by link and
-question_number. Read from the Hub (facebook/belebele at a pinned revision, whose files lie under
-data/) or from a local folder of either layout. It is one set: train, dev and test are split by
-passage. Two or three items a language have two options alike; that is a known fault of the data.
+One file CODE.jsonl per language, 900 questions on 488 FLORES-200 passages, parallel by link and
+question_number. Read from the Hub (facebook/belebele at a pinned revision, files under data/) or
+from a local folder with either layout. The set has no splits of its own: train, dev and test are
+split by passage. Two or three items per language have two identical options, a known fault of the
+data.
 """
 
 from functools import partial
@@ -12,11 +13,11 @@ from typing import Any
 
 from isogloss.errors import DataError
 from isogloss.languages import table
+from isogloss.row_files import Row, read_jsonl
 from isogloss.tasks import hub
-from isogloss.tasks.checks import Placed, check_items
+from isogloss.tasks.checks import LocatedItem, check_items
 from isogloss.tasks.items import Item, Task
-from isogloss.tasks.rows import Row, read_jsonl
-from isogloss.tasks.splits import place_of, split_of
+from isogloss.tasks.splits import sort_key, split_of
 from isogloss.types import Format, Normalisation, Split
 
 HUB = "facebook/belebele"
@@ -25,7 +26,7 @@ TEXTS = ("link", "flores_passage", "question", *(f"mc_answer{number}" for number
 
 
 def open_task(data_dir: str | None) -> Task:
-    """The task, read from the folder `data_dir` or else from the Hub.
+    """The task, read from the folder `data_dir` or, without one, from the Hub.
 
     Raises DataError if there is no such folder, no language in it or no way to the Hub.
     """
@@ -39,10 +40,10 @@ def open_task(data_dir: str | None) -> Task:
 
 
 def languages(data_dir: str | None) -> tuple[str, ...]:
-    """Languages that have data, sorted: those isogloss knows of `data_dir` or of the Hub."""
+    """Sorted codes of the known languages that have data in `data_dir` or on the Hub."""
     if data_dir is None:
-        listed = [Path(name) for name in hub.listing(HUB, REVISION)]
-        paths = [path for path in listed if path.parent == Path("data")]
+        paths = [Path(name) for name in hub.listing(HUB, REVISION)]
+        paths = [path for path in paths if path.parent == Path("data")]
     else:
         paths = list(hub.local_root(data_dir).iterdir())
     codes = {path.stem for path in paths if path.suffix == ".jsonl"} & table().keys()
@@ -55,11 +56,11 @@ def languages(data_dir: str | None) -> tuple[str, ...]:
 
 
 def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
-    """Items of a language's split, passages in the order of their sha256; texts as they stand.
+    """Items of a language's split, passages sorted by sha256; texts are unchanged.
 
-    Raises DataError, with file and line, for a language without data, a field that is missing or
-    no text, an empty one, an answer that is not 1 to 4, an item that stands twice or a link with
-    two passages.
+    Raises DataError for a language without data and, with file and line, for a field that is
+    missing, empty or not text, an answer that is not 1 to 4, a repeated item, and a link with two
+    different passages.
     """
     if data_dir is None:
         path = hub.download(HUB, REVISION, f"data/{language}.jsonl")
@@ -67,11 +68,12 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
         path = hub.local_root(data_dir) / f"{language}.jsonl"
         if not path.is_file():
             raise DataError(f"belebele has no file {path}.")
-    numbered = [(_number(row), Placed(row.place, _item(row, language))) for row in read_jsonl(path)]
-    check_items([placed for _, placed in numbered])
-    numbered.sort(key=lambda it: (place_of(it[1].item.passage_id), it[0]))
-    items = [placed.item for _, placed in numbered]
-    return items if split == Split.ALL else [it for it in items if split_of(it.passage_id) == split]
+    rows = read_jsonl(path)
+    items = [_item(row, language) for row in rows]
+    check_items([LocatedItem(row.place, item) for row, item in zip(rows, items, strict=True)])
+    numbered = zip(map(_number, rows), items, strict=True)
+    order = sorted(numbered, key=lambda pair: (sort_key(pair[1].passage_id), pair[0]))
+    return [item for _, item in order if split in (Split.ALL, split_of(item.passage_id))]
 
 
 def _item(row: Row, language: str) -> Item:

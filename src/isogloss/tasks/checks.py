@@ -1,4 +1,4 @@
-"""What holds for the items of any file: checked when it is loaded, with the place of a fault."""
+"""Checks that apply to the items of any file; errors name the place of the fault."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from isogloss.tasks.items import Item
 FEWEST_OPTIONS, MOST_OPTIONS = 2, 10
 
 
-class Placed(NamedTuple):
-    """An item and where it stands, as in `path:line`."""
+class LocatedItem(NamedTuple):
+    """An item and its place, as in `path:line`."""
 
     place: str
     item: Item
@@ -20,33 +20,34 @@ def check_options(place: str, options: Sequence[str]) -> None:
     """Raise DataError for too few or too many options or an empty one."""
     if not FEWEST_OPTIONS <= len(options) <= MOST_OPTIONS:
         raise DataError(
-            f"{place}: an item has {FEWEST_OPTIONS} to {MOST_OPTIONS} options but this has "
-            f"{len(options)}."
+            f"{place}: an item must have {FEWEST_OPTIONS} to {MOST_OPTIONS} options but this one "
+            f"has {len(options)}."
         )
     for number, option in enumerate(options, start=1):
         if not option.strip():
             raise DataError(f"{place}: option {number} is empty.")
 
 
-def check_items(placed: Sequence[Placed]) -> None:
-    """Check the items of one language against one another.
+def check_items(items: Sequence[LocatedItem]) -> None:
+    """Check the items of one language against each other.
 
-    Raises DataError for an empty id or question, an item_id that stands twice and a passage_id
-    with two passages.
+    Raises DataError for an empty id or question, a repeated item_id, and a passage_id with two
+    different passages.
     """
     places: dict[str, str] = {}
-    passages: dict[str, Placed] = {}
-    for place, item in placed:
+    first_of_passage: dict[str, LocatedItem] = {}
+    for place, item in items:
         for name in ("item_id", "passage_id", "question"):
             if not getattr(item, name).strip():
                 raise DataError(f"{place}: {name} is empty.")
         if item.item_id in places:
             raise DataError(
-                f"{place}: item {item.item_id!r} stands twice, first at {places[item.item_id]}."
+                f"{place}: duplicate item {item.item_id!r}; the first is at {places[item.item_id]}."
             )
         places[item.item_id] = place
-        first = passages.setdefault(item.passage_id, Placed(place, item))
+        first = first_of_passage.setdefault(item.passage_id, LocatedItem(place, item))
         if item.passage != first.item.passage:
             raise DataError(
-                f"{place}: passage {item.passage_id!r} has another text than at {first.place}."
+                f"{place}: the text of passage {item.passage_id!r} differs from that at "
+                f"{first.place}."
             )

@@ -1,9 +1,9 @@
-"""files: the user's own multiple-choice questions, one file a language, or a data set on the Hub.
+"""files: the user's own multiple-choice questions, one file per language, or a data set on the Hub.
 
-Columns are question, options (a list, or option_1, option_2, ...) and answer, and where there are
-such item_id, passage_id, passage and split. `task.yaml` says what they are called otherwise. An
-item without item_id is known by the number of its row; one without passage_id by the first item
-with the same passage: either is parallel where files are parallel row by row.
+Columns are question, options (a list, or option_1, option_2, ...) and answer; optional ones are
+item_id, passage_id, passage and split. `task.yaml` maps other column names. Without an item_id
+column the id is the row number; without passage_id it is the id of the first item with the same
+passage. Both are parallel if the files are parallel row by row.
 """
 
 import re
@@ -15,31 +15,30 @@ from typing import Any, NamedTuple
 from isogloss.errors import DataError
 from isogloss.languages import language as known_language
 from isogloss.languages import table
+from isogloss.row_files import READERS, Row, read_rows
 from isogloss.tasks import hub
-from isogloss.tasks.checks import Placed, check_items, check_options
+from isogloss.tasks.checks import LocatedItem, check_items, check_options
 from isogloss.tasks.description import Description, read_description
 from isogloss.tasks.items import Item, Task
-from isogloss.tasks.rows import READERS, Row, read_rows
-from isogloss.tasks.splits import SHARES, place_of, split_of
+from isogloss.tasks.splits import SHARES, sort_key, split_of
 from isogloss.types import Split
 
 NUMBERED = re.compile(r"option_([1-9]\d*)")
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
-class Given(NamedTuple):
-    """A row, its id if it names none, and its split if the source names one."""
+class TaskRow(NamedTuple):
+    """A row, the id it has without an item_id column, and its split if the data set names it."""
 
     row: Row
-    number: str
+    default_id: str
     split: Split | None
 
 
 def open_task(data_dir: str | None) -> Task:
-    """The task that `data_dir` (a folder or a YAML file) describes.
+    """The task described by `data_dir`, a folder or a YAML file.
 
-    Raises ConfigError for a description that cannot be used, DataError for files that are missing
-    or stand twice.
+    Raises ConfigError for an invalid description, DataError for missing or ambiguous files.
     """
     description, folder = read_description(data_dir)
     if description.hub is None:
@@ -64,91 +63,95 @@ def open_task(data_dir: str | None) -> Task:
 
 
 def find_files(description: Description, folder: Path) -> dict[str, Path]:
-    """The file of each language: of those described or, if none are, of all in the folder.
+    """The file of each language in the description or, if it lists none, in the folder.
 
-    Raises DataError for a folder without any, a language without a file or with two; ConfigError
-    for a file whose name has the form of a code but is none that isogloss knows.
+    Raises DataError for a folder without data files and for a language with no or two files;
+    ConfigError for a file that is named like a language code but is not a known one.
     """
     if not folder.is_dir():
-        raise DataError(f"{description.name!r} has no folder {folder}.")
+        raise DataError(f"the folder {folder} of task {description.name!r} does not exist.")
     by_name: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in READERS:
             by_name.setdefault(path.stem, []).append(path)
-    wanted = description.languages
-    if wanted is None:
+    names = description.languages
+    if names is None:
         for name in by_name:
             if CODE.fullmatch(name):
                 known_language(name)
-        wanted = {name: name for name in by_name if name in table()}
-    if not wanted:
+        names = {name: name for name in by_name if name in table()}
+    if not names:
         raise DataError(
-            f"{folder} has no file of a language; expected names such as eng_Latn.jsonl, with "
-            f"{', '.join(READERS)}."
+            f"{folder} has no file for any language; expected names such as eng_Latn.jsonl, with "
+            f"the extension {', '.join(READERS)}."
         )
-    for code, name in wanted.items():
+    for code, name in names.items():
         paths = by_name.get(name, [])
         if not paths:
             raise DataError(f"{folder} has no file {name} with {', '.join(READERS)} for {code}.")
         if len(paths) > 1:
             listed = " and ".join(path.name for path in paths)
             raise DataError(f"{folder} has {listed} for {code}; expected one file.")
-    return {code: by_name[name][0] for code, name in wanted.items()}
+    return {code: by_name[name][0] for code, name in names.items()}
 
 
 def to_items(
-    description: Description, language: str, split: Split, given: list[Given]
+    description: Description, language: str, split: Split, rows: list[TaskRow]
 ) -> list[Item]:
-    """Items of a language's split from all rows that there are, in an order fixed by their ids.
+    """Items of a language's split, from all rows of the language, sorted by the hash of their ids.
 
-    Raises DataError, naming file and line, for a column that is missing, a value of another type,
-    an item that no model could be asked, and a passage that is in two splits.
+    Raises DataError, naming file and line, for a missing column, a value of the wrong type, an
+    invalid item, and a passage in two splits.
     """
-    named = any(it.split or "split" in it.row.values for it in given) or description.splits
-    firsts: dict[str, str] = {}
-    placed, splits = [], []
-    for it in given:
-        item = _item(description, language, it, firsts)
-        placed.append(Placed(it.row.place, item))
-        splits.append(_named_split(description, it) if named else split_of(item.passage_id))
-    check_items(placed)
-    _check_splits(placed, splits)
+    named = any(row.split or "split" in row.row.values for row in rows) or description.splits
+    first_ids: dict[str, str] = {}
+    located, splits = [], []
+    for row in rows:
+        item = _item(description, language, row, first_ids)
+        located.append(LocatedItem(row.row.place, item))
+        splits.append(_named_split(description, row) if named else split_of(item.passage_id))
+    check_items(located)
+    _check_splits(located, splits)
     chosen = [
-        item for (_, item), own in zip(placed, splits, strict=True) if split in (Split.ALL, own)
+        item
+        for (_, item), item_split in zip(located, splits, strict=True)
+        if split in (Split.ALL, item_split)
     ]
-    return sorted(chosen, key=lambda it: (place_of(it.passage_id), place_of(it.item_id)))
+    return sorted(chosen, key=lambda item: (sort_key(item.passage_id), sort_key(item.item_id)))
 
 
-def _from_folder(paths: dict[str, Path], language: str) -> list[Given]:
+def _from_folder(paths: dict[str, Path], language: str) -> list[TaskRow]:
     rows = read_rows(paths[language])
-    return [Given(row, str(number), None) for number, row in enumerate(rows, start=1)]
+    return [TaskRow(row, str(number), None) for number, row in enumerate(rows, start=1)]
 
 
 def _from_hub(
     description: Description, repository: str, names: dict[str, str], language: str
-) -> list[Given]:
+) -> list[TaskRow]:
     config, data_files = (
         None if pattern is None else pattern.replace("{language}", names[language])
         for pattern in (description.config, description.data_files)
     )
-    found = hub.load_splits(
+    splits = hub.load_splits(
         repository, description.revision, config, data_files, description.splits
     )
     return [
-        Given(row, f"{split}-{number}" if split else str(number), split)
-        for split, rows in found
+        TaskRow(row, f"{split}-{number}" if split else str(number), split)
+        for split, rows in splits
         for number, row in enumerate(rows, start=1)
     ]
 
 
-def _item(description: Description, language: str, given: Given, firsts: dict[str, str]) -> Item:
-    """The item of a row; `firsts` holds the first item_id of each passage so far."""
-    row, columns = given.row, description.columns
+def _item(
+    description: Description, language: str, task_row: TaskRow, first_ids: dict[str, str]
+) -> Item:
+    """The item of a row; `first_ids` collects the first item_id of each passage."""
+    row, columns = task_row.row, description.columns
     options = _options(description, row)
     passage = _optional(row, columns.passage, "passage") or ""
     item_id = _optional(row, columns.item_id, "item_id")
-    item_id = given.number if item_id is None else item_id
-    first = firsts.setdefault(passage, item_id) if passage.strip() else item_id
+    item_id = task_row.default_id if item_id is None else item_id
+    first = first_ids.setdefault(passage, item_id) if passage.strip() else item_id
     return Item(
         item_id=item_id,
         passage_id=_optional(row, columns.passage_id, "passage_id") or first,
@@ -165,9 +168,10 @@ def _options(description: Description, row: Row) -> tuple[str, ...]:
     if names is None and "options" in row.values:
         names = "options"
     if names is None:
-        numbers = [int(it[1]) for it in map(NUMBERED.fullmatch, row.values) if it]
+        matches = map(NUMBERED.fullmatch, row.values)
+        numbers = [int(match[1]) for match in matches if match]
         if not numbers:
-            raise DataError(f"{row.place}: there is no options, nor option_1, option_2 and so on.")
+            raise DataError(f"{row.place}: there is no column options, nor option_1, option_2, ...")
         names = tuple(f"option_{number}" for number in range(1, max(numbers) + 1))
     if isinstance(names, str):
         values = _field(row, names)
@@ -201,35 +205,35 @@ def _answer(description: Description, row: Row, options: tuple[str, ...]) -> int
     return accepted.index(answer)
 
 
-def _named_split(description: Description, given: Given) -> Split:
-    if given.split:
-        return given.split
+def _named_split(description: Description, row: TaskRow) -> Split:
+    if row.split:
+        return row.split
     accepted: dict[str, Split] = (
         {name: split for split, name in description.splits.items()}
         if description.splits
         else {split: split for split in SHARES}
     )
-    value = _field(given.row, "split")
+    value = _field(row.row, "split")
     if value not in accepted:
         raise DataError(
-            f"{given.row.place}: split must be one of {', '.join(accepted)} but is {value!r}."
+            f"{row.row.place}: split must be one of {', '.join(accepted)} but is {value!r}."
         )
     return accepted[value]
 
 
-def _check_splits(placed: list[Placed], splits: list[Split]) -> None:
+def _check_splits(items: list[LocatedItem], splits: list[Split]) -> None:
     firsts: dict[str, tuple[Split, str]] = {}
-    for (place, item), split in zip(placed, splits, strict=True):
+    for (place, item), split in zip(items, splits, strict=True):
         first, first_place = firsts.setdefault(item.passage_id, (split, place))
         if first != split:
             raise DataError(
-                f"{place}: passage {item.passage_id!r} is in {split} but at {first_place} in "
-                f"{first}."
+                f"{place}: passage {item.passage_id!r} is in {split} here but in {first} at "
+                f"{first_place}."
             )
 
 
 def _optional(row: Row, column: str | None, default: str) -> str | None:
-    """Text of a column; None where it is neither named nor there, or has nothing but a null."""
+    """Text of a column; None if it is neither described nor present, or its value is null."""
     if column is None and default not in row.values:
         return None
     value = _field(row, column or default)
@@ -243,13 +247,14 @@ def _text(row: Row, column: str) -> str:
 def _field(row: Row, column: str) -> Any:
     if column not in row.values:
         raise DataError(
-            f"{row.place}: there is no {column}; there are {', '.join(map(str, row.values))}."
+            f"{row.place}: there is no column {column}; the columns are "
+            f"{', '.join(map(str, row.values))}."
         )
     return row.values[column]
 
 
 def _as_text(row: Row, column: str, value: Any) -> str:
-    """Text as it stands and whole numbers in digits: options may be numbers in JSON."""
+    """Text unchanged, whole numbers as digits: options may be numbers in JSON."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):

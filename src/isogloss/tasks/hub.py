@@ -1,20 +1,20 @@
-"""Data sets on the Hugging Face Hub, through its local cache, or a local folder in their place."""
+"""Data sets on the Hugging Face Hub, through its local cache, or in a local folder instead."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from isogloss.errors import DataError
-from isogloss.tasks.rows import Row
+from isogloss.row_files import Row
 from isogloss.types import Split
 
 
 def listing(repository: str, revision: str) -> list[str]:
-    """Paths of the files in a data set; without a network, of those that are in the cache.
+    """Paths of the files in a data set; without a network, of the cached ones.
 
-    Raises DataError where there is neither.
+    Raises DataError if the Hub is unreachable and nothing is cached.
     """
-    from httpx2 import HTTPError  # what huggingface_hub lets through
+    from httpx2 import HTTPError  # huggingface_hub does not wrap it
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -33,7 +33,7 @@ def listing(repository: str, revision: str) -> list[str]:
 
 
 def download(repository: str, revision: str, name: str) -> Path:
-    """The local copy of one file, fetched once; DataError if it can be had neither way."""
+    """The local copy of one file, downloaded once; DataError if it cannot be downloaded."""
     from httpx2 import HTTPError
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -49,7 +49,7 @@ def download(repository: str, revision: str, name: str) -> Path:
 
 
 def local_root(data_dir: str) -> Path:
-    """The folder with the files of a local copy: `data_dir`, or data/ in it as on the Hub."""
+    """The folder with the files of a local copy: `data_dir` or, as on the Hub, data/ in it."""
     root = Path(data_dir).expanduser()
     if not root.is_dir():
         raise DataError(f"data_dir {data_dir!r} is not a folder.")
@@ -61,40 +61,42 @@ def load_splits(
     revision: str | None,
     config: str | None,
     data_files: str | None,
-    splits: Mapping[Literal[Split.TRAIN, Split.DEV, Split.TEST], str] | None,
+    splits: Mapping[Split, str] | None,
 ) -> list[tuple[Split | None, list[Row]]]:
     """Rows of a data set in any layout that `datasets` reads, by split.
 
-    `splits` says what the data set calls ours, in its splits or for {split} in `data_files`.
-    Without it there must be one split, whose rows are given under None. Raises DataError if there
-    is another or the data cannot be had.
+    `splits` maps our splits to those of the data set, or to {split} in `data_files`. Without it the
+    data set must have one split, which is returned under None. Raises DataError if it has several
+    or cannot be loaded.
     """
     from datasets import DatasetDict, disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError
 
-    what = " ".join(filter(None, (repository, config, data_files)))
+    name = " ".join(filter(None, (repository, config, data_files)))
     files: Any = data_files
     if data_files and splits:
-        files = {name: data_files.replace("{split}", name) for name in splits.values()}
+        files = {value: data_files.replace("{split}", value) for value in splits.values()}
     disable_progress_bars()
     try:
-        found: DatasetDict = load_dataset(repository, config, data_files=files, revision=revision)
+        data: DatasetDict = load_dataset(repository, config, data_files=files, revision=revision)
     except (DatasetsError, HTTPError, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{what} cannot be loaded from the Hub ({reason}).") from error
-    if splits is None and len(found) > 1:
-        raise DataError(
-            f"{what} has the splits {', '.join(found)}; say under splits which are train, dev and "
-            "test."
-        )
+        raise DataError(f"{name} cannot be loaded from the Hub ({reason}).") from error
     if splits is None:
-        [name] = found
-        return [(None, _rows(f"{what} {name}", found[name]))]
-    for name in splits.values():
-        if name not in found:
-            raise DataError(f"{what} has no split {name!r}; it has {', '.join(found)}.")
-    return [(split, _rows(f"{what} {name}", found[name])) for split, name in splits.items()]
+        if len(data) > 1:
+            raise DataError(
+                f"{name} has the splits {', '.join(data)}; name those for train, dev and test "
+                "under splits."
+            )
+        [only] = data
+        return [(None, _rows(f"{name} {only}", data[only]))]
+    for own_name in splits.values():
+        if own_name not in data:
+            raise DataError(f"{name} has no split {own_name!r}; it has {', '.join(data)}.")
+    return [
+        (split, _rows(f"{name} {own_name}", data[own_name])) for split, own_name in splits.items()
+    ]
 
 
 def _rows(place: str, data: Any) -> list[Row]:
@@ -102,8 +104,8 @@ def _rows(place: str, data: Any) -> list[Row]:
     return [Row(f"{place} row {number}", values) for number, values in rows]
 
 
-def _unreachable(what: str, error: Exception) -> DataError:
+def _unreachable(name: str, error: Exception) -> DataError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return DataError(
-        f"{what} cannot be fetched from the Hub ({reason}); data_dir takes a local folder."
+        f"{name} cannot be downloaded from the Hub ({reason}); data_dir takes a local folder."
     )

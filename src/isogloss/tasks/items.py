@@ -1,4 +1,4 @@
-"""What every task yields: one multiple-choice question after another."""
+"""What every task yields: multiple-choice questions on passages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from isogloss.types import Format, Normalisation, Split
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `item_id` and `passage_id` (the cluster) are parallel across languages.
+    """One question. `item_id` and `passage_id` (the cluster) are the same in all languages.
 
-    `passage` is empty where there is none; `answer` is an index into `options`.
+    `passage` is empty if the task has none; `answer` is an index into `options`.
     """
 
     item_id: str
@@ -24,12 +24,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Task:
-    """A parallel multiple-choice set, opened.
+    """An open multiple-choice set.
 
-    `name` stands in tags and reports; `languages` are the codes that have data; `read` yields all
-    items of a language's split. `format` and `normalisation` (of cloze) are how its choices are
-    scored unless something else is asked for. `parallel` says that items of one `item_id` are the
-    same question in every language.
+    `name` appears in tags and reports. `languages` are the codes that have data. `read` returns all
+    items of a language's split. `format` and `normalisation` (of cloze) are the defaults for
+    scoring. `parallel` states that items with one `item_id` are the same question in every
+    language.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """probe: parallel reading comprehension in 20 languages, drawn from templates.
 
-A passage is four to six facts of one kind; a question asks for one of them, and its four options
-all occur in the passage. What a passage says is drawn before any language is chosen, so items are
-parallel by construction. Names come from CLDR, wording from `probe_templates/CODE.yaml`. A passage
-says nothing about the world, so that only reading it answers.
+A passage states four to six facts of one kind; a question asks for one of them, and its four
+options all occur in the passage. Facts are drawn before any language is chosen, so items are
+parallel by construction. Names come from CLDR, wording from `probe_templates/CODE.yaml`. Facts are
+invented, so a question can only be answered by reading the passage.
 """
 
 import random
@@ -19,16 +19,16 @@ from typing import Any, Literal
 from babel import Locale
 from pydantic import BaseModel
 
-from isogloss.errors import DataError
+from isogloss.errors import ConfigError, DataError
 from isogloss.files import parse_yaml
-from isogloss.tasks.items import Item
-from isogloss.types import Split
+from isogloss.tasks.items import Item, Task
+from isogloss.types import Format, Normalisation, Split
 
 PASSAGES: dict[Split, int] = {Split.TRAIN: 400, Split.DEV: 60, Split.TEST: 200}
 MOST_PASSAGES = 2000
 OPTIONS = 4
 
-# Placeholders of a fact by kind: those that identify it, and the one that is asked for.
+# Placeholders of a fact by kind: those that identify it, and the one its question asks for.
 KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "visit": (("month",), "country"),
     "lesson": (("weekday", "hour"), "language"),
@@ -42,21 +42,17 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 def _thirds(ids: str) -> dict[Split, tuple[str, ...]]:
-    """Deal ids to the splits in turn, so the place in the list decides: only ever append."""
-    dealt = ids.split()
-    return {
-        Split.TRAIN: tuple(dealt[::3]),
-        Split.DEV: tuple(dealt[1::3]),
-        Split.TEST: tuple(dealt[2::3]),
-    }
+    """Assign ids to the splits in turn. The position in the list decides, so only ever append."""
+    parts = (Split.TRAIN, Split.DEV, Split.TEST)
+    return {split: tuple(ids.split()[start::3]) for start, split in enumerate(parts)}
 
 
 _NUMBERS = _thirds(" ".join(str(number) for number in range(11, 100)))
 
-# No filler serves two splits, whatever the seed. A code is here only if CLDR's name for it is right
-# in every language; no language is here beside the country it is called after, because the two
-# have one name in Finnish, Indonesian or Somali. Months are dealt so that none is contained in
-# another of its split (yī yuè in shíyī yuè, tháng 1 in tháng 10).
+# No filler is in two splits. A code is listed only if CLDR's name for it is right in every
+# language, and no language is listed together with the country of the same name, because Finnish,
+# Indonesian and Somali use one word for both. No month's name is contained in that of another month
+# of its split (yī yuè in shíyī yuè, tháng 1 in tháng 10).
 FILLERS: dict[str, dict[Split, tuple[str, ...]]] = {
     "month": {
         Split.TRAIN: ("1", "4", "6", "9"),
@@ -83,14 +79,14 @@ FILLERS: dict[str, dict[Split, tuple[str, ...]]] = {
 
 
 class Wording(BaseModel, extra="forbid", frozen=True):
-    """How one kind of fact is stated and asked for."""
+    """How one kind of fact is stated and how it is asked for."""
 
     fact: str
     question: str
 
 
 class Template(BaseModel, extra="forbid", frozen=True):
-    """One file of `probe_templates`; months and weekdays name the CLDR form to use."""
+    """One file of `probe_templates`; `months` and `weekdays` are the CLDR form of the names."""
 
     language: str
     locale: str
@@ -109,27 +105,42 @@ class Fact:
     value: str
 
 
+def open_task(data_dir: str | None) -> Task:
+    """The task; ConfigError if a folder is given, since items are generated from templates."""
+    if data_dir is not None:
+        raise ConfigError(
+            f"task 'probe' is generated from templates and takes no data_dir but got {data_dir!r}."
+        )
+
+    def read(language: str, split: Split) -> list[Item]:
+        parts = tuple(PASSAGES) if split == Split.ALL else (split,)
+        return [item for part in parts for item in load(language, part)]
+
+    return Task("probe", languages(), read, format=Format.CLOZE, normalisation=Normalisation.LENGTH)
+
+
 def languages() -> tuple[str, ...]:
-    """Codes of the languages there are templates for, sorted."""
+    """Sorted codes of the languages that have a template."""
     names = (entry.name for entry in (files(__package__) / "probe_templates").iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
 def load(language: str, split: Split, passages: int | None = None, seed: int = 0) -> list[Item]:
-    """Two items a passage, adjacent; passage i is of kind i mod 8, so any prefix is balanced.
+    """Two adjacent items per passage; passage i is of kind i mod 8, so any prefix is balanced.
 
-    `passages` defaults to PASSAGES[split]. A smaller set is a prefix of a larger one.
+    `passages` defaults to PASSAGES[split]. A smaller set is a prefix of a larger one. Raises
+    DataError for an unknown split or language and for more than MOST_PASSAGES passages.
     """
     if split not in PASSAGES:
-        raise DataError(f"split {split!r} is not one of {', '.join(PASSAGES)}.")
+        raise DataError(f"split {str(split)!r} is not one of {', '.join(PASSAGES)}.")
     count = PASSAGES[split] if passages is None else passages
     if not 1 <= count <= MOST_PASSAGES:
         raise DataError(f"`passages` must be from 1 to {MOST_PASSAGES} but got {count}.")
-    return list(_drawn(language, split, count, seed))
+    return list(_generate(language, split, count, seed))
 
 
-@cache  # the same for every run of a study
-def _drawn(language: str, split: Split, count: int, seed: int) -> tuple[Item, ...]:
+@cache  # every run of a study reads the same items
+def _generate(language: str, split: Split, count: int, seed: int) -> tuple[Item, ...]:
     template = read_template(language)
     return tuple(item for i in range(count) for item in _passage_items(template, split, i, seed))
 
@@ -146,10 +157,10 @@ def read_template(language: str) -> Template:
 def parse_template(text: str, file: str) -> Template:
     """Read and check a template; DataError names the file, the kind and the placeholder."""
     template = parse_yaml(text, file, Template)
-    if odd := template.kinds.keys() ^ KINDS.keys():
-        listed = ", ".join(sorted(odd))
+    if differing := template.kinds.keys() ^ KINDS.keys():
         raise DataError(
-            f"{file} must have the kinds {', '.join(KINDS)} and no others; see {listed}."
+            f"{file} must have exactly the kinds {', '.join(KINDS)}; missing or unknown: "
+            f"{', '.join(sorted(differing))}."
         )
     for kind, (keys, value) in KINDS.items():
         wording = template.kinds[kind]
@@ -158,27 +169,27 @@ def parse_template(text: str, file: str) -> Template:
     return template
 
 
-def _check_placeholders(text: str, wanted: tuple[str, ...], where: str) -> None:
+def _check_placeholders(text: str, expected: tuple[str, ...], place: str) -> None:
     try:
-        found = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
     except ValueError as error:
-        raise DataError(f"{where} has a brace that cannot be read: {error}.") from None
-    for name in sorted({*found, *wanted}):
-        if found.count(name) != wanted.count(name):
+        raise DataError(f"{place} has an invalid brace: {error}.") from None
+    for name in sorted({*names, *expected}):
+        if names.count(name) != expected.count(name):
             raise DataError(
-                f"{where} holds {{{name}}} {found.count(name)} times but must hold it "
-                f"{wanted.count(name)} times."
+                f"{place} contains {{{name}}} {names.count(name)} times but must contain it "
+                f"{expected.count(name)} times."
             )
 
 
 @cache
 def filler_names(language: str) -> Mapping[tuple[str, str], str]:
-    """What each filler is called in a language, by placeholder and id."""
+    """Names of the fillers in a language, by placeholder and id."""
     template = read_template(language)
     locale = Locale.parse(template.locale)
-    # Babel's stand-alone forms of a locale that has none of its own are those of whichever locale
-    # was loaded last, hence the choice in the template.
-    sources: dict[str, Mapping[Any, str]] = {
+    # For a locale without stand-alone forms Babel returns those of the locale loaded last, so the
+    # template states which form to use.
+    names_by_placeholder: dict[str, Mapping[Any, str]] = {
         "country": locale.territories,
         "language": locale.languages,
         "currency": {**locale.currencies, **template.currencies},
@@ -188,21 +199,21 @@ def filler_names(language: str) -> Mapping[tuple[str, str], str]:
     names = {}
     for placeholder, by_split in FILLERS.items():
         for filler in (filler for ids in by_split.values() for filler in ids):
-            source = sources.get(placeholder, {filler: filler})
-            if filler not in source:
+            known = names_by_placeholder.get(placeholder, {filler: filler})
+            if filler not in known:
                 raise DataError(f"CLDR has no name in {language} for {placeholder} {filler}.")
-            names[placeholder, filler] = _tidy(source[filler])
+            names[placeholder, filler] = _clean(known[filler])
     return names
 
 
-def _tidy(name: str) -> str:
-    """NFC, without direction marks; the zero-width non-joiner of Persian is spelling and stays."""
+def _clean(name: str) -> str:
+    """NFC without direction marks; the zero-width non-joiner of Persian is spelling and remains."""
     marks = {"\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\ufeff"}
     return unicodedata.normalize("NFC", "".join(c for c in name if c not in marks)).strip()
 
 
 def draw_facts(split: Split, index: int, seed: int) -> tuple[str, list[Fact], random.Random]:
-    """Kind and facts of a passage, and the generator to draw its questions from."""
+    """Kind and facts of a passage, and the generator that draws its questions."""
     rng = random.Random(f"probe/{seed}/{split}/{index}")
     kind = list(KINDS)[index % len(KINDS)]
     key_names, value_name = KINDS[kind]
@@ -227,21 +238,21 @@ def _passage_items(template: Template, split: Split, index: int, seed: int) -> l
     passage = template.join.join(
         wording.fact.format(**keys(fact), **{value_name: value(fact)}) for fact in facts
     )
-    # The four questions of two passages have their answers in four different places.
-    places = list(range(OPTIONS))
-    random.Random(f"probe/{seed}/{split}/places/{index // 2}").shuffle(places)
+    # The four questions of two passages have their answers at four different positions.
+    positions = list(range(OPTIONS))
+    random.Random(f"probe/{seed}/{split}/places/{index // 2}").shuffle(positions)
     items = []
-    for number, asked in enumerate(rng.sample(facts, 2), start=1):
-        options = rng.sample([fact for fact in facts if fact != asked], OPTIONS - 1)
-        answer = places[index % 2 * 2 + number - 1]
-        options.insert(answer, asked)
+    for number, gold in enumerate(rng.sample(facts, 2), start=1):
+        options = rng.sample([fact for fact in facts if fact != gold], OPTIONS - 1)
+        answer = positions[index % 2 * 2 + number - 1]
+        options.insert(answer, gold)
         items.append(
             Item(
                 item_id=f"{split}-{index:04d}-{number}",
                 passage_id=f"{split}-{index:04d}",
                 language=template.language,
                 passage=passage,
-                question=wording.question.format(**keys(asked)),
+                question=wording.question.format(**keys(gold)),
                 options=tuple(value(fact) for fact in options),
                 answer=answer,
             )

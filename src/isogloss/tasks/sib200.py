@@ -1,9 +1,9 @@
 """SIB-200: the topic of a sentence, a choice of seven (Adelani et al., EACL 2024).
 
-One folder a language with {train,dev,test}.tsv: index_id, category, text; sentences are those of
-FLORES-200, parallel by index_id. Read from the Hub (Davlan/sib200 at a pinned revision, whose files
-lie under data/) or from a local folder of either layout. Labels are not divided by their length
-when they are scored: all items have the same options, and it would favour the long ones everywhere.
+One folder per language with {train,dev,test}.tsv: index_id, category, text; sentences are from
+FLORES-200, parallel by index_id. Read from the Hub (Davlan/sib200 at a pinned revision, files under
+data/) or from a local folder with either layout. Cloze scores are not normalised by length: all
+items have the same options, and normalisation would favour the long ones everywhere.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from isogloss.errors import DataError
 from isogloss.languages import table
+from isogloss.row_files import Row, read_separated
 from isogloss.tasks import hub
 from isogloss.tasks.items import Item, Task
-from isogloss.tasks.rows import lines_of
 from isogloss.types import Format, Normalisation, Split
 
 HUB = "Davlan/sib200"
@@ -33,7 +33,7 @@ QUESTION = "What is the topic of this text?"
 
 
 def open_task(data_dir: str | None) -> Task:
-    """The task, read from the folder `data_dir` or else from the Hub.
+    """The task, read from the folder `data_dir` or, without one, from the Hub.
 
     Raises DataError if there is no such folder, no language in it or no way to the Hub.
     """
@@ -47,7 +47,7 @@ def open_task(data_dir: str | None) -> Task:
 
 
 def languages(data_dir: str | None) -> tuple[str, ...]:
-    """Languages that have data, sorted: those isogloss knows of `data_dir` or of the Hub."""
+    """Sorted codes of the known languages that have data in `data_dir` or on the Hub."""
     if data_dir is None:
         paths = [Path(name) for name in hub.listing(HUB, REVISION)]
     else:
@@ -62,16 +62,15 @@ def languages(data_dir: str | None) -> tuple[str, ...]:
 
 
 def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
-    """Items of a language; the passage is the sentence.
+    """Items of a language's split; the passage is the sentence.
 
-    Order is that of the file, but for `test`: that file is sorted by topic, so its items are dealt
-    by the sha256 of their ids, the same in every language, and the first few are a fair sample.
-
-    Raises DataError for a language without data, a category that is not one of the seven, an empty
-    text or an id that stands twice, with file and line.
+    Items are in file order, except for `test`: that file is sorted by topic, so its items are
+    sorted by the sha256 of their ids, the same in every language, and the first few are a fair
+    sample. Raises DataError for a language without data and, with file and line, for an unknown
+    category, an empty text or a repeated id.
     """
     if split == Split.ALL:
-        parts: tuple[Split, ...] = (Split.TRAIN, Split.DEV, Split.TEST)
+        parts = (Split.TRAIN, Split.DEV, Split.TEST)
         return [item for part in parts for item in load(language, part, data_dir)]
     name = f"{language}/{split}.tsv"
     if data_dir is None:
@@ -80,48 +79,32 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
         path = hub.local_root(data_dir) / name
         if not path.is_file():
             raise DataError(f"sib200 has no file {path}.")
-    seen: set[str] = set()
-    items = []
-    for place, (index, category, text) in _read(path):
-        if category not in TOPICS:
-            raise DataError(f"{place}: category {category!r} is not one of {TOPICS}.")
-        if not text.strip():
-            raise DataError(f"{place}: the text is empty.")
-        if index in seen:
-            raise DataError(f"{place}: index_id {index} stands twice.")
-        seen.add(index)
-        items.append(
-            Item(
-                item_id=index,
-                passage_id=index,
-                language=language,
-                passage=text.strip(),
-                question=QUESTION,
-                options=TOPICS,
-                answer=TOPICS.index(category),
-            )
-        )
+    rows = read_separated(path, "\t", quoted=False)
+    if rows and (missing := set(COLUMNS) - rows[0].values.keys()):
+        raise DataError(f"{path} has no column {', '.join(sorted(missing))}.")
+    items = [_item(row, language) for row in rows]
+    ids: set[str] = set()
+    for row, item in zip(rows, items, strict=True):
+        if item.item_id in ids:
+            raise DataError(f"{row.place}: duplicate index_id {item.item_id}.")
+        ids.add(item.item_id)
     if split == Split.TEST:
         items.sort(key=lambda item: hashlib.sha256(item.item_id.encode()).hexdigest())
     return items
 
 
-def _read(path: Path) -> list[tuple[str, list[str]]]:
-    """COLUMNS of every row, with its place; quotes are text like any other."""
-    lines = enumerate(lines_of(path), start=1)
-    _, first = next(lines, (1, ""))
-    header = first.rstrip("\r\n").split("\t")
-    if missing := set(COLUMNS) - set(header):
-        raise DataError(f"{path} has no column {', '.join(sorted(missing))}.")
-    places = [header.index(name) for name in COLUMNS]
-    found = []
-    for number, line in lines:
-        if not line.strip():
-            continue
-        row = line.rstrip("\r\n").split("\t")
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}:{number}: {len(row)} values between tabs but {len(header)} columns."
-            )
-        found.append((f"{path}:{number}", [row[place] for place in places]))
-    return found
+def _item(row: Row, language: str) -> Item:
+    index_id, category, text = (row.values[name] for name in COLUMNS)
+    if category not in TOPICS:
+        raise DataError(f"{row.place}: category {category!r} is not one of {', '.join(TOPICS)}.")
+    if not text.strip():
+        raise DataError(f"{row.place}: the text is empty.")
+    return Item(
+        item_id=index_id,
+        passage_id=index_id,
+        language=language,
+        passage=text.strip(),
+        question=QUESTION,
+        options=TOPICS,
+        answer=TOPICS.index(category),
+    )

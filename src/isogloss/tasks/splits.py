@@ -1,7 +1,7 @@
-"""Splits by passage, for sets that come without: the same passages in every language.
+"""Splits by passage for sets that have none: the same passages in every language.
 
-Both the split of a passage and its place are read off the sha256 of its id, each off bits of its
-own, so neither depends on what else a file holds.
+Both the split of a passage and its position are taken from the sha256 of its id, each from
+different bits, so neither depends on the other contents of a file.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ SHARES: dict[Split, float] = {Split.TRAIN: 0.4, Split.DEV: 0.1, Split.TEST: 0.5}
 
 
 def split_of(passage_id: str) -> Split:
-    """The split that a passage is in, whatever the language: train 40%, dev 10%, test 50%."""
-    drawn = int.from_bytes(_digest(passage_id)[-8:]) / 2**64
+    """The split of a passage in all languages: 40% train, 10% dev, 50% test."""
+    uniform = int.from_bytes(_digest(passage_id)[-8:]) / 2**64
     for split, share in SHARES.items():
-        if drawn < share:
+        if uniform < share:
             return split
-        drawn -= share
+        uniform -= share
     return Split.TEST
 
 
-def place_of(passage_id: str) -> bytes:
-    """What to sort passages by: any first few of the sorted are a fair sample of all."""
+def sort_key(passage_id: str) -> bytes:
+    """Key that sorts passages in a fixed random order: any first few are a fair sample."""
     return _digest(passage_id)
 
 
