@@ -147,7 +147,9 @@ def test_each_epoch_of_inspect_is_a_seed(tmp_path: Path) -> None:
     assert [(key.seed, len(rows)) for key, rows in read_results(config).items()] == [
         ("1", 8), ("2", 8),
     ]  # fmt: skip
-    refused("epoch 2: seed is 2 in the file but 1 as a parameter", config.path, condition="base", seed=1)
+    refused(
+        "epoch 2: seed is 2 in the file but 1 as a parameter", config.path, condition="base", seed=1
+    )
 
 
 def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_path: Path) -> None:
