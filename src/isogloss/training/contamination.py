@@ -1,10 +1,10 @@
-"""Contamination: what an adapter was trained on, and that none of it is in an evaluation.
+"""Contamination: what an adapter was trained on, and the check that no evaluation contains it.
 
-Parallel data are translations of one another, so a passage trained on in one language is known in
-all of them. Within a task, passages are told by their ids. Across tasks (SIB-200, FLORES-200 and
-Belebele share sentences) they are told by their text in the language trained on, as far as that is
-at hand: by winnowed fingerprints of character sequences (Schleimer, Wilkerson & Aiken 2003,
-section 3), which do not depend on how a text is cut into sentences and do not give it away.
+Passages of parallel data are translations of one another, so a passage seen in training is known in
+every language. Within a task, passages are matched by id. Across tasks (SIB-200, FLORES-200 and
+Belebele share sentences) they are matched by their text in the training language, if the other task
+has that language. The match uses winnowed fingerprints of character n-grams (Schleimer, Wilkerson &
+Aiken 2003, section 3): they do not depend on sentence segmentation and do not disclose the text.
 """
 
 import hashlib
@@ -13,25 +13,26 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from isogloss.errors import DataError
 from isogloss.tasks import Item
 
 RECORD = "trained_on.json"
-# Whatever WINDOW + CHARACTERS - 1 = 19 letters and digits two texts share, a fingerprint shows it.
-CHARACTERS = 10
+# Two texts that share WINDOW + GRAM - 1 = 19 consecutive letters and digits share a fingerprint.
+GRAM = 10
 WINDOW = 10
-# Of two passages, the one is in the other if it has this share of the shorter one's fingerprints.
-SHARE = 0.5
-FEWEST = 3
+# One passage contains the other if they share this fraction of the shorter one's fingerprints.
+MIN_SHARE = 0.5
+MIN_SHARED = 3
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What an adapter was trained on: passages by id, with the fingerprints of their texts.
+    """The training data of an adapter: fingerprints of each passage's text, by passage id.
 
-    `seed` and `recipe` (in words) say how, where that is known: adapters of one recipe and several
-    seeds are replicates.
+    `seed` and `recipe` (in words) are None if unknown. Adapters of one recipe and different seeds
+    are replicates.
     """
 
     task: str
@@ -41,26 +42,32 @@ class TrainingRecord:
     recipe: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Put the record beside the adapter's weights."""
+        """Write the record beside the adapter's weights."""
         (folder / RECORD).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-def record(
+class Match(NamedTuple):
+    """A passage that was trained on and the evaluated passage that equals or overlaps it."""
+
+    trained: str
+    evaluated: str
+
+
+def training_record(
     task: str, items: Sequence[Item], seed: int | None = None, recipe: str | None = None
 ) -> TrainingRecord:
     """The record of training on these items, all of one language."""
-    texts = _texts(items)
     return TrainingRecord(
         task,
         items[0].language,
-        {passage: sorted(fingerprints(text)) for passage, text in texts.items()},
+        {passage: sorted(fingerprints(text)) for passage, text in _texts(items).items()},
         seed,
         recipe,
     )
 
 
 def read_record(folder: Path) -> TrainingRecord | None:
-    """The record in an adapter's folder; None if the adapter came without one."""
+    """The record in an adapter's folder; None if the adapter has none."""
     path = folder / RECORD
     return TrainingRecord(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
@@ -68,67 +75,70 @@ def read_record(folder: Path) -> TrainingRecord | None:
 def refuse_contamination(
     trained: TrainingRecord, task: str, items: Iterable[Item], same_language: Sequence[Item]
 ) -> None:
-    """Raise DataError if a passage that was trained on is among those to be evaluated.
+    """Raise DataError if a passage of the training data is to be evaluated.
 
-    `items` are to be evaluated, in any languages; `same_language` are the same items in the
-    language trained on, if the task has it, and empty otherwise.
+    `items` are the items to evaluate, in any languages. `same_language` are the same items in the
+    training language; empty if the task does not have it, and then other tasks are not checked.
     """
-    evaluated = {item.passage_id: item.language for item in items}
+    evaluated = dict.fromkeys(item.passage_id for item in items)
     if trained.task == task:
-        found = [passage for passage in evaluated if passage in trained.passages]
-        known = [(passage, passage) for passage in found]
+        matches = [Match(passage, passage) for passage in evaluated if passage in trained.passages]
     else:
-        known = _shared_texts(
-            trained.passages,
-            {
-                passage: fingerprints(text)
-                for passage, text in _texts(same_language).items()
-                if passage in evaluated
-            },
-        )
-    if not known:
+        prints = {
+            passage: fingerprints(text)
+            for passage, text in _texts(same_language).items()
+            if passage in evaluated
+        }
+        matches = _text_matches(trained.passages, prints)
+    if not matches:
         return
-    known = list({there: (here, there) for here, there in reversed(known)}.values())[::-1]
-    pairs = ", ".join(
-        repr(there) if trained.task == task else f"{there!r} (as {here!r})"
-        for here, there in known[:3]
+    first_by_passage: dict[str, Match] = {}
+    for match in matches:
+        first_by_passage.setdefault(match.evaluated, match)
+    examples = ", ".join(
+        repr(match.evaluated)
+        if trained.task == task
+        else f"{match.evaluated!r} (as {match.trained!r})"
+        for match in list(first_by_passage.values())[:3]
     )
-    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+    count = len(first_by_passage)
+    more = f" and {count - 3} more" if count > 3 else ""
     raise DataError(
-        f"the adapter was trained on {trained.task} in {trained.language}, and {len(known)} of the "
+        f"the adapter was trained on {trained.task} in {trained.language}, and {count} of the "
         f"{len(evaluated)} passages of {task} to be evaluated were in its training data, in that "
-        f"or another language: {pairs}{more}; evaluate on a split or a task it has not seen."
+        f"or another language: {examples}{more}; evaluate on a split or a task it has not seen."
     )
 
 
 def refuse_overlap(train_items: Sequence[Item], dev_items: Sequence[Item], task: str) -> None:
     """Raise DataError if training and dev data of one language share a passage, by id or text."""
     train, dev = _texts(train_items), _texts(dev_items)
-    seen = {_normalised(text): passage for passage, text in train.items()}
+    by_text = {_normalised(text): passage for passage, text in train.items()}
     shared = [
-        (passage, passage if passage in train else seen[_normalised(text)])
+        Match(passage if passage in train else by_text[_normalised(text)], passage)
         for passage, text in dev.items()
-        if passage in train or _normalised(text) in seen
+        if passage in train or _normalised(text) in by_text
     ]
     if shared:
-        here, there = shared[0]
         raise DataError(
             f"{len(shared)} passages of task {task!r} are both in train and in dev, the first "
-            f"{here!r} (in train {there!r}); they must be split by passage."
+            f"{shared[0].evaluated!r} (in train {shared[0].trained!r}); they must be split by "
+            f"passage."
         )
 
 
 def fingerprints(text: str) -> frozenset[str]:
     """Winnowed hashes (8 hexadecimal digits each) of a text's letters and digits.
 
-    Case, punctuation, white space and compatibility forms make no difference.
+    Case, punctuation, white space and Unicode compatibility forms do not matter.
     """
     letters = _normalised(text)
-    grams = [
-        hashlib.blake2b(letters[at : at + CHARACTERS].encode(), digest_size=4).hexdigest()
-        for at in range(max(1, len(letters) - CHARACTERS + 1))
+    hashes = [
+        hashlib.blake2b(letters[at : at + GRAM].encode(), digest_size=4).hexdigest()
+        for at in range(max(1, len(letters) - GRAM + 1))
     ]
-    return frozenset(min(grams[at : at + WINDOW]) for at in range(max(1, len(grams) - WINDOW + 1)))
+    windows = range(max(1, len(hashes) - WINDOW + 1))
+    return frozenset(min(hashes[at : at + WINDOW]) for at in windows)
 
 
 def _normalised(text: str) -> str:
@@ -140,30 +150,30 @@ def _normalised(text: str) -> str:
 
 
 def _texts(items: Iterable[Item]) -> dict[str, str]:
-    """The text of each passage; of an item without one, its question and options in any order."""
+    """The text of each passage; question and sorted options of items without a passage."""
     return {
         item.passage_id: item.passage or " ".join((item.question, *sorted(item.options)))
         for item in items
     }
 
 
-def _shared_texts(
+def _text_matches(
     trained: Mapping[str, Sequence[str]], evaluated: Mapping[str, frozenset[str]]
-) -> list[tuple[str, str]]:
-    """Pairs (trained, evaluated) of passages of which one is within the other."""
-    places: dict[str, list[str]] = {}
+) -> list[Match]:
+    """Pairs of passages of which one contains the other, by their fingerprints."""
+    passages_with: dict[str, list[str]] = {}
     for passage, prints in evaluated.items():
-        for found in prints:
-            places.setdefault(found, []).append(passage)
-    pairs = []
-    for passage, known in trained.items():
+        for print_ in prints:
+            passages_with.setdefault(print_, []).append(passage)
+    matches = []
+    for passage, own_prints in trained.items():
         shared: dict[str, int] = {}
-        for found in known:
-            for other in places.get(found, ()):
+        for print_ in own_prints:
+            for other in passages_with.get(print_, ()):
                 shared[other] = shared.get(other, 0) + 1
         for other, count in shared.items():
-            fewer = min(len(known), len(evaluated[other]))
-            same = count == len(known) == len(evaluated[other])
-            if same or (count >= FEWEST and count >= SHARE * fewer):
-                pairs.append((passage, other))
-    return pairs
+            shorter = min(len(own_prints), len(evaluated[other]))
+            identical = count == len(own_prints) == len(evaluated[other])
+            if identical or (count >= MIN_SHARED and count >= MIN_SHARE * shorter):
+                matches.append(Match(passage, other))
+    return matches

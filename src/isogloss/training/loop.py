@@ -1,19 +1,17 @@
-"""Training: LoRA on the source language, loss on answer tokens only.
+"""Training loop: LoRA on the source language, with the loss on answer tokens only.
 
-The loss of a step is that of transformers' Trainer on the same items with all but the answer
-masked: the mean negative log-likelihood over the answer tokens of the step.
+The loss of a step is the mean negative log-likelihood (nats) over the answer tokens of its batch,
+as transformers' Trainer computes it when everything but the answer is masked.
 """
 
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from isogloss.distributed import processes
@@ -22,87 +20,90 @@ from isogloss.files import whole_folder
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
-from isogloss.models.forward import can_share, finish_passes, hidden_states
-from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
+from isogloss.models.loading import LanguageModel, out_of_memory, training_token_budget
 from isogloss.models.lora import fuse, lora_config
-from isogloss.models.memory import out_of_memory, training_token_budget
-from isogloss.models.prefix_tree import TokenTree
+from isogloss.models.prefix_tree import can_share, finish, states
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import Prompt, prompt
-from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
-from isogloss.training.checkpoints import State
-from isogloss.training.contamination import record
+from isogloss.training.batches import TrainingRow, plan_batches, split_by_tokens, training_rows
+from isogloss.training.checkpoints import TrainingState
+from isogloss.training.contamination import training_record
+from isogloss.training.early_stopping import DevScore, best_step, dev_score
+from isogloss.training.recipe import MAX_GRADIENT_NORM, Recipe
 
-MAX_GRADIENT_NORM = 1.0
-WARMUP = 0.1
-DEV = "dev_predictions.parquet"
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+DEV_PREDICTIONS = "dev_predictions.parquet"
+LogMetrics = Callable[[int, dict[str, float]], None]
+OnMeasurement = Callable[[int, list[Prediction]], None]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What decides the weights of an adapter, besides model, data and format."""
+class TrainingJob:
+    """One adapter to train: data, protocol and recipe, and the folder that receives it.
 
-    steps: int = 40
-    batch_size: int = 16
-    learning_rate: float = 5e-4
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str = "all-linear"
-    seed: int = 0
-    eval_every: int = 20
-    patience: int | None = None
-
-    def describe(self, n_items: int) -> str:
-        """In words, what replicates that differ only in their seed have in common."""
-        early = ""
-        if self.patience is not None:
-            early = f", stopped after {self.patience} dev measurements of {self.eval_every} steps"
-            early += " without a better one"
-        return (
-            f"{self.steps} steps of {self.batch_size} of {n_items} items, "
-            f"learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
-            f"dropout {self.dropout:g}, {self.target_modules}{early}"
-        )
-
-
-class Measured(NamedTuple):
-    """The adapter on dev data: accuracy (a fraction) and mean gold log-probability (nats).
-
-    A larger one is better: by accuracy, and where that is the same by log-probability.
+    With `checkpoint_every`, the state of the training is saved in the folder every so many steps.
+    `gradient_checkpointing` recomputes activations in the backward pass: less memory, more time,
+    the same weights.
     """
 
-    accuracy: float
-    gold_logprob: float
+    task: str
+    train_items: Sequence[Item]
+    dev_items: Sequence[Item]
+    protocol: Protocol
+    recipe: Recipe
+    folder: Path
+    description: str = "finetune"
+    checkpoint_every: int | None = None
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training has left in its folder: adapters `last` and `best`, each with the answers to
-    the dev items beside it. `best` is `last` if no earlier one was better.
+class TrainingResult:
+    """The folders of the adapters after the last and after the best step, with their dev scores.
+
+    `best` is `last` unless an earlier measurement was better.
     """
 
     last: Path
     best: Path
     last_step: int
     best_step: int
-    dev: Measured
-    best_dev: Measured
+    dev: DevScore
+    best_dev: DevScore
 
 
-class _Row(NamedTuple):
-    tree: TokenTree
-    targets: list[tuple[int, int]]  # node before, answer token
-    items: int
+def train(
+    model: LanguageModel,
+    job: TrainingJob,
+    *,
+    log: LogMetrics = lambda step, metrics: None,
+    on_measurement: OnMeasurement = lambda step, predictions: None,
+) -> TrainingResult:
+    """Train a new adapter into `job.folder` and leave the model as it was.
+
+    An adapter folder has peft's layout (safetensors), a record of the training data and the
+    predictions on dev items. `log(step, metrics)` receives `train/loss` (nats per token) and
+    `train/learning_rate` after every step, and `dev/accuracy` and `dev/gold_logprob` before the
+    first step, every `eval_every` steps and after the last. `on_measurement` receives the dev
+    predictions at the same steps.
+
+    With `job.checkpoint_every`, an interrupted training resumes from its checkpoint; on a CPU the
+    weights are the same, bit for bit. Several processes share the items of every batch; up to
+    rounding, and up to the random numbers of dropout, the adapter does not depend on their number.
+    Raises ConfigError if the model cannot be trained with this recipe, and TrainingError if a loss
+    is not finite or memory runs out.
+    """
+    return processes.together(_train, model, job, log=log, on_measurement=on_measurement)
 
 
-def recipe_lora(model: LanguageModel, recipe: Recipe) -> Any:
-    """What peft is told of a recipe's LoRA; takes adapters out of the model.
+def recipe_lora_config(model: LanguageModel, recipe: Recipe) -> "LoraConfig":
+    """peft's configuration of a recipe; detaches all adapters from the model.
 
-    ConfigError for modules that the model does not have.
+    Raises ConfigError if the model lacks the modules that the recipe names.
     """
     detach(model)
     return lora_config(
@@ -110,239 +111,168 @@ def recipe_lora(model: LanguageModel, recipe: Recipe) -> Any:
     )
 
 
-def train(
-    model: LanguageModel,
-    train_items: Sequence[Item],
-    dev_items: Sequence[Item],
-    protocol: Protocol,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    task: str,
-    description: str = "finetune",
-    log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-    measured: Callable[[int, list[Prediction]], None] = lambda step, predictions: None,
-    checkpoint_every: int | None = None,
-    gradient_checkpointing: bool = False,
-) -> Trained:
-    """Train a new adapter on `train_items` into `folder`: see `Trained` (safetensors, peft's
-    layout, with the record of what it was trained on).
-
-    `log(step, metrics)` receives `train/loss` (nats a token) and `train/learning_rate` each step,
-    and `dev/accuracy` and `dev/gold_logprob` before the first step, every `eval_every` steps and
-    after the last, when `measured` gets the answers to the dev items too. The adapter is taken out
-    of the model again, which ends as it began.
-
-    With `checkpoint_every`, all that decides the further steps is kept in `folder` at that interval
-    of steps, and training goes on from there if it finds any: on a CPU to the same weights, bit for
-    bit. With `recipe.patience` it stops when that many measurements have brought nothing better.
-    `gradient_checkpointing` keeps the inputs of each layer alone and computes the rest anew on the
-    way back: less memory, more time, the same weights.
-    Raises TrainingError if a loss is no number or memory runs out. Several processes share the
-    items of each step and of dev; but for rounding, and for what dropout draws, the adapter does
-    not depend on their number.
-    """
-    return processes.run_on_all(
-        _train, model, train_items, dev_items, protocol, recipe, folder, task, checkpoint_every,
-        gradient_checkpointing, description=description, log=log, measured=measured,
-    )  # fmt: skip
-
-
 def _train(
     model: LanguageModel,
-    train_items: Sequence[Item],
-    dev_items: Sequence[Item],
-    protocol: Protocol,
-    recipe: Recipe,
-    folder: Path,
-    task: str,
-    checkpoint_every: int | None,
-    gradient_checkpointing: bool,
-    description: str = "finetune",
-    log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-    measured: Callable[[int, list[Prediction]], None] = lambda step, predictions: None,
-) -> Trained:
-    from peft import get_peft_model
-    from transformers import get_linear_schedule_with_warmup
-
+    job: TrainingJob,
+    log: LogMetrics = lambda step, metrics: None,
+    on_measurement: OnMeasurement = lambda step, predictions: None,
+) -> TrainingResult:
     if model.offloaded:
         raise ConfigError(
             "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
             "trained; expected more GPU memory, or dtype nf4."
         )
-    if processes.is_leader():
-        folder.mkdir(parents=True, exist_ok=True)
-    config = recipe_lora(model, recipe)
-    share = can_share(model)  # tried without an adapter, whose dropout would use random numbers
-    torch.manual_seed(recipe.seed)
-    try:
-        peft_model = get_peft_model(model.network, config)
-    except ValueError as error:  # a module that peft has no LoRA for
-        raise ConfigError(str(error).strip().splitlines()[0]) from error
-    fuse(model.network, "default")
-    steps = None
-    step = 0
-    try:
-        weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
-        processes.broadcast_weights(weights)
-        optimizer = torch.optim.AdamW(
-            weights, lr=recipe.learning_rate, weight_decay=0.0, fused=True
-        )
-        schedule = get_linear_schedule_with_warmup(
-            optimizer, int(WARMUP * recipe.steps), recipe.steps
-        )
-        state = State(weights, optimizer, schedule)
-        dev: dict[int, Measured] = {}
-        if checkpoint_every and (kept := state.load(folder)):
-            step = int(kept["step"])
-            dev = {int(at): Measured(*values) for at, values in kept["dev"].items()}
-        if gradient_checkpointing:
-            model.network.activation_checkpointing_enable({"use_reentrant": False})
-        rows = _rows(model, train_items, protocol, share)
-        batches = islice(_steps(rows, recipe), step, None)
-        budget = training_token_budget(model, gradient_checkpointing)
-        steps = progress_bar(None, description, "step", total=recipe.steps, initial=step)
-
-        def save(name: str, predictions: list[Prediction]) -> None:
-            if not processes.is_leader():
-                return
-            with whole_folder(folder / name) as part:
-                save_adapter(peft_model, part, model.location)
-                how = recipe.describe(len(train_items))
-                record(task, train_items, recipe.seed, how).write(part)
-                frame(predictions).to_parquet(part / DEV, index=False)
-
-        def measure() -> None:
-            peft_model.eval()
-            predictions = predict(model, dev_items, protocol, task)
-            dev[step] = Measured(
-                float(np.mean([prediction.correct for prediction in predictions])),
-                float(np.mean([prediction.gold_logprob for prediction in predictions])),
-            )
-            log(step, {f"dev/{name}": value for name, value in dev[step]._asdict().items()})
-            if math.isnan(dev[step].gold_logprob):
-                raise TrainingError(f"the adapter gives no numbers after step {step}.")
-            if step == recipe.steps or _over(dev, recipe):
-                save("last", predictions)
-            elif step > 0 and _best(dev) == step:
-                save("best", predictions)
-            measured(step, predictions)
-
-        if not dev:
-            measure()
-        while step < recipe.steps and not _over(dev, recipe):
-            peft_model.train()
-            processes.seed_step(recipe.seed, step)
-            loss = processes.sum_gradients(
-                _accumulate_gradients(model, next(batches), budget), weights
-            )
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss of step {step + 1} is {loss} at learning rate "
-                    f"{schedule.get_last_lr()[0]:.2g}; a lower learning_rate may help."
-                )
-            torch.nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM)
-            rate = schedule.get_last_lr()[0]
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            step += 1
-            shown = f"loss {loss:.3f}, dev accuracy {dev[max(dev)].accuracy:.2f}"
-            steps.set_postfix_str(shown, refresh=False)
-            steps.update()
-            log(step, {"train/loss": loss, "train/learning_rate": rate})
-            if step % recipe.eval_every == 0 or step == recipe.steps:
-                measure()
-            over = step == recipe.steps or _over(dev, recipe)
-            due = checkpoint_every and (step % checkpoint_every == 0 or over)
-            if due and processes.is_leader():
-                state.save(folder, step=step, dev=dev)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"out of memory in step {step + 1}, with batches of {recipe.batch_size} items and rank "
-            f"{recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
-        ) from error
-    finally:
-        if steps is not None:
-            steps.close()
-        if gradient_checkpointing:
-            model.network.activation_checkpointing_disable()
-        peft_model.eval()
-        peft_model.unload()
-    best = _best(dev)
-    return Trained(
-        folder / "last",
-        folder / ("last" if best == step else "best"),
-        step,
-        best,
-        dev[step],
-        dev[best],
+    if processes.leads():
+        job.folder.mkdir(parents=True, exist_ok=True)
+    with _new_adapter(model, job) as adapter:
+        weights = [weight for weight in adapter.parameters() if weight.requires_grad]
+        state = TrainingState(weights, job.recipe)
+        try:
+            processes.same_weights(weights)
+            if job.checkpoint_every:
+                state.load(job.folder)
+            _run_steps(model, adapter, state, job, log, on_measurement)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory in step {state.step + 1}, with batches of {job.recipe.batch_size} "
+                f"items and rank {job.recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
+            ) from error
+    best = best_step(state.dev)
+    last_folder = job.folder / "last"
+    return TrainingResult(
+        last=last_folder,
+        best=last_folder if best == state.step else job.folder / "best",
+        last_step=state.step,
+        best_step=best,
+        dev=state.dev[state.step],
+        best_dev=state.dev[best],
     )
 
 
-def _best(dev: Mapping[int, Measured]) -> int:
-    """The step of the best measurement after the start, the first one of equals."""
-    return max((step for step in dev if step > 0), key=lambda step: (dev[step], -step))
+def _run_steps(
+    model: LanguageModel,
+    adapter: "PeftModel",
+    state: TrainingState,
+    job: TrainingJob,
+    log: LogMetrics,
+    on_measurement: OnMeasurement,
+) -> None:
+    """Do the steps that `state` has not done yet."""
+    recipe = job.recipe
+    rows = training_rows(model, job.train_items, job.protocol)
+    batches = islice(plan_batches(rows, recipe), state.step, None)
+    budget = training_token_budget(model, job.gradient_checkpointing)
+    with progress_bar(
+        None, job.description, "step", total=recipe.steps, initial=state.step
+    ) as progress:
+        if not state.dev:
+            _measure(model, adapter, state, job, log, on_measurement)
+        while not state.finished:
+            adapter.train()
+            processes.seed_of_step(recipe.seed, state.step)
+            rate = state.learning_rate
+            loss = processes.summed(
+                _accumulate_gradients(model, next(batches), budget), state.weights
+            )
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss of step {state.step + 1} is {loss} at learning rate {rate:.2g}; "
+                    f"a lower learning_rate may help."
+                )
+            torch.nn.utils.clip_grad_norm_(state.weights, MAX_GRADIENT_NORM)
+            state.optimizer.step()
+            state.schedule.step()
+            state.optimizer.zero_grad()
+            state.step += 1
+            accuracy = state.dev[max(state.dev)].accuracy
+            progress.set_postfix_str(f"loss {loss:.3f}, dev accuracy {accuracy:.2f}", refresh=False)
+            progress.update()
+            log(state.step, {"train/loss": loss, "train/learning_rate": rate})
+            if state.step % recipe.eval_every == 0 or state.step == recipe.steps:
+                _measure(model, adapter, state, job, log, on_measurement)
+            if job.checkpoint_every and processes.leads():
+                if state.finished or state.step % job.checkpoint_every == 0:
+                    state.save(job.folder)
 
 
-def _over(dev: Mapping[int, Measured], recipe: Recipe) -> bool:
-    """Whether patience is at its end: that many measurements after the best one."""
-    if recipe.patience is None or max(dev) == 0:
-        return False
-    return sum(step > _best(dev) for step in dev) >= recipe.patience
+@contextmanager
+def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"]:
+    """The model with a new LoRA adapter, initialised by the seed; removed at the end."""
+    from peft import get_peft_model
+
+    config = recipe_lora_config(model, job.recipe)
+    can_share(model)  # tested without an adapter, whose dropout would draw random numbers
+    torch.manual_seed(job.recipe.seed)
+    try:
+        adapter = get_peft_model(model.network, config)
+    except ValueError as error:  # a module that peft has no LoRA for
+        raise ConfigError(str(error).strip().splitlines()[0]) from error
+    fuse(model.network, "default")
+    try:
+        if job.gradient_checkpointing:
+            model.network.activation_checkpointing_enable({"use_reentrant": False})
+        yield adapter
+    finally:
+        if job.gradient_checkpointing:
+            model.network.activation_checkpointing_disable()
+        adapter.eval()
+        adapter.unload()
 
 
-def _rows(
-    model: LanguageModel, items: Sequence[Item], protocol: Protocol, share: bool
-) -> list[_Row]:
-    """One row a passage (a question, if the model cannot share), in the order of the items."""
-    prompts = [prompt(item, protocol, model.tokenizer) for item in items]
-    gold = [
-        Prompt(entry.context, (entry.continuations[item.answer],))
-        for entry, item in zip(prompts, items, strict=True)
-    ]
-    encoded = encode(model.tokenizer, gold, chat=protocol.chat)
-    rows = []
-    for _, members in groupby(
-        range(len(items)), lambda index: items[index].passage_id if share else index
-    ):
-        row = _Row(TokenTree(), [], len(indices := list(members)))
-        for index in indices:
-            (sequence,), (start,) = encoded[index]
-            path = row.tree.insert(sequence[:-1])
-            row.targets.extend(zip(path[start - 1 :], sequence[start:], strict=True))
-        rows.append(row)
-    return rows
+def _measure(
+    model: LanguageModel,
+    adapter: "PeftModel",
+    state: TrainingState,
+    job: TrainingJob,
+    log: LogMetrics,
+    on_measurement: OnMeasurement,
+) -> None:
+    """Score the dev items, log the score, and save the adapter if it is the last or the best."""
+    adapter.eval()
+    predictions = predict(model, job.dev_items, job.protocol, job.task)
+    score = state.dev[state.step] = dev_score(predictions)
+    log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
+    if math.isnan(score.gold_logprob):
+        raise TrainingError(f"dev log-probabilities are NaN after step {state.step}.")
+    if processes.leads():
+        if state.finished:
+            _save(model, adapter, job, "last", predictions)
+        elif state.step > 0 and best_step(state.dev) == state.step:
+            _save(model, adapter, job, "best", predictions)
+    on_measurement(state.step, predictions)
 
 
-def _steps(rows: Sequence[_Row], recipe: Recipe) -> Iterator[list[_Row]]:
-    """Batches of `batch_size` items (whole passages), reshuffled every epoch by the seed."""
-    order = random.Random(f"order-{recipe.seed}")
-    queue: list[_Row] = []
-    for _ in range(recipe.steps):
-        batch: list[_Row] = []
-        while not batch or sum(row.items for row in batch) < recipe.batch_size:
-            if not queue:
-                queue = list(rows)
-                order.shuffle(queue)
-            batch.append(queue.pop())
-        yield batch
+def _save(
+    model: LanguageModel,
+    adapter: "PeftModel",
+    job: TrainingJob,
+    name: str,
+    predictions: list[Prediction],
+) -> None:
+    """Write the adapter, its training record and its dev predictions to folder `name`; atomic."""
+    recipe = job.recipe
+    with whole_folder(job.folder / name) as folder:
+        save_adapter(adapter, folder, model.location)
+        description = recipe.describe(len(job.train_items))
+        training_record(job.task, job.train_items, recipe.seed, description).write(folder)
+        frame(predictions).to_parquet(folder / DEV_PREDICTIONS, index=False)
 
 
-def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: int) -> float:
-    """Add the gradients of a step's loss, in parts of `budget` tokens; return the loss.
+def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], budget: int) -> float:
+    """Add the gradients of a batch's loss, in parts of `budget` tokens; return the loss.
 
-    Of several processes each does its share of the rows: their sums are those of the step.
+    Each of several processes takes its share of the rows: the sums over processes are the batch's.
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    for part in _parts(processes.split_work(batch, lambda row: len(row.tree)), budget):
-        wanted = [[node for node, _ in row.targets] for row in part]
+    own_rows = processes.share(batch, lambda row: len(row.tree))
+    for part in split_by_tokens(own_rows, budget):
+        nodes = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
         with ExitStack() as passes:
-            states_ND = hidden_states(model, [row.tree for row in part], wanted, contexts=passes)
+            states_ND = states(model, [row.tree for row in part], nodes, within=passes)
             logits_NV = logits(model, states_ND)
             loss = torch.nn.functional.cross_entropy(
                 logits_NV.float(), tokens_N.to(logits_NV.device), reduction="sum"
@@ -350,17 +280,5 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[_Row], budget: i
             loss = loss / answer_tokens
             torch.autograd.backward(loss)
             total += loss.item()
-    finish_passes(model, backward=True)
+    finish(model, backward=True)
     return total
-
-
-def _parts(rows: Sequence[_Row], budget: int) -> Iterator[list[_Row]]:
-    """Rows of like length together, up to `budget` tokens."""
-    part: list[_Row] = []
-    for row in sorted(rows, key=lambda row: len(row.tree), reverse=True):
-        if part and sum(len(one.tree) for one in part) + len(row.tree) > budget:
-            yield part
-            part = []
-        part.append(row)
-    if part:
-        yield part
