@@ -23,8 +23,9 @@ from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, items, open_task
-from isogloss.training import loop as training
-from isogloss.training.loop import Recipe, train
+from isogloss.training.batches import training_rows
+from isogloss.training.loop import TrainingJob, train
+from isogloss.training.recipe import Recipe
 from isogloss.types import Split
 
 # A passage has two questions: three passages a step, two for one process and one for the other.
@@ -60,10 +61,11 @@ def trained(
             raise CutError
         losses.append(metrics["train/loss"])
 
-    train(
-        model, probe("arb_Arab", "train", 16), probe("arb_Arab", "dev", 7), CLOZE, recipe, folder,
-        task="probe", log=log, checkpoint_every=2,
+    job = TrainingJob(
+        "probe", probe("arb_Arab", "train", 16), probe("arb_Arab", "dev", 7), CLOZE, recipe, folder,
+        checkpoint_every=2,
     )  # fmt: skip
+    train(model, job, log=log)
     return losses, dev
 
 
@@ -127,7 +129,7 @@ def out_of_memory(model: LanguageModel) -> None:
 
 
 def mistaken(model: LanguageModel) -> None:
-    training._rows(model, [], CLOZE, share=True)
+    training_rows(model, [], CLOZE)
     if processes.rank() == 1:
         raise KeyError("no such thing")
 

@@ -17,7 +17,8 @@ from isogloss.models.locate import locate
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import items, open_task
-from isogloss.training.loop import Recipe, train
+from isogloss.training.loop import TrainingJob, train
+from isogloss.training.recipe import Recipe
 
 
 def score(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
@@ -52,16 +53,9 @@ def train_steps(job: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
             peaks.append(peak_mb())
 
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            model,
-            train_items,
-            items(task, "arb_Arab", "dev", 1),
-            protocol,
-            recipe,
-            Path(folder),
-            task=task.name,
-            log=log,
-        )
+        dev_items = items(task, "arb_Arab", "dev", 1)
+        training = TrainingJob(task.name, train_items, dev_items, protocol, recipe, Path(folder))
+        train(model, training, log=log)
     return {**step_times(ends), "peak_mb": peaks[-1], "losses": losses}
 
 

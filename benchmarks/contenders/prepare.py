@@ -20,7 +20,8 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, answer_words, prompt, reasoning_prompt
 from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item, items, open_task
-from isogloss.training.loop import Recipe, _steps
+from isogloss.training.batches import plan_batches
+from isogloss.training.recipe import Recipe
 
 SOURCE = "arb_Arab"
 ENGLISH = "eng_Latn"
@@ -138,8 +139,7 @@ def _training(
     for index, item in enumerate(chosen):
         passages.setdefault(item.passage_id, []).append(index)
     groups = [_Group(members, len(members)) for members in passages.values()]
-    # The one private name: the order of the items has to be isogloss's own.
-    order: Any = _steps(groups, Recipe(steps=sizes["steps"], batch_size=sizes["batch_size"]))  # type: ignore[arg-type]
+    order = plan_batches(groups, Recipe(steps=sizes["steps"], batch_size=sizes["batch_size"]))
     batches = [[[encoded[index] for index in group.members] for group in step] for step in order]
     written = [
         [{"ids": entry.sequences[0], "start": entry.starts[0]} for group in step for entry in group]

@@ -20,7 +20,8 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode, letter_tokens
 from isogloss.tasks import items, open_task
-from isogloss.training.loop import Recipe, train
+from isogloss.training.loop import TrainingJob, train
+from isogloss.training.recipe import Recipe
 
 pytestmark = pytest.mark.real
 CLOZE = Protocol("cloze")
@@ -75,14 +76,11 @@ def test_a_few_steps_of_arabic_teach_the_probe_in_hebrew_and_the_adapter_reloads
     embedded: LanguageModel, tmp_path: Path
 ) -> None:
     test = probe("heb_Hebr", "test", 16)
+    recipe = Recipe(steps=12, eval_every=12)
+    train_items, dev_items = probe("arb_Arab", "train", None), probe("arb_Arab", "dev", 8)
     train(
         embedded,
-        probe("arb_Arab", "train", None),
-        probe("arb_Arab", "dev", 8),
-        CLOZE,
-        Recipe(steps=12, eval_every=12),
-        tmp_path / "adapter",
-        task="probe",
+        TrainingJob("probe", train_items, dev_items, CLOZE, recipe, tmp_path / "adapter"),
     )
     base = predict(embedded, test, CLOZE, "probe")
     digest = attach(embedded, tmp_path / "adapter" / "last")

@@ -15,7 +15,7 @@ from isogloss.registry.adapters import adapter_folder, logged_model, model_uri, 
 from isogloss.stages.evaluate import run_evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
-from isogloss.training.loop import DEV
+from isogloss.training.loop import DEV_PREDICTIONS
 
 NAME = "isogloss-probe-arb_Arab"
 
@@ -208,7 +208,7 @@ def dev_folder(path: Path, correct: list[bool], first: int = 0) -> Path:
             "passage_id": [f"p{at // 2}" for at in numbers],
             "answer": 0, "correct": correct,
         }
-    ).to_parquet(path / DEV)  # fmt: skip
+    ).to_parquet(path / DEV_PREDICTIONS)  # fmt: skip
     return path
 
 
@@ -277,7 +277,7 @@ def test_more_dev_items_are_another_run_of_the_same_adapter(
     assert more.info.run_id != run.info.run_id
     assert more.data.tags["isogloss.adapter"] == run.data.tags["isogloss.adapter"]
     with adapter_folder(more.info.run_id) as folder:
-        assert len(pd.read_parquet(folder / DEV)) == 8
+        assert len(pd.read_parquet(folder / DEV_PREDICTIONS)) == 8
 
 
 def test_a_run_that_points_to_another_stands_for_it(run: Run) -> None:

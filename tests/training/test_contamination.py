@@ -1,4 +1,4 @@
-"""No passage that an adapter was trained on is in an evaluation, in any language or task."""
+"""Passages of the training data are rejected in evaluations of any language and task."""
 
 import os
 from pathlib import Path
@@ -14,9 +14,9 @@ from isogloss.tasks import Item, items, open_task
 from isogloss.training.contamination import (
     fingerprints,
     read_record,
-    record,
     refuse_contamination,
     refuse_overlap,
+    training_record,
 )
 
 REAL = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent"))
@@ -36,20 +36,20 @@ def item(text: str, passage: str, language: str = "eng_Latn", question: str = "W
     return Item(f"{passage}-1", passage, language, text, question, ("one", "two"), 0)
 
 
-def test_a_passage_trained_on_is_refused_in_every_language_by_its_id() -> None:
-    trained = record("probe", probe("arb_Arab", "train", 8))
+def test_a_training_passage_is_rejected_in_every_language_by_its_id() -> None:
+    trained = training_record("probe", probe("arb_Arab", "train", 8))
     for code in ("arb_Arab", "heb_Hebr", "eng_Latn"):
         refuse_contamination(trained, "probe", probe(code, "test", 8), [])
         refuse_contamination(trained, "probe", probe(code, "dev", 8), [])
         with pytest.raises(
             DataError, match=r"4 of the 6 passages of probe .* 'train-0000'"
-        ) as found:
+        ) as raised:
             refuse_contamination(trained, "probe", probe(code, "train", 12), [])
-        assert "and 1 more" in str(found.value)
+        assert "and 1 more" in str(raised.value)
 
 
-def test_a_sentence_trained_on_is_found_within_a_passage_of_another_task() -> None:
-    trained = record("sib200", [item(text, str(at)) for at, text in enumerate(SENTENCES)])
+def test_a_training_sentence_is_matched_within_a_passage_of_another_task() -> None:
+    trained = training_record("sib200", [item(text, str(at)) for at, text in enumerate(SENTENCES)])
     passage = f"On Monday it rained.  {SENTENCES[2].upper()} Entry is free."
     other = "Nothing of this was ever read by anyone who trained a model on these sentences."
     english = [item(passage, "link-a"), item(other, "link-b")]
@@ -57,11 +57,11 @@ def test_a_sentence_trained_on_is_found_within_a_passage_of_another_task() -> No
     with pytest.raises(DataError, match=r"1 of the 2 passages of belebele .* 'link-a' \(as '2'\)"):
         refuse_contamination(trained, "belebele", hebrew, english)
     refuse_contamination(trained, "belebele", hebrew[1:], english)
-    refuse_contamination(trained, "belebele", hebrew, [])  # no text to tell by
+    refuse_contamination(trained, "belebele", hebrew, [])  # no text to match
 
 
-def test_a_passage_trained_on_is_found_where_a_task_asks_for_one_sentence_of_it() -> None:
-    trained = record("belebele", [item(" ".join(SENTENCES), "link-a")])
+def test_a_training_passage_is_matched_where_a_task_has_one_sentence_of_it() -> None:
+    trained = training_record("belebele", [item(" ".join(SENTENCES), "link-a")])
     with pytest.raises(DataError, match="1 of the 1 passages of sib200"):
         refuse_contamination(
             trained, "sib200", [item(SENTENCES[1], "7")], [item(SENTENCES[1], "7")]
@@ -69,38 +69,38 @@ def test_a_passage_trained_on_is_found_where_a_task_asks_for_one_sentence_of_it(
 
 
 @given(st.permutations(SENTENCES), st.integers(1, 3), st.sampled_from([str, str.upper, str.title]))
-def test_whatever_is_around_a_sentence_it_is_found(
+def test_a_sentence_is_matched_whatever_surrounds_it(
     order: list[str], count: int, case: object
 ) -> None:
-    trained = record("one", [item(order[0], "1")])
+    trained = training_record("one", [item(order[0], "1")])
     passage = [item(case("  ".join([*order[1:count], order[0], *order[count:]])), "p")]
     with pytest.raises(DataError):
         refuse_contamination(trained, "two", passage, passage)
 
 
-def test_texts_that_share_only_words_are_not_taken_for_one_another() -> None:
-    trained = record("one", [item(text, str(at)) for at, text in enumerate(SENTENCES[:2])])
+def test_texts_that_share_only_words_do_not_match() -> None:
+    trained = training_record("one", [item(text, str(at)) for at, text in enumerate(SENTENCES[:2])])
     refuse_contamination(
         trained, "two", [item(text, text) for text in SENTENCES[2:]],
         [item(text, text) for text in SENTENCES[2:]],
     )  # fmt: skip
 
 
-def test_items_without_a_passage_are_told_by_question_and_options() -> None:
-    trained = record("one", [item("", "1", question=SENTENCES[0])])
+def test_items_without_a_passage_are_matched_by_question_and_options() -> None:
+    trained = training_record("one", [item("", "1", question=SENTENCES[0])])
     same, other = (item("", "x", question=text) for text in SENTENCES[:2])
     refuse_contamination(trained, "two", [other], [other])
     with pytest.raises(DataError, match="1 of the 1"):
         refuse_contamination(trained, "two", [same], [same])
 
 
-def test_the_record_travels_with_the_adapter_and_holds_no_text(tmp_path: Path) -> None:
-    trained = record("probe", probe("arb_Arab", "train", 8))
+def test_the_record_is_beside_the_adapter_and_discloses_no_text(tmp_path: Path) -> None:
+    trained = training_record("probe", probe("arb_Arab", "train", 8))
     trained.write(tmp_path)
     assert read_record(tmp_path) == trained
     written = next(tmp_path.iterdir()).read_text("utf-8")
-    for one in probe("arb_Arab", "train", 8):
-        assert not any(word in written for word in one.passage.split() if not word.isascii())
+    for item_ in probe("arb_Arab", "train", 8):
+        assert not any(word in written for word in item_.passage.split() if not word.isascii())
     assert read_record(tmp_path / "elsewhere") is None
 
 
@@ -111,7 +111,7 @@ def test_fingerprints_do_not_depend_on_case_punctuation_or_white_space() -> None
     assert fingerprints("short") != fingerprints("shout")
 
 
-def test_a_passage_in_train_and_dev_is_refused_by_id_or_by_text() -> None:
+def test_a_passage_in_train_and_dev_is_rejected_by_id_or_by_text() -> None:
     train = [item(text, str(at)) for at, text in enumerate(SENTENCES[:2])]
     refuse_overlap(train, [item(SENTENCES[2], "9")], "files")
     with pytest.raises(DataError, match="1 passages of task 'files' are both in train and in dev"):
@@ -121,27 +121,27 @@ def test_a_passage_in_train_and_dev_is_refused_by_id_or_by_text() -> None:
 
 
 @needs_data
-def test_real_sib200_sentences_are_found_in_real_belebele_passages() -> None:
+def test_real_sib200_sentences_match_real_belebele_passages() -> None:
     sib200 = open_task("sib200", str(REAL / "sib200"))
     belebele = open_task("belebele", str(REAL / "belebele"))
     for code in ("eng_Latn", "arb_Arab"):
         sentences = items(sib200, code, "train", None)
-        trained = record("sib200", sentences)
+        trained = training_record("sib200", sentences)
         passages = items(belebele, code, "all", None)
         within = {
             passage.passage_id
             for passage in passages
             if any(sentence.passage.strip('" ') in passage.passage for sentence in sentences)
         }
-        with pytest.raises(DataError) as found:
+        with pytest.raises(DataError) as raised:
             refuse_contamination(trained, "belebele", passages, passages)
-        count = int(str(found.value).split(" and ")[1].split()[0])
+        count = int(str(raised.value).split(" and ")[1].split()[0])
         assert len(within) > 100
         assert len(within) <= count <= 1.15 * len(within), (code, len(within), count)
 
 
-def test_options_shown_in_another_order_are_the_same_text() -> None:
+def test_options_in_another_order_match() -> None:
     question = Item("1", "1", "eng_Latn", "", SENTENCES[0], ("one", "two", "three"), 0)
-    trained = record("one", [shuffle_options(question, 1)])
+    trained = training_record("one", [shuffle_options(question, 1)])
     with pytest.raises(DataError, match="1 of the 1"):
         refuse_contamination(trained, "two", [question], [shuffle_options(question, 5)])

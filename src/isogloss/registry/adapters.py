@@ -30,7 +30,8 @@ from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
 from isogloss.stats.paired import paired_gain
 from isogloss.tracking.resume import reason
 from isogloss.training.contamination import read_record
-from isogloss.training.loop import DEV, Measured
+from isogloss.training.early_stopping import DevScore
+from isogloss.training.loop import DEV_PREDICTIONS
 
 ADAPTER = "adapter"
 CHAMPION = "champion"
@@ -69,7 +70,7 @@ def log_adapter(
     model: LanguageModel,
     protocol: Protocol,
     config: FinetuneConfig,
-    dev: Measured,
+    dev: DevScore,
     step: int,
     tags: Mapping[str, str | None],
 ) -> str:
@@ -102,7 +103,7 @@ def log_adapter(
         tags=tags,
         recipe=trained.recipe or "" if trained else "",
         dev=dev._asdict(),
-        dev_items=len(pd.read_parquet(folder / DEV)),
+        dev_items=len(pd.read_parquet(folder / DEV_PREDICTIONS)),
         step=step,
         command=command_line("finetune", config),
         commit=commit,
@@ -372,10 +373,10 @@ def promotion(old: Path, new: Path) -> tuple[bool, str]:
     `paired_gain` (Student's t by passage, and McNemar's where items are few) at the level of 0.05,
     two-sided.
     """
-    if not all((folder / DEV).is_file() for folder in (old, new)):
+    if not all((folder / DEV_PREDICTIONS).is_file() for folder in (old, new)):
         return False, "one of the two has no answers to dev items, so they cannot be compared"
     before, after = (
-        pd.read_parquet(folder / DEV).set_index(["task", "language", "item_id"])
+        pd.read_parquet(folder / DEV_PREDICTIONS).set_index(["task", "language", "item_id"])
         for folder in (old, new)
     )
     both = before.index.intersection(after.index)

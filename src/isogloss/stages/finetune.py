@@ -28,7 +28,8 @@ from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tracking import runs as tracking
 from isogloss.tracking.resume import MetricLog, Work, uploading
 from isogloss.training.contamination import refuse_overlap
-from isogloss.training.loop import Recipe, Trained, recipe_lora, train
+from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
+from isogloss.training.recipe import Recipe
 from isogloss.types import Split
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def _train(
     }
     model = session.model
     asked = fitted(data, session, protocol, config)
-    recipe_lora(model, recipe)  # what it refuses, it refuses before there is a run
+    recipe_lora_config(model, recipe)  # rejects a recipe before there is a run
     name = f"finetune {language(config.source).name}"
     with tracking.run("finetune", name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id
@@ -204,19 +205,18 @@ def _train(
         tracking.log_items(data.train, task.name, Split.TRAIN)
         tracking.log_items(data.dev, task.name, Split.DEV)
         with MetricLog(work.folder, lambda: run_id) as metrics:
-            trained = train(
-                model,
-                asked.train,
-                asked.dev,
-                protocol,
-                recipe,
-                work.folder,
+            job = TrainingJob(
                 task=task.name,
+                train_items=asked.train,
+                dev_items=asked.dev,
+                protocol=protocol,
+                recipe=recipe,
+                folder=work.folder,
                 description=label,
-                log=metrics.log,
                 checkpoint_every=config.checkpoint_every,
                 gradient_checkpointing=config.gradient_checkpointing,
             )
+            trained = train(model, job, log=metrics.log)
         if trained.last_step < recipe.steps:
             logger.info(f"{label}: stopped early, after step {trained.last_step}")
         with uploading(work.folder):
@@ -225,7 +225,7 @@ def _train(
 
 
 def _log(
-    trained: Trained,
+    trained: TrainingResult,
     config: FinetuneConfig,
     session: Session,
     protocol: Protocol,

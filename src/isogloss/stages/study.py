@@ -33,7 +33,7 @@ from isogloss.stages.finetune import finetune, recipe_named, source_data
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task
 from isogloss.tracking import runs as tracking
-from isogloss.training.contamination import record, refuse_contamination
+from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group, Reasoning
 
 
@@ -122,7 +122,7 @@ def _refuse_early(
     everything = [item for rows in data.values() for item in rows]
     for training in trainings:
         train_items = source_data(training).train
-        refuse_contamination(record(task.name, train_items), task.name, everything, [])
+        refuse_contamination(training_record(task.name, train_items), task.name, everything, [])
     groups = [group(code, config.source, config.compare.branch) for code in data]
     for name in (Group.RELATED, Group.CONTROL):
         if groups.count(name) < 2:

@@ -45,7 +45,8 @@ from isogloss.tracking.resume import (
     unfinished_dir,
     uploading,
 )
-from isogloss.training.loop import Recipe, train
+from isogloss.training.loop import TrainingJob, train
+from isogloss.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -353,18 +354,16 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
 
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            train(
-                search.session.model,
-                search.data.train,
-                search.data.dev,
-                search.protocol,
-                recipe,
-                Path(scratch),
+            job = TrainingJob(
                 task=search.data.task.name,
+                train_items=search.data.train,
+                dev_items=search.data.dev,
+                protocol=search.protocol,
+                recipe=recipe,
+                folder=Path(scratch),
                 description=label,
-                log=metrics.log,
-                measured=measured,
             )
+            train(search.session.model, job, log=metrics.log, on_measurement=measured)
         logger.info(f"{label}: {config.objective} {objective:.3f}")
         return objective
     except TrainingError as error:

@@ -1,9 +1,9 @@
 """Batches: training items as token trees, and which of them each optimiser step takes."""
 
 import random
+import typing
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-import typing
 from typing import NamedTuple, TypeVar
 
 from isogloss.models.loading import LanguageModel
