@@ -9,7 +9,7 @@ import pytest
 from conftest import probe
 from tiny_training import CLOZE
 
-from isogloss.models.loading import LanguageModel
+from isogloss.models.language_model import LanguageModel
 from isogloss.training.batches import plan_batches, split_by_tokens, training_rows
 from isogloss.training.recipe import Recipe
 

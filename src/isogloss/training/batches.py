@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
-from isogloss.models.loading import LanguageModel
-from isogloss.models.prefix_tree import TokenTree, can_share
+from isogloss.models.forward import can_share
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.prompts.tokenisation import encode

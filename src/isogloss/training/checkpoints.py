@@ -69,7 +69,8 @@ class TrainingState:
 
     def load(self, folder: Path) -> None:
         """Restore the checkpoint of the folder, if there is one; the leading process reads it."""
-        checkpoint = processes.from_leader(_read(folder / CHECKPOINT) if processes.leads() else None)
+        own = _read(folder / CHECKPOINT) if processes.is_leader() else None
+        checkpoint = processes.broadcast(own)
         if checkpoint is None:
             return
         facts, tensors = checkpoint

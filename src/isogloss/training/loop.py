@@ -20,10 +20,11 @@ from isogloss.files import whole_folder
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
+from isogloss.models.forward import can_share, finish_passes, hidden_states
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.models.loading import LanguageModel, out_of_memory, training_token_budget
 from isogloss.models.lora import fuse, lora_config
-from isogloss.models.prefix_tree import can_share, finish, states
+from isogloss.models.memory import out_of_memory, training_token_budget
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import Item
@@ -97,7 +98,7 @@ def train(
     Raises ConfigError if the model cannot be trained with this recipe, and TrainingError if a loss
     is not finite or memory runs out.
     """
-    return processes.together(_train, model, job, log=log, on_measurement=on_measurement)
+    return processes.run_on_all(_train, model, job, log=log, on_measurement=on_measurement)
 
 
 def recipe_lora_config(model: LanguageModel, recipe: Recipe) -> "LoraConfig":
@@ -122,13 +123,13 @@ def _train(
             "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
             "trained; expected more GPU memory, or dtype nf4."
         )
-    if processes.leads():
+    if processes.is_leader():
         job.folder.mkdir(parents=True, exist_ok=True)
     with _new_adapter(model, job) as adapter:
         weights = [weight for weight in adapter.parameters() if weight.requires_grad]
         state = TrainingState(weights, job.recipe)
         try:
-            processes.same_weights(weights)
+            processes.broadcast_weights(weights)
             if job.checkpoint_every:
                 state.load(job.folder)
             _run_steps(model, adapter, state, job, log, on_measurement)
@@ -171,9 +172,9 @@ def _run_steps(
             _measure(model, adapter, state, job, log, on_measurement)
         while not state.finished:
             adapter.train()
-            processes.seed_of_step(recipe.seed, state.step)
+            processes.seed_step(recipe.seed, state.step)
             rate = state.learning_rate
-            loss = processes.summed(
+            loss = processes.sum_gradients(
                 _accumulate_gradients(model, next(batches), budget), state.weights
             )
             if not math.isfinite(loss):
@@ -192,9 +193,14 @@ def _run_steps(
             log(state.step, {"train/loss": loss, "train/learning_rate": rate})
             if state.step % recipe.eval_every == 0 or state.step == recipe.steps:
                 _measure(model, adapter, state, job, log, on_measurement)
-            if job.checkpoint_every and processes.leads():
-                if state.finished or state.step % job.checkpoint_every == 0:
-                    state.save(job.folder)
+            if processes.is_leader() and _checkpoint_due(state, job):
+                state.save(job.folder)
+
+
+def _checkpoint_due(state: TrainingState, job: TrainingJob) -> bool:
+    if job.checkpoint_every is None:
+        return False
+    return state.finished or state.step % job.checkpoint_every == 0
 
 
 @contextmanager
@@ -236,7 +242,7 @@ def _measure(
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
     if math.isnan(score.gold_logprob):
         raise TrainingError(f"dev log-probabilities are NaN after step {state.step}.")
-    if processes.leads():
+    if processes.is_leader():
         if state.finished:
             _save(model, adapter, job, "last", predictions)
         elif state.step > 0 and best_step(state.dev) == state.step:
@@ -267,12 +273,12 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], bu
     """
     answer_tokens = sum(len(row.targets) for row in batch)
     total = 0.0
-    own_rows = processes.share(batch, lambda row: len(row.tree))
+    own_rows = processes.split_work(batch, lambda row: len(row.tree))
     for part in split_by_tokens(own_rows, budget):
         nodes = [[node for node, _ in row.targets] for row in part]
         tokens_N = torch.tensor([token for row in part for _, token in row.targets])
         with ExitStack() as passes:
-            states_ND = states(model, [row.tree for row in part], nodes, within=passes)
+            states_ND = hidden_states(model, [row.tree for row in part], nodes, contexts=passes)
             logits_NV = logits(model, states_ND)
             loss = torch.nn.functional.cross_entropy(
                 logits_NV.float(), tokens_N.to(logits_NV.device), reduction="sum"
@@ -280,5 +286,5 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], bu
             loss = loss / answer_tokens
             torch.autograd.backward(loss)
             total += loss.item()
-    finish(model, backward=True)
+    finish_passes(model, backward=True)
     return total
