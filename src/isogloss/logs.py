@@ -1,59 +1,95 @@
-"""Logging and progress bars that do not disturb each other, in terminals and in log files.
+"""Logging and progress: bars on a terminal, plain lines with the time in a log file.
 
-Modules log with `logging.getLogger(__name__)`. `configure` is for command lines: a program that
+Modules log with `logging.getLogger(__name__)`. `configure` is for command lines; a program that
 imports isogloss configures logging itself.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
 
-_silent = False
+logger = logging.getLogger(__name__)
+
+LOG_INTERVAL = 20.0  # seconds between lines of progress in a log file
+TERMINAL_FORMAT = "%(message)s"
+FILE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+VERBOSE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-class _ProgressHandler(logging.Handler):
-    """Writes records to stderr without breaking a progress bar that is on the screen."""
+class _StderrHandler(logging.Handler):
+    """Writes to whatever sys.stderr is at the time, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        tqdm.write(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        if sys.stderr.isatty():
+            tqdm.write(line, file=sys.stderr)
+        else:  # progress lines are records too: tqdm.write would wait for tqdm's lock for ever
+            sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
+class _LogLines:
+    """A file for tqdm that logs what tqdm would draw."""
+
+    def write(self, drawn: str) -> None:
+        """Log a line; cursor movements and blanks are dropped."""
+        line = re.sub(r"\x1b\[\w|[\r\n]", "", drawn).strip()
+        if line:
+            logger.info(line)
+
+    def flush(self) -> None:
+        """Do nothing: log handlers flush."""
+
+
 def configure(level: int = logging.INFO) -> None:
-    """Show isogloss's log records from `level` on: bare on a terminal, with the time in a file."""
-    logger = logging.getLogger("isogloss")
-    for handler in logger.handlers[:]:
-        if isinstance(handler, _ProgressHandler):
-            logger.removeHandler(handler)
-    handler = _ProgressHandler()
-    stamped = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"
-    handler.setFormatter(logging.Formatter(stamped, "%H:%M:%S"))
-    logger.addHandler(handler)
-    logger.setLevel(level)
+    """Show isogloss's log records from `level` on, on stderr.
+
+    A terminal shows bare messages; a file has the time and level of each; DEBUG adds the module.
+    """
+    root = logging.getLogger("isogloss")
+    for handler in root.handlers[:]:
+        if isinstance(handler, _StderrHandler):
+            root.removeHandler(handler)
+    style = TERMINAL_FORMAT if sys.stderr.isatty() else FILE_FORMAT
+    if level <= logging.DEBUG:
+        style = VERBOSE_FORMAT
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter(style, "%Y-%m-%d %H:%M:%S"))
+    root.addHandler(handler)
+    root.setLevel(level)
 
 
 def silence() -> None:
-    """Show no progress and no records below errors: one process of a group speaks for all."""
-    global _silent
-    _silent = True
+    """Show errors only, and no progress: in a group of processes the leader alone reports."""
     logging.getLogger("isogloss").setLevel(logging.ERROR)
 
 
 def progress_bar(
     items: Iterable[Any] | None, description: str, unit: str, **kwargs: Any
 ) -> "tqdm[Any]":
-    """A progress bar; in a log file it writes a line every twenty seconds at most."""
-    interval = 0.2 if sys.stderr.isatty() else 20.0
+    """A progress bar of tqdm; `kwargs` are tqdm's.
+
+    On a terminal it is drawn. Elsewhere a line with elapsed and remaining time is logged at most
+    every LOG_INTERVAL seconds. Hidden if isogloss's logger is set above INFO.
+    """
+    options = dict(kwargs, desc=description, unit=unit, leave=False)
+    options["disable"] = logging.getLogger("isogloss").level > logging.INFO
+    if sys.stderr.isatty():
+        return tqdm(items, mininterval=0.2, **options)
     return tqdm(
         items,
-        desc=description,
-        unit=unit,
-        mininterval=interval,
-        leave=False,
-        disable=_silent,
-        **kwargs,
+        file=_LogLines(),
+        bar_format=(
+            "{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed} elapsed, {remaining} remaining{postfix}"
+        ),
+        delay=LOG_INTERVAL,
+        mininterval=LOG_INTERVAL,
+        maxinterval=LOG_INTERVAL,
+        miniters=1,
+        **options,
     )
