@@ -44,6 +44,19 @@ def test_a_page_of_the_site_links_to_nothing_outside_it(path: str) -> None:
     assert [target for target in local if not target.resolve().is_relative_to(DOCS)] == []
 
 
+def test_files_of_docs_that_code_and_configuration_name_exist() -> None:
+    folders = ("src", "entrypoints", "scripts", "benchmarks", "configs", "examples", "tests")
+    files = [ROOT / "Makefile", *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    named = {
+        target
+        for path in files
+        if path.suffix in ("", ".py", ".yaml", ".toml", ".j2") and path.is_file()
+        for target in re.findall(r"\bdocs/[\w/-]+\.\w+", path.read_text(encoding="utf-8"))
+    }
+    assert "docs/how-to/data.md" in named
+    assert [target for target in sorted(named) if not (ROOT / target).exists()] == []
+
+
 def test_every_page_is_in_the_navigation_once_and_every_entry_is_a_page() -> None:
     pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
     assert sorted(pages_of_nav(SITE["nav"])) == sorted(pages)

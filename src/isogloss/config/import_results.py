@@ -14,7 +14,8 @@ Column = Annotated[str, Field(min_length=1)]
 class ImportConfig(fields.Config):
     """Turn results of lm-evaluation-harness or inspect_ai, or your own tables, into evaluate runs.
 
-    `auto` takes a value from the file; values that the file lacks must be set. See docs/import.md.
+    `auto` takes a value from the file; values that the file lacks must be set. See
+    docs/how-to/import-results.md.
     """
 
     path: Annotated[

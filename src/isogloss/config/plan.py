@@ -13,7 +13,7 @@ NumberOfLanguages = Annotated[int, Field(ge=2, le=1000)]
 class PlanConfig(fields.Config):
     """Compute what a design can show before you pay for it: power and the width of intervals.
 
-    Gains are fractions of accuracy (0.03 is three points). See docs/planning.md.
+    Gains are fractions of accuracy (0.03 is three points). See docs/how-to/plan-a-study.md.
     """
 
     related: Annotated[

@@ -1,6 +1,6 @@
 """The `isogloss.*` tags of runs: one type that stages write and that others read back.
 
-Names and values are a contract with users and with earlier versions (docs/runs.md).
+Names and values are a contract with users and with earlier versions (docs/reference/runs.md).
 """
 
 from collections.abc import Callable, Mapping
