@@ -1,4 +1,4 @@
-"""Reading answers: letters, digits and option texts, in many scripts and ways of answering."""
+"""The answer parser: letters, digits and option texts, in many scripts and ways of answering."""
 
 import time
 import unicodedata
@@ -17,12 +17,12 @@ WORDS = tuple(wording(code).answer for code in languages())
 TEN = ("apple", "river", "cloud", "house", "tiger", "green", "seven", "music", "table", "winter")
 
 
-def read(text: str, options: tuple[str, ...] = CITIES) -> int | None:
+def parse(text: str, options: tuple[str, ...] = CITIES) -> int | None:
     return parse_answer(text, options, WORDS)
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "index"),
     [
         (" B", 1),
         (" B: London", 1),
@@ -41,12 +41,12 @@ def read(text: str, options: tuple[str, ...] = CITIES) -> int | None:
         ("ג. כי", 2),
     ],
 )
-def test_a_direct_answer_is_read_at_the_start(text, place):
-    assert read(text) == place
+def test_a_direct_answer_is_parsed_at_the_start(text, index):
+    assert parse(text) == index
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "index"),
     [
         ("Answer: B", 1),
         ("Answer: (b)", 1),
@@ -76,12 +76,12 @@ def test_a_direct_answer_is_read_at_the_start(text, place):
         ("Answer: A dog in Paris", 0),
     ],
 )
-def test_an_answer_is_read_after_the_last_marker(text, place):
-    assert read(text) == place
+def test_an_answer_is_parsed_after_the_last_marker(text, index):
+    assert parse(text) == index
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "index"),
     [
         ("الإجابة: ب", 1),
         ("فالإجابة هي ب.", 1),
@@ -123,8 +123,8 @@ def test_an_answer_is_read_after_the_last_marker(text, place):
         ("ìdáhùn: D", 3),
     ],
 )
-def test_answers_are_read_in_many_scripts(text, place):
-    assert read(text) == place
+def test_answers_are_parsed_in_many_scripts(text, index):
+    assert parse(text) == index
 
 
 @pytest.mark.parametrize(
@@ -152,18 +152,18 @@ def test_answers_are_read_in_many_scripts(text, place):
         "पेरिस",
     ],
 )
-def test_running_text_and_what_is_no_option_are_not_read(text):
-    assert read(text) is None
+def test_running_text_and_unknown_options_are_not_an_answer(text):
+    assert parse(text) is None
 
 
 @pytest.mark.parametrize("text", ["I think so.", "Answer: I think so", "the answer is I think"])
 def test_the_english_i_is_not_the_ninth_letter(text):
-    assert read(text, TEN) is None
-    assert read("Answer: I", TEN) == 8
+    assert parse(text, TEN) is None
+    assert parse("Answer: I", TEN) == 8
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "index"),
     [
         ("Ответ: А", 0),
         ("Ответ: С", 2),
@@ -174,67 +174,67 @@ def test_the_english_i_is_not_the_ninth_letter(text):
         ("А или Б? Ответ: В", 2),
     ],
 )
-def test_a_cyrillic_letter_with_two_readings_needs_evidence(text, place):
-    assert read(text) == place
+def test_an_ambiguous_cyrillic_letter_needs_evidence(text, index):
+    assert parse(text) == index
 
 
-def test_a_letter_with_two_readings_is_read_where_one_of_them_is_no_option():
+def test_an_ambiguous_letter_is_parsed_if_only_one_meaning_is_an_option():
     assert parse_answer("Ответ: В", ("да", "нет"), ["Ответ"]) == 1
 
 
-def test_letters_in_parentheses_and_after_option_are_read_from_the_last():
-    assert read("It is not (C) but (B) I think") == 1
-    assert read("so option C fits") == 2
-    assert read("first (A), then option B, then (d) again") == 3
-    assert read("\\boxed{C}") == 2
+def test_the_last_letter_in_parentheses_or_after_option_counts():
+    assert parse("It is not (C) but (B) I think") == 1
+    assert parse("so option C fits") == 2
+    assert parse("first (A), then option B, then (d) again") == 3
+    assert parse("\\boxed{C}") == 2
 
 
-def test_the_only_option_in_the_last_line_is_read():
-    assert read("Paris is nice, but not it.\nSo London") == 1
-    assert read("Paris or London") is None
-    assert read("1. First, think.\n2. Then Rome") == 3
+def test_the_only_option_in_the_last_line_is_the_answer():
+    assert parse("Paris is nice, but not it.\nSo London") == 1
+    assert parse("Paris or London") is None
+    assert parse("1. First, think.\n2. Then Rome") == 3
 
 
-def test_of_options_that_contain_one_another_the_longest_is_read():
-    assert read("It says New York", ("York", "New York")) == 1
-    assert read("Answer: new  york", ("York", "New York")) == 1
-    assert read("Answer: York", ("York", "New York")) == 0
-    assert read("York, not New York", ("York", "New York")) is None
+def test_the_longest_of_nested_options_is_the_answer():
+    assert parse("It says New York", ("York", "New York")) == 1
+    assert parse("Answer: new  york", ("York", "New York")) == 1
+    assert parse("Answer: York", ("York", "New York")) == 0
+    assert parse("York, not New York", ("York", "New York")) is None
 
 
-def test_of_identical_options_the_first_is_read():
-    assert read("Answer: rain", ("snow", "rain", "Rain")) == 1
-    assert read("so it is rain", ("snow", "rain", "Rain")) == 1
+def test_the_first_of_identical_options_is_the_answer():
+    assert parse("Answer: rain", ("snow", "rain", "Rain")) == 1
+    assert parse("so it is rain", ("snow", "rain", "Rain")) == 1
 
 
-def test_numbers_are_texts_where_options_hold_numbers():
-    assert read("Answer: 2", ("5", "7", "1", "2")) == 3
-    assert read("Answer: 3", ("5", "7", "1", "2")) is None
-    assert read("٢", ("5", "7", "1", "٢")) == 3
-    assert read("Answer: 3 kg", ("2 kg", "3 kg")) == 1
-    assert read("Answer: 2", ("3 kg", "2 kg")) is None
+def test_numbers_are_option_texts_if_options_contain_numbers():
+    assert parse("Answer: 2", ("5", "7", "1", "2")) == 3
+    assert parse("Answer: 3", ("5", "7", "1", "2")) is None
+    assert parse("٢", ("5", "7", "1", "٢")) == 3
+    assert parse("Answer: 3 kg", ("2 kg", "3 kg")) == 1
+    assert parse("Answer: 2", ("3 kg", "2 kg")) is None
 
 
-def test_letters_of_the_prompt_come_before_options_that_are_letters():
-    assert read("Answer: C", ("B", "C", "A", "D")) == 2
-    assert read("C", ("B", "C", "A", "D")) == 2
-    assert read("Answer: c", ("B", "C", "A", "D")) == 1
+def test_letters_of_the_prompt_take_precedence_over_options_that_are_letters():
+    assert parse("Answer: C", ("B", "C", "A", "D")) == 2
+    assert parse("C", ("B", "C", "A", "D")) == 2
+    assert parse("Answer: c", ("B", "C", "A", "D")) == 1
 
 
-def test_a_long_option_comes_before_the_letter_it_begins_with():
-    assert read("Answer: B vitamins", ("iron", "zinc", "B vitamins")) == 2
-    assert read("Answer: It holds vitamin C.", ("vitamin C", "iron", "zinc")) == 0
+def test_a_long_option_takes_precedence_over_the_letter_it_begins_with():
+    assert parse("Answer: B vitamins", ("iron", "zinc", "B vitamins")) == 2
+    assert parse("Answer: It holds vitamin C.", ("vitamin C", "iron", "zinc")) == 0
 
 
-def test_options_are_compared_without_points_marks_and_direction():
-    assert read("תשובה: שָׁלוֹם", ("ערב", "שלום")) == 1
-    assert read("الإجابة: مَدْرَسَة", ("بيت", "مدرسة")) == 1
-    assert read("الإجابة: كتـــاب\u200f.", ("بيت", "كتاب")) == 1
-    assert read("Answer: e\u0301te\u0301", ("hiver", "été")) == 1
+def test_options_are_compared_without_points_marks_and_direction_characters():
+    assert parse("תשובה: שָׁלוֹם", ("ערב", "שלום")) == 1
+    assert parse("الإجابة: مَدْرَسَة", ("بيت", "مدرسة")) == 1
+    assert parse("الإجابة: كتـــاب\u200f.", ("بيت", "كتاب")) == 1
+    assert parse("Answer: e\u0301te\u0301", ("hiver", "été")) == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "index"),
     [
         (" B\nP: more\nQ: what?\nA: x\nB: y\nAnswer: C", 1),
         (" B. London was it\nC: Berlin\nQ: what?\nAnswer: C", 1),
@@ -250,19 +250,19 @@ def test_options_are_compared_without_points_marks_and_direction():
         ("The first is B, I think.\n\nLet me see.\n\nAnswer: C", 2),
     ],
 )
-def test_a_next_question_is_cut_only_after_an_answer(text, place):
-    assert read(text) == place
+def test_a_next_question_is_removed_only_after_an_answer(text, index):
+    assert parse(text) == index
 
 
 @pytest.mark.parametrize("number", [0, 1, 11])
-def test_answers_are_read_among_two_to_ten_options(number):
-    with pytest.raises(DataError, match=f"2 to 10 options, not {number}"):
+def test_fewer_than_two_or_more_than_ten_options_are_rejected(number):
+    with pytest.raises(DataError, match=f"2 to 10 options but there are {number}"):
         parse_answer("A", ["x"] * number)
 
 
-def test_an_option_without_any_text_is_never_read():
-    assert read("something", ("", "rain")) is None
-    assert read("Answer: something", ("", "rain")) is None
+def test_an_empty_option_is_never_the_answer():
+    assert parse("something", ("", "rain")) is None
+    assert parse("Answer: something", ("", "rain")) is None
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_an_option_without_any_text_is_never_read():
         "Answer: 3\n",
     ],
 )
-def test_a_whole_answer_is_closed(text):
+def test_a_finished_answer_is_complete(text):
     assert is_complete(text, WORDS)
 
 
@@ -300,7 +300,7 @@ def test_a_whole_answer_is_closed(text):
         'a line with "Answer:" and the letter.\n',
     ],
 )
-def test_an_answer_that_may_go_on_is_not_closed(text):
+def test_an_answer_that_may_continue_is_not_complete(text):
     assert not is_complete(text, WORDS)
 
 
@@ -316,33 +316,33 @@ def test_an_answer_that_may_go_on_is_not_closed(text):
         ("", "Answer: B\n\nQ: what?\nAnswer: C"),
     ],
 )
-def test_the_reasoning_before_the_last_answer_can_be_cut_off(reasoning, rest):
+def test_the_reasoning_ends_where_the_last_answer_starts(reasoning, rest):
     assert answer_start(reasoning + rest, WORDS) == len(reasoning)
 
 
-def test_a_text_without_an_answer_has_no_start_of_it():
+def test_a_text_without_an_answer_has_no_answer_start():
     assert answer_start("I cannot answer that", WORDS) is None
     assert answer_start("", WORDS) is None
 
 
 @given(st.data())
-def test_every_letter_of_every_enumeration_is_read_after_every_answer_word(data):
+def test_every_letter_of_every_enumeration_is_parsed_after_every_answer_word(data):
     name = data.draw(st.sampled_from(sorted(ENUMERATIONS)))
     letters = ENUMERATIONS[name].split()
     number = data.draw(st.integers(2, 10))
-    place = data.draw(st.integers(0, min(number, len(letters)) - 1))
+    index = data.draw(st.integers(0, min(number, len(letters)) - 1))
     marker = data.draw(st.sampled_from(["Answer", *WORDS]))
-    end = data.draw(st.sampled_from(["", ".", "\n", ")", "**", f": {TEN[place]}"]))
-    read = parse_answer(f"Let me see... {marker}: {letters[place]}{end}", TEN[:number], [marker])
-    two = name == "Cyrillic" and letters[place] in LOOKS_LIKE and TEN[place] not in end
-    assert read == place or (two and read is None)
+    end = data.draw(st.sampled_from(["", ".", "\n", ")", "**", f": {TEN[index]}"]))
+    parsed = parse_answer(f"Let me see... {marker}: {letters[index]}{end}", TEN[:number], [marker])
+    ambiguous = name == "Cyrillic" and letters[index] in LOOKS_LIKE and TEN[index] not in end
+    assert parsed == index or (ambiguous and parsed is None)
 
 
 @given(st.integers(2, 10), st.data())
-def test_digits_of_every_script_are_read(number, data):
-    place = data.draw(st.integers(0, min(number, 9) - 1))
+def test_digits_of_every_script_are_parsed(number, data):
+    index = data.draw(st.integers(0, min(number, 9) - 1))
     zero = data.draw(st.sampled_from("0٠۰०০௦๐０"))
-    assert parse_answer(f"Answer: {chr(ord(zero) + place + 1)}", TEN[:number]) == place
+    assert parse_answer(f"Answer: {chr(ord(zero) + index + 1)}", TEN[:number]) == index
 
 
 TEXTS = st.text(
@@ -355,40 +355,40 @@ def alike(text: str) -> str:
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=10, unique_by=alike), st.data())
-def test_an_options_text_is_read_as_that_option(options, data):
-    place = data.draw(st.integers(0, len(options) - 1))
+def test_the_text_of_an_option_is_parsed_as_that_option(options, data):
+    index = data.draw(st.integers(0, len(options) - 1))
     marker = data.draw(st.sampled_from(["Answer", *WORDS]))
-    assert parse_answer(f"So ... {marker}: {options[place]}", options, [marker]) == place
-    assert parse_answer(f"So ... {marker}: {options[place]}.\n", options, [marker]) == place
+    assert parse_answer(f"So ... {marker}: {options[index]}", options, [marker]) == index
+    assert parse_answer(f"So ... {marker}: {options[index]}.\n", options, [marker]) == index
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=12), min_size=2, max_size=10))
-def test_no_text_fails(text, options):
-    read = parse_answer(text, options, WORDS)
-    assert read is None or 0 <= read < len(options)
+def test_any_text_is_parsed_without_an_error(text, options):
+    parsed = parse_answer(text, options, WORDS)
+    assert parsed is None or 0 <= parsed < len(options)
     start = answer_start(text, WORDS)
     assert start is None or 0 <= start < len(text)
     assert is_complete(text, WORDS) in (True, False)
 
 
 @given(st.text(st.characters(categories=["P", "S", "Z", "Cc", "Cf"]), max_size=40))
-def test_a_text_without_letters_and_digits_is_not_read(text):
+def test_a_text_without_letters_and_digits_is_not_an_answer(text):
     if not any(char.isalnum() for char in unicodedata.normalize("NFKC", text)):
-        assert read(text) is None
+        assert parse(text) is None
 
 
 @pytest.mark.parametrize("piece", ["*", "# ", "answer ", "Answer: x\n", "(", "A B C ", "\n"])
-def test_a_text_that_repeats_itself_is_read_in_linear_time(piece):
+def test_repetitive_texts_are_parsed_in_linear_time(piece):
     text = piece * (4000 // len(piece))
     began = time.perf_counter()
-    read(text)
+    parse(text)
     answer_start(text, WORDS)
     is_complete(text, WORDS)
     assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("text", ["It may be (B)", "I think of Paris", "B. That is"])
-def test_of_a_text_that_broke_off_only_a_marked_answer_or_the_whole_first_line_counts(
+def test_only_a_marked_answer_or_a_whole_first_line_counts_in_a_text_that_was_cut_off(
     text: str,
 ) -> None:
     options = ("Rome", "Paris", "Oslo")
@@ -406,7 +406,7 @@ def test_of_a_text_that_broke_off_only_a_marked_answer_or_the_whole_first_line_c
         "So the answer\n3. is not known",
     ],
 )
-def test_the_number_of_a_lists_next_line_is_no_answer(text: str) -> None:
+def test_the_number_of_the_next_list_item_is_not_an_answer(text: str) -> None:
     options = ("Rome", "Paris", "Oslo", "Bonn")
     assert parse_answer(text, options, ended=False) is None
     assert parse_answer("Answer:\n2. Paris", options) == 1
@@ -414,6 +414,6 @@ def test_the_number_of_a_lists_next_line_is_no_answer(text: str) -> None:
     assert parse_answer("Answer:\nC. I am sure", options) == 2
 
 
-def test_an_empty_list_is_no_answer() -> None:
+def test_an_empty_list_is_not_an_answer() -> None:
     assert parse_answer("\n1.\n2.\n3.\n", ("Rome", "Paris", "Oslo")) is None
     assert parse_answer("1.\n", ("Rome", "Paris", "Oslo")) == 0

@@ -1,4 +1,4 @@
-"""Enumerations: the letters by which scripts number options, and the words around an answer."""
+"""Patterns of the answer parser: the letters by which scripts enumerate, words around an answer."""
 
 import re
 import unicodedata
@@ -42,22 +42,18 @@ OPTION_ATTACHED = "ข้อ|选项|選項|選択肢|선택지|보기"
 PREDICATES = ("です", "だ", "である", "입니다", "이다", "예요", "이에요", "번")  # "B it is"
 NEGATION = re.compile(r"\b(?:not?|none|neither|cannot)\b|n't\b", re.IGNORECASE)
 
-UNSPACED = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-)
-SURROUNDING = " .,;:!?\"'`*_()[]{}<>|#~«»‹›“”„‘’…。、《》「」『』【】،؛؟۔।॥።፣፤፥፦$\\"
 SENTENCE = re.compile(r"[^\n]*?(?:\n|[!?。।።؟۔]|(?<=\w{4})\.(?:\s|$))")  # not "Dr."
-LISTED = re.compile(r"\s*\d+[.)]\s*\S")
+LISTED = re.compile(r"\s*\d+[.)]\s*\S")  # a line of a numbered list
 LETTER_END = re.compile(r"[)\]}*_`\"”»」』$]*(?:\n|[!。।።؟۔]|\.(?!\w))")
 
 LATIN = tuple(ENUMERATIONS["Latin"].split())
-PLACES = {
-    cased: place
+POSITIONS = {
+    cased: position
     for letters in (*ENUMERATIONS.values(), *VARIANTS)
-    for place, letter in enumerate(unicodedata.normalize("NFKC", letters).split())
+    for position, letter in enumerate(unicodedata.normalize("NFKC", letters).split())
     for cased in (letter, letter.lower())
 }
-_LETTERS = "|".join(sorted({*PLACES, *LOOKS_LIKE}, key=len, reverse=True))
+_LETTERS = "|".join(sorted({*POSITIONS, *LOOKS_LIKE}, key=len, reverse=True))
 _OPTION = rf"(?:(?<![^\W\d_])(?:{OPTION})(?![^\W\d_])|{OPTION_ATTACHED})"
 LETTER = re.compile(rf"{_LETTERS}|\d+|[፩-፱]")
 POINTED = re.compile(

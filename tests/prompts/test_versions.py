@@ -1,0 +1,102 @@
+"""Golden digests: rules of parsing, and prompts, do not change without their version.
+
+Both versions are part of fingerprints. If a rule changes and its version does not, finished runs of
+the old rule are reused for the new one.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import product
+from types import SimpleNamespace
+
+from isogloss.prompts.answer_parser import PARSER_VERSION, answer_start, is_complete, parse_answer
+from isogloss.prompts.answer_patterns import ENUMERATIONS
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import (
+    PROMPT_VERSION,
+    after_reasoning,
+    answer_words,
+    as_shown,
+    prompt,
+    reasoning_prompt,
+    unconditional_prompt,
+)
+from isogloss.prompts.wording import languages, wording
+from isogloss.tasks import Item
+from isogloss.tasks.sib200 import QUESTION, TOPICS
+from isogloss.types import Format, PromptLanguage, Reasoning
+
+LEADS = ("", " ", "**", "It says so.\n", "1. First.\n2. Then", "I think A dog ran. ")
+MARKERS = (
+    "", "Answer:", "**Final Answer:** ", "The answer is", "answer", "so option", "(", "Ответ:",
+    "الإجابة:", "فالإجابة هي", "תשובה:", "答案是", "答え", "Câu trả lời:",
+)  # fmt: skip
+SYMBOLS = (
+    "B", "b", "C because", "A dog", "I", "B or C", "not B", "2", "٣", "②", "2.5", "ב", "В", "Б",
+    "ب", "ث", "پ", "乙", "ㄷ", "Paris", "new york", "New York or Paris", "C'est Paris", "Rome!", "",
+)  # fmt: skip
+ENDS = (
+    "", ".", "\n", ")", ": Paris", " Rome.", "です", "/C", "\n2. Rome", "\n\nQ: what?\nAnswer: D",
+    "\nCâu hỏi: gì?", "\nSo it is (C)", "\nIt says: Rome", " (1) York",
+)  # fmt: skip
+OPTION_LISTS = (
+    ("Rome", "Paris", "New York", "York"),
+    ("B", "C", "A", "D"),
+    ("5", "2", "3"),
+    ("", "باريس", "Paris", "PARIS", "x", "y", "z", "u", "v", "C'est Paris"),
+)
+WORDS = ("Answer", "Ответ", "الإجابة", "תשובה", "答案", "答え", "Câu trả lời")
+
+
+def sha256(lines: Iterable[object]) -> str:
+    return hashlib.sha256("\n".join(map(repr, lines)).encode()).hexdigest()[:16]
+
+
+def parsed() -> Iterator[object]:
+    """What the parser makes of many texts, in every enumeration and combination."""
+    texts = list(map("".join, product(LEADS, MARKERS, ("", " "), SYMBOLS, ENDS)))
+    for number, text in enumerate(texts[::11]):
+        options = OPTION_LISTS[number % len(OPTION_LISTS)]
+        for ended in (True, False):
+            yield parse_answer(text, options, WORDS, ended=ended)
+        yield answer_start(text, WORDS), is_complete(text, WORDS)
+    ten = tuple(f"option {letter}" for letter in "qrstuvwxyz")
+    for name, letters in ENUMERATIONS.items():
+        for letter in letters.split():
+            yield name, [parse_answer(f"{lead}{letter}", ten) for lead in ("", "Answer: ")]
+
+
+def rendered() -> Iterator[object]:
+    """Every kind of prompt, in English and in another language, plain and as a chat."""
+    tokenizer = SimpleNamespace(apply_chat_template=lambda turns, **options: f"{turns}{options}")
+    item = Item("i", "p", "heb_Hebr", " Some text.\n", "Which one? ", ("one ", "two", "three"), 2)
+    topic = Item("t", "t", "heb_Hebr", "", QUESTION, TOPICS, 1)
+    for format, language, reasoning, chat in product(
+        Format, PromptLanguage, Reasoning, (False, True)
+    ):
+        protocol = Protocol(format, prompt_language=language, reasoning=reasoning, chat=chat)
+        for shown in as_shown((item, topic), language, None):
+            context = reasoning_prompt(shown, protocol, tokenizer)
+            yield prompt(shown, protocol, tokenizer)
+            yield context
+            yield after_reasoning(shown, protocol, context, " So. ")
+            yield unconditional_prompt(shown, protocol, tokenizer)
+            yield answer_words(shown.language, protocol)
+    for shown in as_shown((item, topic), PromptLanguage.TARGET, 15):
+        yield shown.question, shown.options, shown.answer
+    for code in languages():
+        yield wording(code).model_dump()
+
+
+PARSED = ("3", "4c8816f1de3a110f")
+RENDERED = ("2", "29b4a754521d4375")
+
+
+def test_a_rule_of_the_parser_does_not_change_without_parser_version() -> None:
+    assert (PARSER_VERSION, sha256(parsed())) == PARSED, "raise PARSER_VERSION, then update PARSED"
+
+
+def test_a_prompt_does_not_change_without_prompt_version() -> None:
+    assert (PROMPT_VERSION, sha256(rendered())) == RENDERED, (
+        "raise PROMPT_VERSION, then update RENDERED"
+    )
