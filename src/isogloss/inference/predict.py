@@ -12,7 +12,7 @@ from isogloss.inference.scoring import score
 from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.answer_parser import answer_start, first_line, is_complete, parse_answer
+from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import (
     Prompt,
@@ -22,6 +22,7 @@ from isogloss.prompts.render import (
     reasoning_prompt,
     unconditional_prompt,
 )
+from isogloss.prompts.text_folding import first_line
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.types import FloatArray, Format, Normalisation, Reasoning
