@@ -83,15 +83,16 @@ def _of_the_server(error: Any) -> str | None:
     """A sentence on a tracking server that refuses or does not answer; None for other errors."""
     from mlflow import get_tracking_uri
 
-    from isogloss.tracking.resume import NO_ANSWER, reason
+    from isogloss.tracking.server import Failure, failure, reason
 
     where = f"MLflow at {get_tracking_uri()}"
-    if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+    kind = failure(error)
+    if kind == Failure.ACCESS_DENIED:
         return (
-            f"{where} does not let this user in ({reason(error)}); MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD say who it is."
+            f"{where} denies access ({reason(error)}); set MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD."
         )
-    return f"{where} {NO_ANSWER}." if reason(error) == NO_ANSWER else None
+    return f"{where} does not answer." if kind == Failure.NO_ANSWER else None
 
 
 def _quiet() -> None:

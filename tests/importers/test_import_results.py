@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Run
 from synthetic_predictions import gains, tables
 
+from isogloss import tracking
 from isogloss.analysis.comparison import compare
 from isogloss.config import EvaluateConfig, ImportConfig
 from isogloss.errors import IsoglossError
@@ -30,7 +31,6 @@ from isogloss.stages import collect_runs as pulling
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.import_results import import_results
 from isogloss.stages.session import Session
-from isogloss.tracking import runs as tracking
 
 DATA = Path(__file__).parents[1] / "data" / "imports"
 ROW = {"language": "heb_Hebr", "item_id": "i", "passage_id": "p", "correct": 1}

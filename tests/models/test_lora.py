@@ -11,6 +11,7 @@ import torch
 from conftest import CONFIGS, probe
 from tiny_training import RECIPE, answers, train_tiny
 
+from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.adapters import CONFIG, adapter_digest, attach, detach
@@ -22,8 +23,7 @@ from isogloss.registry.adapters import adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune, recipe_of
 from isogloss.stages.session import Session
-from isogloss.tracking import runs as tracking
-from isogloss.tracking.resume import unfinished_dir
+from isogloss.tracking.resume import work_root
 
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
 WIDE = ("all-linear", "attention", "all-linear+experts", "attention+experts")
@@ -255,7 +255,7 @@ def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
     with pytest.raises(ConfigError, match="llama has no linear module 'foo'"):
         finetune(config, Session(folder, "float32"))
     assert mlflow.search_runs(search_all_experiments=True).empty
-    assert not list(unfinished_dir().glob("finetune-*"))
+    assert not list(work_root().glob("finetune-*"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

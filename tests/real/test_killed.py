@@ -87,7 +87,7 @@ def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unb
         said, complained = finished(worker)
     (broken,) = runs("finetune")  # one run, whatever was killed
     assert f"run {broken.info.run_id}" in said
-    assert f"going on in run {broken.info.run_id}" in complained
+    assert f"resuming run {broken.info.run_id}" in complained
     assert broken.info.status == "FINISHED"
     client = mlflow.MlflowClient()
     losses = client.get_metric_history(broken.info.run_id, "train/loss")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from isogloss.tracking.runs import read_predictions
+from isogloss.tracking import read_predictions
 from real.processes import ROOT, environment, finished, last_step, wait_for
 
 pytestmark = pytest.mark.real
@@ -134,7 +134,7 @@ def test_one_process_that_is_killed_ends_the_other_and_any_number_goes_on(
         )  # fmt: skip
         said, complained = alone.stdout, alone.stderr
     (run,) = runs("Default", "finetune")
-    assert f"going on in run {run.info.run_id}" in complained
+    assert f"resuming run {run.info.run_id}" in complained
     assert f"run {run.info.run_id}" in said
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 401))

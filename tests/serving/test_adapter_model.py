@@ -19,6 +19,7 @@ import pytest
 from conftest import probe
 
 import isogloss
+from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
 from isogloss.models.adapters import adapter_digest
@@ -37,7 +38,6 @@ from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.tasks import Item
 from isogloss.tasks.sib200 import QUESTION, TOPICS
-from isogloss.tracking import runs as tracking
 from isogloss.types import Format, PromptLanguage
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from synthetic_predictions import CONTROL, RELATED, gains, study, tables
 
+from isogloss import tracking
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.collect_runs import pull, read, source_of
 from isogloss.stages.compare import run_compare
-from isogloss.tracking import runs as tracking
 from isogloss.types import Condition
 
 TAGS = {

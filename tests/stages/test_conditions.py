@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, ModelError
 from isogloss.models.adapters import adapter_digest
@@ -19,8 +20,7 @@ from isogloss.stages.evaluate import evaluate, run_evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
-from isogloss.tracking import runs as tracking
-from isogloss.tracking.runs import read_predictions
+from isogloss.tracking import read_predictions
 from isogloss.training.contamination import RECORD
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")

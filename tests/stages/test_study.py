@@ -12,6 +12,7 @@ import pytest
 from conftest import probe
 from mlflow.entities import Run
 
+from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.predictions.table import Prediction
@@ -20,7 +21,6 @@ from isogloss.stages.collect_runs import pull
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
-from isogloss.tracking import runs as tracking
 from isogloss.types import Format
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")

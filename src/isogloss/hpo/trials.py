@@ -15,7 +15,8 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from isogloss.files import write_whole
-from isogloss.tracking.resume import METRICS_A_REQUEST, Work, read_metrics
+from isogloss.tracking.metric_log import METRICS_PER_REQUEST, read_metrics
+from isogloss.tracking.resume import WorkDir
 
 TRIAL = "trial.json"
 
@@ -36,7 +37,7 @@ class TrialRun:
 
     def run_id(self, folder: Path) -> str:
         """The id of the run in this store; makes it if there is none."""
-        work = Work(folder)
+        work = WorkDir(folder)
         client = mlflow.MlflowClient()
         if earlier := work.run_id:
             try:
@@ -47,7 +48,7 @@ class TrialRun:
         run = client.create_run(
             self.experiment_id, start_time=self.started, tags=dict(self.tags), run_name=self.name
         )
-        work.belongs_to(run.info.run_id)
+        work.record_run(run.info.run_id)
         client.log_batch(
             run.info.run_id, params=[Param(key, value) for key, value in self.params.items()]
         )
@@ -65,15 +66,15 @@ def publish(trial: FrozenTrial, folder: Path, retried: Mapping[int, int]) -> Non
 
     `retried` tells, of killed trials, which one is their next attempt.
     """
-    work = Work(folder)
+    work = WorkDir(folder)
     if (run := read_trial_run(folder)) is None:
-        work.done()
+        work.delete()
         return
     client = mlflow.MlflowClient()
     run_id = run.run_id(folder)
     metrics = read_metrics(folder)
-    for at in range(0, len(metrics), METRICS_A_REQUEST):
-        client.log_batch(run_id, metrics=metrics[at : at + METRICS_A_REQUEST])
+    for at in range(0, len(metrics), METRICS_PER_REQUEST):
+        client.log_batch(run_id, metrics=metrics[at : at + METRICS_PER_REQUEST])
     ended = run.started
     values: dict[str, float] = {}
     if trial.datetime_complete is not None:
@@ -89,7 +90,7 @@ def publish(trial: FrozenTrial, folder: Path, retried: Mapping[int, int]) -> Non
     )
     failed = trial.state == TrialState.FAIL
     client.set_terminated(run_id, "FAILED" if failed else "FINISHED", ended)
-    work.done()
+    work.delete()
 
 
 def outcome(trial: FrozenTrial, retried: Mapping[int, int]) -> dict[str, str]:

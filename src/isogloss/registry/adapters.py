@@ -28,7 +28,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, Result, card, git_commit, with_results, without_header
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
 from isogloss.stats.paired import paired_gain
-from isogloss.tracking.resume import reason
+from isogloss.tracking.server import reason
 from isogloss.training.contamination import read_record
 from isogloss.training.early_stopping import DevScore
 from isogloss.training.loop import DEV_PREDICTIONS

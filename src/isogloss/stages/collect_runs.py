@@ -9,11 +9,11 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from isogloss import tracking
 from isogloss.analysis.score_matrix import COLUMNS, RunKey, first_few
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
-from isogloss.tracking import runs as tracking
 from isogloss.types import Condition
 
 # What runs have to agree in: all of them, those of a model, those of a model and condition.

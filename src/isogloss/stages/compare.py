@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from isogloss import __version__
+from isogloss import __version__, tracking
 from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
@@ -18,7 +18,6 @@ from isogloss.errors import ConfigError
 from isogloss.report.page import write
 from isogloss.report.verdict import paragraph
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
-from isogloss.tracking import runs as tracking
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         "compare", fingerprint, tracking.choose_experiment(experiment)
     ):
         logger.info(f"compare: reusing run {found.info.run_id}")
-        tracking.note_reuse(found, study)
+        tracking.record_reuse(found, study)
         return found
     comparison = compare(
         read(pulled),
@@ -79,7 +78,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     tags |= {f"verdict_{claim.name}": claim.verdict for claim in claims(comparison)}
     name = f"compare {config.condition} to {config.against}"
     with (
-        tracking.run("compare", name, config, tags, experiment) as run,
+        tracking.open_run("compare", name, config, tags, experiment) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
         write(comparison, Path(folder), _provenance(comparison, pulled, study), _pulled(pulled))

@@ -13,6 +13,7 @@ import mlflow
 import pandas as pd
 from mlflow.entities import LoggedModelInput, Run
 
+from isogloss import tracking
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError
 from isogloss.files import write_whole
@@ -31,8 +32,8 @@ from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.adapters import adapter_folder, logged_model
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
-from isogloss.tracking import runs as tracking
-from isogloss.tracking.resume import Work, uploading
+from isogloss.tracking.resume import WorkDir
+from isogloss.tracking.server import uploading
 from isogloss.tracking.tags import NO_ADAPTER
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.types import Condition, Format, Normalisation
@@ -87,7 +88,7 @@ def evaluate(
         seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
-    with tracking.once("evaluate", fingerprint, config.experiment, config.study) as (work, found):
+    with tracking.reuse_or_lock("evaluate", fingerprint, config) as (work, found):
         if found:
             cells.done += len(data)
             logger.info(f"{called}: reusing run {found.info.run_id}, {len(data)} languages")
@@ -115,7 +116,7 @@ def evaluate(
         fitted = fit_to_model(everything, model, protocol, config)
         if path is not None:
             digest = attach(model, path)
-        with tracking.run("evaluate", called, config, tags, config.experiment, work) as run:
+        with tracking.open_run("evaluate", called, config, tags, config.experiment, work) as run:
             with model.using(digest):
                 table = _ask(model, fitted, protocol, task.name, work, called, cells)
             _log(table, config, condition, task.name, everything, digest, work)
@@ -127,7 +128,7 @@ def _ask(
     fitted: Fitted,
     protocol: Protocol,
     task: str,
-    work: Work,
+    work: WorkDir,
     called: str,
     cells: Cells,
 ) -> pd.DataFrame:
@@ -146,7 +147,7 @@ def _log(
     task: str,
     items_: list[Item],
     digest: str | None,
-    work: Work,
+    work: WorkDir,
 ) -> None:
     """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
     values = evaluation_metrics(table, config.source)
@@ -168,7 +169,7 @@ def _answers(
     protocol: Protocol,
     task: str,
     shortened: frozenset[tuple[str, str]],
-    work: Work,
+    work: WorkDir,
     label: str,
 ) -> pd.DataFrame:
     """The predictions of one language: those an earlier process has left, or new ones."""
@@ -243,7 +244,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
             tags = {"model": config.model, "source": config.source, "study": config.study}
             called = f"{len(names)} evaluations"
             stack.enter_context(
-                tracking.run("evaluations", called, config, tags, config.experiment)
+                tracking.open_run("evaluations", called, config, tags, config.experiment)
             )
         targets = languages_of(open_task(config.task, config.data_dir), config.languages)
         cells = Cells(len(names) * len(targets))

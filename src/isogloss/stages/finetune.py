@@ -11,6 +11,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from isogloss import tracking
 from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.distributed import processes
@@ -25,8 +26,9 @@ from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.adapters import log_adapter, register
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
-from isogloss.tracking import runs as tracking
-from isogloss.tracking.resume import MetricLog, Work, uploading
+from isogloss.tracking.metric_log import MetricLog
+from isogloss.tracking.resume import WorkDir
+from isogloss.tracking.server import uploading
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
@@ -147,7 +149,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         recipe=_deciding(recipe, config.keep),
         keep=config.keep,
     )
-    with tracking.once("finetune", fingerprint, config.experiment, config.study) as (work, found):
+    with tracking.reuse_or_lock("finetune", fingerprint, config) as (work, found):
         if found:
             logger.info(f"{label}: reusing run {found.info.run_id}")
         run = found or _train(config, session, data, protocol, recipe, fingerprint, work, label)
@@ -172,7 +174,7 @@ def _train(
     protocol: Protocol,
     recipe: Recipe,
     fingerprint: str,
-    work: Work,
+    work: WorkDir,
     label: str,
 ) -> Run:
     """Train in a run of its own, or go on in the run that the work was begun in."""
@@ -199,7 +201,7 @@ def _train(
     asked = fitted(data, session, protocol, config)
     recipe_lora_config(model, recipe)  # rejects a recipe before there is a run
     name = f"finetune {language(config.source).name}"
-    with tracking.run("finetune", name, config, tags, config.experiment, work) as run:
+    with tracking.open_run("finetune", name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id
         mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
         tracking.log_items(data.train, task.name, Split.TRAIN)

@@ -9,10 +9,10 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
+from isogloss import tracking
 from isogloss.config import ImportConfig
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics
-from isogloss.tracking import runs as tracking
 from isogloss.tracking.tags import NO_ADAPTER, RunTags
 from isogloss.types import Condition, Format
 
@@ -27,7 +27,7 @@ def import_results(config: ImportConfig) -> list[Run]:
     """
     imported = read_results(config)
     tags = {"study": config.study, "imported": _file(config)}
-    with tracking.run("import", "import", config, tags, config.experiment):
+    with tracking.open_run("import", "import", config, tags, config.experiment):
         runs = [_leave(key, table, config) for key, table in imported.items()]
         mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
     return runs
@@ -39,7 +39,7 @@ def _leave(key: ImportedRun, table: pd.DataFrame, config: ImportConfig) -> Run:
         "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
     ):
         logger.info(f"{key.condition}: reusing run {found.info.run_id}")
-        tracking.note_reuse(found, config.study)
+        tracking.record_reuse(found, config.study)
         return found
     condition = Condition(key.condition)
     # Runs of unknown seed are different replicates.
@@ -62,7 +62,7 @@ def _leave(key: ImportedRun, table: pd.DataFrame, config: ImportConfig) -> Run:
     resolved = ImportConfig.model_validate(
         {**config.model_dump(), **key._asdict(), "seed": int(key.seed) if key.seed else None}
     )
-    with tracking.run("evaluate", key.condition, resolved, tags, config.experiment) as run:
+    with tracking.open_run("evaluate", key.condition, resolved, tags, config.experiment) as run:
         mlflow.log_metrics(evaluation_metrics(table, key.source))
         tracking.log_predictions(table)
     return mlflow.get_run(run.info.run_id)

@@ -10,13 +10,13 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from isogloss import tracking
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import group
 from isogloss.report.power import Pilot, Plan, figure, sentences, text
 from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
-from isogloss.tracking import runs as tracking
 from isogloss.types import Group
 
 RELATED, ITEMS, SEEDS = 4, 900, 1
@@ -123,7 +123,7 @@ def metrics(planned: Plan) -> dict[str, float]:
 
 def _log(planned: Plan, statements: str, config: PlanConfig) -> Run:
     name = f"plan {planned.related} related languages"
-    with tracking.run("plan", name, config, {"study": config.study}, config.experiment) as run:
+    with tracking.open_run("plan", name, config, {"study": config.study}, config.experiment) as run:
         mlflow.log_metrics(metrics(planned))
         mlflow.log_text(table(planned).to_csv(index=False), TABLE)
         mlflow.log_figure(figure(planned), FIGURE, save_kwargs={"dpi": DPI})

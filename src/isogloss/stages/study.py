@@ -14,6 +14,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
+from isogloss import tracking
 from isogloss.config import (
     CompareConfig,
     EvaluateConfig,
@@ -32,7 +33,6 @@ from isogloss.stages.evaluate import Cells, evaluate, evaluation_data
 from isogloss.stages.finetune import finetune, recipe_named, source_data
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task
-from isogloss.tracking import runs as tracking
 from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group, Reasoning
 
@@ -80,7 +80,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     }
     runs: dict[str, Run] = {}
     with ExitStack() as stack:
-        stack.enter_context(tracking.run("study", config.study, config, tags, experiment))
+        stack.enter_context(tracking.open_run("study", config.study, config, tags, experiment))
 
         def keep(run: Run) -> None:
             runs[run.info.run_id] = run

@@ -23,6 +23,7 @@ from mlflow.entities import Run
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from isogloss import tracking
 from isogloss.config import FinetuneConfig, SharedConfig, TuneConfig, command_line
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.formatting import listed
@@ -35,16 +36,9 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.stages.finetune import BEST, SourceData, fitted, source_data
 from isogloss.stages.session import Session
-from isogloss.tracking import runs as tracking
-from isogloss.tracking.resume import (
-    SHORT_WAIT,
-    UNREACHABLE,
-    MetricLog,
-    Work,
-    few_retries,
-    unfinished_dir,
-    uploading,
-)
+from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
+from isogloss.tracking.resume import WorkDir, work_lock, work_root
+from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.training.loop import TrainingJob, train
 from isogloss.training.recipe import Recipe
 
@@ -56,7 +50,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class SearchRun(Work):
+class SearchRun(WorkDir):
     """The work of a search, whose run all its workers know from the Optuna study."""
 
     study: optuna.Study
@@ -67,7 +61,7 @@ class SearchRun(Work):
         found = self.study.user_attrs.get("run_id")
         return None if found is None else str(found)
 
-    def belongs_to(self, run_id: str) -> None:
+    def record_run(self, run_id: str) -> None:
         """Tell all workers."""
         if run_id != self.run_id:
             self.study.set_user_attr("run_id", run_id)
@@ -100,9 +94,8 @@ def run_tune(config: TuneConfig) -> None:
     name = config.study or f"{data.task.name}-{config.source}-{protocol.format}-{config.model}"
     # Two studies may have one name in two storages.
     place = hashlib.sha256(f"{name} {config.storage}".encode()).hexdigest()[:12]
-    folder = unfinished_dir() / f"tune-{place}"
-    (folder.parent / ".locks").mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / ".locks" / folder.name)
+    folder = work_root() / f"tune-{place}"
+    lock = work_lock(folder.name)
     with lock:
         storage, retry = open_storage(config.storage)
         study = optuna.create_study(
@@ -137,7 +130,7 @@ def run_tune(config: TuneConfig) -> None:
             folder.mkdir(exist_ok=True)
             work = SearchRun(folder, study)
             parent = stack.enter_context(
-                tracking.run("tune", f"tune {name}", config, tags, config.experiment, work)
+                tracking.open_run("tune", f"tune {name}", config, tags, config.experiment, work)
             )
         search = Search(
             config, space, study, session, asked, protocol, tags, folder, lock, retry, parent
@@ -252,7 +245,7 @@ def _one_trial(search: Search, number: int) -> None:
     frozen = study.get_trials()[taken[0]]
     if frozen.state == TrialState.FAIL and "reason" in frozen.user_attrs:
         logger.info(f"trial {frozen.number} failed: {frozen.user_attrs['reason']}")
-    with search.lock, suppress(*UNREACHABLE), few_retries():
+    with search.lock, suppress(*UNREACHABLE), no_retries():
         _publish_ended(search)  # or at the end, where a server that is away is waited for
 
 
@@ -323,8 +316,8 @@ def _trial(trial: optuna.Trial, search: Search) -> float:
         eval_every=math.ceil(values.steps / config.measurements),
     )
     label = f"trial {trial.number} · {_shown(trial.params)}"
-    work = Work(search.folder / f"trial-{trial.number}")
-    work.done()  # what a database that was deleted has left
+    work = WorkDir(search.folder / f"trial-{trial.number}")
+    work.delete()  # what a database that was deleted has left
     work.folder.mkdir(parents=True)
     run = _run_of(trial, search, recipe)
     run.write(work.folder)

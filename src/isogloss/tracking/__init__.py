@@ -1,1 +1,36 @@
-"""Runs in MLflow: opening, reusing and resuming them."""
+"""Runs in MLflow: opening, resuming, reusing and reading them.
+
+The tags `isogloss.*` are a contract (docs/runs.md). A finished run with the same fingerprint is
+reused instead of computed again; the fingerprint covers everything that decides the result.
+"""
+
+from isogloss.tracking.artifacts import (
+    artifact_path,
+    log_items,
+    log_predictions,
+    read_predictions,
+)
+from isogloss.tracking.fingerprints import data_digest, fingerprint
+from isogloss.tracking.reuse import find_finished, record_reuse, reuse_or_lock, studies_of
+from isogloss.tracking.runs import choose_experiment, open_run
+from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, read_tags, tag
+
+__all__ = [
+    "NO_ADAPTER",
+    "RunKind",
+    "RunTags",
+    "artifact_path",
+    "choose_experiment",
+    "data_digest",
+    "find_finished",
+    "fingerprint",
+    "log_items",
+    "log_predictions",
+    "open_run",
+    "read_predictions",
+    "read_tags",
+    "record_reuse",
+    "reuse_or_lock",
+    "studies_of",
+    "tag",
+]
