@@ -117,6 +117,14 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class Measure(StrEnum):
+    """What a gain is measured in: accuracy, its log-odds, or log-probability of the answer."""
+
+    ACCURACY = "accuracy"
+    LOG_ODDS = "log_odds"
+    GOLD_LOGPROB = "gold_logprob"
+
+
 class Units(StrEnum):
     """What the points of a regression are."""
 

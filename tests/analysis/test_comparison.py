@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from synthetic_predictions import CONTROL, RELATED, gains, pair, study
 
-from isogloss.analysis.claims import claims
+from isogloss.analysis.claims import ClaimVerdict, claims
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.analysis.frames import gains_frame
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import decimal, p_value, points
@@ -155,8 +156,8 @@ def test_a_language_that_a_run_lacks_is_left_out_and_named(runs):
     base, tuned = runs
     without = compared((base, tuned[tuned["language"] != "heb_Hebr"]))
     assert "heb_Hebr" not in {row.code for row in without.languages}
-    assert without.left_out == (
-        "Languages left out, since these runs lack them: m, tuned on arb_Arab, seed 0: heb_Hebr.",
+    assert without.omissions == (
+        Omission(OmissionReason.MISSING_LANGUAGES, run=TUNED, languages=("heb_Hebr",)),
     )
     none = base[base["language"] == "heb_Hebr"], tuned[tuned["language"] == "deu_Latn"]
     refused(*none, "no language is in all of the runs; missing are m, base: deu_Latn; m, tuned")
@@ -392,9 +393,9 @@ def test_weak_models_gain_more_and_gains_go_together_over_models(several):
     assert over.test.interval.high < 0
     kinship, weak, thinking = claims(several)
     assert (kinship.name, kinship.verdict) == ("C1", several.contrast.verdict)
-    assert weak.verdict == "weak baselines gain more"
-    assert thinking.verdict.startswith("gains go together")
-    assert "naively" in weak.sentence
+    assert weak.verdicts == (ClaimVerdict.WEAK_GAIN_MORE,)
+    assert thinking.verdicts[0] == ClaimVerdict.GAINS_AGREE
+    assert "naive" in weak.sentence
     assert "cross-fitted" in weak.sentence
     assert "the correlation is" in thinking.sentence
 
@@ -409,7 +410,7 @@ def test_noise_alone_does_not_make_weak_baselines_gain_more():
     (relation,) = comparison.baseline_slopes
     assert relation.test.naive < -0.5
     weak = claims(comparison)[1]
-    assert weak.verdict == "inconclusive"
+    assert weak.verdicts == (ClaimVerdict.INCONCLUSIVE,)
     assert not relation.test.interval.excludes(0.0)
 
 
@@ -418,21 +419,26 @@ def test_models_without_both_conditions_are_left_out_and_named():
     del tables[RunKey("model-1", Condition.BASE)]
     comparison = compare(tables, source="arb_Arab")
     assert [model.label for model in comparison.models] == ["model-0", "model-2"]
-    assert comparison.left_out[0] == "Model model-1 is left out: it has no base run."
+    assert comparison.omissions[0] == Omission(
+        OmissionReason.MISSING_CONDITION,
+        model="model-1",
+        conditions=(Condition.BASE,),
+        source="arb_Arab",
+    )
     with pytest.raises(
         ComparisonError,
-        match=r"no model has both base and tuned runs.*no tuned run with source fra_Latn",
+        match="no model has both base and tuned runs with source fra_Latn: model-0 has no tuned run;",
     ):
         compare(tables, source="fra_Latn")
 
 
 def test_claims_that_cannot_be_tested_say_what_they_need(runs):
     _, _, thinking = claims(compared(runs))
-    assert thinking.verdict == "not tested"
+    assert thinking.verdicts == (ClaimVerdict.NOT_TESTED,)
     assert "needs runs of base, tuned and base+cot" in thinking.sentence
     base, tuned = (rows.assign(passage_id="one") for rows in runs)
     _, weak, _ = claims(compared((base, tuned)))
-    assert weak.verdict == "not tested"
+    assert weak.verdicts == (ClaimVerdict.NOT_TESTED,)
     assert "at least two passages" in weak.sentence
 
 
@@ -480,7 +486,15 @@ def test_seeds_that_some_models_lack_are_named():
     tables = study(2, seeds=2, sources=("arb_Arab",))
     del tables[RunKey("model-1", Condition.TUNED, "arb_Arab", "1")]
     comparison = compare(tables, source="arb_Arab")
-    assert comparison.left_out == ("Model model-1 has no tuned run on arb_Arab of seed 1.",)
+    assert comparison.omissions == (
+        Omission(
+            OmissionReason.MISSING_SEEDS,
+            model="model-1",
+            conditions=(Condition.TUNED,),
+            source="arb_Arab",
+            seeds=("1",),
+        ),
+    )
 
 
 def test_calling_other_languages_related_moves_no_gain(runs):

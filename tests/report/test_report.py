@@ -17,6 +17,7 @@ from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
 from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import compare
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.report.page import write
 from isogloss.report.verdict import paragraph
@@ -33,6 +34,11 @@ PULLED = [
     (ARABIC, "tuned", "arb_Arab", "0" * 32),
     (ENDLESS, "tuned", "arb_Arab", "0" * 32),
 ]
+
+
+MISSING = Omission(
+    OmissionReason.MISSING_CONDITION, model=f"{HOSTILE}<b>no</b>", conditions=(Condition.TUNED,)
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def several():
     made = {
         cell._replace(model=names[int(cell.model[-1])]): rows for cell, rows in study(n=40).items()
     }
-    return compare(made, source="arb_Arab", left_out=[f"Model {HOSTILE} has <b>no</b> run."])
+    return compare(made, source="arb_Arab", omissions=[MISSING])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +130,7 @@ def test_the_page_loads_nothing_and_its_links_lead_somewhere(several_folder):
 def test_what_comes_from_data_is_escaped(several_folder):
     text = (several_folder / "report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(&#39;study&#39;)&lt;/script&gt;" in text
-    assert "has &lt;b&gt;no&lt;/b&gt; run." in text
+    assert "&lt;b&gt;no&lt;/b&gt; is left out: it has no tuned run" in text
     page = Page(text)
     assert not {"script", "b"} & set(page.tags)
     assert HOSTILE in page.text

@@ -11,6 +11,7 @@ from isogloss import tracking
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
+from isogloss.report.omissions import omission_sentence
 from isogloss.stages.collect_runs import pull, read, source_of
 from isogloss.stages.compare import run_compare
 from isogloss.types import Condition
@@ -180,9 +181,10 @@ def test_unfinished_runs_are_left_out_by_name_and_do_no_harm(two) -> None:
     )
     pulled = pull(CompareConfig())
     assert len(pulled.cells) == 2
-    (line,) = pulled.left_out
-    assert running in line
-    assert "seed 1) is left out: it is running" in line
+    (omission,) = pulled.omissions
+    assert omission_sentence(omission) == (
+        f"Run {running} (m, tuned on arb_Arab, seed 1) is left out: it is running."
+    )
 
 
 def test_a_cell_may_be_spread_over_runs_and_the_newest_of_a_language_counts(two) -> None:
@@ -237,7 +239,7 @@ def test_compare_leaves_verdict_claims_numbers_and_report_and_is_reused(
     log_all(study(5, seeds=1, n=40))
     run_compare(CompareConfig(source="arb_Arab"))
     said = capsys.readouterr().out
-    assert "C1: Relatives of Standard Arabic" in said
+    assert "C1: Languages related to Standard Arabic" in said
     assert "C3: Over 16 related and control languages within models" in said
     found = mlflow.search_runs(
         filter_string="tags.`isogloss.kind` = 'compare'", output_format="list"
@@ -276,7 +278,7 @@ def test_all_languages_count_that_every_run_has(two) -> None:
     (run,) = mlflow.search_runs(
         filter_string="tags.`isogloss.kind` = 'compare'", output_format="list"
     )
-    assert f"lack them: m, tuned on arb_Arab, seed 0: {CONTROL[0]}." in run.data.tags[
+    assert f"because m, tuned on arb_Arab, seed 0 lacks them: {CONTROL[0]}." in run.data.tags[
         "mlflow.note.content"
     ]  # fmt: skip
     assert f"gain/{RELATED[0]}" in run.data.metrics

@@ -52,7 +52,7 @@ def test_a_regression_on_its_own_subtrahend_is_mended():
 def test_the_exact_p_is_that_of_scipy_over_pairings():
     x, y = RNG.normal(size=(2, 6))
     of = [noise_free_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
-    ours = slope_test(*of, alike=True)
+    ours = slope_test(*of, studentized=False)
     peer = stats.permutation_test(
         (x,),
         lambda x: abs(stats.pearsonr(x, y).statistic),
@@ -74,7 +74,7 @@ def test_of_ranks_the_correlation_is_spearmans():
         noise_free_scatter(ranks[1], ranks[0]),
         noise_free_scatter(ranks[0], ranks[0]),
         noise_free_scatter(ranks[1], ranks[1]),
-        alike=True,
+        studentized=False,
     )
     peer = stats.spearmanr(x, y)
     assert ours.correlation == pytest.approx(peer.statistic)
@@ -82,9 +82,9 @@ def test_of_ranks_the_correlation_is_spearmans():
     assert ours.p >= 1 / ours.permutations
 
 
-@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("studentized", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, alike):
+def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, studentized):
     rng = np.random.default_rng(seed)
     weight = np.full((20, 12), 1 / 20)
     x, noise = rng.normal(size=12), rng.normal(0, 0.05, (2, 20, 12))
@@ -93,7 +93,7 @@ def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, alike
     def test(b):
         left = y - b * x
         of = [scatter(*pair, weight) for pair in ((left, x), (x, x), (left, left))]
-        return slope_test(*of, draws=399, alike=alike)
+        return slope_test(*of, draws=399, studentized=studentized)
 
     found = test(0.0)
     low, high = found.interval
@@ -131,7 +131,9 @@ def test_few_items_and_uneven_residuals_hardly_make_a_slope():
         x = rng.normal(size=16)
         y = rng.normal(size=16) * x
         of = [noise_free_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
-        fanned.append([slope_test(*of, draws=199, alike=each).p <= 0.05 for each in (False, True)])
+        fanned.append(
+            [slope_test(*of, draws=199, studentized=each).p <= 0.05 for each in (True, False)]
+        )
     assert np.mean(noisy) <= 0.08
     robust, raw = np.mean(fanned, axis=0)
     assert robust <= 0.12 < raw

@@ -3,20 +3,14 @@
 Shapes are suffixes: T languages in the contrast (related and control).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
-from isogloss.analysis.gains import (
-    ComparisonSpec,
-    gains_by_measure,
-    in_contrast,
-    related_in_contrast,
-    run_weights,
-)
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.gains import gains_by_measure
 from isogloss.analysis.passage_shares import passage_shares
-from isogloss.analysis.score_matrix import Scores
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
 from isogloss.stats.adjusted import (
@@ -25,56 +19,80 @@ from isogloss.stats.adjusted import (
     shared_noise,
     without_shared_noise,
 )
-from isogloss.types import FloatArray, Group
+from isogloss.types import FloatArray, Measure
+
+
+class Covariate(StrEnum):
+    """What is held equal between related and control languages."""
+
+    BASELINE = "baseline"
+    SCRIPT = "script"
+    TOKENS_PER_WORD = "tokens per word"
+    TOKENS_PER_ITEM = "tokens per item"
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """The contrast with covariates held equal; `estimate` is None where that cannot be done."""
+    """The contrast with covariates held equal.
 
-    covariates: tuple[str, ...]
+    Where it cannot be estimated, `contrast` is None and `problem` says why.
+    """
+
+    covariates: tuple[Covariate, ...]
     contrast: AdjustedContrast | None
     problem: str = ""
 
 
-def adjustments(
-    scores: Scores, models: Sequence[str], groups: Sequence[Group], spec: ComparisonSpec
-) -> tuple[Adjustment, ...]:
-    """The contrast adjusted for baseline, script and tokens, each alone and all together.
+def adjustments(study: AlignedStudy) -> tuple[Adjustment, ...]:
+    """The contrast adjusted for each covariate alone, and for all that can be adjusted for.
 
-    Script is whether it is the source's, tokens are the logarithm of tokens a word.
+    Covariates are the baseline accuracy, whether the script is that of the source, and the
+    logarithm of tokens per word (or per item), where tokens were recorded.
     """
-    sides = run_weights(scores, models, spec)
-    tested, related_T = in_contrast(groups), related_in_contrast(groups)
-    gain_T = gains_by_measure(scores, sides)["accuracy"][tested]
-    base_T = (sides.before @ scores.accuracy)[tested]
-    codes = np.array(scores.languages)[tested]
-    script = language(spec.source).script
-    known: dict[str, FloatArray] = {
-        "baseline": base_T,
-        "script": np.array([float(language(code).script == script) for code in codes]),
+    values = _covariates(study)
+    results = [_adjust(study, values, (covariate,)) for covariate in values]
+    usable = tuple(
+        adjustment.covariates[0] for adjustment in results if adjustment.contrast is not None
+    )
+    if len(usable) > 1:
+        results.append(_adjust(study, values, usable))
+    return tuple(results)
+
+
+def _covariates(study: AlignedStudy) -> dict[Covariate, FloatArray]:
+    """Values of each covariate, [T]."""
+    scores, script = study.scores, language(study.spec.source).script
+    baseline_L = study.run_weights().before @ scores.accuracy
+    values: dict[Covariate, FloatArray] = {
+        Covariate.BASELINE: baseline_L[study.in_contrast],
+        Covariate.SCRIPT: np.array(
+            [float(language(code).script == script) for code in study.codes]
+        ),
     }
     if scores.fertility is not None:
-        name = "tokens per word" if scores.per_word else "tokens per item"
-        known[name] = np.log(scores.fertility[tested])
-    shares = passage_shares(scores, models, tested, spec)
-    noise = shared_noise(shares.values["before"], shares.values["gain"], shares.weight)
-    found: list[Adjustment] = []
-    for names in (*((name,) for name in known), ()):
-        if not names:  # all that can be adjusted for
-            names = tuple(each.covariates[0] for each in found if each.contrast is not None)
-            if len(names) < 2:
-                break
-        covariates = {name: known[name] for name in names}
-        try:
-            y_T = gain_T
-            if "baseline" in names:
-                rest = [known[name] for name in names if name != "baseline"]
-                y_T, covariates["baseline"] = without_shared_noise(
-                    gain_T, base_T, np.column_stack([related_T, *rest]), *noise
-                )
-            contrast = freedman_lane(y_T, related_T, covariates, seed=spec.seed)
-            found.append(Adjustment(names, contrast))
-        except ComparisonError as error:
-            found.append(Adjustment(names, None, str(error)))
-    return tuple(found)
+        covariate = Covariate.TOKENS_PER_WORD if scores.per_word else Covariate.TOKENS_PER_ITEM
+        values[covariate] = np.log(scores.fertility[study.in_contrast])
+    return values
+
+
+def _adjust(
+    study: AlignedStudy, values: dict[Covariate, FloatArray], covariates: tuple[Covariate, ...]
+) -> Adjustment:
+    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
+    gain_T = gain_L[study.in_contrast]
+    design = {covariate.value: values[covariate] for covariate in covariates}
+    try:
+        if Covariate.BASELINE in covariates:
+            others = [values[name] for name in covariates if name != Covariate.BASELINE]
+            shares = passage_shares(study, study.models)
+            noise = shared_noise(shares.scores["before"], shares.scores["gain"], shares.weight)
+            gain_T, design[Covariate.BASELINE.value] = without_shared_noise(
+                gain_T,
+                values[Covariate.BASELINE],
+                np.column_stack([study.related, *others]),
+                *noise,
+            )
+        contrast = freedman_lane(gain_T, study.related, design, seed=study.spec.seed)
+    except ComparisonError as error:
+        return Adjustment(covariates, None, str(error))
+    return Adjustment(covariates, contrast)

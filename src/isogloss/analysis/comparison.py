@@ -1,17 +1,17 @@
-"""What conditions changed, and whether it follows kinship with the source language.
+"""What one condition changes against another, and whether the change follows kinship.
 
-Works from tables of predictions alone: the same items, answered by one or several models without
-and with an adapter (or in any two conditions). Accuracies and gains are fractions here; text shows
-them in points (times 100). Shapes are suffixes: K runs, L languages, T languages in a contrast, P
-passages.
+Works from tables of predictions alone: the same items, answered by one or several models in any two
+conditions. Accuracies and gains are fractions here; text shows them in points (times 100).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from isogloss.analysis.adjusted_contrast import Adjustment, adjustments
+from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
+from isogloss.analysis.alignment import align
 from isogloss.analysis.distance import DistanceTest, distance_test
 from isogloss.analysis.double_difference import DoubleDifference, double_differences
 from isogloss.analysis.gain_slopes import (
@@ -20,25 +20,19 @@ from isogloss.analysis.gain_slopes import (
     baseline_slopes,
     gain_agreements,
 )
-from isogloss.analysis.gains import (
-    ComparisonSpec,
-    ConditionGains,
-    LanguageGain,
-    condition_gains,
-    language_groups,
-    runs_matching,
-)
-from isogloss.analysis.score_matrix import RunKey, Scores, align
+from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
+from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
-from isogloss.types import Group
+from isogloss.types import Condition, Measure, Reasoning
 
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """A condition against another: over all models (`overall`) and for each.
+    """A condition against the reference: averaged over models (`overall`) and for each model.
 
     `holm_p` adjusts the permutation p of each model's accuracy contrast for the number of models.
     """
@@ -50,17 +44,17 @@ class ConditionResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a report says of two conditions of some models on one task.
+    """Every number of a report on two conditions of some models on one task.
 
-    `chance` is the accuracy of guessing, None where items have no choices. `change` is what the two
-    conditions differ in, as it stands after "with". `conditions` holds every condition that was
-    held against the same one, the judged one first. `left_out` names runs, languages and analyses
-    that are missing, a sentence each.
+    `change` is what distinguishes the conditions, as it reads after "with". `conditions` holds
+    every condition that was compared with `against`, `condition` first. `chance` is the accuracy of
+    guessing, None where items have no choices. `omissions` are runs, languages and analyses that
+    are missing.
     """
 
     change: str
-    condition: str
-    against: str
+    condition: Condition
+    against: Condition
     source: str
     source_name: str
     branch: str
@@ -68,33 +62,33 @@ class Comparison:
     format: str
     margin: float
     chance: float | None
-    conditions: Mapping[str, ConditionResult]
+    conditions: Mapping[Condition, ConditionResult]
     adjustments: tuple[Adjustment, ...]
     distance: DistanceTest | None
     double_differences: tuple[DoubleDifference, ...]
     baseline_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
-    left_out: tuple[str, ...]
+    omissions: tuple[Omission, ...]
 
     @property
     def overall(self) -> ConditionGains:
-        """The judged condition of the only model, or on average over models."""
+        """Gains of the compared condition, averaged over models."""
         return self.conditions[self.condition].overall
 
     @property
     def models(self) -> tuple[ConditionGains, ...]:
-        """The judged condition of each model."""
+        """Gains of the compared condition for each model."""
         return self.conditions[self.condition].models
 
     @property
     def languages(self) -> tuple[LanguageGain, ...]:
-        """Gains by language, on average over models."""
+        """Gains by language, averaged over models."""
         return self.overall.languages
 
     @property
     def contrast(self) -> Contrast:
-        """The contrast that the verdict rests on."""
-        return self.overall.contrasts["accuracy"]
+        """The relatedness contrast that the verdict rests on."""
+        return self.overall.contrasts[Measure.ACCURACY]
 
 
 def compare(
@@ -103,38 +97,37 @@ def compare(
     source: str,
     margin: float = 0.03,
     branch: str | None = None,
-    condition: str = "tuned",
-    against: str = "base",
+    condition: Condition = Condition.TUNED,
+    against: Condition = Condition.BASE,
     seed: int = 0,
-    left_out: Iterable[str] = (),
+    omissions: Iterable[Omission] = (),
 ) -> Comparison:
-    """Compare conditions from tables of predictions, one for each run.
+    """Compare two conditions from tables of predictions, one table per run.
 
-    Each table has one row for each (language, item_id), with the columns of predictions.parquet.
-    `source` is the language tuned on, `branch` what counts as its kin (its own branch by default),
-    `margin` the equivalence margin as a fraction, `seed` that of Monte Carlo relabelling. Models
-    without one of the two conditions are left out and named, after what is `left_out` already.
-    ComparisonError if the tables do not hold the same items of one task and format, or if there are
-    fewer than two related or two control languages.
+    Each table has one row per (language, item_id), with the columns of predictions.parquet.
+    `branch` defines the languages related to `source` (default: the source's own), `margin` is the
+    equivalence margin as a fraction, `seed` that of Monte Carlo permutations. Models without one of
+    the two conditions are left out; `omissions` are those made before.
+
+    Raises ComparisonError if the tables do not hold the same items of one task and format, or if
+    there are fewer than two related or two control languages.
     """
-    spec = ComparisonSpec(source, branch, condition, against, margin, seed)
-    used, lacking = _used(tables, spec)
-    scores, missing = align(used)
-    left_out = [*left_out, *lacking]
-    left_out += [f"Languages left out, since these runs lack them: {line}." for line in missing]
-    groups = language_groups(scores.languages, spec)
-    models = list(dict.fromkeys(run.model for run in scores.runs))
-    left_out += _lacking_seeds(scores, models, condition, source)
-    others = ("tuned", "base+cot", "tuned+cot") if against == "base" else ()
-    conditions = {}
-    for name in dict.fromkeys((condition, *others)):
-        having = [model for model in models if runs_matching(scores, model, name, source)]
-        if having:
-            conditions[name] = _condition_result(scores, having, groups, spec, name)
+    spec = ComparisonSpec(source, branch, Condition(condition), Condition(against), margin, seed)
+    complete, incomplete_models = _complete_models(tables, spec)
+    scores, missing_languages = align(complete)
+    study = AlignedStudy(
+        scores,
+        models=tuple(dict.fromkeys(run.model for run in scores.runs)),
+        groups=language_groups(scores.languages, spec),
+        spec=spec,
+    )
+    differences, no_difference = double_differences(study)
+    slopes, no_baseline_slope = baseline_slopes(study)
+    agreements, no_cot_slope = gain_agreements(study)
     return Comparison(
-        change=change(condition, against, source),
-        condition=condition,
-        against=against,
+        change=change(spec.condition, spec.against, source),
+        condition=spec.condition,
+        against=spec.against,
         source=source,
         source_name=language(source).name,
         branch=branch or language(source).branch,
@@ -142,81 +135,115 @@ def compare(
         format=scores.format,
         margin=margin,
         chance=scores.chance,
-        conditions=conditions,
-        adjustments=adjustments(scores, models, groups, spec),
-        distance=distance_test(scores, models, groups, spec),
-        double_differences=double_differences(scores, models, spec, left_out),
-        baseline_slopes=baseline_slopes(scores, models, groups, spec, left_out),
-        gain_agreements=gain_agreements(scores, models, groups, spec, left_out),
-        left_out=tuple(left_out),
+        conditions=_condition_results(study),
+        adjustments=adjustments(study),
+        distance=distance_test(study),
+        double_differences=differences,
+        baseline_slopes=slopes,
+        gain_agreements=agreements,
+        omissions=(
+            *omissions,
+            *incomplete_models,
+            *missing_languages,
+            *_missing_seeds(study),
+            *no_difference,
+            *no_baseline_slope,
+            *no_cot_slope,
+        ),
     )
 
 
-def change(condition: str, against: str, source: str) -> str:
-    """What the one condition has that the other has not, as it stands after "with"."""
+def change(condition: Condition, against: Condition, source: str) -> str:
+    """What `condition` has and `against` has not, as it reads after "with"."""
     changes = []
-    tuned, before = (name.startswith("tuned") for name in (condition, against))
-    if tuned != before:
-        changes.append(f"{'' if tuned else 'no '}fine-tuning on {language(source).name}")
-    thinks, thought = (name.endswith("+cot") for name in (condition, against))
-    if thinks != thought:
-        changes.append("chain of thought" if thinks else "no chain of thought")
+    if condition.tuned != against.tuned:
+        changes.append(f"{'' if condition.tuned else 'no '}fine-tuning on {language(source).name}")
+    if condition.reasoning != against.reasoning:
+        cot = condition.reasoning == Reasoning.COT
+        changes.append("chain of thought" if cot else "no chain of thought")
     return " and ".join(changes)
 
 
-def _used(
+def _complete_models(
     tables: Mapping[RunKey, pd.DataFrame], spec: ComparisonSpec
-) -> tuple[dict[RunKey, pd.DataFrame], list[str]]:
-    """The tables of models that have both conditions, and what is left out."""
-    condition, against, source = spec.condition, spec.against, spec.source
-    here = {(run.model, run.condition) for run in tables if run.source in ("", source)}
-    models = dict.fromkeys(run.model for run in tables)
-    whole, left_out = [], []
-    for model in models:
-        lacking = [name for name in (against, condition) if (model, name) not in here]
-        if not lacking:
-            whole.append(model)
-            continue
-        tuned = f" with source {source}" if any("tuned" in name for name in lacking) else ""
-        left_out.append(
-            f"Model {model} is left out: it has no {' and no '.join(lacking)} run{tuned}."
+) -> tuple[dict[RunKey, pd.DataFrame], list[Omission]]:
+    """The tables of models that have both conditions, and the models that have not."""
+    present = {(run.model, run.condition) for run in tables if run.source in ("", spec.source)}
+    omissions = []
+    for model in dict.fromkeys(run.model for run in tables):
+        missing = tuple(
+            condition
+            for condition in (spec.against, spec.condition)
+            if (model, condition) not in present
         )
-    if not whole:
+        if missing:
+            omissions.append(
+                Omission(
+                    OmissionReason.MISSING_CONDITION,
+                    model=model,
+                    conditions=missing,
+                    source=spec.source,
+                )
+            )
+    incomplete = {omission.model for omission in omissions}
+    complete = {run: table for run, table in tables.items() if run.model not in incomplete}
+    if not complete:
+        listed = "; ".join(
+            f"{omission.model} has no {' and no '.join(omission.conditions)} run"
+            for omission in omissions
+        )
         raise ComparisonError(
-            f"no model has both {against} and {condition} runs. {' '.join(left_out)}".strip()
+            f"no model has both {spec.against} and {spec.condition} runs"
+            + (f" with source {spec.source}" if spec.condition.tuned or spec.against.tuned else "")
+            + (f": {listed}." if listed else ".")
         )
-    return {run: table for run, table in tables.items() if run.model in whole}, left_out
+    return complete, omissions
 
 
-def _lacking_seeds(scores: Scores, models: Sequence[str], condition: str, source: str) -> list[str]:
-    """A sentence for each model and source that lacks seeds which others have."""
+def _missing_seeds(study: AlignedStudy) -> list[Omission]:
+    """Models and sources that lack seeds which others have in the compared condition."""
+    condition = study.spec.condition
+    sources = sorted({run.source for run in study.scores.runs} - {""} | {study.spec.source})
     seeds = {
-        (model, code): {
+        (model, source): {
             run.seed
-            for run in scores.runs
-            if (run.model, run.condition, run.source) == (model, condition, code)
+            for run in study.scores.runs
+            if (run.model, run.condition, run.source) == (model, condition, source)
         }
-        for model in models
-        for code in sorted({run.source for run in scores.runs} - {""} | {source})
+        for model in study.models
+        for source in sources
     }
-    everywhere = set().union(*seeds.values())
+    all_seeds = set().union(*seeds.values())
     return [
-        f"Model {model} has no {condition} run on {code} of seed {', '.join(sorted(lacking))}."
-        for (model, code), found in seeds.items()
-        if found and (lacking := everywhere - found)
+        Omission(
+            OmissionReason.MISSING_SEEDS,
+            model=model,
+            conditions=(condition,),
+            source=source,
+            seeds=tuple(sorted(all_seeds - present)),
+        )
+        for (model, source), present in seeds.items()
+        if present and all_seeds - present
     ]
 
 
+def _condition_results(study: AlignedStudy) -> dict[Condition, ConditionResult]:
+    """The compared condition and, where the reference is the base, every other condition."""
+    spec = study.spec
+    others = [condition for condition in Condition if condition != Condition.BASE]
+    conditions = (spec.condition, *(others if spec.against == Condition.BASE else ()))
+    results = {}
+    for condition in dict.fromkeys(conditions):
+        models = [model for model in study.models if study.runs_matching(model, condition)]
+        if models:
+            results[condition] = _condition_result(study, models, condition)
+    return results
+
+
 def _condition_result(
-    scores: Scores,
-    models: Sequence[str],
-    groups: Sequence[Group],
-    spec: ComparisonSpec,
-    condition: str,
+    study: AlignedStudy, models: list[str], condition: Condition
 ) -> ConditionResult:
-    each = tuple(condition_gains(scores, [model], groups, spec, condition) for model in models)
-    overall = (
-        each[0] if len(each) == 1 else condition_gains(scores, models, groups, spec, condition)
-    )
-    adjusted = holm([one.contrasts["accuracy"].permutation.p for one in each])
-    return ConditionResult(overall, each, tuple(map(float, adjusted)))
+    by_model = tuple(condition_gains(study, [model], condition) for model in models)
+    overall = by_model[0] if len(models) == 1 else condition_gains(study, models, condition)
+    p_values = [gains.contrasts[Measure.ACCURACY].permutation.p for gains in by_model]
+    return ConditionResult(overall, by_model, tuple(map(float, holm(p_values))))

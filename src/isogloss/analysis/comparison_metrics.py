@@ -1,64 +1,23 @@
-"""The numbers of a comparison: metrics for the tracking store."""
+"""The numbers of a comparison as metrics of the tracking store."""
 
 import math
 
 import numpy as np
 
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import gain_parts, mean_gain_parts
 from isogloss.stats.contrasts import Contrast
-from isogloss.stats.slopes import SlopeTest
+from isogloss.types import Measure, Units
+
+Metrics = dict[str, float | None]
 
 
 def comparison_metrics(comparison: Comparison) -> dict[str, float]:
-    """Headline numbers by name; a number that is infinite or not defined is left out."""
-    values: dict[str, float | None] = {"contrast/margin": comparison.margin}
-    for name, contrast in comparison.overall.contrasts.items():
-        values.update(_contrast_metrics(f"contrast/{name}", contrast))
-    for name, judged in comparison.conditions.items():
-        if name != comparison.condition:
-            known = name.replace("+", "_")
-            values |= _contrast_metrics(
-                f"contrast_{known}/accuracy", judged.overall.contrasts["accuracy"]
-            )
-            values[f"gain_{known}/mean"] = judged.overall.mean.gain
-    values["contrast/accuracy_tost_p"] = comparison.contrast.tost_p
-    values["contrast/minimum_detectable_effect"] = comparison.contrast.minimum_detectable_effect
-    values["contrast/spread"] = comparison.contrast.spread
-    values["contrast/related_languages"] = comparison.contrast.n_related
-    values["contrast/control_languages"] = comparison.contrast.n_control
-    values["contrast/seeds"] = len(comparison.overall.seeds)
-    if comparison.overall.contrast_by_seed:
-        values["contrast/seed_spread"] = float(np.std(comparison.overall.contrast_by_seed, ddof=1))
-    for each in comparison.adjustments:
-        if each.contrast is not None:
-            name = "adjusted/" + "_and_".join(each.covariates).replace(" ", "_")
-            values[name] = each.contrast.estimate
-            values[f"{name}_p"] = each.contrast.p
-    if comparison.distance is not None:
-        values["distance/spearman"] = comparison.distance.rank.correlation
-        values["distance/p"] = comparison.distance.rank.p
-    for source in comparison.double_differences:
-        values.update(_contrast_metrics(f"double_difference/{source.code}", source.contrast))
-    for relation in comparison.baseline_slopes:
-        unit = "models" if relation.units == "models" else "languages"
-        values.update(_slope_metrics(f"baseline_slope/{unit}", relation.test))
-    for both in comparison.gain_agreements:
-        unit = "models" if both.slope.units == "models" else "languages"
-        values.update(_slope_metrics(f"cot_slope/{unit}", both.slope.test))
-        values[f"cot_correlation/{unit}"] = both.slope.test.correlation
-        values[f"cot_correlation/{unit}_naive"] = both.slope.test.naive_correlation
-        values[f"tuned_minus_cot/{unit}"] = both.difference.estimate
-    for row in comparison.languages:
-        values[f"gain/{row.code}"] = row.gain
-        values[f"gain_se/{row.code}"] = row.se
-        for name, part in gain_parts(row).items():
-            values[f"{name}/{row.code}"] = part
-    values["gain/mean"] = comparison.overall.mean.gain
-    for name, mean in comparison.overall.group_means.items():
-        values[f"gain_group/{name}"] = mean.gain
-    for name, part in mean_gain_parts(comparison.languages).items():
-        values[f"{name}/mean"] = part
+    """Headline numbers by metric name, without those that are infinite or undefined."""
+    values = (
+        _contrasts(comparison) | _robustness(comparison) | _slopes(comparison) | _gains(comparison)
+    )
     return {
         name: float(value)
         for name, value in values.items()
@@ -66,7 +25,76 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float]:
     }
 
 
-def _contrast_metrics(name: str, contrast: Contrast) -> dict[str, float | None]:
+def _contrasts(comparison: Comparison) -> Metrics:
+    contrast, overall = comparison.contrast, comparison.overall
+    values: Metrics = {
+        "contrast/margin": comparison.margin,
+        "contrast/accuracy_tost_p": contrast.tost_p,
+        "contrast/minimum_detectable_effect": contrast.minimum_detectable_effect,
+        "contrast/spread": contrast.spread,
+        "contrast/related_languages": contrast.n_related,
+        "contrast/control_languages": contrast.n_control,
+        "contrast/seeds": len(overall.seeds),
+    }
+    if overall.contrast_by_seed:
+        values["contrast/seed_spread"] = float(np.std(overall.contrast_by_seed, ddof=1))
+    for measure, each_contrast in overall.contrasts.items():
+        values |= _contrast(f"contrast/{measure}", each_contrast)
+    for condition, result in comparison.conditions.items():
+        if condition != comparison.condition:
+            name = condition.replace("+", "_")
+            values |= _contrast(
+                f"contrast_{name}/accuracy", result.overall.contrasts[Measure.ACCURACY]
+            )
+            values[f"gain_{name}/mean"] = result.overall.mean.gain
+    return values
+
+
+def _robustness(comparison: Comparison) -> Metrics:
+    values: Metrics = {}
+    for adjustment in comparison.adjustments:
+        if adjustment.contrast is not None:
+            name = "adjusted/" + "_and_".join(adjustment.covariates).replace(" ", "_")
+            values[name] = adjustment.contrast.estimate
+            values[f"{name}_p"] = adjustment.contrast.p
+    if comparison.distance is not None:
+        values["distance/spearman"] = comparison.distance.rank.correlation
+        values["distance/p"] = comparison.distance.rank.p
+    for difference in comparison.double_differences:
+        values |= _contrast(f"double_difference/{difference.code}", difference.contrast)
+    return values
+
+
+def _slopes(comparison: Comparison) -> Metrics:
+    values: Metrics = {}
+    for slope in comparison.baseline_slopes:
+        values |= _slope(f"baseline_slope/{_unit(slope)}", slope)
+    for agreement in comparison.gain_agreements:
+        slope, unit = agreement.slope, _unit(agreement.slope)
+        values |= _slope(f"cot_slope/{unit}", slope)
+        values[f"cot_correlation/{unit}"] = slope.test.correlation
+        values[f"cot_correlation/{unit}_naive"] = slope.test.naive_correlation
+        values[f"tuned_minus_cot/{unit}"] = agreement.difference.estimate
+    return values
+
+
+def _gains(comparison: Comparison) -> Metrics:
+    values: Metrics = {"gain/mean": comparison.overall.mean.gain}
+    for row in comparison.languages:
+        values[f"gain/{row.code}"] = row.gain
+        values[f"gain_se/{row.code}"] = row.se
+        values |= {f"{name}/{row.code}": part for name, part in gain_parts(row).items()}
+    for group, mean in comparison.overall.group_means.items():
+        values[f"gain_group/{group}"] = mean.gain
+    values |= {f"{name}/mean": part for name, part in mean_gain_parts(comparison.languages).items()}
+    return values
+
+
+def _unit(slope: GainSlope) -> str:
+    return "models" if slope.units == Units.MODELS else "languages"
+
+
+def _contrast(name: str, contrast: Contrast) -> Metrics:
     return {
         name: contrast.estimate,
         f"{name}_low": contrast.permutation.interval_95.low,
@@ -76,7 +104,8 @@ def _contrast_metrics(name: str, contrast: Contrast) -> dict[str, float | None]:
     }
 
 
-def _slope_metrics(name: str, test: SlopeTest) -> dict[str, float | None]:
+def _slope(name: str, slope: GainSlope) -> Metrics:
+    test = slope.test
     return {
         name: test.slope,
         f"{name}_low": test.interval.low,

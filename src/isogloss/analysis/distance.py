@@ -1,46 +1,51 @@
-"""Gain against genealogical distance from the source language."""
+"""Gain against genealogical distance from the source language.
 
-from collections.abc import Sequence
+Shapes are suffixes: T languages in the contrast (related and control).
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from isogloss.analysis.gains import ComparisonSpec, gains_by_measure, in_contrast, run_weights
-from isogloss.analysis.score_matrix import Scores
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.gains import gains_by_measure
 from isogloss.languages import distance
 from isogloss.stats.slopes import SlopeTest, noise_free_scatter, slope_test
-from isogloss.types import Group
+from isogloss.types import FloatArray, Measure
 
 
 @dataclass(frozen=True)
 class DistanceTest:
     """Gain against genealogical distance from the source, in [0, 1].
 
-    `slope` is in gain per unit of distance; `rank` the same of ranks, whose correlation is
-    Spearman's and whose p is the one to read, since depths of branches are uneven.
+    `slope` is in gain per unit of distance. `rank` is the slope of ranks, whose correlation is
+    Spearman's; its p is the one to read, since branches differ in depth.
     """
 
     slope: SlopeTest
     rank: SlopeTest
 
 
-def distance_test(
-    scores: Scores, models: Sequence[str], groups: Sequence[Group], spec: ComparisonSpec
-) -> DistanceTest | None:
-    """Gain against distance from the source; None if one of them is the same for all languages."""
-    tested = in_contrast(groups)
-    gain_T = gains_by_measure(scores, run_weights(scores, models, spec))["accuracy"][tested]
-    codes = np.array(scores.languages)[tested]
-    far_T = np.array([distance(spec.source, code) for code in codes])
-    if np.ptp(far_T) == 0 or np.ptp(gain_T) == 0:
+def distance_test(study: AlignedStudy) -> DistanceTest | None:
+    """Gain against distance; None if the gain or the distance is the same in all languages."""
+    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
+    gain_T = gain_L[study.in_contrast]
+    distance_T = np.array([distance(study.spec.source, code) for code in study.codes])
+    if np.ptp(distance_T) == 0 or np.ptp(gain_T) == 0:
         return None
-    tests = []
-    for far, gain in ((far_T, gain_T), (stats.rankdata(far_T), stats.rankdata(gain_T))):
-        of = (
-            noise_free_scatter(gain, far),
-            noise_free_scatter(far, far),
-            noise_free_scatter(gain, gain),
+
+    def regress(x_T: FloatArray, y_T: FloatArray) -> SlopeTest:
+        # A permutation test of the correlation: distance is known without noise.
+        return slope_test(
+            yx=noise_free_scatter(y_T, x_T),
+            xx=noise_free_scatter(x_T, x_T),
+            yy=noise_free_scatter(y_T, y_T),
+            seed=study.spec.seed,
+            studentized=False,
         )
-        tests.append(slope_test(*of, seed=spec.seed, alike=True))
-    return DistanceTest(*tests)
+
+    return DistanceTest(
+        slope=regress(distance_T, gain_T),
+        rank=regress(stats.rankdata(distance_T), stats.rankdata(gain_T)),
+    )

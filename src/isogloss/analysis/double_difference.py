@@ -1,12 +1,14 @@
-"""The double difference: what relatives gain from the source beyond a control source."""
+"""The double difference: what relatives gain from the source beyond a control source.
 
-from collections.abc import Sequence
+Shapes are suffixes: K runs, L languages, U languages in this contrast.
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.analysis.gains import ComparisonSpec, runs_matching
-from isogloss.analysis.score_matrix import Scores
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
 from isogloss.languages import group, language
 from isogloss.stats.contrasts import Contrast, relatedness_contrast
@@ -15,7 +17,11 @@ from isogloss.types import Group
 
 @dataclass(frozen=True)
 class DoubleDifference:
-    """The double difference: what relatives of the source gain more from it than from `code`."""
+    """The contrast of accuracies after tuning on the source and on the control source `code`.
+
+    `related` and `control` are the languages in it: relatives of the source, and languages related
+    to neither source.
+    """
 
     code: str
     name: str
@@ -26,53 +32,64 @@ class DoubleDifference:
 
 
 def double_differences(
-    scores: Scores, models: Sequence[str], spec: ComparisonSpec, left_out: list[str]
-) -> tuple[DoubleDifference, ...]:
-    """The double difference against each other source that models were tuned on too.
+    study: AlignedStudy,
+) -> tuple[tuple[DoubleDifference, ...], tuple[Omission, ...]]:
+    """The double difference against each other source that models were tuned on.
 
-    Tuned accuracy after one source minus that after the other, so that the base and all that makes
-    a language easy to improve cancel; relatives of the source against languages that are kin to
-    neither.
+    The accuracy after tuning on one source minus that after tuning on the other, so that the base
+    model and whatever makes a language easy to improve cancel. Sources with too few languages are
+    returned as omissions.
     """
-    found = []
-    condition = spec.condition
-    others = sorted({run.source for run in scores.runs} - {"", spec.source})
-    for other in others if condition.startswith("tuned") else ():
-        having = [model for model in models if runs_matching(scores, model, condition, other)]
-        if not having:
-            continue
-        weight_K = np.zeros(len(scores.runs))
-        for model in having:
-            for code, sign in ((spec.source, 1), (other, -1)):
-                runs = runs_matching(scores, model, condition, code)
-                weight_K[runs] = sign / len(runs) / len(having)
-        difference_L = weight_K @ scores.accuracy
-        places = [
-            (group(code, spec.source, spec.branch), group(code, other)) for code in scores.languages
-        ]
-        kept = np.array(
-            [
-                there == Group.CONTROL and here in (Group.RELATED, Group.CONTROL)
-                for here, there in places
-            ]
-        )
-        related = np.array([here == Group.RELATED for here, _ in places])[kept]
-        codes = np.array(scores.languages)[kept]
+    differences, omissions = [], []
+    for control_source in _control_sources(study):
         try:
-            contrast = relatedness_contrast(
-                difference_L[kept], related, spec.margin, seed=spec.seed
-            )
+            differences.append(_double_difference(study, control_source))
         except ComparisonError as error:
-            left_out.append(f"No double difference against {language(other).name}: {error}")
-            continue
-        found.append(
-            DoubleDifference(
-                code=other,
-                name=language(other).name,
-                models=tuple(having),
-                related=tuple(map(str, codes[related])),
-                control=tuple(map(str, codes[~related])),
-                contrast=contrast,
+            omissions.append(
+                Omission(
+                    OmissionReason.NO_DOUBLE_DIFFERENCE, source=control_source, problem=str(error)
+                )
             )
-        )
-    return tuple(found)
+    return tuple(differences), tuple(omissions)
+
+
+def _control_sources(study: AlignedStudy) -> list[str]:
+    """Other sources that some model has in the compared condition."""
+    if not study.spec.condition.tuned:
+        return []
+    sources = {run.source for run in study.scores.runs} - {"", study.spec.source}
+    return [source for source in sorted(sources) if _models_tuned_on(study, source)]
+
+
+def _models_tuned_on(study: AlignedStudy, source: str) -> list[str]:
+    condition = study.spec.condition
+    return [model for model in study.models if study.runs_matching(model, condition, source)]
+
+
+def _double_difference(study: AlignedStudy, control_source: str) -> DoubleDifference:
+    spec = study.spec
+    models = _models_tuned_on(study, control_source)
+    weight_K = study.mean_weights(models, spec.condition) - study.mean_weights(
+        models, spec.condition, control_source
+    )
+    difference_L = weight_K @ study.scores.accuracy
+    codes, is_related = [], []
+    for code in study.scores.languages:
+        group_of_source = group(code, spec.source, spec.branch)
+        if group(code, control_source) == Group.CONTROL and group_of_source in (
+            Group.RELATED,
+            Group.CONTROL,
+        ):
+            codes.append(code)
+            is_related.append(group_of_source == Group.RELATED)
+    related_U = np.array(is_related, dtype=bool)
+    index_U = np.searchsorted(study.scores.languages, codes)
+    contrast = relatedness_contrast(difference_L[index_U], related_U, spec.margin, seed=spec.seed)
+    return DoubleDifference(
+        code=control_source,
+        name=language(control_source).name,
+        models=tuple(models),
+        related=tuple(code for code, related in zip(codes, is_related, strict=True) if related),
+        control=tuple(code for code, related in zip(codes, is_related, strict=True) if not related),
+        contrast=contrast,
+    )

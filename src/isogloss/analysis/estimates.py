@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
@@ -10,31 +11,62 @@ from isogloss.analysis.gains import ConditionGains, models_label
 from isogloss.formatting import decimal, points
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
+from isogloss.types import Condition, Measure, Units
 
 NAN = math.nan
-MEASURES = {
-    "accuracy": ("Accuracy, points", "fraction"),
-    "log_odds": ("Accuracy, log-odds", "logits"),
-    "gold_logprob": ("Gold log-probability, nats", "nats"),
+
+
+class EstimateKind(StrEnum):
+    """The analysis that an estimate comes from."""
+
+    CONTRAST = "contrast"
+    SEED = "seed"
+    ADJUSTED = "adjusted"
+    DOUBLE_DIFFERENCE = "double difference"
+    DISTANCE = "distance"
+    SLOPE = "slope"
+    DIFFERENCE = "difference"
+
+
+class Regression(StrEnum):
+    """What is regressed, where an estimate is a slope or a rank correlation."""
+
+    RANKS = "ranks"
+    GAIN_ON_BASELINE = "gain on baseline"
+    TUNED_ON_COT_GAIN = "tuned gain on chain-of-thought gain"
+
+
+class ValueUnit(StrEnum):
+    """The unit of an estimate and its intervals."""
+
+    FRACTION = "fraction"
+    LOGITS = "logits"
+    NATS = "nats"
+    RANK_CORRELATION = "Spearman"
+    POINTS_PER_POINT = "points a point"
+
+
+UNITS = {
+    Measure.ACCURACY: ValueUnit.FRACTION,
+    Measure.LOG_ODDS: ValueUnit.LOGITS,
+    Measure.GOLD_LOGPROB: ValueUnit.NATS,
 }
-BASELINE, THINKING = "gain on baseline", "tuned gain on chain-of-thought gain"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate with its interval and p, whatever the analysis; `unit` is that of all of them.
+    """An estimate with its intervals and p, whatever the analysis; NaN where not applicable.
 
-    `kind` is contrast, seed, adjusted, double difference, distance, slope or difference. `detail`
-    is the covariates, the control source's code, the units of a slope, or the seed; `problem` says
-    why there is no estimate. NaN is what does not apply.
+    `detail` is the covariates, the code of the control source, the units of a slope, or the seed.
+    `problem` says why there is no estimate.
     """
 
-    kind: str
+    kind: EstimateKind
     model: str
-    condition: str
-    measure: str
+    condition: Condition
+    measure: Measure | Regression
     detail: str = ""
-    unit: str = "fraction"
+    unit: ValueUnit = ValueUnit.FRACTION
     estimate: float = NAN
     low_95: float = NAN
     high_95: float = NAN
@@ -61,8 +93,8 @@ class Estimate:
     problem: str = ""
 
     def text(self, value: float) -> str:
-        """A value in this unit: fractions are shown in points."""
-        return points(value) if self.unit == "fraction" else decimal(value, 3)
+        """A value in this unit; fractions are shown in points."""
+        return points(value) if self.unit == ValueUnit.FRACTION else decimal(value, 3)
 
     def interval(self, low: float, high: float) -> str:
         """An interval in this unit."""
@@ -77,52 +109,44 @@ def estimates(comparison: Comparison) -> list[Estimate]:
         *_double_differences(comparison),
         *_distances(comparison),
         *_slopes(comparison),
+        *_tuned_minus_cot(comparison),
     ]
 
 
 def _contrasts(comparison: Comparison) -> Iterator[Estimate]:
-    for judged in comparison.conditions.values():
-        yield from _of_gains(judged.overall, {})
-        if len(judged.models) > 1:
-            for each, holm_p in zip(judged.models, judged.holm_p, strict=True):
-                yield from _of_gains(each, {"accuracy": holm_p})
-        for each in judged.models:
-            for seed, value in zip(each.seeds, each.contrast_by_seed, strict=False):
-                yield Estimate("seed", each.label, each.condition, "accuracy", seed, estimate=value)
+    for result in comparison.conditions.values():
+        yield from _of_gains(result.overall)
+        if len(result.models) > 1:
+            for gains, holm_p in zip(result.models, result.holm_p, strict=True):
+                for estimate in _of_gains(gains):
+                    accuracy = estimate.measure == Measure.ACCURACY
+                    yield replace(estimate, holm_p=holm_p) if accuracy else estimate
+        for gains in result.models:
+            for seed, contrast in zip(gains.seeds, gains.contrast_by_seed, strict=False):
+                yield Estimate(
+                    EstimateKind.SEED, gains.label, gains.condition, Measure.ACCURACY, seed,
+                    estimate=contrast,
+                )  # fmt: skip
 
 
-def _of_gains(gains: ConditionGains, holm_p: dict[str, float]) -> Iterator[Estimate]:
+def _of_gains(gains: ConditionGains) -> Iterator[Estimate]:
     for measure, contrast in gains.contrasts.items():
-        yield _of_contrast(
-            "contrast", gains.label, gains.condition, measure, "", contrast,
-            holm_p.get(measure, NAN),
-        )  # fmt: skip
+        empty = Estimate(
+            EstimateKind.CONTRAST, gains.label, gains.condition, measure, unit=UNITS[measure]
+        )
+        yield _with_contrast(empty, contrast)
 
 
-def _of_contrast(
-    kind: str,
-    model: str,
-    condition: str,
-    measure: str,
-    detail: str,
-    contrast: Contrast,
-    holm_p: float = NAN,
-) -> Estimate:
+def _with_contrast(estimate: Estimate, contrast: Contrast) -> Estimate:
     test, welch = contrast.permutation, contrast.welch
-    return Estimate(
-        kind=kind,
-        model=model,
-        condition=condition,
-        measure=measure,
-        detail=detail,
-        unit=MEASURES[measure][1],
+    return replace(
+        estimate,
         estimate=contrast.estimate,
         low_95=test.interval_95.low,
         high_95=test.interval_95.high,
         low_90=test.interval_90.low,
         high_90=test.interval_90.high,
         p=test.p,
-        holm_p=holm_p,
         permutations=test.relabellings,
         exact=test.exact,
         welch_low_95=welch.interval.low,
@@ -137,81 +161,83 @@ def _of_contrast(
     )
 
 
+def _overall(comparison: Comparison, kind: EstimateKind, measure: Measure | Regression) -> Estimate:
+    """An estimate of the mean over models, still without numbers."""
+    return Estimate(kind, comparison.overall.label, comparison.condition, measure)
+
+
 def _adjusted(comparison: Comparison) -> Iterator[Estimate]:
-    for each in comparison.adjustments:
-        about = ("adjusted", comparison.overall.label, comparison.condition, "accuracy")
-        detail = "; ".join(each.covariates)
-        if each.contrast is None:
-            yield Estimate(*about, detail, problem=each.problem)
+    for adjustment in comparison.adjustments:
+        empty = replace(
+            _overall(comparison, EstimateKind.ADJUSTED, Measure.ACCURACY),
+            detail="; ".join(adjustment.covariates),
+            problem=adjustment.problem,
+        )
+        contrast = adjustment.contrast
+        if contrast is None:
+            yield empty
             continue
-        yield Estimate(
-            *about,
-            detail,
-            estimate=each.contrast.estimate,
-            low_95=each.contrast.interval.low,
-            high_95=each.contrast.interval.high,
-            p=each.contrast.p,
-            permutations=each.contrast.permutations,
+        yield replace(
+            empty,
+            estimate=contrast.estimate,
+            low_95=contrast.interval.low,
+            high_95=contrast.interval.high,
+            p=contrast.p,
+            permutations=contrast.permutations,
             exact=False,
         )
 
 
 def _double_differences(comparison: Comparison) -> Iterator[Estimate]:
-    for source in comparison.double_differences:
-        yield _of_contrast(
-            "double difference", models_label(source.models), comparison.condition, "accuracy",
-            source.code, source.contrast,
-        )  # fmt: skip
+    for difference in comparison.double_differences:
+        empty = Estimate(
+            EstimateKind.DOUBLE_DIFFERENCE,
+            models_label(difference.models),
+            comparison.condition,
+            Measure.ACCURACY,
+            difference.code,
+        )
+        yield _with_contrast(empty, difference.contrast)
 
 
 def _distances(comparison: Comparison) -> Iterator[Estimate]:
-    if comparison.distance is not None:
-        about = ("distance", comparison.overall.label, comparison.condition)
-        ranks = _of_slope(about, "ranks", "languages", "Spearman", comparison.distance.rank)
-        yield replace(ranks, estimate=ranks.correlation, low_95=NAN, high_95=NAN, naive=NAN)
-        slope = comparison.distance.slope
-        yield _of_slope(about, "accuracy", "languages", "fraction", slope)
+    if comparison.distance is None:
+        return
+    kind, languages = EstimateKind.DISTANCE, Units.LANGUAGES
+    ranks = replace(
+        _overall(comparison, kind, Regression.RANKS),
+        detail=languages,
+        unit=ValueUnit.RANK_CORRELATION,
+    )
+    test = comparison.distance.rank
+    yield replace(
+        _with_slope(ranks, test), estimate=test.correlation, low_95=NAN, high_95=NAN, naive=NAN
+    )
+    slope = replace(_overall(comparison, kind, Measure.ACCURACY), detail=languages)
+    yield _with_slope(slope, comparison.distance.slope)
 
 
 def _slopes(comparison: Comparison) -> Iterator[Estimate]:
-    def slope(measure: str, relation: GainSlope, at_equal_baseline: float = NAN) -> Estimate:
-        about = ("slope", comparison.overall.label, comparison.condition)
-        return _of_slope(
-            about, measure, relation.units, "points a point", relation.test, at_equal_baseline
+    def of_slope(measure: Regression, slope: GainSlope) -> Estimate:
+        empty = replace(
+            _overall(comparison, EstimateKind.SLOPE, measure),
+            detail=slope.units,
+            unit=ValueUnit.POINTS_PER_POINT,
         )
+        return _with_slope(empty, slope.test)
 
-    for relation in comparison.baseline_slopes:
-        yield slope(BASELINE, relation)
-    for each in comparison.gain_agreements:
-        yield slope(THINKING, each.slope, each.partial_correlation)
-    for each in comparison.gain_agreements:
-        test = each.difference
-        yield Estimate(
-            *("difference", comparison.overall.label, "tuned", "accuracy", each.slope.units),
-            estimate=test.estimate,
-            low_95=test.interval_95.low,
-            high_95=test.interval_95.high,
-            low_90=test.interval_90.low,
-            high_90=test.interval_90.high,
-            p=test.p,
-            margin=comparison.margin,
-            units=test.n,
+    for slope in comparison.baseline_slopes:
+        yield of_slope(Regression.GAIN_ON_BASELINE, slope)
+    for agreement in comparison.gain_agreements:
+        yield replace(
+            of_slope(Regression.TUNED_ON_COT_GAIN, agreement.slope),
+            correlation_at_equal_baseline=agreement.partial_correlation,
         )
 
 
-def _of_slope(
-    about: tuple[str, str, str],
-    measure: str,
-    detail: str,
-    unit: str,
-    test: SlopeTest,
-    at_equal_baseline: float = NAN,
-) -> Estimate:
-    return Estimate(
-        *about,
-        measure,
-        detail,
-        unit,
+def _with_slope(estimate: Estimate, test: SlopeTest) -> Estimate:
+    return replace(
+        estimate,
         estimate=test.slope,
         low_95=test.interval.low,
         high_95=test.interval.high,
@@ -221,6 +247,25 @@ def _of_slope(
         naive=test.naive,
         correlation=test.correlation,
         naive_correlation=test.naive_correlation,
-        correlation_at_equal_baseline=at_equal_baseline,
         units=test.n_units,
     )
+
+
+def _tuned_minus_cot(comparison: Comparison) -> Iterator[Estimate]:
+    for agreement in comparison.gain_agreements:
+        test = agreement.difference
+        yield Estimate(
+            EstimateKind.DIFFERENCE,
+            comparison.overall.label,
+            Condition.TUNED,
+            Measure.ACCURACY,
+            agreement.slope.units,
+            estimate=test.estimate,
+            low_95=test.interval_95.low,
+            high_95=test.interval_95.high,
+            low_90=test.interval_90.low,
+            high_90=test.interval_90.high,
+            p=test.p,
+            margin=comparison.margin,
+            units=test.n,
+        )

@@ -9,18 +9,18 @@ from isogloss.analysis.estimates import estimates
 
 
 def gains_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a condition, model and language, with the fields of LanguageGain; fractions."""
+    """One row per condition, model and language, with the fields of LanguageGain; fractions."""
     rows = []
-    for judged in comparison.conditions.values():
-        whole = [judged.overall] if len(judged.models) > 1 else []
-        for each in (*judged.models, *whole):
+    for result in comparison.conditions.values():
+        overall = [result.overall] if len(result.models) > 1 else []
+        for gains in (*result.models, *overall):
             rows += [
-                {"model": each.label, "condition": each.condition, **asdict(row)}
-                for row in each.languages
+                {"model": gains.label, "condition": gains.condition, **asdict(row)}
+                for row in gains.languages
             ]
     return pd.DataFrame(rows)
 
 
 def contrasts_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row an estimate, with the fields of Estimate."""
-    return pd.DataFrame([asdict(each) for each in estimates(comparison)])
+    """One row per estimate, with the fields of Estimate."""
+    return pd.DataFrame([asdict(estimate) for estimate in estimates(comparison)])

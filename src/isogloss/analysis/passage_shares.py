@@ -1,52 +1,66 @@
-"""Shares of passages in accuracies and gains, which cross-fitted slopes are computed from."""
+"""Shares of passages in accuracies and gains, which cross-fitting computes slopes from.
 
-from collections.abc import Sequence
-from dataclasses import replace
+Shapes are suffixes: P passages, U units (languages, or models), T languages in the contrast.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.analysis.gains import ComparisonSpec, run_weights
-from isogloss.analysis.score_matrix import Scores
-from isogloss.types import BoolArray, FloatArray
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.types import Condition, FloatArray
 
 
+@dataclass(frozen=True)
 class PassageShares:
-    """Passages' shares in what languages (or models) score, [P, U] each; see `slopes.scatter`."""
+    """What each passage contributes to each unit's scores, [P, U]; see `stats.slopes.scatter`.
 
-    def __init__(self, weight: FloatArray, **values: FloatArray) -> None:
-        self.weight, self.values = weight, values
+    `weight` is the share of a unit's items that are on the passage (columns sum to 1); the columns
+    of each array in `scores` sum to the unit's score.
+    """
 
-    def over_languages(self) -> "PassageShares":
-        """The same of the mean over languages, [P, 1]."""
+    weight: FloatArray
+    scores: Mapping[str, FloatArray]
+
+    def totals(self, name: str) -> FloatArray:
+        """The score of each unit, [U]."""
+        totals_U: FloatArray = self.scores[name].sum(axis=0)
+        return totals_U
+
+    def mean_over_units(self) -> "PassageShares":
+        """The same for the mean over units, [P, 1]."""
         return PassageShares(
             self.weight.mean(axis=1, keepdims=True),
-            **{name: each.mean(axis=1, keepdims=True) for name, each in self.values.items()},
+            {name: share.mean(axis=1, keepdims=True) for name, share in self.scores.items()},
         )
 
-    @staticmethod
-    def side_by_side(parts: Sequence["PassageShares"]) -> "PassageShares":
-        """Several models as units beside one another."""
-        return PassageShares(
-            np.hstack([part.weight for part in parts]),
-            **{name: np.hstack([part.values[name] for part in parts]) for name in parts[0].values},
-        )
+
+def side_by_side(parts: Sequence[PassageShares]) -> PassageShares:
+    """Units of several shares (models) as the units of one."""
+    return PassageShares(
+        np.hstack([part.weight for part in parts]),
+        {name: np.hstack([part.scores[name] for part in parts]) for name in parts[0].scores},
+    )
 
 
 def passage_shares(
-    scores: Scores,
+    study: AlignedStudy,
     models: Sequence[str],
-    tested: BoolArray,
-    spec: ComparisonSpec,
-    against: str | None = None,
-    condition: str | None = None,
+    condition: Condition | None = None,
+    against: Condition | None = None,
 ) -> PassageShares:
-    """PassageShares in accuracy `before` and in the `gain`, on average over models."""
-    if against is not None:
-        spec = replace(spec, against=against)
-    sides = run_weights(scores, models, spec, condition)
-    count_PT = scores.counts[:, tested]
+    """Shares in accuracy `before` and in the `gain`, averaged over models; units are languages.
+
+    Conditions are those of the study by default.
+    """
+    scores, tested_L = study.scores, study.in_contrast
+    weights = study.run_weights(models, condition, against)
+    count_PT = scores.counts[:, tested_L]
     n_T = count_PT.sum(axis=0)
     before_PT, after_PT = (
-        scores.by_passage(side @ scores.correct)[:, tested] for side in (sides.before, sides.after)
+        scores.by_passage(weight_K @ scores.correct)[:, tested_L] for weight_K in weights
     )
-    return PassageShares(count_PT / n_T, before=before_PT / n_T, gain=(after_PT - before_PT) / n_T)
+    return PassageShares(
+        count_PT / n_T, {"before": before_PT / n_T, "gain": (after_PT - before_PT) / n_T}
+    )

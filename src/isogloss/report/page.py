@@ -17,6 +17,7 @@ from isogloss.analysis.gains import mean_gain_parts
 from isogloss.formatting import interval_points, p_value, points, sentence
 from isogloss.report import figures as language_figures
 from isogloss.report import relation_figures
+from isogloss.report.omissions import omission_sentence
 from isogloss.report.tables import Table, names_table, tables
 from isogloss.report.verdict import paragraph
 
@@ -132,7 +133,7 @@ def write(
         claims=claims(comparison),
         captions={name: CAPTIONS[name] for name in images},
         numbers=numbers,
-        left_out=comparison.left_out,
+        left_out=[omission_sentence(omission) for omission in comparison.omissions],
         texts=texts,
         how_to_read=HOW_TO_READ,
     )

@@ -29,7 +29,7 @@ from isogloss.report.style import (
     text_width,
 )
 from isogloss.stats.contrasts import Contrast
-from isogloss.types import Group, Interval
+from isogloss.types import Condition, Group, Interval, Measure
 
 NAIVE = "#999999"
 SQUARE = 4.4  # inches, the sides of a scatter plot
@@ -79,13 +79,14 @@ def baseline(comparison: Comparison) -> Figure:
 def reasoning(comparison: Comparison) -> Figure:
     """Gain from tuning against gain from chain of thought, with the diagonal of equal gains."""
     thinking = {
-        model.label: model.gain_by_code for model in comparison.conditions["base+cot"].models
+        model.label: model.gain_by_code
+        for model in comparison.conditions[Condition.BASE_COT].models
     }
     clouds = {
         model.label: [
             Point(row.group, thinking[model.label][row.code], row.gain) for row in model.languages
         ]
-        for model in comparison.conditions["tuned"].models
+        for model in comparison.conditions[Condition.TUNED].models
         if model.label in thinking
     }
     difference = comparison.gain_agreements[-1].difference
@@ -173,7 +174,7 @@ def _lines(comparison: Comparison) -> Iterable[Line]:
         )
 
     def accuracy(gains: ConditionGains) -> Contrast:
-        return gains.contrasts["accuracy"]
+        return gains.contrasts[Measure.ACCURACY]
 
     several = len(comparison.models) > 1
     name = f"mean of {len(comparison.models)} models" if several else "permutation"

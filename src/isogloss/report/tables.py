@@ -8,11 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.estimates import BASELINE, MEASURES, Estimate, estimates
+from isogloss.analysis.estimates import Estimate, EstimateKind, Regression, estimates
 from isogloss.analysis.gains import ConditionGains, GroupMean
 from isogloss.formatting import decimal, interval_points, listed, p_value, points, sentence
 from isogloss.report.style import model_labels
-from isogloss.types import Interval
+from isogloss.types import Interval, Measure
+
+MEASURES = {
+    Measure.ACCURACY: "Accuracy, points",
+    Measure.LOG_ODDS: "Accuracy, log-odds",
+    Measure.GOLD_LOGPROB: "Gold log-probability, nats",
+}
 
 
 class Table(NamedTuple):
@@ -35,17 +41,19 @@ class Table(NamedTuple):
 
 def tables(comparison: Comparison) -> list[Table]:
     """The tables, without those that these runs have nothing for."""
-    by_kind: dict[str, list[Estimate]] = defaultdict(list)
+    by_kind: dict[EstimateKind, list[Estimate]] = defaultdict(list)
     for each in estimates(comparison):
         by_kind[each.kind].append(each)
     made = [
-        *_contrast_tables(comparison, by_kind["contrast"]),
-        _seed_table([each for each in by_kind["seed"] if each.condition == comparison.condition]),
-        _adjusted_table(by_kind["adjusted"]),
-        _double_table(comparison, by_kind["double difference"]),
-        _distance_table(by_kind["distance"]),
-        _slope_table(by_kind["slope"]),
-        _together_table(by_kind["difference"]),
+        *_contrast_tables(comparison, by_kind[EstimateKind.CONTRAST]),
+        _seed_table(
+            [each for each in by_kind[EstimateKind.SEED] if each.condition == comparison.condition]
+        ),
+        _adjusted_table(by_kind[EstimateKind.ADJUSTED]),
+        _double_table(comparison, by_kind[EstimateKind.DOUBLE_DIFFERENCE]),
+        _distance_table(by_kind[EstimateKind.DISTANCE]),
+        _slope_table(by_kind[EstimateKind.SLOPE]),
+        _together_table(by_kind[EstimateKind.DIFFERENCE]),
         _group_table(comparison),
         _gain_table(comparison),
         *([_model_table(comparison)] if len(comparison.models) > 1 else []),
@@ -77,7 +85,7 @@ def _contrast_tables(comparison: Comparison, found: Sequence[Estimate]) -> list[
         _contrast_table(
             "Relatedness contrast",
             "Measure",
-            [(MEASURES[each.measure][0], each) for each in mine if each.model == whole],
+            [(MEASURES[Measure(each.measure)], each) for each in mine if each.model == whole],
             f"Condition {comparison.condition} against {comparison.against}{alike}.",
         ),
         _contrast_table(
@@ -86,7 +94,7 @@ def _contrast_tables(comparison: Comparison, found: Sequence[Estimate]) -> list[
             [
                 (each.model, each)
                 for each in mine
-                if each.measure == "accuracy" and each.model != whole
+                if each.measure == Measure.ACCURACY and each.model != whole
             ],
             "Accuracy, points; p adjusted over models by Holm's method.",
         ),
@@ -96,7 +104,7 @@ def _contrast_tables(comparison: Comparison, found: Sequence[Estimate]) -> list[
             [
                 (each.condition, each)
                 for each in others
-                if each.measure == "accuracy"
+                if each.measure == Measure.ACCURACY
                 and each.model == comparison.conditions[each.condition].overall.label
             ],
             f"Accuracy, points; each condition against {comparison.against}.",
@@ -205,7 +213,7 @@ def _double_table(comparison: Comparison, found: Sequence[Estimate]) -> Table:
 def _distance_table(found: Sequence[Estimate]) -> Table:
     rows = []
     for each in found:
-        if each.measure == "ranks":
+        if each.measure == Regression.RANKS:
             shown = ["Rank correlation of gain and distance", decimal(each.correlation, 2), ""]
         else:
             interval = each.interval(each.low_95, each.high_95)
@@ -260,7 +268,9 @@ def _slope_table(found: Sequence[Estimate]) -> Table:
                 slope(each.naive),
                 known(each, each.correlation),
                 slope(each.naive_correlation),
-                "" if each.measure == BASELINE else known(each, each.correlation_at_equal_baseline),
+                ""
+                if each.measure == Regression.GAIN_ON_BASELINE
+                else known(each, each.correlation_at_equal_baseline),
             ]
             for each in found
         ],

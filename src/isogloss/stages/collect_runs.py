@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import COLUMNS, RunKey, first_few
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
@@ -27,11 +28,11 @@ DOWNLOADS = 8
 class Pulled:
     """Runs by cell, newest first: of a language that several have, the newest counts.
 
-    `left_out` names runs that were found and not used, a sentence each.
+    `omissions` are runs that were found and not used.
     """
 
     cells: Mapping[RunKey, tuple[Run, ...]]
-    left_out: tuple[str, ...]
+    omissions: tuple[Omission, ...]
 
     @property
     def runs(self) -> list[Run]:
@@ -54,14 +55,19 @@ def pull(config: CompareConfig) -> Pulled:
         tags = f" with tags {config.tags}" if config.tags else ""
         waiting = f" ({len(unfinished)} are not finished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    left_out = [
-        f"Run {run.info.run_id} ({cell_of(run)}) is left out: it is {run.info.status.lower()}."
+    omissions = [
+        Omission(
+            OmissionReason.UNFINISHED_RUN,
+            run=cell_of(run),
+            run_id=run.info.run_id,
+            status=run.info.status.lower(),
+        )
         for run in unfinished
     ]
-    return arrange(found, left_out)
+    return arrange(found, omissions)
 
 
-def arrange(runs: Iterable[Run], left_out: Iterable[str] = ()) -> Pulled:
+def arrange(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Pulled:
     """Put finished evaluate runs into cells.
 
     ComparisonError if they differ in what may not differ; it names the tag, its values and runs.
@@ -88,7 +94,7 @@ def arrange(runs: Iterable[Run], left_out: Iterable[str] = ()) -> Pulled:
                 f"them apart: all are {cell}. Choose by `runs` or `tags`."
             )
     ordered = {cell: tuple(cells[cell]) for cell in sorted(cells)}
-    return Pulled(ordered, tuple(left_out))
+    return Pulled(ordered, tuple(omissions))
 
 
 def read(pulled: Pulled) -> dict[RunKey, pd.DataFrame]:

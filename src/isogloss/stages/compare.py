@@ -15,9 +15,11 @@ from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
+from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import paragraph
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
+from isogloss.types import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         against=config.against,
         branch=config.branch,
         margin=config.margin,
-        left_out=pulled.left_out,
+        left_out=[omission_sentence(omission) for omission in pulled.omissions],
         version=__version__,
     )
     study = ",".join(config.study) if config.study else None
@@ -59,9 +61,9 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         source=source,
         margin=config.margin,
         branch=config.branch,
-        condition=config.condition,
-        against=config.against,
-        left_out=pulled.left_out,
+        condition=Condition(config.condition),
+        against=Condition(config.against),
+        omissions=pulled.omissions,
     )
     tags = {name: tag(pulled.runs[0], name) for name in SHARED_TAGS} | {
         "model": ", ".join(model.label for model in comparison.models),
@@ -102,8 +104,8 @@ def _adapter(pulled: Pulled, config: CompareConfig, source: str) -> str:
 def note(comparison: Comparison) -> str:
     """What the terminal and the run's description say: the verdict, then the claims."""
     lines = [f"{claim.name}: {claim.sentence}" for claim in claims(comparison)]
-    missing = [" ".join(comparison.left_out)] if comparison.left_out else []
-    return "\n\n".join([paragraph(comparison), *lines, *missing])
+    missing = " ".join(map(omission_sentence, comparison.omissions))
+    return "\n\n".join([paragraph(comparison), *lines, *([missing] if missing else [])])
 
 
 def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> dict[str, str]:

@@ -90,7 +90,7 @@ def slope_test(
     *,
     seed: int = 0,
     draws: int = MAX_PERMUTATIONS,
-    alike: bool = False,
+    studentized: bool = True,
 ) -> SlopeTest:
     """Slope of y on x from their scatter, with units exchangeable under the null of no relation.
 
@@ -111,7 +111,7 @@ def slope_test(
     if n_units < 3:
         raise ComparisonError(f"a slope needs at least 3 units, but got {n_units}.")
     orders_ZU, exact = unit_orders(n_units, draws, seed)
-    p, interval = _tested(yx, xx, orders_ZU, alike)
+    p, interval = _tested(yx, xx, orders_ZU, studentized)
     yx_true, xx_true, yy_true = (float(np.trace(each.crossfitted)) for each in (yx, xx, yy))
     yx_seen, xx_seen, yy_seen = (float(np.trace(each.naive)) for each in (yx, xx, yy))
     return SlopeTest(
@@ -128,7 +128,7 @@ def slope_test(
 
 
 def _tested(
-    yx: Scatter, xx: Scatter, orders_ZU: npt.NDArray[np.intp], alike: bool
+    yx: Scatter, xx: Scatter, orders_ZU: npt.NDArray[np.intp], studentized: bool
 ) -> tuple[float, Interval]:
     """p of b = 0 and the 95% interval; the statistic is (u - b v)^2 over its variance."""
     here_U = np.arange(len(xx.crossfitted))
@@ -154,7 +154,7 @@ def _tested(
         """p of a slope; with `one` = 0, of one without end."""
         distance_Z = np.abs(one * u_Z - slope * v_Z)
         distance_Z[distance_Z < 1e-9 * distance_Z.max()] = 0.0  # exact ties survive rounding
-        if alike:
+        if not studentized:
             return permutation_p(distance_Z)
         variance_Z = one**2 * yy_Z - 2 * slope * one * yx_Z + slope**2 * xx_Z
         least = 1e-20 * float(distance_Z.max()) ** 2 + np.finfo(float).tiny
@@ -164,11 +164,11 @@ def _tested(
     if v_Z[0] <= 1e-12 * total or p_at(1.0, one=0.0) > ALPHA:
         return p, Interval(-math.inf, math.inf)  # no slope is too steep for the data
     slope = float(u_Z[0] / v_Z[0])
-    if alike:
-        error = float(np.std(u_Z - slope * v_Z)) / float(v_Z[0])
-    else:
+    if studentized:
         variance = float(yy_Z[0] - 2 * slope * yx_Z[0] + slope**2 * xx_Z[0])
         error = math.sqrt(max(0.0, variance)) / float(v_Z[0])
+    else:
+        error = float(np.std(u_Z - slope * v_Z)) / float(v_Z[0])
     return p, invert_test(p_at, slope, error)
 
 

@@ -1,0 +1,53 @@
+"""Runs, languages and analyses that a comparison leaves out, and why."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.types import Condition, Units
+
+
+class OmissionReason(StrEnum):
+    """Why something is missing from a comparison."""
+
+    UNFINISHED_RUN = "unfinished run"
+    MISSING_CONDITION = "missing condition"
+    MISSING_LANGUAGES = "missing languages"
+    MISSING_SEEDS = "missing seeds"
+    NO_DOUBLE_DIFFERENCE = "no double difference"
+    NO_SLOPE = "no slope"
+
+
+class Predictor(StrEnum):
+    """What a gain is regressed on."""
+
+    BASELINE = "baseline"
+    CHAIN_OF_THOUGHT = "chain of thought"
+
+
+@dataclass(frozen=True)
+class Omission:
+    """One thing left out: the reason, and the facts that this reason has.
+
+    | reason               | facts                               |
+    |----------------------|-------------------------------------|
+    | unfinished run       | `run`, `run_id`, `status`           |
+    | missing condition    | `model`, `conditions`, `source`     |
+    | missing languages    | `run`, `languages`                  |
+    | missing seeds        | `model`, `conditions`, `source`, `seeds` |
+    | no double difference | `source` (the control), `problem`   |
+    | no slope             | `predictor`, `units`, `problem`     |
+    """
+
+    reason: OmissionReason
+    run: RunKey | None = None
+    run_id: str = ""
+    status: str = ""
+    model: str = ""
+    conditions: tuple[Condition, ...] = ()
+    source: str = ""
+    languages: tuple[str, ...] = ()
+    seeds: tuple[str, ...] = ()
+    predictor: Predictor | None = None
+    units: Units | None = None
+    problem: str = ""

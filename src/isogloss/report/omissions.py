@@ -1,0 +1,34 @@
+"""What a comparison leaves out, as sentences."""
+
+from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.languages import language
+
+
+def omission_sentence(omission: Omission) -> str:
+    """One sentence that names what is missing and why.
+
+    The text for an unfinished run is part of the fingerprint of a compare run: changing it makes
+    finished compare runs compute again.
+    """
+    conditions = " and no ".join(omission.conditions)
+    match omission.reason:
+        case OmissionReason.UNFINISHED_RUN:
+            return f"Run {omission.run_id} ({omission.run}) is left out: it is {omission.status}."
+        case OmissionReason.MISSING_CONDITION:
+            tuned = any(condition.tuned for condition in omission.conditions)
+            source = f" with source {omission.source}" if tuned else ""
+            return f"Model {omission.model} is left out: it has no {conditions} run{source}."
+        case OmissionReason.MISSING_LANGUAGES:
+            languages = ", ".join(omission.languages)
+            return f"Languages left out because {omission.run} lacks them: {languages}."
+        case OmissionReason.MISSING_SEEDS:
+            seeds = ", ".join(omission.seeds)
+            return (
+                f"Model {omission.model} has no {conditions} run on {omission.source} with seed "
+                f"{seeds}."
+            )
+        case OmissionReason.NO_DOUBLE_DIFFERENCE:
+            name = language(omission.source).name
+            return f"No double difference against {name}: {omission.problem}"
+        case OmissionReason.NO_SLOPE:
+            return f"No slope on {omission.predictor} over {omission.units}: {omission.problem}"

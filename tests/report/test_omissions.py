@@ -1,0 +1,71 @@
+"""Each reason for an omission reads as one sentence with its facts."""
+
+import pytest
+
+from isogloss.analysis.omissions import Omission, OmissionReason, Predictor
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.report.omissions import omission_sentence
+from isogloss.types import Condition, Units
+
+RUN = RunKey("m", Condition.TUNED, "arb_Arab", "1")
+SENTENCES = [
+    # Part of the fingerprint of compare runs: this text must not change.
+    (
+        Omission(OmissionReason.UNFINISHED_RUN, run=RUN, run_id="3f", status="running"),
+        "Run 3f (m, tuned on arb_Arab, seed 1) is left out: it is running.",
+    ),
+    (
+        Omission(
+            OmissionReason.MISSING_CONDITION,
+            model="m",
+            conditions=(Condition.BASE, Condition.TUNED),
+            source="arb_Arab",
+        ),
+        "Model m is left out: it has no base and no tuned run with source arb_Arab.",
+    ),
+    (
+        Omission(
+            OmissionReason.MISSING_CONDITION,
+            model="m",
+            conditions=(Condition.BASE_COT,),
+            source="arb_Arab",
+        ),
+        "Model m is left out: it has no base+cot run.",
+    ),
+    (
+        Omission(OmissionReason.MISSING_LANGUAGES, run=RUN, languages=("heb_Hebr", "mlt_Latn")),
+        "Languages left out because m, tuned on arb_Arab, seed 1 lacks them: heb_Hebr, mlt_Latn.",
+    ),
+    (
+        Omission(
+            OmissionReason.MISSING_SEEDS,
+            model="m",
+            conditions=(Condition.TUNED,),
+            source="arb_Arab",
+            seeds=("0", "2"),
+        ),
+        "Model m has no tuned run on arb_Arab with seed 0, 2.",
+    ),
+    (
+        Omission(OmissionReason.NO_DOUBLE_DIFFERENCE, source="eng_Latn", problem="too few."),
+        "No double difference against English: too few.",
+    ),
+    (
+        Omission(
+            OmissionReason.NO_SLOPE,
+            predictor=Predictor.CHAIN_OF_THOUGHT,
+            units=Units.LANGUAGES_WITHIN_MODELS,
+            problem="one passage.",
+        ),
+        "No slope on chain of thought over languages within models: one passage.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("omission", "sentence"), SENTENCES)
+def test_an_omission_is_one_sentence_with_its_facts(omission: Omission, sentence: str) -> None:
+    assert omission_sentence(omission) == sentence
+
+
+def test_every_reason_has_a_sentence() -> None:
+    assert {omission.reason for omission, _ in SENTENCES} == set(OmissionReason)
