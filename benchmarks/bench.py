@@ -1,8 +1,8 @@
-"""The benchmark suite: isogloss beside lm-evaluation-harness, TRL, Trainer and `generate`.
+"""The benchmark suite: isogloss and lm-evaluation-harness, TRL, Trainer and `generate`.
 
-Contenders take turns, each measurement in a process of its own. results.json is written after each
-one. This process stays small (no torch): Linux counts what a parent had in memory when it started a
-child among the child's own peak.
+Contenders take turns, and each measurement has its own process. results.json is written after every
+measurement. This process stays small (no torch), because Linux counts the memory of the parent at
+the time of the fork in the peak of the child.
 """
 
 import json
@@ -28,7 +28,7 @@ FLAGS = ("avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, the flags that decide bfloat16, the commit, and the load now."""
+    """Processor, cores, memory, the CPU flags relevant to bfloat16, commit and current load."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     pairs = [line.split(":", 1) for line in lines if ":" in line]
     values = {name.strip(): value.strip() for name, value in pairs}
@@ -46,8 +46,8 @@ def machine() -> dict[str, Any]:
 
 
 def environment(script: str, contender: str | None) -> dict[str, str]:
-    """Peers get the variables that speed them up, but where their name says otherwise; isogloss
-    runs as a user would run it.
+    """Peers get the variables that speed them up, except the untuned one; isogloss runs with a
+    user's environment.
     """
     common = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     common |= {"HF_DATASETS_CACHE": str(WORK / "datasets"), "TRANSFORMERS_VERBOSITY": "error"}
@@ -56,11 +56,11 @@ def environment(script: str, contender: str | None) -> dict[str, str]:
 
 
 def run(script: str, job: dict[str, Any]) -> dict[str, Any]:
-    """The result of a contender's process, or `error` with the last line it wrote."""
-    given, result = WORK / "job.json", WORK / "result.json"
-    given.write_text(json.dumps(job), "utf-8")
+    """The result of a contender's process, or `error` with its last line on stderr."""
+    job_file, result = WORK / "job.json", WORK / "result.json"
+    job_file.write_text(json.dumps(job), "utf-8")
     result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", f"benchmarks.contenders.{script}", str(given), str(result)]
+    command = [sys.executable, "-m", f"benchmarks.contenders.{script}", str(job_file), str(result)]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -70,14 +70,14 @@ def run(script: str, job: dict[str, Any]) -> dict[str, Any]:
         check=False,
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["nothing on stderr"]
+        lines = done.stderr.strip().splitlines() or ["nothing on stderr"]
         (WORK / "stderr.txt").write_text(done.stderr, "utf-8")
-        return {"error": f"exit {done.returncode}: {said[-1][:300]}"}
-    return json.loads(result.read_text("utf-8"))
+        return {"error": f"exit {done.returncode}: {lines[-1][:300]}"}
+    return dict(json.loads(result.read_text("utf-8")))
 
 
-def said(measured: dict[str, Any]) -> str:
-    """A measurement in a few words."""
+def summary(measured: dict[str, Any]) -> str:
+    """A measurement in one short line."""
     if "error" in measured:
         return str(measured["error"])
     if "tried" in measured:
@@ -90,7 +90,7 @@ def said(measured: dict[str, Any]) -> str:
 
 
 class Results:
-    """results.json, RESULTS.md and the picture in a folder, written anew after each measurement."""
+    """results.json, RESULTS.md and the figure in a folder; rewritten after each measurement."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], resume: bool):
         self.folder, self.path = folder, folder / "results.json"
@@ -101,40 +101,40 @@ class Results:
             "measurements": [],
         }
         if resume and self.path.is_file():
-            kept = json.loads(self.path.read_text("utf-8"))
+            earlier = json.loads(self.path.read_text("utf-8"))
             same = ("processor", "cores", "flags", "commit")
-            if kept["settings"] != settings or any(
-                kept["machine"][name] != self.values["machine"][name] for name in same
+            if earlier["settings"] != settings or any(
+                earlier["machine"][name] != self.values["machine"][name] for name in same
             ):
                 raise click.ClickException(
                     f"{self.path} was measured with other settings, on another machine or at "
                     "another commit; start over without --resume."
                 )
-            kept["measurements"] = [one for one in kept["measurements"] if "error" not in one]
-            self.values = kept
+            earlier["measurements"] = [
+                measured for measured in earlier["measurements"] if "error" not in measured
+            ]
+            self.values = earlier
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """The measurement of that key, if there is one."""
-        for one in self.values["measurements"]:
-            if all(one[name] == value for name, value in key.items()):
-                return one
+        """The measurement with that key, if there is one."""
+        for measured in self.values["measurements"]:
+            if all(measured[name] == value for name, value in key.items()):
+                return dict(measured)
         return None
 
     def best(self, contender: str, dtype: str | None = None) -> str | None:
-        """The setting with which a peer was fastest, in a dtype or in the one tried; None if none
-        was.
-        """
+        """The fastest setting of a peer, in a dtype or in the one tried; None if none was tried."""
         key = {"part": "settings", "contender": contender}
         tried = self.find(key | ({} if dtype is None else {"dtype": dtype}))
         return tried.get("best") if tried else None
 
     def add(self, measured: dict[str, Any]) -> None:
-        """Add a measurement and write it down."""
+        """Add a measurement and write the file."""
         self.values["measurements"].append(measured)
         self.write()
 
     def write(self) -> None:
-        """Write results.json whole."""
+        """Write results.json atomically."""
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.values, indent=1, ensure_ascii=False) + "\n", "utf-8")
         part.replace(self.path)
@@ -150,16 +150,16 @@ class Results:
         return page
 
 
-def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any]:
-    """All that the contender's process is told."""
-    told = {**job.key, **job.given, "model": prepared["model"], "languages": LANGUAGES}
+def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any]:
+    """The input of the contender's process."""
+    inputs = {**job.key, **job.options, "model": prepared["model"], "languages": LANGUAGES}
     if job.part == MATMUL:
-        told["config"] = prepared["config"]
+        inputs["config"] = prepared["config"]
     if job.contender == "lm-eval":
-        told["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
+        inputs["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
     if job.contender in ("TRL", "Trainer"):
-        told["setting"] = results.best(job.contender)
-    return told
+        inputs["setting"] = results.best(job.contender)
+    return inputs
 
 
 @click.command()
@@ -168,18 +168,20 @@ def given(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str, Any
     envvar="ISOGLOSS_TEST_DATA",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with belebele/CODE.jsonl and sib200/CODE/*.tsv; $ISOGLOSS_TEST_DATA if not given.",
+    help="Folder with belebele/CODE.jsonl and sib200/CODE/*.tsv; default: $ISOGLOSS_TEST_DATA.",
 )
 @click.option("--parts", default=",".join(PARTS), show_default=True, help="Separated by commas.")
-@click.option("--rounds", type=click.IntRange(1), help="Turns of each contender, in all parts.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds per contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
 @click.option(
     "--dtypes",
-    help="Separated by commas [float32, and bfloat16 where the processor multiplies in it]",
+    help="Separated by commas [float32, and bfloat16 if the processor has instructions for it]",
 )
 @click.option("--quick", is_flag=True, help="A few items of each, in float32.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run instead of a new one.")
+@click.option(
+    "--resume", is_flag=True, help="Resume an interrupted run."
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -198,8 +200,8 @@ def main(
 ) -> None:
     """Measure isogloss and its peers in turns and write the table of results.
 
-    A new call starts over and replaces the results of the last one. With --resume, a call with the
-    same options, at the same commit, goes on where that one was interrupted.
+    A new call starts over and replaces the results of the last one. With --resume and the same
+    options and commit it resumes an interrupted run.
     """
     chosen = tuple(parts.split(","))
     if unknown := set(chosen) - set(PARTS):
@@ -223,28 +225,28 @@ def main(
     started = time.monotonic()
     results = Results(folder, {"sizes": sizes.to_dict(), "parts": list(chosen)}, resume)
     click.echo("preparing items")
-    told = {"data": str(data_dir), "work": str(WORK), "sizes": sizes.to_dict()}
-    prepared = run("prepare", told | {"languages": LANGUAGES})
+    inputs = {"data": str(data_dir), "work": str(WORK), "sizes": sizes.to_dict()}
+    prepared = run("prepare", inputs | {"languages": LANGUAGES})
     if "error" in prepared:
-        raise click.ClickException(f"preparing failed, {prepared['error']}")
+        raise click.ClickException(f"preparation failed: {prepared['error']}")
     results.values |= {"work": prepared["work"], "config": prepared["config"]}
     planned = list(jobs(chosen, sizes, str(WORK), str(data_dir)))
     for number, job in enumerate(planned, start=1):
         name = " ".join(filter(None, (job.part, job.case, job.dtype, job.contender)))
         line = f"[{number}/{len(planned)}] {name}, round {job.round + 1}"
         if results.find(job.key):
-            click.echo(f"{line}: measured before")
+            click.echo(f"{line}: already measured")
             continue
         load = os.getloadavg()[0]
-        measured = run(job.script, task := given(job, results, prepared))
+        measured = run(job.script, task := job_input(job, results, prepared))
         extra = {"load": load} | ({"setting": task["setting"]} if task.get("setting") else {})
         if "dtype" in measured:
             extra["dtype_used"] = measured["dtype"].removeprefix("torch.")
         results.add({**measured, **job.key, **extra})
-        click.echo(f"{line}: {said(measured)} (load {load:.1f})")
+        click.echo(f"{line}: {summary(measured)} (load {load:.1f})")
     click.echo(results.publish())
     click.echo(f"{folder / 'RESULTS.md'} after {(time.monotonic() - started) / 60:.1f} min")
-    if any("error" in one for one in results.values["measurements"]):
+    if any("error" in measured for measured in results.values["measurements"]):
         raise SystemExit(1)
 
 

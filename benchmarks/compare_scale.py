@@ -1,9 +1,9 @@
-"""Time and memory of the compare step at the scale of a large study, on made-up predictions.
+"""Time and memory of the compare step at the scale of a large study, on synthetic predictions.
 
     python benchmarks/compare_scale.py [--models 10] [--languages 30] [--items 900]
 
-Four conditions of each model: 1.08 million rows by default, in files as evaluate runs leave them.
-Reading them (the download, from a local folder) is timed apart from judging and from the report.
+Four conditions per model: 1.08 million rows by default, in files like those of evaluate runs.
+Reading the files, the comparison and the report are timed separately.
 """
 
 import argparse
@@ -27,23 +27,23 @@ ITEMS_PER_PASSAGE = 900 / 488  # as in Belebele
 
 
 def main() -> None:
-    """Make the files, then time each stage once and print a line for it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Write the files, then time each stage once and print one line per stage."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in (("models", 10), ("languages", 30), ("items", 900)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     others = [code for code, row in known_languages().items() if row.belebele]
-    languages = list(dict.fromkeys(("arb_Arab", *RELATED, *others)))[: asked.languages]
+    languages = list(dict.fromkeys(("arb_Arab", *RELATED, *others)))[: options.languages]
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         rng = np.random.default_rng(0)
-        for m in range(asked.models):
+        for m in range(options.models):
             for at, condition in enumerate(Condition):
                 source = "arb_Arab" if condition.tuned else ""
                 run = RunKey(f"model-{m}", condition, source, "0" if source else "")
                 paths[run] = Path(folder) / f"{m}-{at}.parquet"
                 share = 0.3 + 0.04 * m + 0.05 * at
-                _predictions(languages, asked.items, share, rng).to_parquet(paths[run])
+                _predictions(languages, options.items, share, rng).to_parquet(paths[run])
         before = _peak()
         started = time.perf_counter()
         tables = {run: pd.read_parquet(path, columns=list(COLUMNS)) for run, path in paths.items()}
@@ -58,7 +58,7 @@ def main() -> None:
     print(f"{rows:,} rows in {len(tables)} files; {len(numbers)} numbers")
     print(f"exact test over {test.relabellings:,} relabellings" if test.exact else "Monte Carlo")
     print(f"read    {read - started:6.2f} s")
-    print(f"judge   {judged - read:6.2f} s")
+    print(f"compare {judged - read:6.2f} s")
     print(f"report  {written - judged:6.2f} s")
     print(f"peak memory {_peak():,.0f} MB ({before:,.0f} MB before reading)")
 
@@ -86,7 +86,7 @@ def _predictions(
             "greedy": forced,
             "choice_logprobs": list(rng.normal(-3, 1, (n, 4))),
             "gold_logprob": rng.normal(-1.2, 0.5, n),
-            "text": "The answer is not far to seek.",
+            "text": "The answer is B.",
             "tokens": 150,
             "words": 90,
         }

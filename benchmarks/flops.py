@@ -1,7 +1,7 @@
-"""The floating-point operations of a model's linear layers, counted from its configuration.
+"""Floating-point operations of a model's linear layers, counted from its configuration.
 
-A product of a token with a weight of I inputs and O outputs is 2·I·O operations. Attention, norms
-and the lookup of embeddings are not counted.
+The product of one token with a weight of I inputs and O outputs takes 2·I·O operations. Attention,
+norms and embedding look-ups are not counted.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ class Shape(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Tokens that go through the layers, and positions at which the head is applied.
+    """Tokens that pass through the layers, and positions at which the LM head is applied.
 
-    `last`, where it is given, are the tokens that the last layer gives something for; of the others
-    it needs keys and values alone.
+    `last` is the number of tokens whose output of the last layer is needed; for the others that
+    layer computes keys and values only.
     """
 
     tokens: int
@@ -28,7 +28,7 @@ class Work(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Operations a second that the machine reaches on products of these shapes."""
+    """Operations per second that the machine reaches on products of these shapes."""
 
     body: float
     head: float
@@ -37,7 +37,7 @@ class Speed(NamedTuple):
 def layer_shapes(config: Mapping[str, Any]) -> list[Shape]:
     """The linear layers of one block (q, k, v, o, gate, up, down), from a config.json.
 
-    For models of the family of Llama, which Gemma, Qwen and Mistral are of in this.
+    For models with the layers of Llama, such as Gemma, Qwen and Mistral.
     """
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     heads = config["num_attention_heads"]
@@ -54,7 +54,7 @@ def layer_shapes(config: Mapping[str, Any]) -> list[Shape]:
 
 
 def head_shape(config: Mapping[str, Any]) -> Shape:
-    """The layer that gives the logits."""
+    """The layer that computes the logits."""
     return Shape(config["hidden_size"], config["vocab_size"])
 
 
@@ -65,22 +65,22 @@ def product_flops(shapes: list[Shape]) -> int:
 
 def body_flops(config: Mapping[str, Any]) -> int:
     """Operations of one token with all layers but the head, forward."""
-    return config["num_hidden_layers"] * product_flops(layer_shapes(config))
+    return int(config["num_hidden_layers"]) * product_flops(layer_shapes(config))
 
 
 def lora_flops(config: Mapping[str, Any], rank: int) -> int:
-    """Operations of one token with LoRA's matrices beside all layers but the head, forward."""
+    """Operations of one token with the LoRA matrices of all layers but the head, forward."""
     sizes = sum(sum(shape) for shape in layer_shapes(config))
-    return config["num_hidden_layers"] * 2 * rank * sizes
+    return int(config["num_hidden_layers"]) * 2 * rank * sizes
 
 
 def least_seconds(
     work: Work, config: Mapping[str, Any], speed: Speed, lora_rank: int | None = None
 ) -> float:
-    """The time the machine would need for the linear layers' products alone, at its own speed.
+    """Lower bound of the time: the products of the linear layers at the machine's own speed.
 
-    Given a `lora_rank` the work is a step of training: forward, the gradients of activations (as
-    many operations), and of the low-rank weights alone (the frozen ones have none).
+    With a `lora_rank` the work is a training step: forward, the gradients of activations (as many
+    operations), and the gradients of the low-rank weights (the frozen ones have none).
     """
     passes, lora = 1, 0
     if lora_rank is not None:
@@ -88,7 +88,7 @@ def least_seconds(
     body = work.tokens * (passes * body_flops(config) + lora)
     if work.last is not None:
         shapes = layer_shapes(config)
-        spared = product_flops(shapes) - product_flops(shapes[1:3])
-        body -= passes * (work.tokens - work.last) * spared
+        skipped = product_flops(shapes) - product_flops(shapes[1:3])
+        body -= passes * (work.tokens - work.last) * skipped
     head = work.positions * passes * product_flops([head_shape(config)])
     return body / speed.body + head / speed.head

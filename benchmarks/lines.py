@@ -1,4 +1,4 @@
-"""Straight lines: the fit of cost to size, and their picture."""
+"""Straight lines of cost against size: fits and figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks.plan import LINES
 
 
 class Line(NamedTuple):
-    """Least squares `intercept + slope * x`; `residual` is the largest, as a share of its point."""
+    """Least-squares fit `intercept + slope * x`; `residual` is the largest relative residual."""
 
     slope: float
     intercept: float
@@ -19,7 +19,7 @@ class Line(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Sizes, and seconds and peak memory (MB) at each."""
+    """Sizes, with seconds and peak memory (MB) at each size."""
 
     x: list[float]
     seconds: list[float]
@@ -27,7 +27,7 @@ class Points(NamedTuple):
 
 
 def fit(x: Sequence[float], y: Sequence[float]) -> Line | None:
-    """The line through points; None of fewer than three sizes, through two of which one goes."""
+    """The line through points; None for fewer than three sizes, where any line fits."""
     if len(set(x)) < 3:
         return None
     slope, intercept = np.polyfit(x, y, 1)
@@ -39,41 +39,40 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
 
 def points(measurements: Sequence[dict[str, Any]], axis: str) -> Points:
-    """The points of one line, in order of size; of longer passages the time of one item."""
-    found = []
+    """The points of one line by size; for longer passages the seconds are per item."""
+    rows = []
     for one in measurements:
         if one["part"] != "lines" or one["case"] != axis or "error" in one:
             continue
         if axis == "passages":
-            found.append((one["prompt_tokens"], one["seconds"] / one["items"], one["peak_mb"]))
+            rows.append((one["prompt_tokens"], one["seconds"] / one["items"], one["peak_mb"]))
         else:
             size = float(one["contender"].rpartition(" ")[2])
-            found.append((size, one["seconds"], one["peak_mb"]))
+            rows.append((size, one["seconds"], one["peak_mb"]))
     return (
-        Points(*(list(column) for column in zip(*sorted(found), strict=True)))
-        if found
+        Points(*(list(column) for column in zip(*sorted(rows), strict=True)))
+        if rows
         else (Points([], [], []))
     )
 
 
 def draw(measurements: Sequence[dict[str, Any]], path: Path) -> bool:
-    """Write the picture of all lines as SVG; False where there is none to be drawn."""
+    """Write the figure of all lines as SVG; False if there is no line to draw."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    found = {axis: points(measurements, axis) for axis in LINES}
-    lines = {axis: line for axis, at in found.items() if (line := fit(at.x, at.seconds))}
+    sizes = {axis: points(measurements, axis) for axis in LINES}
+    lines = {axis: line for axis, at in sizes.items() if (line := fit(at.x, at.seconds))}
     if not lines:
         return False
-    style = {"svg.fonttype": "none", "svg.hashsalt": "isogloss", "font.size": 8}
-    with pyplot.rc_context(style):
+    with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "isogloss", "font.size": 8}):
         figure, panels = pyplot.subplots(
             2, len(lines), figsize=(2.4 * len(lines), 3.6), sharex="col", squeeze=False
         )
         for place, (axis, line) in enumerate(lines.items()):
-            at = found[axis]
+            at = sizes[axis]
             above, below = panels[0][place], panels[1][place]
             ends = [0.0, max(at.x)]
             above.plot(ends, [line.intercept + line.slope * x for x in ends], color="#888", lw=1)
@@ -83,7 +82,7 @@ def draw(measurements: Sequence[dict[str, Any]], path: Path) -> bool:
             below.set_xlabel(LINES[axis])
             above.set_ylim(0, 1.1 * max(at.seconds))
             below.set_ylim(0, 1.2 * max(at.peak_mb) / 1024)
-            above.set_ylabel("seconds an item" if axis == "passages" else "seconds")
+            above.set_ylabel("seconds per item" if axis == "passages" else "seconds")
             below.set_ylabel("peak memory, GB")
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})

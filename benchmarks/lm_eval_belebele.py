@@ -1,7 +1,7 @@
-"""Run lm-evaluation-harness on a folder of Belebele files, one language after another.
+"""Runs lm-evaluation-harness on a folder of Belebele files, one language at a time.
 
-The prompt, choices, target and metrics are those of the installed lm-eval: each task includes its
-own Belebele template and replaces nothing but where the documents come from.
+Prompt, choices, target and metrics are those of the installed lm-eval: each task includes its
+Belebele template and replaces only the location of the documents.
 """
 
 import json
@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import yaml
 
-# A thread of the tokenizer's beside torch's only slows both. glibc is told to keep the gigabyte of
-# logits for the next batch instead of handing it back to the kernel: a quarter of the time.
+# Tokenizer threads compete with those of torch. glibc keeps the gigabyte of logits for the next
+# batch instead of returning it to the kernel, which saves a quarter of the time.
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 34),
@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 def belebele_template() -> Path:
-    """The file of lm-eval's own Belebele template, in the lm-eval that is installed."""
+    """The Belebele template of the installed lm-eval."""
     spec = find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise click.ClickException("lm-eval is not installed; see benchmarks/README.md.")
@@ -47,7 +47,7 @@ def task_config(documents: Path) -> dict[str, object]:
 def run_language(
     documents: Path, model: Path, out: Path, indices: range | None, batch_size: int
 ) -> None:
-    """Evaluate one language's documents (None: all) and leave the samples below `out`."""
+    """Evaluate one language's documents (None: all) and write the samples to `out`."""
     config = task_config(documents)
     tasks = out / "tasks"
     tasks.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--languages", default="all", help="Codes separated by commas, or all.")
 @click.option("--first", type=click.IntRange(0), default=0, help="Index of the first document.")
-@click.option("--last", type=click.IntRange(1), help="Index after the last one; all unless given.")
+@click.option("--last", type=click.IntRange(1), help="Index after the last document; default: all.")
 @click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True)
 def main(
     model: Path,

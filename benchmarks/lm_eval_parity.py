@@ -1,11 +1,11 @@
-"""Compare isogloss's predictions with lm-evaluation-harness's samples, item by item.
+"""Compares isogloss's predictions with lm-evaluation-harness's samples, item by item.
 
-Both score the letters A to D as continuations of the same prompt, so in float32 each
-log-likelihood should differ by rounding alone, and each answer be the same wherever the best
-letter leads the second by more than that. The difference has a part common to an item's choices,
-about 6e-5 nats where a vocabulary has 262,144 tokens: lm-eval normalises with torch's log_softmax,
-whose float32 sum on a CPU is off by that, isogloss with logsumexp, which is not. It cancels between
-choices, so differences are reported with and without it.
+Both score the letters A to D as continuations of the same prompt, so in float32 the log-likelihoods
+differ only by rounding, and the answers are equal unless the two best letters are that close. Part
+of the difference is common to the choices of an item, about 6e-5 nats with a vocabulary of 262,144
+tokens: lm-eval normalises with torch's log_softmax, whose float32 sum on a CPU has that error,
+isogloss with logsumexp, which does not. It cancels between choices, so differences are reported
+with and without it.
 """
 
 import json
@@ -21,14 +21,14 @@ KEY = ["language", "item_id"]
 
 
 class Disagreement(NamedTuple):
-    """An item the two answer differently, and how far its best letter leads under either."""
+    """An item with two different answers, and the larger margin of its best letter."""
 
     item_id: str
     margin: float
 
 
 class Parity(NamedTuple):
-    """How one language's scores compare; `uncompared` items are in one of the two alone."""
+    """Comparison of one language's scores; `uncompared` items are in only one of the two."""
 
     language: str
     items: int
@@ -42,12 +42,12 @@ class Parity(NamedTuple):
 
 
 def item_id(doc: dict[str, Any]) -> str:
-    """The id isogloss gives to a Belebele document."""
+    """The item id of a Belebele document in isogloss."""
     return f"{doc['link']}#{doc['question_number']}"
 
 
 def read_samples(folder: Path) -> Iterator[dict[str, Any]]:
-    """The samples of all lm-eval runs below a folder, the latest run of a task last."""
+    """The samples of all lm-eval runs in a folder, the latest run of a task last."""
     for path in sorted(folder.rglob("samples_*.jsonl"), key=lambda path: path.name):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -55,9 +55,9 @@ def read_samples(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def lm_eval_scores(folder: Path) -> pd.DataFrame:
-    """One row an item: the log-likelihoods, answer and accuracy of lm-eval's samples.
+    """One row per item: log-likelihoods, answer and accuracy of lm-eval's samples.
 
-    An item that was scored more than once counts as it was scored last.
+    The last of several scores of one item counts.
     """
     rows = [
         {
@@ -81,7 +81,7 @@ def isogloss_scores(predictions: Path) -> pd.DataFrame:
 
 
 def margin(logprobs_C: np.ndarray) -> float:
-    """How far the likeliest choice leads the second, in nats."""
+    """Difference of the two highest log-likelihoods, in nats."""
     second, best = np.sort(logprobs_C)[-2:]
     return float(best - second)
 
@@ -96,14 +96,14 @@ def disagreements(items: pd.DataFrame) -> Iterator[Disagreement]:
 
 def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Parity]:
     """The parity of each language that has items in both tables."""
-    merged = ours.merge(theirs, on=KEY, how="outer", validate="one_to_one", indicator="found")
+    merged = ours.merge(theirs, on=KEY, how="outer", validate="one_to_one", indicator="side")
     parities = []
     for language, rows in merged.groupby("language"):
-        items = rows[rows["found"] == "both"]
+        items = rows[rows["side"] == "both"]
         if items.empty:
             continue
         if (items["gold"] != items["answer"]).any():
-            raise click.ClickException(f"{language}: the two do not have the same right answers.")
+            raise click.ClickException(f"{language}: the gold answers differ.")
         ours_IC = np.stack(items["choice_logprobs"].tolist())
         difference_IC = ours_IC - np.stack(items["logprobs"].tolist())
         centred_IC = difference_IC - difference_IC.mean(axis=1, keepdims=True)
@@ -124,7 +124,7 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Parity]:
 
 
 def markdown(parities: list[Parity]) -> str:
-    """A table with a row a language, and below it each disagreement with its margin."""
+    """A table with one row per language, then each disagreement with its margin."""
     lines = [
         "| language | items | uncompared | largest difference | median difference "
         "| largest between choices | disagreements | accuracy isogloss | accuracy lm-eval |",
@@ -137,9 +137,9 @@ def markdown(parities: list[Parity]) -> str:
         for row in parities
     ]
     listed = [
-        f"- {row.language} {found.item_id}: margin {found.margin:.1e}"
+        f"- {row.language} {item.item_id}: margin {item.margin:.1e}"
         for row in parities
-        for found in row.disagreements
+        for item in row.disagreements
     ]
     return "\n".join([*lines, *(["", "Disagreements:", "", *listed] if listed else [])])
 
@@ -155,16 +155,16 @@ def markdown(parities: list[Parity]) -> str:
     help="Largest margin, in nats, at which an answer may differ.",
 )
 def main(samples: Path, predictions: Path, threshold: float) -> None:
-    """Compare lm-eval's samples below SAMPLES with PREDICTIONS, an isogloss predictions.parquet.
+    """Compare lm-eval's samples in SAMPLES with PREDICTIONS, an isogloss predictions.parquet.
 
-    Prints a Markdown table; differences are of log-likelihoods, in nats. Exits with 1 if an item is
-    answered differently although its best letter leads by more than the threshold.
+    Prints a Markdown table; differences are of log-likelihoods, in nats. Exits with status 1 if two
+    answers differ although the margin of the best letter is above the threshold.
     """
     parities = compare(isogloss_scores(predictions), lm_eval_scores(samples))
     if not parities:
         raise click.ClickException("the two have no item in common.")
     click.echo(markdown(parities))
-    if any(found.margin > threshold for row in parities for found in row.disagreements):
+    if any(item.margin > threshold for row in parities for item in row.disagreements):
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the groups of contenders that take turns, and how much of everything."""
+"""The plan of a benchmark run: groups of contenders that take turns, and the sizes."""
 
 import json
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ LINES = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many items, steps and rounds; `lines` are the values of each line's points.
+    """Numbers of items, steps and rounds; `lines` are the sizes along each line.
 
     `letter_again` and `cloze_again` are the items of rounds after the first: a rate needs fewer
-    than a comparison of answers. Steps of training repeat within a process.
+    than a comparison of answers. Training steps repeat within a process.
     """
 
     rounds: int = 2
@@ -41,7 +41,9 @@ class Sizes:
     letter_again: int = 60
     cloze: int = 24
     cloze_again: int = 12
-    tried: int | None = 8  # items to try lm-eval's settings on; None: peers' settings are not tried
+    tried: int | None = (
+        8  # items on which peers' settings are tried; None: none are tried
+    )
     steps: int = 6
     batch_size: int = 16
     tried_passes: tuple[int, ...] = (16, 4, 2, 1)
@@ -59,7 +61,7 @@ class Sizes:
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """The sizes as JSON values."""
         return dict(json.loads(json.dumps(asdict(self))))
 
 
@@ -83,7 +85,7 @@ QUICK = Sizes(
 
 
 class Job(NamedTuple):
-    """One measurement: its part, case and dtype, who does it, in which round and with what."""
+    """One measurement: part, case, dtype, contender, round, script and options."""
 
     part: str
     case: str
@@ -91,20 +93,20 @@ class Job(NamedTuple):
     contender: str
     round: int
     script: str
-    given: dict[str, Any]
+    options: dict[str, Any]
 
     @property
     def key(self) -> dict[str, Any]:
-        """What tells it from the other measurements."""
+        """What identifies the measurement."""
         return {name: getattr(self, name) for name in ("part", "case", "dtype", "contender")} | {
             "round": self.round
         }
 
 
 def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator[Job]:
-    """All measurements in order: round by round, contenders of a group after one another.
+    """All measurements in order: by round, then by group, contenders in turn.
 
-    Paths are those that `contenders.prepare` writes below `work`.
+    Paths are those that `contenders.prepare` writes in `work`.
     """
     for turn in range(sizes.rounds):
         for dtype in sizes.dtypes:
@@ -121,20 +123,20 @@ def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator
 
 def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
     for format in ("letter", "cloze"):
-        given = {"folder": f"{work}/{format}{'_again' if turn else ''}"}
+        options = {"folder": f"{work}/{format}{'_again' if turn else ''}"}
         if turn == 0 and format == "letter" and sizes.tried:
-            limit = given | {"limit": sizes.tried}
+            limit = options | {"limit": sizes.tried}
             yield Job("settings", format, dtype, "lm-eval", turn, SCRIPTS["lm-eval"], limit)
         for contender in ("isogloss", "lm-eval"):
-            yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], given)
+            yield Job("scoring", format, dtype, contender, turn, SCRIPTS[contender], options)
         if sizes.tried:
-            as_it_comes = given | {"setting": "weights, batch 8"}
-            yield Job("scoring", format, dtype, UNTUNED, turn, SCRIPTS[UNTUNED], as_it_comes)
+            default = options | {"setting": "weights, batch 8"}
+            yield Job("scoring", format, dtype, UNTUNED, turn, SCRIPTS[UNTUNED], default)
 
 
 def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:
     for task in sizes.tasks:
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "folder": None if task == "probe" else f"{data}/{task}",
             "steps": sizes.steps,
             "steps_file": f"{work}/{task}.json",
@@ -142,32 +144,32 @@ def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iter
         }
         if (turn, task, dtype) == (0, sizes.tasks[0], sizes.dtypes[0]) and sizes.tried:
             for contender in ("TRL", "Trainer"):
-                tried = given | {"tried": sizes.tried_passes}
+                tried = options | {"tried": sizes.tried_passes}
                 yield Job("settings", task, dtype, contender, turn, SCRIPTS[contender], tried)
         for contender in ("isogloss", "TRL", "Trainer"):
-            yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], given)
+            yield Job("training", task, dtype, contender, turn, SCRIPTS[contender], options)
 
 
 def _generation(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
-    given = {"prompts": f"{work}/generation.json", "max_new_tokens": sizes.max_new_tokens}
-    yield Job("generation", "cot", dtype, "isogloss", turn, SCRIPTS["isogloss"], given)
+    options = {"prompts": f"{work}/generation.json", "max_new_tokens": sizes.max_new_tokens}
+    yield Job("generation", "cot", dtype, "isogloss", turn, SCRIPTS["isogloss"], options)
     for name, batch, stop in (
         ("generate, batch 1", 1, False),
         (f"generate, batch {sizes.generation}", sizes.generation, False),
         (f"generate, batch {sizes.generation}, stopped", sizes.generation, True),
     ):
-        how = given | {"batch": batch, "stop": stop}
-        yield Job("generation", "cot", dtype, name, turn, "transformers_runs", how)
+        batched = options | {"batch": batch, "stop": stop}
+        yield Job("generation", "cot", dtype, name, turn, "transformers_runs", batched)
 
 
 def _lines(sizes: Sizes, work: str, turn: int) -> Iterator[Job]:
     folders = {"items": "items", "languages": "languages", "adapters": "languages"}
     for axis, values in sizes.lines.items():
         for value in values:
-            given = {
+            options = {
                 "folder": f"{work}/{folders.get(axis, f'passages/{value}')}",
                 "adapters": f"{work}/adapters",
                 "value": value,
             }
             contender = f"isogloss, {value}"
-            yield Job("lines", axis, "auto", contender, turn, SCRIPTS["isogloss"], given)
+            yield Job("lines", axis, "auto", contender, turn, SCRIPTS["isogloss"], options)

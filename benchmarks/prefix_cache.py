@@ -1,8 +1,8 @@
-"""Two ways to compute a passage once for its questions: a tree of tokens, or a key-value cache.
+"""Two ways to compute a passage once for its questions: a prefix tree, or a key-value cache.
 
-The first is what isogloss does (packing.py). The second runs what the questions have in common,
-keeps its keys and values, and runs the rest of each question as a row of a batch behind them.
-Prints the time that the processor spent and the largest difference of a letter's log-likelihood.
+The first is what isogloss does (models/prefix_tree.py). The second runs the common prefix of the
+questions, keeps its keys and values, and runs the rest of each question as one row of a batch.
+Prints the CPU time and the largest difference of a letter's log-likelihood.
 """
 
 import time
@@ -23,14 +23,15 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import items, open_task
+from isogloss.types import Format, Split
 
 
 @torch.inference_mode()
 def with_cache(
     model: LanguageModel, sequences: list[tuple[int, ...]], letters: list[list[int]]
 ) -> list[list[float]]:
-    """Log-likelihoods of the letters after each of a passage's prompts."""
-    # A token of each prompt is left for the second pass.
+    """Log-likelihoods of the letters after each prompt of one passage."""
+    # The last token of each prompt belongs to the second pass.
     columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
     common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     cache = DynamicCache(config=model.network.config)
@@ -53,8 +54,10 @@ def with_cache(
             use_cache=True,
         ).last_hidden_state
     last = [len(sequence) - common - 1 for sequence in sequences]
-    found = logits(model, hidden[range(len(sequences)), last], float32_head=True).log_softmax(-1)
-    return [found[row, ids].tolist() for row, ids in enumerate(letters)]
+    logprob_RV = logits(model, hidden[range(len(sequences)), last], float32_head=True).log_softmax(
+        -1
+    )
+    return [logprob_RV[row, ids].tolist() for row, ids in enumerate(letters)]
 
 
 @click.command()
@@ -64,11 +67,11 @@ def with_cache(
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 def main(data_dir: Path, n_items: int, dtype: str, threads: int, rounds: int) -> None:
-    """Score English Belebele items of DATA_DIR with letters in both ways, in turns."""
+    """Score English Belebele items of DATA_DIR by letter in both ways, in turns."""
     torch.set_num_threads(threads)
     model = load(locate("embedded"), dtype)
-    chosen = items(open_task("belebele", data_dir), "eng_Latn", "all", n_items)
-    encoded = encode(model.tokenizer, [prompt(item, Protocol("letter")) for item in chosen])
+    chosen = items(open_task("belebele", str(data_dir)), "eng_Latn", Split.ALL, n_items)
+    encoded = encode(model.tokenizer, [prompt(item, Protocol(Format.LETTER)) for item in chosen])
     passages: dict[str, list[int]] = defaultdict(list)
     for at, item in enumerate(chosen):
         passages[item.passage_id].append(at)
@@ -80,21 +83,21 @@ def main(data_dir: Path, n_items: int, dtype: str, threads: int, rounds: int) ->
         start = time.process_time()
         cached: dict[int, list[float]] = {}
         for members in passages.values():
-            found = with_cache(
+            loglikelihoods = with_cache(
                 model,
                 [encoded[at].sequences[0][:-1] for at in members],
                 [[sequence[-1] for sequence in encoded[at].sequences] for at in members],
             )
-            cached.update(zip(members, found, strict=True))
+            cached.update(zip(members, loglikelihoods, strict=True))
         seconds["cache"].append(time.process_time() - start)
-    apart = max(
-        abs(one - other)
+    difference = max(
+        abs(left - right)
         for at, scored in enumerate(trees)
-        for one, other in zip(scored.loglikelihoods, cached[at], strict=True)
+        for left, right in zip(scored.loglikelihoods, cached[at], strict=True)
     )
     for name, spent in seconds.items():
-        print(f"{name}: {', '.join(f'{one:.2f}' for one in spent)} s, {n_items} items, {dtype}")
-    print(f"largest difference {apart:.1e} nats")
+        print(f"{name}: {', '.join(f'{value:.2f}' for value in spent)} s, {n_items} items, {dtype}")
+    print(f"largest difference {difference:.1e} nats")
 
 
 if __name__ == "__main__":

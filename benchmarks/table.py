@@ -1,4 +1,4 @@
-"""results.json as the page RESULTS.md."""
+"""Renders results.json as the page RESULTS.md."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -12,18 +12,18 @@ RANK = 16
 
 HEAD = """# Benchmark results
 
-Written by `make bench` (benchmarks/README.md says what is timed); do not edit.
+Written by `make bench`; do not edit. benchmarks/README.md explains what is timed.
 """
 
 
 def markdown(results: dict[str, Any], picture: str | None = None) -> str:
-    """The whole page, of what has been measured so far."""
+    """The page with everything measured so far."""
     parts = [HEAD, _machine(results)]
     for title, text in (
         ("Scoring", _scoring(results)),
         ("Training", _training(results)),
         ("Generation", _generation(results)),
-        ("The machine's own speed", _speeds(results)),
+        ("Speed of matrix products", _speeds(results)),
         ("Cost as a study grows", _lines(results, picture)),
         ("Failed", _failed(results)),
     ):
@@ -40,7 +40,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], texts: int) -
 
 
 def rate(values: Sequence[float], digits: int = 2) -> str:
-    """Median of the rounds, and their range where there are several."""
+    """Median of the rounds, with the range if there are several."""
     middle = f"{median(values):,.{digits}f}"
     if len(values) == 1:
         return middle
@@ -52,10 +52,10 @@ def _machine(results: dict[str, Any]) -> str:
     sizes = results["settings"]["sizes"]
     measured = _of(results, MATMUL)
     lines = [
-        f"- {results['started'][:10]}, commit {machine['commit']}; load of the machine before the "
+        f"- {results['started'][:10]}, commit {machine['commit']}; load before the "
         f"run: {machine['load']:.2f}",
-        f"- rounds: {sizes['rounds']} of scoring and generation (median, and in brackets the "
-        f"range), {sizes['training_rounds']} of training, {sizes['line_rounds']} of lines",
+        f"- rounds: {sizes['rounds']} of scoring and generation (median, range in "
+        f"parentheses), {sizes['training_rounds']} of training, {sizes['line_rounds']} of lines",
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; "
         f"{', '.join(machine['flags']) or 'neither AVX-512 BF16 nor AMX'}",
         "- Gemma 3 270M (embedded), no GPU",
@@ -67,7 +67,7 @@ def _machine(results: dict[str, Any]) -> str:
 
 
 def _of(results: dict[str, Any], part: str, **wanted: str) -> list[dict[str, Any]]:
-    """The measurements of a part that have these values and did not fail."""
+    """The successful measurements of a part with these values."""
     return [
         one
         for one in results["measurements"]
@@ -78,19 +78,19 @@ def _of(results: dict[str, Any], part: str, **wanted: str) -> list[dict[str, Any
 
 
 def _groups(results: dict[str, Any], part: str) -> list[tuple[str, str, list[str]]]:
-    """Cases and dtypes of a part, with the contenders of each in their order."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Cases and dtypes of a part, with their contenders in order."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for one in _of(results, part):
-        names = found.setdefault((one["case"], one["dtype"]), [])
+        names = groups.setdefault((one["case"], one["dtype"]), [])
         if one["contender"] not in names:
             names.append(one["contender"])
-    return sorted((case, dtype, names) for (case, dtype), names in found.items())
+    return sorted((case, dtype, names) for (case, dtype), names in groups.items())
 
 
 def _shares(
     results: dict[str, Any], dtype: str, seconds: float, works: Sequence[Work], lora: bool = False
 ) -> list[str]:
-    """The part of the time that each count of work would take at the machine's own speed."""
+    """Share of the time that each count of work takes at the machine's own speed."""
     own = _of(results, MATMUL, dtype=dtype)
     if not own:
         return ["" for _ in works]
@@ -105,7 +105,7 @@ def _with_setting(one: dict[str, Any]) -> str:
 
 
 def _cores(rounds: Sequence[dict[str, Any]]) -> str:
-    """Processor time by clock time, the least of the rounds: too low where something else ran."""
+    """CPU time divided by wall time, minimum over rounds; low if other processes ran."""
     return f"{min(one['cpu_seconds'] / one['seconds'] for one in rounds):.1f}"
 
 
@@ -114,12 +114,12 @@ def _times(rates: dict[str, float], name: str, over: str) -> str:
 
 
 def _same(one: dict[str, Any], exact: Sequence[dict[str, Any]], name: str) -> str:
-    """How many answers or texts are those of the first of `exact`; nothing for itself."""
+    """Number of answers or texts equal to those of `exact[0]`; empty for itself."""
     if not exact or one is exact[0]:
         return ""
     mine, reference = (
-        found if isinstance(found, dict) else dict(enumerate(found))
-        for found in (one[name], exact[0][name])
+        values if isinstance(values, dict) else dict(enumerate(values))
+        for values in (one[name], exact[0][name])
     )
     common = mine.keys() & reference.keys()
     return f"{sum(mine[key] == reference[key] for key in common)} of {len(common)}"
@@ -162,11 +162,11 @@ def _scoring(results: dict[str, Any]) -> str:
         "contender",
         "items",
         "items/s",
-        "isogloss, times as fast",
+        "isogloss speed-up",
         "peak MB",
         "cores",
     ]
-    header += ["answers as lm-eval float32", "share", "share, own tokens", "share, separate"]
+    header += ["answers equal to lm-eval float32", "share", "share, own tokens", "share, separate"]
     return table(header, rows, 3)
 
 
@@ -206,8 +206,8 @@ def _training(results: dict[str, Any]) -> str:
             )
     if not rows:
         return ""
-    header = ["task", "dtype", "contender", "tokens/s", "times TRL's", "peak MB", "cores"]
-    header += ["loss, first to last step", "largest difference of a loss to isogloss's"]
+    header = ["task", "dtype", "contender", "tokens/s", "speed-up over TRL", "peak MB", "cores"]
+    header += ["loss, first to last step", "largest loss difference from isogloss"]
     header += ["share", "share, own tokens", "share, separate"]
     return table(header, rows, 3)
 
@@ -245,22 +245,22 @@ def _generation(results: dict[str, Any]) -> str:
             )
     if not rows:
         return ""
-    header = ["dtype", "contender", "prompts", "prompts/s", "isogloss, times as fast", "tokens/s"]
-    header += ["tokens written", "peak MB", "cores", "texts as isogloss float32", "share"]
+    header = ["dtype", "contender", "prompts", "prompts/s", "isogloss speed-up", "tokens/s"]
+    header += ["tokens written", "peak MB", "cores", "texts equal to isogloss float32", "share"]
     return table([*header, "share, all tokens written"], rows, 2)
 
 
 def _speeds(results: dict[str, Any]) -> str:
-    found = _of(results, MATMUL)
-    if not found:
+    products = _of(results, MATMUL)
+    if not products:
         return ""
-    dtypes = sorted({one["dtype"] for one in found})
-    by_dtype = {dtype: [one for one in found if one["dtype"] == dtype] for dtype in dtypes}
+    dtypes = sorted({one["dtype"] for one in products})
+    by_dtype = {dtype: [one for one in products if one["dtype"] == dtype] for dtype in dtypes}
     rows: list[list[object]] = []
-    for shape in found[0]["shapes"]:
+    for shape in products[0]["shapes"]:
         values = [[one["shapes"][shape] / 1e9 for one in by_dtype[dtype]] for dtype in dtypes]
         rows.append([shape, *(_best(value) for value in values)])
-    for label, name in (("a block's layers together", "body"), ("the head", "head")):
+    for label, name in (("all layers of a block", "body"), ("LM head", "head")):
         values = [[one[name] / 1e9 for one in by_dtype[dtype]] for dtype in dtypes]
         rows.append([label, *(_best(value) for value in values)])
     header = ["product", *(f"{dtype}, GFLOP/s" for dtype in dtypes)]
@@ -268,8 +268,8 @@ def _speeds(results: dict[str, Any]) -> str:
 
 
 def _best(values: Sequence[float]) -> str:
-    """What the machine can do is its best, not its median; the least shows how steady it was."""
-    return f"{max(values):,.0f} (least {min(values):,.0f})"
+    """The maximum, which is what the machine can do, and the minimum, which shows the noise."""
+    return f"{max(values):,.0f} (minimum {min(values):,.0f})"
 
 
 def _lines(results: dict[str, Any], picture: str | None) -> str:
@@ -293,7 +293,7 @@ def _lines(results: dict[str, Any], picture: str | None) -> str:
     if not rows:
         return ""
     dtypes = sorted({one["dtype_used"] for one in _of(results, "lines")})
-    header = ["by number of", "points", "ms each", "intercept, s", "R²"]
+    header = ["by number of", "points", "ms per unit", "intercept, s", "R²"]
     header += ["largest residual", "peak MB, first to last point"]
     text = f"isogloss alone, letter format, {', '.join(dtypes)}.\n\n{table(header, rows, 2)}"
     return f"{text}\n![Time and memory by size]({picture})\n" if picture else text

@@ -1,1 +1,1 @@
-"""The contenders: one script a tool, each run in a process of its own."""
+"""The contenders: one script per tool; each measurement has its own process."""

@@ -1,4 +1,4 @@
-"""Generated text: when it is complete, and what is compared of it."""
+"""Generated text: when it is complete, and how texts are compared."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from isogloss.prompts.answer_parser import is_complete
 
 
 def completes(rows: Sequence[dict[str, Any]]) -> list[Callable[[str], bool]]:
-    """For each prompt, whether a text after it has come to its answer."""
+    """For each prompt, a function that tells whether a text contains its answer."""
 
     def complete(words: tuple[str, ...]) -> Callable[[str], bool]:
         return lambda text: is_complete(text, words)
@@ -17,5 +17,5 @@ def completes(rows: Sequence[dict[str, Any]]) -> list[Callable[[str], bool]]:
 
 
 def digests(texts: Sequence[str]) -> list[str]:
-    """A short name for each text: results are published, texts quote the data."""
+    """A digest of each text: results are published, and texts quote the data."""
     return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]

@@ -1,4 +1,4 @@
-"""A contender's process: one job as JSON in, one result as JSON out, its own peak memory."""
+"""A contender's process: one job as JSON in, one result as JSON out, and its peak memory."""
 
 import json
 import resource
@@ -11,29 +11,29 @@ from typing import Any, NamedTuple
 
 
 class Moment(NamedTuple):
-    """A point in time, or a stretch of it: by the clock, and in this process's threads."""
+    """A point in time or a duration: wall time, and CPU time of all threads of this process."""
 
     seconds: float
     cpu_seconds: float
 
     @classmethod
     def now(cls) -> "Moment":
-        """The present."""
+        """The current time."""
         return cls(time.perf_counter(), time.process_time())
 
     def until(self, end: "Moment") -> "Moment":
-        """The stretch from here to `end`."""
+        """The duration from this moment to `end`."""
         return Moment(end.seconds - self.seconds, end.cpu_seconds - self.cpu_seconds)
 
     def plus(self, other: "Moment") -> "Moment":
-        """Both stretches together."""
+        """The sum of two durations."""
         return Moment(self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
 
 
 class Stopwatch:
-    """Time spent in `with stopwatch:`, all times together: by the clock, and of all threads.
+    """Total time spent in `with stopwatch:`, wall time and CPU time of all threads.
 
-    On a busy machine the second stays nearer to what it was than the first.
+    CPU time varies less than wall time on a busy machine.
     """
 
     def __init__(self) -> None:
@@ -47,27 +47,27 @@ class Stopwatch:
 
     @property
     def spent(self) -> dict[str, float]:
-        """As results have it."""
+        """The total as result fields."""
         return self.times._asdict()
 
 
 def peak_mb() -> float:
-    """Largest resident set of this process so far, MB."""
+    """Peak resident set size of this process so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def step_times(ends: Sequence[Moment]) -> dict[str, Any]:
-    """Time of all steps but the first, from the moments at which steps ended; and of each."""
-    each = [before.until(after).seconds for before, after in pairwise(ends)]
-    return {**ends[0].until(ends[-1])._asdict(), "step_seconds": each}
+    """Total time of all steps but the first, and the time of each, from the ends of steps."""
+    durations = [before.until(after).seconds for before, after in pairwise(ends)]
+    return {**ends[0].until(ends[-1])._asdict(), "step_seconds": durations}
 
 
 def read(path: str) -> Any:
-    """A JSON file that `prepare` has written."""
+    """A JSON file written by `prepare`."""
     return json.loads(Path(path).read_text("utf-8"))
 
 
 def main(measure: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Run `measure` on the job in the file of the first argument; result into the second's."""
+    """Run `measure` on the job in the first file argument; write the result to the second."""
     job = read(sys.argv[1])
     Path(sys.argv[2]).write_text(json.dumps(measure(job)), "utf-8")

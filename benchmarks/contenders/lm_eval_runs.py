@@ -1,7 +1,7 @@
-"""lm-evaluation-harness: its own evaluator on tasks that read the chosen Belebele items.
+"""lm-evaluation-harness: its evaluator on tasks that read the chosen Belebele items.
 
-`letter` is its own Belebele task. `cloze`, which it has not for Belebele, is a task with the prompt
-of isogloss's cloze and the options' texts as choices, answered by acc_norm.
+`letter` is its Belebele task. It has no cloze task for Belebele; `cloze` is a task with isogloss's
+cloze prompt and the option texts as choices, answered by acc_norm.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ TRIED_BATCHES = (1, 2, 4, 8)
 
 
 def _model(job: dict[str, Any], way: str, batch: int) -> HFLM:
-    """`weights` has the weights in the dtype, `autocast` its products alone."""
+    """`weights` loads the weights in the dtype, `autocast` computes only products in it."""
     dtype = job["dtype"]
     return HFLM(
         pretrained=job["model"],
@@ -50,7 +50,7 @@ def _tasks(job: dict[str, Any]) -> tuple[str, TaskManager]:
 def _evaluate(
     job: dict[str, Any], model: HFLM, limit: int | None
 ) -> tuple[Stopwatch, Stopwatch, list[dict[str, Any]]]:
-    """Time in the model's `loglikelihood` and in the whole evaluator, and the samples."""
+    """Time in the model's `loglikelihood`, time in the whole evaluator, and the samples."""
     name, manager = _tasks(job)
     scoring, whole = Stopwatch(), Stopwatch()
     original = model.loglikelihood
@@ -77,7 +77,7 @@ def _answer(case: str, sample: dict[str, Any]) -> int:
 
 
 def try_settings(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a few items with each batch size and way to the dtype, and the fastest."""
+    """Seconds for a few items with each batch size and use of the dtype, and the fastest."""
     ways = ("weights", "autocast") if job["dtype"] == "bfloat16" else ("weights",)
     tried = {}
     for way in ways:
@@ -89,7 +89,7 @@ def try_settings(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(job: dict[str, Any]) -> dict[str, Any]:
-    """The seconds of the model's `loglikelihood` alone: the evaluator's own work is left out."""
+    """Score; the seconds are those of `loglikelihood`, without the rest of the evaluator."""
     way, _, batch = job["setting"].partition(", batch ")
     model = _model(job, way, int(batch))
     scoring, whole, samples = _evaluate(job, model, None)
@@ -99,7 +99,7 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
         "whole_seconds": whole.spent["seconds"],
         "peak_mb": peak,
         "items": len(samples),
-        "answers": {item_id(one["doc"]): _answer(job["case"], one) for one in samples},
+        "answers": {item_id(sample["doc"]): _answer(job["case"], sample) for sample in samples},
         "threads": torch.get_num_threads(),
         "dtype": job["dtype"],
     }

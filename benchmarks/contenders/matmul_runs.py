@@ -1,4 +1,4 @@
-"""The machine's own speed: products of the model's layers' shapes, best of many, in one dtype."""
+"""The machine's own speed: matrix products in the shapes of the model's layers, best of many."""
 
 import platform
 import time
@@ -12,7 +12,7 @@ from benchmarks.flops import Shape, head_shape, layer_shapes, product_flops
 
 TOKENS = 2048
 HEAD_POSITIONS = 256
-SECONDS, LEAST = 0.6, 5  # for each shape: how long and how often at least
+SECONDS, LEAST = 0.6, 5  # per shape: minimum duration and number of repetitions
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "lm_eval", "trl")
 
 
@@ -30,7 +30,7 @@ def _seconds(rows: int, shape: Shape, dtype: torch.dtype) -> float:
 
 @torch.inference_mode()
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Operations a second: of each shape, of a whole block, and of the head."""
+    """Operations per second: of each shape, of a whole block, and of the LM head."""
     dtype = getattr(torch, job["dtype"])
     shapes = layer_shapes(job["config"])
     head = head_shape(job["config"])

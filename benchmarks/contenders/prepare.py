@@ -1,7 +1,7 @@
-"""What all contenders read: the chosen items as files, tokenised training steps, prompts, counts.
+"""Prepares the input of all contenders: items as files, tokenised training steps, prompts, counts.
 
-Written once a run into a folder outside the repository, so that a contender's process does nothing
-but its own work.
+It runs once per benchmark run and writes to an ignored folder, so that a contender's process does
+only its own work.
 """
 
 import json
@@ -22,6 +22,7 @@ from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item, items, open_task
 from isogloss.training.batches import plan_batches
 from isogloss.training.recipe import Recipe
+from isogloss.types import Format, Reasoning, Split
 
 SOURCE = "arb_Arab"
 ENGLISH = "eng_Latn"
@@ -39,7 +40,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     data, work, sizes = Path(job["data"]), Path(job["work"]), job["sizes"]
     model = load(locate("embedded"), "float32")
     counts: dict[str, dict[str, Work]] = {}
-    for format in ("letter", "cloze"):
+    for format in (Format.LETTER, Format.CLOZE):
         chosen = _belebele(data, ENGLISH, work / format, sizes[format])
         counts[format] = _scoring_work(model, chosen, Protocol(format=format))
         _belebele(data, ENGLISH, work / f"{format}_again", sizes[f"{format}_again"])
@@ -55,14 +56,14 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": str(model.location.folder),
         "config": model.network.config.to_dict(),
-        "work": {case: {k: list(v) for k, v in found.items()} for case, found in counts.items()},
+        "work": {case: {k: list(v) for k, v in works.items()} for case, works in counts.items()},
     }
 
 
 def _belebele(data: Path, code: str, folder: Path, count: int) -> list[Item]:
-    """The first items of a language as isogloss orders them, written as a Belebele file."""
+    """The first items of a language in isogloss's order, written as a Belebele file."""
     task = open_task("belebele", str(data / "belebele"))
-    chosen = items(task, code, "all", count)
+    chosen = items(task, code, Split.ALL, count)
     rows = {f"{row['link']}#{row['question_number']}": row for row in _rows(data, code)}
     _write_rows(folder / f"{code}.jsonl", [rows[item.item_id] for item in chosen])
     return chosen
@@ -81,7 +82,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _long(data: Path, folder: Path, passages: int, count: int) -> None:
-    """Items whose passage is followed by the passages of the next items, `passages` in all."""
+    """Items with long passages: each is the concatenation of `passages` passages."""
     distinct = list({row["link"]: row for row in _rows(data, ENGLISH)}.values())
     rows = []
     for at in range(count):
@@ -93,28 +94,29 @@ def _long(data: Path, folder: Path, passages: int, count: int) -> None:
 def _scoring_work(
     model: LanguageModel, chosen: Sequence[Item], protocol: Protocol
 ) -> dict[str, Work]:
-    """`distinct`: tokens of a passage's questions and options counted once, logits and what the
-    last layer gives where a choice wants them. `separate`: each choice a sequence of its own.
-    `lm-eval`: the same with the head everywhere, and one sequence a question where choices are
-    single tokens.
+    """Counts of work for scoring the items.
+
+    `distinct`: common prefixes of a passage's prompts counted once, logits and the output of the
+    last layer only where a choice needs them. `separate`: one sequence per choice. `lm-eval`: one
+    sequence per distinct context, with the head at every position.
     """
     encoded = encode(model.tokenizer, [prompt(item, protocol, model.tokenizer) for item in chosen])
     trees: dict[str, TokenTree] = {}
-    wanted = set()
+    needed = set()
     separate = Work(0, 0)
     lm_eval = 0
     for item, entry in zip(chosen, encoded, strict=True):
         tree = trees.setdefault(item.passage_id, TokenTree())
         for sequence, start in zip(*entry, strict=True):
             path = tree.insert(sequence[:-1])
-            wanted |= {(item.passage_id, node) for node in path[start - 1 :]}
+            needed |= {(item.passage_id, node) for node in path[start - 1 :]}
             separate = Work(
                 separate.tokens + len(sequence) - 1, separate.positions + len(sequence) - start
             )
         lm_eval += sum(len(sequence) for sequence in {choice[:-1] for choice in entry.sequences})
     tokens = sum(map(len, trees.values()))
     return {
-        "distinct": Work(tokens, len(wanted), len(wanted)),
+        "distinct": Work(tokens, len(needed), len(needed)),
         "separate": separate,
         "lm-eval": Work(lm_eval, lm_eval),
     }
@@ -123,11 +125,12 @@ def _scoring_work(
 def _training(
     model: LanguageModel, task: str, folder: str | None, path: Path, sizes: dict[str, Any]
 ) -> dict[str, Work]:
-    """Write the steps as isogloss takes them: for each the token ids and answer's start of each
-    item. Counts are of all steps but the first, which is not timed.
+    """Write the steps in isogloss's order: token ids and start of the answer of each item.
+
+    Counts are for all steps but the first, which is not timed.
     """
     opened = open_task(task, folder)
-    chosen = items(opened, SOURCE, "train", None)
+    chosen = items(opened, SOURCE, Split.TRAIN, None)
     protocol = Protocol(format=opened.format, normalisation=opened.normalisation)
     prompts = [prompt(item, protocol) for item in chosen]
     gold = [
@@ -151,8 +154,10 @@ def _training(
 
 
 def _training_work(groups: Sequence[Sequence[EncodedPrompt]]) -> dict[str, Work]:
-    """`distinct`: a passage's tokens once, the head at answers. `separate`: all tokens of prompts
-    and answers, the head at answers. `everywhere`: all tokens, and the head at each of them.
+    """Counts of work for training steps.
+
+    `distinct`: common prefixes once, the head at answer tokens. `separate`: all tokens of prompts
+    and answers, the head at answer tokens. `everywhere`: all tokens, the head at each of them.
     """
     distinct = answers = tokens = 0
     for group in groups:
@@ -173,10 +178,10 @@ def _training_work(groups: Sequence[Sequence[EncodedPrompt]]) -> dict[str, Work]
 def _generation(
     model: LanguageModel, data: Path, work: Path, sizes: dict[str, Any]
 ) -> dict[str, Work]:
-    """Prompts that ask for reasoning, with the words that announce an answer to each."""
+    """Prompts that ask for reasoning, each with the words that introduce an answer."""
     task = open_task("belebele", str(data / "belebele"))
-    protocol = Protocol(format="letter", reasoning="cot")
-    chosen = items(task, ENGLISH, "all", sizes["generation"])
+    protocol = Protocol(format=Format.LETTER, reasoning=Reasoning.COT)
+    chosen = items(task, ENGLISH, Split.ALL, sizes["generation"])
     contexts = [reasoning_prompt(item, protocol) for item in chosen]
     words = [answer_words(item.language, protocol) for item in chosen]
     rows = [{"context": c, "words": w} for c, w in zip(contexts, words, strict=True)]
@@ -185,7 +190,7 @@ def _generation(
 
 
 def _adapters(model: LanguageModel, folder: Path, count: int) -> None:
-    """Adapters of rank 16 with random weights, which cost what trained ones do."""
+    """Adapters of rank 16 with random weights, which cost the same as trained ones."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(

@@ -1,9 +1,9 @@
-"""TRL's SFTTrainer and transformers' Trainer: isogloss's steps, with LoRA on the same layers.
+"""TRL's SFTTrainer and transformers' Trainer: isogloss's training steps, LoRA on the same layers.
 
-Both get the token ids that isogloss trains on (TRL in its prompt-completion form, already
-tokenised: from text it would add an end-of-sequence token to each answer), in the same order, and
-start from the same random adapter. No gradient checkpointing, which TRL turns on by default: it
-saves memory at a cost of time, and isogloss uses none.
+Both get the token ids that isogloss trains on, in the same order, and start from the same random
+adapter. TRL gets its prompt-completion format already tokenised, since from text it appends an
+end-of-sequence token to each answer. Gradient checkpointing, which TRL enables by default, is off:
+it trades time for memory, and isogloss does not use it.
 """
 
 import tempfile
@@ -23,14 +23,14 @@ from transformers import (
 
 from benchmarks.contenders.job import Moment, main, peak_mb, read, step_times
 
-# isogloss's recipe: training.Recipe and what goes with it.
+# The recipe of isogloss (training.recipe).
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 LEARNING_RATE = 5e-4
 WARMUP = 0.1
 
 
 class _Stamps(TrainerCallback):
-    """The moments at which steps ended, and the peak memory then."""
+    """The times at which steps ended, and the peak memory at the last one."""
 
     def __init__(self) -> None:
         self.ends: list[Moment] = []
@@ -67,21 +67,21 @@ def _arguments(job: dict[str, Any], folder: str, size: int) -> dict[str, Any]:
 
 
 def try_settings(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a step whose items go through the model so many at a time, and the fastest."""
+    """Seconds of a step with each number of items per pass, and the fastest."""
     tried = {}
     for micro in job["tried"]:
-        setting = f"{micro} items a pass"
+        setting = f"{micro} items per pass"
         steps = {"setting": setting, "steps": 2}
         tried[setting] = train(job | steps)["seconds"]
     return {"tried": tried, "best": min(tried, key=lambda setting: tried[setting])}
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Train and give the seconds of all steps but the first, and the loss of each."""
+    """Train; the result has the seconds of all steps but the first, and the loss of each step."""
     steps = read(job["steps_file"])[: job["steps"]]
     sizes = {len(step) for step in steps}
     if len(sizes) != 1:
-        raise ValueError(f"steps have {sorted(sizes)} items; a trainer takes one number.")
+        raise ValueError(f"steps have {sorted(sizes)} items, but a trainer needs one batch size.")
     rows = [item for step in steps for item in step]
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)

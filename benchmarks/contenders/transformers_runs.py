@@ -1,7 +1,7 @@
-"""transformers' `generate`, greedy: one prompt at a time or all at once, padded on the left.
+"""transformers' `generate`, greedy: one prompt at a time or all together, padded on the left.
 
-`stop` adds a criterion that ends each row once its answer is given, as isogloss does; without it a
-row ends at an end-of-sequence token or its budget. Texts are cut after the clock has stopped.
+`stop` adds a criterion that ends each row once its answer is complete, as isogloss does; without it
+a row ends at an end-of-sequence token or at the token budget. Texts are cut after timing.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class _Stop(StoppingCriteria):
 
 
 def _kept(tokenizer: Any, ids: Sequence[int], complete: Callable[[str], bool]) -> str:
-    """The text up to the token with which it was complete."""
+    """The text up to the token that completes its answer."""
     for length in range(1, len(ids)):
         text = tokenizer.decode(ids[:length], skip_special_tokens=True)
         if complete(text):
