@@ -179,9 +179,7 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
     help="Separated by commas [float32, and bfloat16 if the processor has instructions for it]",
 )
 @click.option("--quick", is_flag=True, help="A few items of each, in float32.")
-@click.option(
-    "--resume", is_flag=True, help="Resume an interrupted run."
-)
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -41,9 +41,7 @@ class Sizes:
     letter_again: int = 60
     cloze: int = 24
     cloze_again: int = 12
-    tried: int | None = (
-        8  # items on which peers' settings are tried; None: none are tried
-    )
+    tried: int | None = 8  # items on which peers' settings are tried; None: none are tried
     steps: int = 6
     batch_size: int = 16
     tried_passes: tuple[int, ...] = (16, 4, 2, 1)

@@ -200,15 +200,16 @@ def _slopes(design: Design, study: Study) -> Figures:
     shares = _shares(study)
     levels = {"languages": (shares, population_slopes(design))}
     if design.models > 1:
-        over = tuple(np.stack([each[k].mean(axis=1) for each in shares], axis=1) for k in range(4))
+        means = [np.stack([share[k].mean(axis=1) for share in shares], axis=1) for k in range(4)]
+        over = (means[0], means[1], means[2], means[3])
         levels["models"] = ([over], population_slopes_of_models(design))
     for level, (units, truths) in levels.items():
         for claim, x, truth in (("C2", 0, truths[0]), ("C3", 3, truths[1])):
             # With y - truth * x in the place of y the true slope is zero, and p can be judged too.
-            ys = [(u[1] - truth * u[x], u[x], u[2]) for u in units]
+            shifted = [(u[1] - truth * u[x], u[x], u[2]) for u in units]
             test = slope_test(
                 *(
-                    pool_scatters([scatter(u[a], u[b], u[2]) for u in ys])
+                    pool_scatters([scatter(u[a], u[b], u[2]) for u in shifted])
                     for a, b in ((0, 1), (1, 1), (0, 0))
                 ),
                 draws=DRAWS,
@@ -233,7 +234,8 @@ def _slopes(design: Design, study: Study) -> Figures:
 
 def _in_model(share_PU: FloatArray, level: str) -> FloatArray:
     value_U: FloatArray = share_PU.sum(axis=0)
-    return value_U - value_U.mean()
+    centred_U: FloatArray = value_U - value_U.mean()
+    return centred_U
 
 
 @lru_cache
@@ -300,7 +302,8 @@ def _power(design: Design, study: Study, rng: np.random.Generator) -> Figures:
 
 
 def _gain(study: Study) -> FloatArray:
-    return (study.tuned.mean(axis=1) - study.base).mean(axis=(0, 2))
+    gain_L: FloatArray = (study.tuned.mean(axis=1) - study.base).mean(axis=(0, 2))
+    return gain_L
 
 
 def _items_z(change_LI: FloatArray, related: np.ndarray) -> float:
@@ -409,14 +412,17 @@ def page(rows: pd.DataFrame, studies: int) -> str:
 def _table(part: pd.DataFrame, kind: str) -> list[str]:
     names = list(dict.fromkeys(part["name"]))
     cells = {
-        (row.design, row.name_): row for row in part.rename(columns={"name": "name_"}).itertuples()
+        (design, name): (float(value), bool(in_range))
+        for design, name, value, in_range in zip(
+            part["design"], part["name"], part["value"], part["in_range"], strict=True
+        )
     }
     lines = [f"| design | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
     for design in dict.fromkeys(part["design"]):
         texts = []
         for name in names:
-            row = cells.get((design, name))
-            texts.append("" if row is None else _text(row.value, kind, row.in_range))
+            cell = cells.get((design, name))
+            texts.append("" if cell is None else _text(cell[0], kind, cell[1]))
         lines.append(f"| {design} | {' | '.join(texts)} |")
     return lines
 

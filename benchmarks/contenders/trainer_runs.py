@@ -29,7 +29,7 @@ LEARNING_RATE = 5e-4
 WARMUP = 0.1
 
 
-class _Stamps(TrainerCallback):
+class _Stamps(TrainerCallback):  # type: ignore[misc]
     """The times at which steps ended, and the peak memory at the last one."""
 
     def __init__(self) -> None:
