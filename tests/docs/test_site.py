@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from markdown import Markdown
 
+from isogloss.config.study_files import read_recipe, read_study
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SITE = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
@@ -73,3 +75,27 @@ def test_formulas_become_mathml_inline_and_displayed() -> None:
     assert re.search(r'<math[^>]*display="block".*<mfrac>', html, re.DOTALL)
     assert "\\frac" not in html
     assert "<code>$x$</code>" in html
+
+
+def test_contributing_lists_the_packages_in_the_order_of_the_layers() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE)
+    listed = [re.findall(r"`(\w+)`", row) for row in table]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = contracts["tool"]["importlinter"]["contracts"][0]["layers"]
+    expected = [name for layer in layers for name in re.findall(r"\w+", layer)]
+    order = {name: at for at, layer in enumerate(layers) for name in re.findall(r"\w+", layer)}
+    assert sorted(name for row in listed for name in row) == sorted(expected)
+    places = [order[name] for row in listed for name in row]
+    assert places == sorted(places)
+
+
+def test_the_study_file_and_the_recipe_of_the_documentation_are_valid(tmp_path: Path) -> None:
+    study, recipe = (
+        re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)[0]
+        for page in ("how-to/run-a-study.md", "how-to/tuning.md")
+    )
+    (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
+    (tmp_path / "best.yaml").write_text(recipe, encoding="utf-8")
+    assert read_study(tmp_path / "study.yaml", {}).seeds == (0, 1, 2)
+    assert read_recipe(tmp_path / "best.yaml")["target_modules"] == "attention"

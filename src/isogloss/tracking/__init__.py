@@ -1,7 +1,8 @@
 """Runs in MLflow: opening, resuming, reusing and reading them.
 
-The tags `isogloss.*` are a contract (docs/runs.md). A finished run with the same fingerprint is
-reused instead of computed again; the fingerprint covers everything that decides the result.
+The tags `isogloss.*` are a contract (docs/reference/runs.md). A finished run with the same
+fingerprint is reused instead of computed again; the fingerprint covers everything that decides the
+result.
 """
 
 from isogloss.tracking.artifacts import (
