@@ -27,7 +27,7 @@ from isogloss.stats.power import design_power
     [
         ({"gain": 0.3, "discordant": 0.2}, "a mean gain of 0.3 needs at least that share"),
         ({"items": 100, "passages": 200}, "`passages` must not exceed the 100 items but got 200."),
-        ({"gain": 0, "discordant": 0, "spread": 0, "seed_spread": 0}, "must vary between"),
+        ({"gain": 0, "discordant": 0, "spread": 0, "seed_spread": 0}, "must be positive"),
     ],
 )
 def test_contradictory_parameters_are_rejected(arguments, message):

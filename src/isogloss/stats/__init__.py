@@ -1,1 +1,1 @@
-"""Statistics on arrays: no torch, no MLflow, no pandas."""
+"""Statistics on numpy arrays; no torch, no MLflow, no pandas."""

@@ -1,6 +1,6 @@
-"""The relatedness contrast with other differences between the groups taken out.
+"""The relatedness contrast at equal covariates, by permutation, with noise in the baseline removed.
 
-Shapes are suffixes: L languages, K covariates, P passages, Z relabellings.
+Shapes are suffixes: L languages, K covariates, P passages, Z permutations.
 """
 
 import math
@@ -14,11 +14,13 @@ from isogloss.errors import ComparisonError
 from isogloss.stats.permutation import MAX_PERMUTATIONS, invert_test, permutation_p, unit_orders
 from isogloss.types import FloatArray, Interval
 
+LEAST_RELIABLE = 1.25  # variance of baselines over their sampling variance
+
 
 class AdjustedContrast(NamedTuple):
-    """Difference between related and control at equal covariates, in the unit of the gains.
+    """Difference between related and control languages at equal covariates, in units of the gains.
 
-    `slopes` are the covariates' own coefficients.
+    `slopes` are the coefficients of the covariates.
     """
 
     estimate: float
@@ -37,19 +39,65 @@ def freedman_lane(
     draws: int = MAX_PERMUTATIONS,
     with_interval: bool = True,
 ) -> AdjustedContrast:
-    """Coefficient of `related_L` in a least-squares fit of `gain_L` on it and on covariates, [L].
+    """Coefficient of relatedness in a least-squares fit of gains on it and on covariates, all [L].
 
-    Freedman and Lane 1983, as algorithm 1 of Winkler et al. 2014: residuals of the fit without
-    relatedness are permuted (`draws` seeded ones, with the observed order added), and the squared t
-    of relatedness is compared. Without covariates this is a permutation test of a difference of
-    means. The 95% interval holds every d for which the test, with d taken from each related gain,
-    has p > 0.05; its ends are found by bisection. ComparisonError if the covariates leave fewer
-    than three degrees of freedom, or if relatedness is a combination of them.
+    The test is that of Freedman and Lane 1983, as algorithm 1 of Winkler et al. 2014: the residuals
+    of the fit without relatedness are permuted (`draws` random orders and the observed one), and
+    the squared t of relatedness is compared. Without covariates this is a permutation test of a
+    difference of means. The 95% interval contains every d for which the test of
+    `gain_L - d * related_L` has p > 0.05; its ends are found by bisection.
+
+    Raises ComparisonError if fewer than three degrees of freedom remain, or if relatedness is a
+    linear combination of the covariates.
     """
     gain, related = np.asarray(gain_L, dtype=float), np.asarray(related_L, dtype=float)
     columns = [np.asarray(values, dtype=float) for values in covariates.values()]
     nuisance_LK = np.column_stack([np.ones_like(gain), *columns])
     design = np.column_stack([nuisance_LK, related])
+    _check_design(design, list(covariates))
+    n, n_parameters = design.shape
+    coefficients = np.linalg.pinv(design)
+    nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
+    hat = design @ coefficients
+    orders_ZL, _ = unit_orders(n, draws, seed)
+    # The residual without relatedness is linear in the shift d: that of the gains minus d times
+    # that of relatedness. So is the permuted effect, and the residual sum of squares is quadratic.
+    residuals = [values - nuisance_hat @ values for values in (gain, related)]
+    effects = [values[orders_ZL] @ coefficients[-1] for values in residuals]
+    remainders = [values[orders_ZL] - values[orders_ZL] @ hat for values in residuals]
+    squares = [
+        np.einsum("zl,zl->z", remainders[i], remainders[j]) for i, j in ((0, 0), (0, 1), (1, 1))
+    ]
+
+    def p_at(shift: float) -> float:
+        residual_L = residuals[0] - shift * residuals[1]
+        if np.abs(residual_L).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
+            return 1.0  # a perfect fit without relatedness
+        effect_Z = effects[0] - shift * effects[1]
+        remaining_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
+        return permutation_p(effect_Z**2 / np.maximum(remaining_Z, np.finfo(float).tiny))
+
+    fit = coefficients @ gain
+    residual_L = gain - hat @ gain
+    error = math.sqrt(
+        float(residual_L @ residual_L)
+        / (n - n_parameters)
+        * float(coefficients[-1] @ coefficients[-1])
+    )
+    estimate = float(fit[-1])
+    return AdjustedContrast(
+        estimate=estimate,
+        p=p_at(0.0),
+        interval=(
+            invert_test(p_at, estimate, error) if with_interval else Interval(math.nan, math.nan)
+        ),
+        slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
+        permutations=len(orders_ZL),
+    )
+
+
+def _check_design(design: FloatArray, covariates: list[str]) -> None:
+    """ComparisonError if too few degrees of freedom remain or columns are linearly dependent."""
     n, n_parameters = design.shape
     if n - n_parameters < 3:
         raise ComparisonError(
@@ -60,62 +108,30 @@ def freedman_lane(
     if np.linalg.matrix_rank(design / np.where(scales > 0, scales, 1)) < n_parameters:
         raise ComparisonError(
             f"adjusting for {', '.join(covariates)} is not possible: among these languages they "
-            f"are constant, say the same thing twice, or tell the groups apart completely."
+            f"are constant, redundant, or separate the groups completely."
         )
-    coefficients = np.linalg.pinv(design)
-    nuisance_hat = nuisance_LK @ np.linalg.pinv(nuisance_LK)
-    hat = design @ coefficients
-    orders_ZL, _ = unit_orders(n, draws, seed)
-    # The residual without relatedness is linear in the shift d: of the gains, less d times that of
-    # relatedness. So is its effect after permutation, and what is left of it is quadratic.
-    residuals = [values - nuisance_hat @ values for values in (gain, related)]
-    effects = [values[orders_ZL] @ coefficients[-1] for values in residuals]
-    left = [values[orders_ZL] - values[orders_ZL] @ hat for values in residuals]
-    squares = [np.einsum("zl,zl->z", left[i], left[j]) for i, j in ((0, 0), (0, 1), (1, 1))]
-
-    def p_at(shift: float) -> float:
-        remaining = residuals[0] - shift * residuals[1]
-        if np.abs(remaining).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
-            return 1.0  # a perfect fit without relatedness
-        effect_Z = effects[0] - shift * effects[1]
-        left_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
-        return permutation_p(effect_Z**2 / np.maximum(left_Z, np.finfo(float).tiny))
-
-    fit = coefficients @ gain
-    spread = gain - hat @ gain
-    error = math.sqrt(
-        float(spread @ spread) / (n - n_parameters) * float(coefficients[-1] @ coefficients[-1])
-    )
-    estimate = float(fit[-1])
-    interval = Interval(math.nan, math.nan)
-    if with_interval:
-        interval = invert_test(p_at, estimate, error)
-    return AdjustedContrast(
-        estimate=estimate,
-        p=p_at(0.0),
-        interval=interval,
-        slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
-        permutations=len(orders_ZL),
-    )
 
 
 def shared_noise(
     baseline_PL: FloatArray, gain_PL: FloatArray, weight_PL: FloatArray
 ) -> tuple[float, float]:
-    """Sampling variance of a baseline and covariance of a gain with it, between languages.
+    """Sampling variance of a baseline, and its covariance with the gain, between languages.
 
-    Arrays are shares of passages in what languages score, as in `slopes.scatter`. What all
-    languages share of the noise moves no language against another and is taken out.
+    The arrays, [P, L], are the contributions of passages to the baseline, the gain and the items of
+    each language, as in `slopes.scatter`. Noise that all languages share (an item that is hard in
+    every language) moves no language against another, so the mean covariance between different
+    languages is subtracted from the mean variance within languages.
     """
-    n_passages, n = weight_PL.shape
-    baseline, gain = (
+    n_passages, n_languages = weight_PL.shape
+    baseline_residual_PL, gain_residual_PL = (
         share_PL - weight_PL * share_PL.sum(axis=0) for share_PL in (baseline_PL, gain_PL)
     )
     noise = []
-    for other in (baseline, gain):
-        products = other.T @ baseline * n_passages / max(1, n_passages - 1)
-        own = float(np.trace(products))
-        noise.append((own - (float(products.sum()) - own) / (n - 1)) / n)
+    for residual_PL in (baseline_residual_PL, gain_residual_PL):
+        products_LL = residual_PL.T @ baseline_residual_PL * n_passages / max(1, n_passages - 1)
+        within = float(np.trace(products_LL))
+        between = (float(products_LL.sum()) - within) / (n_languages - 1)
+        noise.append((within - between) / n_languages)
     return noise[0], noise[1]
 
 
@@ -126,22 +142,27 @@ def without_shared_noise(
     noise_variance: float,
     noise_covariance: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Gain and baseline, [L] each, such that a regression of one on the other is unbiased.
+    """Gain and baseline, [L] each, corrected so that regressing one on the other is unbiased.
 
-    The baseline's noise is in the gain too, and attenuates the baseline's own coefficient. Both
-    arrays are moved along the residual of the baseline on `others_LK` (with relatedness among
-    them), whose share of noise is known: regression calibration (Carroll, Ruppert, Stefanski and
-    Crainiceanu 2006, chapter 4). `noise_variance` is the mean sampling variance of a baseline,
-    `noise_covariance` that of a gain with its baseline. ComparisonError if the baselines vary no
-    more than their noise.
+    Noise in the baseline enters the gain with opposite sign and attenuates the coefficient of the
+    baseline. Both arrays are moved along r, the residual of the baseline on `others_LK`
+    (relatedness and the other covariates), with variance v:
+
+        gain - noise_covariance / v * r,    baseline - noise_variance / v * r
+
+    which is regression calibration (Carroll, Ruppert, Stefanski and Crainiceanu 2006, chapter 4).
+    `noise_variance` is the mean sampling variance of a baseline, `noise_covariance` the mean
+    covariance of a gain with its baseline. ComparisonError if baselines vary barely more than their
+    noise.
     """
     n = len(gain_L)
     design = np.column_stack([np.ones(n), others_LK])
     residual_L = baseline_L - design @ np.linalg.lstsq(design, baseline_L, rcond=None)[0]
     variance = float(residual_L @ residual_L) / max(1, n - design.shape[1])
-    if variance <= max(1.25 * noise_variance, 1e-12):  # rounding leaves 1e-33 of equal baselines
+    # Rounding leaves a variance of 1e-33 in equal baselines.
+    if variance <= max(LEAST_RELIABLE * noise_variance, 1e-12):
         raise ComparisonError(
-            "the baselines of these languages differ hardly more than by sampling noise, so there "
+            "the baselines of these languages differ barely more than by sampling noise, so there "
             "is nothing to adjust for."
         )
     return (

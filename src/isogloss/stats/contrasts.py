@@ -1,9 +1,8 @@
-"""Related languages against controls: tests, intervals, equivalence, verdict.
+"""The relatedness contrast: estimate, tests, equivalence, verdict.
 
-Shapes are suffixes: L languages, R related, C controls, Z relabellings. All intervals are
-two-sided. The language is the unit of replication of the relatedness contrast: items of one
-language share whatever that language does to the model, so a test over items would count the same
-surprise many times.
+Shapes are suffixes: L languages, R related, C controls. The language is the unit of replication:
+the items of one language share whatever that language does to the model, so a test over items would
+count one effect many times.
 """
 
 import math
@@ -22,8 +21,9 @@ from isogloss.types import FloatArray, Verdict
 class Contrast(NamedTuple):
     """Mean gain of related languages minus mean gain of controls, in the unit of the gains.
 
-    `tost_p` is the larger of the two one-sided p values against the margin, None without a margin;
-    `spread` the standard deviation of gains within the groups (n - 2 degrees of freedom).
+    `tost_p` is the larger p of two one-sided tests against the margin; it and `margin` are None on
+    a scale without a margin. `spread` is the standard deviation of gains within the groups
+    (n - 2 degrees of freedom).
     """
 
     estimate: float
@@ -43,23 +43,23 @@ class Contrast(NamedTuple):
 def relatedness_contrast(
     gain_L: npt.ArrayLike, related_L: npt.ArrayLike, margin: float | None, *, seed: int = 0
 ) -> Contrast:
-    """Mean gain of related languages minus that of controls, tested with languages as replicates.
+    """Mean gain of related languages minus that of controls, with languages as replicates.
 
-    `gain_L` [L] holds one gain for each language in any unit, `related_L` [L] is True for the
-    related; `margin`, in the same unit, is the difference stated in advance to matter, or None on a
-    scale that has none. `seed` matters only past 200,000 relabellings.
+    `gain_L` [L] holds one gain per language in any unit; `related_L` [L] is True for related
+    languages. `margin`, in the unit of the gains, is the smallest difference that matters, stated
+    in advance; None on a scale without one. `seed` matters only beyond 200,000 relabellings.
 
-    The verdict, in this order:
+    The verdict is the first of these that applies:
 
     1. `equivalent`: the 90% permutation interval lies within plus or minus `margin` (two one-sided
-       tests at 5%, Schuirmann 1987). This comes first: a difference below what was said to matter
-       stays so when it is measured well enough to differ from zero.
+       tests at 5%, Schuirmann 1987). It comes first: a difference smaller than the margin stays so
+       even when it is measured precisely enough to differ from zero.
     2. `related gain more` or `related gain less`: the 95% permutation interval excludes zero.
-    3. `inconclusive`: neither. Not evidence that the groups gain alike.
+    3. `inconclusive`: neither. This is not evidence that the groups gain alike.
 
-    The minimum detectable effect is that of `minimum_detectable_effect` under the spread observed.
+    The minimum detectable effect uses the observed spread.
 
-    ComparisonError with fewer than two languages in a group or a gain that is not finite,
+    Raises ComparisonError with fewer than two languages in a group or a gain that is not finite,
     ConfigError if the margin is not positive.
     """
     gain, related = np.asarray(gain_L, dtype=np.float64), np.asarray(related_L, dtype=bool)
@@ -94,7 +94,7 @@ def relatedness_contrast(
 
 
 def pooled_spread(related_R: FloatArray, control_C: FloatArray) -> float:
-    """Standard deviation within two groups, [R] and [C], taken to be the same in both."""
+    """Standard deviation within two groups, [R] and [C], assumed to be equal."""
     squares = sum(
         float(((values - values.mean()) ** 2).sum()) if np.ptp(values) else 0.0
         for values in (related_R, control_C)

@@ -1,16 +1,17 @@
-"""Format against comprehension: a gain in answers as given, split into its two parts.
+"""Format against comprehension: the gain of answers as given, split into two parts.
 
-An answer as given (`free`: greedy or generated, wrong if it is no choice at all) differs from the
-choice that the model is forced to (`forced`). Fine-tuning can raise the first by teaching the
-format alone. Item by item,
+The answer as given (`free`: greedy or generated, wrong if it is no valid choice) can differ from
+the likeliest choice (`forced`). Fine-tuning can raise free accuracy by teaching the format alone.
+For each item
 
     free = forced + (free - forced),
 
 so the gain in free accuracy is exactly the gain in forced accuracy (the comprehension part) plus
-the change in how far free answers fall short of forced ones (the format part). Where a valid answer
-is the forced one, as of a letter answered directly, that is answers that were known and not given;
-where text and score may choose differently, as in generated text, it holds their disagreement too.
-Unlike a split by accuracy among valid answers it is defined where no answer of the base is valid.
+the change in the shortfall of free answers (the format part). Where every valid answer is the
+forced one, as when a letter is answered directly, the format part counts answers that the model
+knew but did not give. In generated text, the answer and the scores may choose differently, and the
+format part includes that disagreement. Unlike a split by accuracy among valid answers, this one is
+defined where no answer of the base is valid.
 """
 
 from typing import NamedTuple
@@ -24,8 +25,8 @@ from isogloss.stats.paired import clustered_standard_error
 class GainParts(NamedTuple):
     """Gain in free accuracy and its two parts, as fractions, with standard errors by passage.
 
-    `total` is `format` + `comprehension` exactly; the standard errors do not add, as both parts
-    are of the same items.
+    `total` is exactly `format` + `comprehension`. Standard errors do not add, because both parts
+    use the same items.
     """
 
     total: float
@@ -43,10 +44,10 @@ def split_gain(
     after_forced_I: npt.ArrayLike,
     cluster_I: npt.ArrayLike,
 ) -> GainParts:
-    """Split the gain of one language, from the correctness of free and forced answers.
+    """Split the gain of one language into format and comprehension.
 
-    All arrays have shape [I], the same items in the same order; correctness is boolean. Standard
-    errors are those of `paired.clustered_standard_error`, NaN with a single cluster.
+    All arrays are [I], the same items in the same order; scores are correctness, or its mean over
+    runs. Standard errors are those of `paired.clustered_standard_error`, NaN with one cluster.
     """
     before_free, before_forced, after_free, after_forced = (
         np.asarray(values, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""One language at a time: paired gains, standard errors by passage, many tests at once.
+"""One language: the paired gain, its clustered standard error, McNemar's test; Holm's adjustment.
 
-Shapes are suffixes: I items of one language, T tests.
+Shapes are suffixes: I items of one language, C clusters (passages), T tests.
 """
 
 import math
@@ -17,8 +17,8 @@ from isogloss.types import FloatArray, Interval
 class PairedGain(NamedTuple):
     """Gain of one language: `after` - `before` accuracy on the same items, as fractions.
 
-    `t_p` is by passage, `mcnemar_p` by item, NaN where scores are means and not 0 or 1; `p` is the
-    one to read (see `paired_gain`).
+    `t_p` treats passages as replicates, `mcnemar_p` items; the latter is NaN where scores are not 0
+    or 1. `p` is the one to read (see `paired_gain`).
     """
 
     before: float
@@ -34,11 +34,15 @@ class PairedGain(NamedTuple):
 def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) -> float:
     """Cluster-robust standard error of the mean of `values_I`, in its unit.
 
-    Both arrays have shape [I]; items with the same `cluster_I` (a passage) may be correlated.
-    Miller 2024 (arXiv:2411.00640, Appendix A) with the finite-cluster factor C / (C - 1), which
-    that paper leaves out: the value of inspect_ai's `stderr(cluster=...)`, and of statsmodels' OLS
-    on a constant with `cov_type="cluster"` and its default correction. With a single cluster it is
-    NaN, not zero. ComparisonError if the arrays are empty or differ in length.
+    Both arrays are [I]; items of one cluster (a passage) may be correlated. With residuals r and C
+    clusters,
+
+        se^2 = C / (C - 1) * sum over clusters (sum of r in the cluster)^2 / I^2,
+
+    which is Miller 2024 (arXiv:2411.00640, Appendix A) with the finite-cluster factor that the
+    paper omits. Equals inspect_ai's `stderr(cluster=...)`, and statsmodels' OLS on a constant with
+    `cov_type="cluster"` and its default correction. NaN with a single cluster. ComparisonError if
+    the arrays are empty or differ in length.
     """
     values = np.asarray(values_I, dtype=np.float64)
     clusters = np.asarray(cluster_I)
@@ -59,8 +63,8 @@ def clustered_standard_error(values_I: npt.ArrayLike, cluster_I: npt.ArrayLike) 
 def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
     """Two-sided exact McNemar p of paired correctness, both [I] of booleans.
 
-    Binomial over the items on which the two differ; 1 if there are none. Equals statsmodels'
-    `mcnemar(exact=True)`. It takes items as independent, so read it beside the clustered interval.
+    Binomial over the discordant items; 1 if there are none. Equals statsmodels'
+    `mcnemar(exact=True)`. It assumes independent items, so read it beside the clustered interval.
     """
     before, after = np.asarray(before_I, dtype=bool), np.asarray(after_I, dtype=bool)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
@@ -68,7 +72,7 @@ def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
 
 
 def holm(p_T: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down adjusted p values, [T], in the order given (Holm 1979).
+    """Holm's step-down adjusted p values, [T], in the order of `p_T` (Holm 1979).
 
     Equals statsmodels' `multipletests(method="holm")`.
     """
@@ -89,16 +93,18 @@ def paired_gain(
 ) -> PairedGain:
     """Paired gain of one language from scores before and after, all arrays [I].
 
-    Scores are correctness, or its mean over seeds or models. The paired difference of Miller 2024
-    (arXiv:2411.00640) with its clustered error; the 95% interval takes Student's t with (clusters -
-    1) degrees of freedom (Cameron and Miller 2015), a little wider than the paper's 1.96, and ends
-    at -1 and 1. With one cluster, or with items that all changed alike, there is no telling the
-    error: the interval is NaN, with one cluster `se` and `t_p` too. `single` says that two runs are
-    compared and not means of several.
+    Scores are correctness, or its mean over seeds or models; `single` is False for such means. The
+    paired difference of Miller 2024 (arXiv:2411.00640) with its clustered standard error. The 95%
+    interval uses Student's t with (clusters - 1) degrees of freedom (Cameron and Miller 2015), a
+    little wider than the paper's 1.96, and is clipped to [-1, 1]. With one cluster, or if all items
+    changed alike, the error is unknown and the interval is NaN; with one cluster `se` and `t_p` are
+    NaN too.
 
-    `p` is the largest of `t_p`, which holds where items of one passage go together; McNemar's,
-    which is exact where items are few (of means it would not hold: their differences are skew); and
-    2 / 2^clusters, below which no exchange of the two conditions within passages can go.
+    `p` is the largest of
+
+    - `t_p`, valid where items of a passage are correlated;
+    - `mcnemar_p`, exact where items are few (not for means, whose differences are skewed);
+    - 2 / 2^clusters, the smallest p that exchanging conditions within passages can reach.
     """
     before, after = np.asarray(before_I, dtype=np.float64), np.asarray(after_I, dtype=np.float64)
     se = clustered_standard_error(after - before, cluster_I)
@@ -113,7 +119,7 @@ def paired_gain(
         t_p = float(gain == 0)
     binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
     mcnemar_p = mcnemar_exact(before, after) if binary and single else math.nan
-    known = [p for p in (t_p, mcnemar_p) if not math.isnan(p)]
+    defined = [p for p in (t_p, mcnemar_p) if not math.isnan(p)]
     return PairedGain(
         before=float(before.mean()),
         after=float(after.mean()),
@@ -122,5 +128,5 @@ def paired_gain(
         interval=interval,
         t_p=t_p,
         mcnemar_p=mcnemar_p,
-        p=max([*known, 2.0**-df]),
+        p=max([*defined, 2.0**-df]),
     )

@@ -1,6 +1,6 @@
-"""Orders of units for Monte Carlo tests, and intervals that invert a test.
+"""Permutation tests of group labels and of orders of units, and intervals that invert them.
 
-Shapes are suffixes: U units (languages, or models), Z relabellings.
+Shapes are suffixes: L languages, R related, U units (languages, or models), Z permutations.
 """
 
 import math
@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from isogloss.types import FloatArray, Interval
+from isogloss.types import BoolArray, FloatArray, Interval
 
-MAX_RELABELLINGS = 200_000
-MAX_PERMUTATIONS = 9_999
-MAX_EXACT_UNITS = 7
+MAX_RELABELLINGS = 200_000  # of group labels; beyond it, as many random ones
+MAX_PERMUTATIONS = 9_999  # random orders of units
+MAX_EXACT_UNITS = 7  # 5,040 orders
 DOUBLINGS = 12
 BISECTIONS = 20
 ALPHA = 0.05
 
 
 class PermutationTest(NamedTuple):
-    """A difference of means tested by relabelling; `exact` if every relabelling was counted."""
+    """A difference of means tested by permuting group labels; `exact` if all were counted."""
 
     p: float
     relabellings: int
@@ -33,39 +33,41 @@ class PermutationTest(NamedTuple):
     interval_90: Interval
 
 
-def permutation_test(
-    gain_L: FloatArray, related_L: npt.NDArray[np.bool_], *, seed: int = 0
-) -> PermutationTest:
-    """Test that labels carry no information on the gains, [L] and [L], and invert it for intervals.
+def permutation_test(gain_L: FloatArray, related_L: BoolArray, *, seed: int = 0) -> PermutationTest:
+    """Test that group labels carry no information about gains, and invert the test for intervals.
 
-    All relabellings that keep the group sizes when there are at most 200,000, else as many seeded
-    draws with the observed labels added to them (Phipson and Smyth 2010). p is twice the smaller
-    tail, at most 1, as in `scipy.stats.permutation_test`.
+    `gain_L` and `related_L` are [L]; the statistic is the mean of related gains minus the mean of
+    the others. All relabellings with the same group sizes are counted if there are at most 200,000;
+    otherwise 200,000 random ones plus the observed labels (Phipson and Smyth 2010). p is twice the
+    smaller tail, at most 1, as in `scipy.stats.permutation_test`.
 
-    The intervals hold every shift d for which the test, with d taken from each related gain, has
-    p > alpha (a shift model). A relabelling that trades m related for m control languages has, once
-    shifted, a statistic at least the observed one exactly if d >= (mean of the related traded away
-    - mean of the controls traded in). So each relabelling has one crossing point and the ends of
-    the interval are order statistics of the crossings (Garthwaite 1996 describes the family; here
-    without search). With too few relabellings to reach the level, an end is infinite.
+    The intervals contain every shift d for which the test of `gain - d * related` has p > alpha. A
+    relabelling that exchanges m related for m control languages has a shifted statistic at or above
+    the observed one if and only if
+
+        d >= (mean gain of the related given up - mean gain of the controls taken in).
+
+    So each relabelling has one crossing point, and the ends of the interval are order statistics of
+    the crossings, found without a search (Garthwaite 1996 describes the family). An end is infinite
+    where there are too few relabellings to reach the level.
     """
     n_languages, n_related = len(gain_L), int(related_L.sum())
     chosen_ZR, exact = _relabellings(n_languages, n_related, seed)
     centred_L = gain_L - gain_L.mean()
-    n_traded_Z = n_related - related_L[chosen_ZR].sum(axis=1)
-    traded_Z = centred_L[related_L].sum() - centred_L[chosen_ZR].sum(axis=1)
-    crossing_Z = traded_Z[n_traded_Z > 0] / n_traded_Z[n_traded_Z > 0]
+    n_exchanged_Z = n_related - related_L[chosen_ZR].sum(axis=1)
+    exchanged_Z = centred_L[related_L].sum() - centred_L[chosen_ZR].sum(axis=1)
+    crossing_Z = exchanged_Z[n_exchanged_Z > 0] / n_exchanged_Z[n_exchanged_Z > 0]
     # Gains are multiples of 1/n, so exact ties are common and must survive rounding.
     crossing_Z[np.abs(crossing_Z) < 1e-12 * max(np.abs(gain_L).max(), np.finfo(float).tiny)] = 0.0
     crossing_Z.sort()
     n_relabellings = len(chosen_ZR) + (not exact)
-    n_same = n_relabellings - len(crossing_Z)
-    tail = n_same + min(int((crossing_Z <= 0).sum()), int((crossing_Z >= 0).sum()))
+    n_observed = n_relabellings - len(crossing_Z)  # relabellings that exchange nothing
+    tail = n_observed + min(int((crossing_Z <= 0).sum()), int((crossing_Z >= 0).sum()))
 
     def interval(alpha: float) -> Interval:
-        # A shift is kept if more than alpha/2 of the relabellings lie in either tail; the small
+        # A shift is inside if more than alpha/2 of the relabellings lie in either tail; the small
         # term keeps an exact product such as 40 * 0.025 from falling below its integer.
-        rank = math.floor(n_relabellings * alpha / 2 + 1e-9) + 1 - n_same
+        rank = math.floor(n_relabellings * alpha / 2 + 1e-9) + 1 - n_observed
         if rank < 1:
             return Interval(-math.inf, math.inf)
         return Interval(float(crossing_Z[rank - 1]), float(crossing_Z[-rank]))
@@ -80,11 +82,12 @@ def permutation_test(
 
 
 def attained_level(n_related: int, n_control: int, alpha: float) -> float:
-    """The level that a two-sided permutation test at `alpha` has: a multiple of 2 / relabellings.
+    """The exact level of the two-sided permutation test at `alpha`: a multiple of 2 / relabellings.
 
-    Of 4 against 4 languages it is 2/70 for an alpha of 0.05, and 0 where nothing can be found.
+    For 4 related and 4 control languages it is 2/70 at an alpha of 0.05; it is 0 where no result
+    can reach `alpha`.
     """
-    # Floating-point: the exact number for thousands of languages takes seconds.
+    # In floating point: the exact binomial for thousands of languages takes seconds.
     count = float(special.comb(n_related + n_control, n_related))
     relabellings = round(min(count, MAX_RELABELLINGS))
     return 2 * math.floor(relabellings * alpha / 2 + 1e-9) / relabellings
@@ -94,13 +97,13 @@ def attained_level(n_related: int, n_control: int, alpha: float) -> float:
 def _relabellings(
     n_languages: int, n_related: int, seed: int
 ) -> tuple[npt.NDArray[np.int16], bool]:
-    """Which languages are called related, [Z, R], and whether these are all the ways to do so."""
+    """Which languages are labelled related, [Z, R], and whether these are all possible choices."""
     count = math.comb(n_languages, n_related)
     if count <= MAX_RELABELLINGS:
         flat = chain.from_iterable(combinations(range(n_languages), n_related))
         return np.fromiter(flat, np.int16, count * n_related).reshape(count, n_related), True
     rng = np.random.default_rng(seed)
-    # In parts: the sort keys of 200,000 draws over 122 languages would take 200 MB at once.
+    # In ten parts: the sort keys of 200,000 draws over 122 languages take 200 MB.
     parts = [
         np.argpartition(rng.random((MAX_RELABELLINGS // 10, n_languages)), n_related, axis=1)
         for _ in range(10)
@@ -110,28 +113,28 @@ def _relabellings(
 
 @lru_cache(maxsize=4)
 def unit_orders(n_units: int, draws: int, seed: int) -> tuple[npt.NDArray[np.intp], bool]:
-    """Orders of units, [Z, U], the observed one first, and whether these are all.
+    """Orders of units, [Z, U], the observed order first; and whether these are all orders.
 
-    All of up to 7 units, else `draws` seeded ones; with the observed one among them, a p value is
-    never zero (Phipson and Smyth 2010).
+    All orders of up to 7 units, otherwise `draws` random ones and the observed one, so that no p is
+    zero (Phipson and Smyth 2010).
     """
     if n_units <= MAX_EXACT_UNITS:
         return np.array(list(permutations(range(n_units)))), True
-    here_U = np.arange(n_units)
+    observed_U = np.arange(n_units)
     rng = np.random.default_rng(seed)
-    return np.vstack([here_U, rng.permuted(np.tile(here_U, (draws, 1)), axis=1)]), False
+    return np.vstack([observed_U, rng.permuted(np.tile(observed_U, (draws, 1)), axis=1)]), False
 
 
 def permutation_p(statistic_Z: FloatArray) -> float:
-    """Share of relabellings whose statistic is as large as that of the first, the observed one."""
+    """Share of permutations whose statistic is at least that of the first, the observed one."""
     return float((statistic_Z >= statistic_Z[0] * (1 - 1e-9)).mean())
 
 
 def invert_test(p_at: Callable[[float], float], estimate: float, error: float) -> Interval:
-    """The values around `estimate` with p > 0.05: where `p_at` falls below on either side.
+    """The interval of values around `estimate` with p > 0.05, found by doubling and bisection.
 
-    `error` is the scale to search on, roughly a standard error. An end is infinite if p is still
-    above at 4,000 errors.
+    `p_at` gives the p of a value; `error`, roughly a standard error, scales the search. An end is
+    infinite if p is above 0.05 even 4,000 errors away.
     """
     low, high = (_end(p_at, estimate, side * error) for side in (-1, 1))
     return Interval(low, high)

@@ -1,4 +1,4 @@
-"""Student's and Welch's t tests of gains, with languages (or models) as replicates.
+"""Student's and Welch's t tests, with languages (or models) as replicates.
 
 Shapes are suffixes: L languages, R related, C controls.
 """
@@ -15,7 +15,7 @@ from isogloss.types import FloatArray, Interval
 
 
 class WelchTest(NamedTuple):
-    """A difference of means tested by Welch's unequal-variance t; `interval` is the 95% one."""
+    """A difference of means tested by Welch's unequal-variance t; `interval` has 95% coverage."""
 
     t: float
     df: float
@@ -36,10 +36,10 @@ class MeanTest(NamedTuple):
 
 
 def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
-    """Welch's t test of a difference of means, [R] against [C].
+    """Welch's t test of the difference of means of `related_R`, [R], and `control_C`, [C].
 
-    Equals scipy's `ttest_ind(equal_var=False)`. If neither group varies, the error is 0, df is R +
-    C - 2, and p is 1 where the means are equal and 0 where they are not.
+    Equals scipy's `ttest_ind(equal_var=False)`. If neither group varies, the standard error is 0,
+    df is R + C - 2, and p is 1 for equal means and 0 for different ones.
     """
     estimate = float(related_R.mean() - control_C.mean())
     parts = [_variance_of_mean(related_R), _variance_of_mean(control_C)]
@@ -50,6 +50,7 @@ def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
         df = float(len(related_R) + len(control_C) - 2)
         return WelchTest(t, df, 0.0, float(same), Interval(estimate, estimate))
     shares = [part / sum(parts) for part in parts]
+    # Welch and Satterthwaite's degrees of freedom.
     df = 1 / (shares[0] ** 2 / (len(related_R) - 1) + shares[1] ** 2 / (len(control_C) - 1))
     t = estimate / se
     half = se * float(stats.t.ppf(0.975, df))
@@ -60,8 +61,9 @@ def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
 def mean_test(value_L: npt.ArrayLike) -> MeanTest:
     """Student's one-sample t test of the mean of `value_L`, [L], against zero.
 
-    Equals scipy's `ttest_1samp`; the 90% interval is that of two one-sided tests at 5%. Values that
-    do not vary have an error of 0 and p 1 (all zero) or 0. ComparisonError with fewer than two.
+    Equals scipy's `ttest_1samp`. The 90% interval is that of two one-sided tests at 5%. Values that
+    do not vary have a standard error of 0, and p is 1 if they are zero and 0 otherwise.
+    ComparisonError with fewer than two values.
     """
     value = np.asarray(value_L, dtype=np.float64)
     if len(value) < 2:
@@ -69,17 +71,18 @@ def mean_test(value_L: npt.ArrayLike) -> MeanTest:
     estimate = float(value.mean())
     se = math.sqrt(_variance_of_mean(value))
     p = float(2 * stats.t.sf(abs(estimate) / se, len(value) - 1)) if se else float(estimate == 0)
-    wide, narrow = (
+    interval_95, interval_90 = (
         Interval(estimate - half, estimate + half)
         for half in (se * float(stats.t.ppf(level, len(value) - 1)) for level in (0.975, 0.95))
     )
-    return MeanTest(estimate, se, p, wide, narrow, len(value))
+    return MeanTest(estimate, se, p, interval_95, interval_90, len(value))
 
 
 def tost(related_R: FloatArray, control_C: FloatArray, margin: float) -> float:
-    """Larger p of the two one-sided Welch tests against -margin and +margin (Schuirmann 1987).
+    """The larger p of two one-sided Welch tests against -margin and +margin (Schuirmann 1987).
 
-    Equals statsmodels' `ttost_ind(usevar="unequal")`. Small p: the difference is within the margin.
+    A small p shows that the difference of means lies within the margin. Equals statsmodels'
+    `ttost_ind(usevar="unequal")`.
     """
     estimate = float(related_R.mean() - control_C.mean())
     welch = welch_test(related_R, control_C)
@@ -89,5 +92,5 @@ def tost(related_R: FloatArray, control_C: FloatArray, margin: float) -> float:
 
 
 def _variance_of_mean(values_N: FloatArray) -> float:
-    # Equal values can differ from their rounded mean, which would leave a variance of 1e-34.
+    # Equal values can differ from their rounded mean, which would give a variance of 1e-34.
     return float(values_N.var(ddof=1)) / len(values_N) if np.ptp(values_N) else 0.0
