@@ -71,7 +71,7 @@ def trained(
 
 def answers(model: LanguageModel, protocol: Protocol, done: list[int]) -> list[Prediction]:
     asked = probe("heb_Hebr", "test", 9) + probe("eng_Latn", "test", 2)
-    return predict(model, asked, protocol, "probe", done=done.append)
+    return predict(model, asked, protocol, "probe", progress=done.append)
 
 
 def everything(model: LanguageModel, folder: Path) -> dict[str, Any]:

@@ -108,24 +108,6 @@ def test_an_adapter_on_the_head_itself_keeps_its_product(
     assert can_split(model)
 
 
-def test_of_equal_tokens_the_first_is_the_likeliest(
-    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from isogloss.inference.scoring import _read
-
-    flat_NV = torch.zeros(2, 512)
-    flat_NV[1, [150, 160, 450]] = 5.0
-    parts = [(start, flat_NV[:, start : start + 100]) for start in range(0, 512, 100)]
-    monkeypatch.setattr("isogloss.inference.scoring.logit_parts", lambda *_, **__: iter(parts))
-    asked = [(0, 0), (0, 99), (0, 100), (1, 150), (1, 160), (1, 450), (1, 0)]
-    places, tokens = zip(*asked, strict=True)
-    found = list(_read(tiny, torch.zeros(2, 32), places, tokens, False))
-    assert [agrees for _, agrees in found] == [True, False, False, True, False, False, False]
-    logprobs_NV = flat_NV.log_softmax(-1)
-    expected = [float(logprobs_NV[place, token]) for place, token in asked]
-    assert [value for value, _ in found] == pytest.approx(expected, abs=1e-6)
-
-
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))
 def test_the_last_layer_computes_only_what_is_wanted(
     architecture: str, model_folder: Callable[[str], Path]

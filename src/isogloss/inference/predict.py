@@ -1,14 +1,17 @@
-"""Asking: items put to a model by a protocol, and its answers as predictions."""
+"""Prediction: items presented to a model by a protocol, and its answers."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from isogloss.distributed import processes
-from isogloss.inference.generation import Generated, generate
-from isogloss.inference.scoring import score
+from isogloss.inference.generation import Generated, IsComplete, generate
+from isogloss.inference.progress import Progress, extrapolated, no_progress
+from isogloss.inference.scoring import ItemScores, score
 from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
@@ -27,7 +30,30 @@ from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
-Done = Callable[[int], object]
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of the model; all processes receive it."""
+
+    items: Sequence[Item]
+    protocol: Protocol
+    task: str
+    shortened: frozenset[tuple[str, str]]
+
+
+class _Evidence(NamedTuple):
+    """What the model computed about one item.
+
+    `generated` is None where no text was generated, `unconditional` where options were not scored
+    without their question.
+    """
+
+    scores: ItemScores
+    unconditional: list[float] | None
+    generated: Generated | None
+    n_prompt_tokens: int
+    n_tokens: int
+    n_words: int
 
 
 def predict(
@@ -37,148 +63,113 @@ def predict(
     task: str,
     *,
     shortened: frozenset[tuple[str, str]] = frozenset(),
-    done: Done = lambda count: None,
+    progress: Progress = no_progress,
 ) -> list[Prediction]:
-    """Answers to items of any languages under the model as it stands, in the order of the items.
+    """Predict the answers to items of any languages with the model's active adapter, in order.
 
-    In `letter` format the choice is the likeliest letter. In `cloze` it is the option with the
-    highest log-likelihood, divided by its characters (`length`: lm-evaluation-harness's acc_norm)
-    or less its log-likelihood without passage and question (`unconditional`: lighteval's
-    LogProbPMINorm), or as it is (`none`). In `generate` it is what the generated text says. With
-    `cot` all of them come after the model's own reasoning. `shortened` are the (language, item_id)
-    whose passages were cut; `done` is told how many more items are in progress or finished.
-    Several processes share the passages.
+    The prediction is, by format:
+
+    - `letter`: the most likely letter;
+    - `cloze`: the option of highest log-likelihood, divided by its number of characters (`length`,
+      lm-evaluation-harness's acc_norm), minus its log-likelihood without passage and question
+      (`unconditional`, lighteval's LogProbPMINorm), or as it is (`none`);
+    - `generate`: the option that the generated text names.
+
+    With `cot` reasoning, each of these follows the model's own reasoning. `shortened` are the
+    (language, item_id) of items whose passages were cut. `progress` is called with the number of
+    items newly begun or finished. Several processes divide the passages among themselves.
     """
-    return processes.run_on_all(
-        _shared, model, items, protocol, task, shortened, model.active, done=done
-    )
+    request = _Request(items, protocol, task, shortened)
+    return processes.run_on_all(_predict_share, model, request, model.active, progress=progress)
 
 
-def _shared(
-    model: LanguageModel,
-    items: Sequence[Item],
-    protocol: Protocol,
-    task: str,
-    shortened: frozenset[tuple[str, str]],
-    adapter: str | None,
-    done: Done = lambda count: None,
+def _predict_share(
+    model: LanguageModel, request: _Request, adapter: str | None, progress: Progress = no_progress
 ) -> list[Prediction]:
+    """Predict this process's share of the items; return the predictions of all processes."""
+    items = request.items
     if processes.count() == 1:
-        return _predictions(model, items, protocol, task, shortened, done)
+        return _predictions(model, request, items, progress)
     passages: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, item in enumerate(items):
-        passages[item.language, item.passage_id].append(at)
+    for index, item in enumerate(items):
+        passages[item.language, item.passage_id].append(index)
 
-    def size(members: list[int]) -> int:
-        asked = [items[at] for at in members]
-        return len(asked[0].passage) + sum(len(item.question) for item in asked)
+    def n_characters(indices: list[int]) -> int:
+        questions = sum(len(items[index].question) for index in indices)
+        return len(items[indices[0]].passage) + questions
 
-    mine = [at for members in processes.split_work(list(passages.values()), size) for at in members]
+    shares = processes.split_work(list(passages.values()), n_characters)
+    own = [index for indices in shares for index in indices]
+    own_progress = extrapolated(progress, len(items), len(own))
     with nullcontext() if processes.is_leader() else model.using(adapter):
-        made = _predictions(
-            model, [items[at] for at in mine], protocol, task, shortened,
-            _as_of_all(done, len(items), len(mine)),
-        )  # fmt: skip
-    found: dict[int, Prediction] = {}
-    for places, predictions in processes.all_gather((mine, made)):
-        found.update(zip(places, predictions, strict=True))
-    return [found[at] for at in range(len(items))]
-
-
-def _as_of_all(done: Done, n_items: int, n_mine: int) -> Done:
-    """Tell `done` of all items by the progress of those of this process."""
-    finished = told = 0
-
-    def more(count: int) -> None:
-        nonlocal finished, told
-        finished += count
-        now = round(n_items * finished / n_mine)
-        done(now - told)
-        told = now
-
-    return more
+        own_items = [items[index] for index in own]
+        own_predictions = _predictions(model, request, own_items, own_progress)
+    predictions: dict[int, Prediction] = {}
+    for indices, share in processes.all_gather((own, own_predictions)):
+        predictions.update(zip(indices, share, strict=True))
+    return [predictions[index] for index in range(len(items))]
 
 
 def _predictions(
-    model: LanguageModel,
-    items: Sequence[Item],
-    protocol: Protocol,
-    task: str,
-    shortened: frozenset[tuple[str, str]],
-    done: Done,
+    model: LanguageModel, request: _Request, items: Sequence[Item], progress: Progress
 ) -> list[Prediction]:
-    texts: list[Generated] = []
-    if protocol.reasoning == Reasoning.COT:
-        contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
-        texts = _write(model, items, contexts, protocol, done)
-        prompts = [
-            after_reasoning(item, protocol, context, _reasoning(item, protocol, written.text))
-            for item, context, written in zip(items, contexts, texts, strict=True)
-        ]
-    else:
-        prompts = [prompt(item, protocol, model.tokenizer) for item in items]
-        if protocol.generates:
-            texts = _write(model, items, [entry.context for entry in prompts], protocol, done)
+    """Predict `items`, which are all or some of the request's."""
+    protocol = request.protocol
+    prompts, generated = _prompts(model, items, protocol, progress)
     encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
-    share = can_share(model)
-    heard: Done = (lambda count: None) if texts else done
-    scores = score(model, encoded, items, share, heard, float32_head=protocol.shows_options)
+    scores = score(
+        model,
+        encoded,
+        items,
+        can_share(model),
+        no_progress if protocol.generates else progress,
+        float32_head=protocol.shows_options,
+    )
     unconditional = _unconditional(model, items, protocol)
-    sizes = _sizes(model, items)
+    sizes = _tokens_and_words(model, items)
     predictions = []
-    for at, (item, scored) in enumerate(zip(items, scores, strict=True)):
-        loglikelihood_C: FloatArray = np.asarray(scored.loglikelihoods, dtype=np.float64)
-        forced = int(_ranked(item, protocol, loglikelihood_C, unconditional[at]).argmax())
-        greedy = scored.greedy
-        if texts:
-            words = answer_words(item.language, protocol)
-            if protocol.reasoning == Reasoning.COT:
-                read = parse_answer(texts[at].text, item.options, words, ended=texts[at].ended)
-            else:
-                # A direct answer is one line; what a base model goes on with is no part of it.
-                read = parse_answer(first_line(texts[at].text), item.options, words)
-            greedy = -1 if read is None else read
-        choice = greedy if protocol.format == Format.GENERATE else forced
-        letters_shown = protocol.shows_options
-        predictions.append(
-            Prediction(
-                task=task,
-                language=item.language,
-                format=protocol.format,
-                item_id=item.item_id,
-                passage_id=item.passage_id,
-                answer=item.answer,
-                prediction=choice,
-                correct=choice == item.answer,
-                valid=greedy >= 0,
-                forced=forced,
-                greedy=greedy,
-                choice_logprobs=loglikelihood_C.tolist(),
-                unconditional_logprobs=unconditional[at],
-                gold_logprob=float(
-                    loglikelihood_C[item.answer] - np.logaddexp.reduce(loglikelihood_C)
-                ),
-                format_mass=float(np.exp(loglikelihood_C).sum()) if letters_shown else None,
-                text=texts[at].text if texts else None,
-                tokens=sizes[at][0],
-                words=sizes[at][1],
-                prompt_tokens=encoded[at].starts[0],
-                shortened=(item.language, item.item_id) in shortened,
-            )
+    for index, item in enumerate(items):
+        evidence = _Evidence(
+            scores[index],
+            unconditional[index],
+            generated[index],
+            encoded[index].starts[0],
+            *sizes[index],
         )
+        predictions.append(_prediction(request, item, evidence))
     return predictions
 
 
-def _write(
+def _prompts(
+    model: LanguageModel, items: Sequence[Item], protocol: Protocol, progress: Progress
+) -> tuple[list[Prompt], Sequence[Generated | None]]:
+    """Return the prompts by which choices are scored, and the texts generated for the items."""
+    if protocol.reasoning == Reasoning.COT:
+        contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
+        generated = _generate(model, items, contexts, protocol, progress)
+        prompts = []
+        for item, context, answer in zip(items, contexts, generated, strict=True):
+            words = answer_words(item.language, protocol)
+            reasoning = answer.text[: answer_start(answer.text, words)]
+            prompts.append(after_reasoning(item, protocol, context, reasoning))
+        return prompts, generated
+    prompts = [prompt(item, protocol, model.tokenizer) for item in items]
+    if not protocol.generates:
+        return prompts, [None] * len(items)
+    contexts = [entry.context for entry in prompts]
+    return prompts, _generate(model, items, contexts, protocol, progress)
+
+
+def _generate(
     model: LanguageModel,
     items: Sequence[Item],
     contexts: Sequence[str],
     protocol: Protocol,
-    done: Done,
+    progress: Progress,
 ) -> list[Generated]:
-    """What the model writes after each context: an answer, with `cot` reasoning before it."""
+    """Generate an answer after each context, or reasoning and an answer with `cot`."""
 
-    def complete(item: Item) -> Callable[[str], bool]:
+    def completion(item: Item) -> IsComplete:
         words = answer_words(item.language, protocol)
         if protocol.reasoning == Reasoning.COT:
             return lambda text: is_complete(text, words)
@@ -188,58 +179,96 @@ def _write(
         model,
         contexts,
         protocol.max_new_tokens,
-        [complete(item) for item in items],
+        [completion(item) for item in items],
         chat=protocol.chat,
-        done=done,
+        progress=progress,
     )
-
-
-def _reasoning(item: Item, protocol: Protocol, text: str) -> str:
-    """The generated text up to its answer, all of it if it came to none."""
-    return text[: answer_start(text, answer_words(item.language, protocol))]
-
-
-def _ranked(
-    item: Item,
-    protocol: Protocol,
-    loglikelihood_C: FloatArray,
-    unconditional_C: Sequence[float] | None,
-) -> FloatArray:
-    if protocol.shows_options or protocol.normalisation == Normalisation.NONE:
-        return loglikelihood_C
-    if unconditional_C is not None:
-        offset_C: FloatArray = np.asarray(unconditional_C, dtype=np.float64)
-        return loglikelihood_C - offset_C
-    lengths = [len(option) for option in item.options]
-    length_C: FloatArray = np.asarray(lengths, dtype=np.float64)
-    return loglikelihood_C / length_C
 
 
 def _unconditional(
     model: LanguageModel, items: Sequence[Item], protocol: Protocol
 ) -> list[list[float] | None]:
-    """Log-likelihoods of each item's options without passage and question, if they are wanted."""
+    """Return log-likelihoods of the options without passage and question, if ranking needs them."""
     if protocol.shows_options or protocol.normalisation != Normalisation.UNCONDITIONAL:
         return [None] * len(items)
     prompts = [unconditional_prompt(item, protocol, model.tokenizer) for item in items]
-    # One option of many items, as a topic or a name, is scored once.
+    # An option that many items have, such as a topic or a name, is scored once.
     distinct = {
         (entry.context, option): Prompt(entry.context, (option,))
         for entry in prompts
         for option in entry.continuations
     }
     encoded = encode(model.tokenizer, list(distinct.values()), chat=protocol.chat)
-    blanks = [Item(str(at), "", "", "", "", ("",), 0) for at in range(len(encoded))]
-    # `blanks` have one passage in common, but a tree of all options could be any size.
-    scores = score(model, encoded, blanks, share=False)
-    values = dict(zip(distinct, (scored.loglikelihoods[0] for scored in scores), strict=True))
+    # All of them begin with the answer word, but a tree of all options could have any size.
+    scores = score(model, encoded, (), share=False)
+    values = dict(zip(distinct, (entry.loglikelihoods[0] for entry in scores), strict=True))
     return [[values[entry.context, option] for option in entry.continuations] for entry in prompts]
 
 
-def _sizes(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:
-    """Tokens and words of each item's passage, or of its question where it has none."""
+def _tokens_and_words(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:
+    """Count tokens and words of each item's passage, or of its question if it has no passage."""
     texts = [item.passage or item.question for item in items]
     distinct = list(dict.fromkeys(texts))
     ids = model.tokenizer(distinct, add_special_tokens=False).input_ids if distinct else []
-    tokens = dict(zip(distinct, map(len, ids), strict=True))
-    return [(tokens[text], len(text.split())) for text in texts]
+    n_tokens = dict(zip(distinct, map(len, ids), strict=True))
+    return [(n_tokens[text], len(text.split())) for text in texts]
+
+
+def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Prediction:
+    protocol = request.protocol
+    loglikelihood_C: FloatArray = np.asarray(evidence.scores.loglikelihoods, dtype=np.float64)
+    ranked_C = _normalised(item, protocol, loglikelihood_C, evidence.unconditional)
+    forced = int(ranked_C.argmax())
+    greedy = evidence.scores.greedy
+    if evidence.generated is not None:
+        greedy = _parsed(item, protocol, evidence.generated)
+    prediction = greedy if protocol.format == Format.GENERATE else forced
+    total = np.logaddexp.reduce(loglikelihood_C)
+    return Prediction(
+        task=request.task,
+        language=item.language,
+        format=protocol.format,
+        item_id=item.item_id,
+        passage_id=item.passage_id,
+        answer=item.answer,
+        prediction=prediction,
+        correct=prediction == item.answer,
+        valid=greedy >= 0,
+        forced=forced,
+        greedy=greedy,
+        choice_logprobs=loglikelihood_C.tolist(),
+        unconditional_logprobs=evidence.unconditional,
+        gold_logprob=float(loglikelihood_C[item.answer] - total),
+        format_mass=float(np.exp(loglikelihood_C).sum()) if protocol.shows_options else None,
+        text=None if evidence.generated is None else evidence.generated.text,
+        tokens=evidence.n_tokens,
+        words=evidence.n_words,
+        prompt_tokens=evidence.n_prompt_tokens,
+        shortened=(item.language, item.item_id) in request.shortened,
+    )
+
+
+def _parsed(item: Item, protocol: Protocol, generated: Generated) -> int:
+    """Return the option that a generated text chooses, -1 for none."""
+    words = answer_words(item.language, protocol)
+    if protocol.reasoning == Reasoning.COT:
+        choice = parse_answer(generated.text, item.options, words, ended=generated.ended)
+    else:
+        # A direct answer is one line; base models continue with other text.
+        choice = parse_answer(first_line(generated.text), item.options, words)
+    return -1 if choice is None else choice
+
+
+def _normalised(
+    item: Item,
+    protocol: Protocol,
+    loglikelihood_C: FloatArray,
+    unconditional_C: Sequence[float] | None,
+) -> FloatArray:
+    """Return the log-likelihoods as they are ranked; see `predict`."""
+    if protocol.shows_options or protocol.normalisation == Normalisation.NONE:
+        return loglikelihood_C
+    if unconditional_C is not None:
+        return loglikelihood_C - np.asarray(unconditional_C, dtype=np.float64)
+    n_characters_C = np.array([len(option) for option in item.options], dtype=np.float64)
+    return loglikelihood_C / n_characters_C

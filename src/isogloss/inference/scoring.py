@@ -1,16 +1,21 @@
-"""Scoring: the log-likelihood of each choice of each item, exactly, with nothing computed twice.
+"""Scoring: the exact log-likelihood of each choice of each item, without repeated computation.
 
-Suffixes of names: N positions with logits, D hidden size, V vocabulary.
+`reference.reference_scores` computes the same on one page. Here prompts of a passage and choices of
+a prompt share a tree of tokens (see `models.forward`), and the head is applied only to hidden
+states before the tokens of choices, in parts of the vocabulary.
+
+Suffixes of names: N positions with hidden states, M target tokens, D hidden size, V vocabulary.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
+from isogloss.inference.progress import Progress, no_progress
 from isogloss.models.forward import finish_passes, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import can_split, logit_parts
@@ -19,58 +24,62 @@ from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 
-POSITIONS_PER_HEAD = 512  # whose logits are computed at a time, by parts of the vocabulary
-POSITIONS_OF_WHOLE = 64  # of a head that cannot be split: Gemma's logits are 1 MB a position
+POSITIONS_PER_HEAD = 512  # whose logits are computed at a time, in parts of the vocabulary
+POSITIONS_PER_WHOLE_HEAD = 64  # for a head that cannot be split: Gemma has 1 MB of logits each
 
 
 class ItemScores(NamedTuple):
-    """Log-likelihood (nats) of each choice, and the one that greedy decoding gives (-1: none)."""
+    """Log-likelihood (nats) of each choice, and which one greedy decoding gives (-1: none)."""
 
     loglikelihoods: tuple[float, ...]
     greedy: int
 
 
+class _Choice(NamedTuple):
+    """A choice in a tree: for each of its tokens, the node before the token and the token's id."""
+
+    item: int
+    choice: int
+    tokens: list[tuple[int, int]]
+
+
 class _Row(NamedTuple):
-    """A tree and, for each choice in it, the node before and the id of each token."""
+    """A tree of tokens and the choices in it."""
 
     tree: TokenTree
-    choices: list[tuple[int, int, list[tuple[int, int]]]]  # item, choice, [(node before, token)]
+    choices: list[_Choice]
 
     @property
-    def wanted(self) -> list[int]:
-        return sorted({node for _, _, tokens in self.choices for node, _ in tokens})
+    def nodes(self) -> list[int]:
+        """The nodes whose hidden states are needed."""
+        return sorted({node for choice in self.choices for node, _ in choice.tokens})
 
 
-def _row(encoded: Sequence[EncodedPrompt], choices: Iterable[tuple[int, int]]) -> _Row:
-    row = _Row(TokenTree(), [])
-    for item, choice in choices:
-        sequence, start = encoded[item].sequences[choice], encoded[item].starts[choice]
-        path = row.tree.insert(sequence[:-1])
-        pairs = list(zip(path[start - 1 :], sequence[start:], strict=True))
-        row.choices.append((item, choice, pairs))
-    return row
+class _Target(NamedTuple):
+    """A token of a choice, and the position of the hidden state before it."""
 
-
-def _rows(items: Sequence[Item], encoded: Sequence[EncodedPrompt], share: bool) -> list[_Row]:
-    """A row for each passage, or for each choice of each item, longest first."""
-    together: dict[Any, list[tuple[int, int]]] = defaultdict(list)
-    for index, item in enumerate(items):
-        for choice in range(len(encoded[index].sequences)):
-            key = (item.language, item.passage_id) if share else (index, choice)
-            together[key].append((index, choice))
-    rows = [_row(encoded, choices) for choices in together.values()]
-    return sorted(rows, key=lambda row: len(row.tree), reverse=True)
+    item: int
+    choice: int
+    position: int
+    token: int
 
 
 class _Pending(NamedTuple):
-    """Hidden states that wait for the head, and what is wanted of the logits after them."""
+    """Hidden states that wait for the head, and the tokens to score after them."""
 
     states: list[torch.Tensor]
-    targets: list[tuple[int, int, int, int]]  # item, choice, position, token
+    targets: list[_Target]
 
     @property
-    def positions(self) -> int:
+    def n_positions(self) -> int:
         return sum(map(len, self.states))
+
+
+class _TokenScore(NamedTuple):
+    """Log-probability of a token, and whether it is the most likely one."""
+
+    logprob: float
+    is_greedy: bool
 
 
 @processes.no_gradients
@@ -79,83 +88,94 @@ def score(
     encoded: Sequence[EncodedPrompt],
     items: Sequence[Item],
     share: bool,
-    done: Callable[[int], object] = lambda count: None,
+    progress: Progress = no_progress,
     *,
     float32_head: bool = False,
     tokens_per_batch: int | None = None,
 ) -> list[ItemScores]:
-    """Scores of each item under the model as it stands (see `LanguageModel.using`).
+    """Score the choices of each prompt under the model's active adapter.
 
-    `share` lets questions of a passage and choices of a question use the same computation; without
-    it each choice is a sequence of its own. In float32 the two agree to rounding, and so do batches
-    of any size: within 2e-4 nats. `float32_head` is that of `lm_head.logits`. Batches have
-    `tokens_per_batch` tokens, by default what free memory allows (`memory.token_budget`); one that
-    memory runs out on is halved and tried again. `done` is told after each batch how many more
-    items are in progress or finished. Raises ModelError if memory does not hold a single choice.
+    With `share`, the prompts of `items` that have one language and passage share computation, and
+    so do the choices of a prompt; this needs `forward.can_share`. Without it, `items` are not used
+    and every choice is a sequence of its own. In float32, results with and without sharing and for
+    any batch size agree within 2e-4 nats. `float32_head` is that of `lm_head.logits`.
+
+    Batches have `tokens_per_batch` tokens, by default `memory.token_budget`. A batch that exhausts
+    memory is halved and tried again. `progress` is called after each batch with the number of items
+    newly begun. Raises ModelError if a single choice does not fit in memory.
     """
     begun: set[int] = set()
-    likelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
-    greedy = [[True] * len(entry.sequences) for entry in encoded]
+    loglikelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
+    is_greedy = [[True] * len(entry.sequences) for entry in encoded]
     pending = _Pending([], [])
     rows = deque(_rows(items, encoded, share))
     budget = tokens_per_batch or token_budget(model)
-    most = POSITIONS_PER_HEAD if can_split(model) else POSITIONS_OF_WHOLE
+    most = POSITIONS_PER_HEAD if can_split(model) else POSITIONS_PER_WHOLE_HEAD
     while rows:
         batch = _take(rows, budget)
+        trees, nodes = [row.tree for row in batch], [row.nodes for row in batch]
         try:
-            hidden_ND = hidden_states(
-                model,
-                [row.tree for row in batch],
-                [row.wanted for row in batch],
-                float32_head=float32_head,
-            )
+            hidden_ND = hidden_states(model, trees, nodes, float32_head=float32_head)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or processes.sharded():
                 raise
-            budget = max(sum(len(row.tree) for row in batch) // 2, 1)
+            budget = max(sum(map(len, trees)) // 2, 1)
             rows.extendleft(reversed(_split(batch, encoded, error)))
             continue
-        offset = pending.positions
+        pending.targets.extend(_targets(batch, pending.n_positions))
         pending.states.append(hidden_ND)
-        for row in batch:
-            place = {node: offset + at for at, node in enumerate(row.wanted)}
-            offset += len(place)
-            pending.targets.extend(
-                (item, choice, place[node], token)
-                for item, choice, pairs in row.choices
-                for node, token in pairs
-            )
-        if pending.positions >= most or not rows:
-            found = _head(model, pending, most, float32_head)
-            for (item, choice, _, _), (logprob, agrees) in zip(pending.targets, found, strict=True):
-                likelihoods[item][choice] += logprob
-                greedy[item][choice] &= agrees
+        if pending.n_positions >= most or not rows:
+            token_scores = _token_scores(model, pending, most, float32_head)
+            for target, (logprob, agrees) in zip(pending.targets, token_scores, strict=True):
+                loglikelihoods[target.item][target.choice] += logprob
+                is_greedy[target.item][target.choice] &= agrees
             pending = _Pending([], [])
-        met = {item for row in batch for item, _, _ in row.choices} - begun
-        begun |= met
-        done(len(met))
+        newly_begun = {choice.item for row in batch for choice in row.choices} - begun
+        begun |= newly_begun
+        progress(len(newly_begun))
     finish_passes(model)
     return [
         ItemScores(tuple(values), _greedy_choice(entry, flags))
-        for entry, values, flags in zip(encoded, likelihoods, greedy, strict=True)
+        for entry, values, flags in zip(encoded, loglikelihoods, is_greedy, strict=True)
     ]
 
 
+def _rows(items: Sequence[Item], encoded: Sequence[EncodedPrompt], share: bool) -> list[_Row]:
+    """Return one row per passage, or per choice without `share`, the longest first."""
+    groups: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
+    for index, entry in enumerate(encoded):
+        for choice in range(len(entry.sequences)):
+            key = (items[index].language, items[index].passage_id) if share else (index, choice)
+            groups[key].append((index, choice))
+    rows = [_row(encoded, choices) for choices in groups.values()]
+    return sorted(rows, key=lambda row: len(row.tree), reverse=True)
+
+
+def _row(encoded: Sequence[EncodedPrompt], choices: Iterable[tuple[int, int]]) -> _Row:
+    row = _Row(TokenTree(), [])
+    for item, choice in choices:
+        sequence, start = encoded[item].sequences[choice], encoded[item].starts[choice]
+        path = row.tree.insert(sequence[:-1])
+        tokens = list(zip(path[start - 1 :], sequence[start:], strict=True))
+        row.choices.append(_Choice(item, choice, tokens))
+    return row
+
+
 def _take(rows: deque[_Row], budget: int) -> list[_Row]:
-    """Rows from the left up to the budget of tokens, one at least."""
+    """Remove rows from the left, up to the budget of tokens but at least one."""
     batch = [rows.popleft()]
-    tokens = len(batch[0].tree)
-    while rows and tokens + len(rows[0].tree) <= budget:
+    n_tokens = len(batch[0].tree)
+    while rows and n_tokens + len(rows[0].tree) <= budget:
         batch.append(rows.popleft())
-        tokens += len(batch[-1].tree)
+        n_tokens += len(batch[-1].tree)
     return batch
 
 
 def _split(batch: list[_Row], encoded: Sequence[EncodedPrompt], error: BaseException) -> list[_Row]:
-    """The same work in smaller rows, where a single row was too much; ModelError for a choice."""
+    """Return a batch to be retried in halves: a single row in two rows. ModelError for a choice."""
     if len(batch) > 1:
         return batch
-    choices = [(item, choice) for item, choice, _ in batch[0].choices]
+    choices = [(choice.item, choice.choice) for choice in batch[0].choices]
     if len(choices) == 1:
         raise ModelError(
             f"out of memory with a single sequence of {len(batch[0].tree)} tokens "
@@ -165,62 +185,76 @@ def _split(batch: list[_Row], encoded: Sequence[EncodedPrompt], error: BaseExcep
     return [_row(encoded, choices[:half]), _row(encoded, choices[half:])]
 
 
-def _head(
+def _targets(batch: Sequence[_Row], offset: int) -> Iterator[_Target]:
+    """Yield the tokens of all choices of a batch whose hidden states begin at position `offset`."""
+    for row in batch:
+        position = {node: offset + index for index, node in enumerate(row.nodes)}
+        offset += len(position)
+        for choice in row.choices:
+            for node, token in choice.tokens:
+                yield _Target(choice.item, choice.choice, position[node], token)
+
+
+def _token_scores(
     model: LanguageModel, pending: _Pending, most: int, float32_head: bool
-) -> list[tuple[float, bool]]:
-    """Of each target the log-probability of its token, and whether it is the likeliest one; at most
-    `most` positions at a time.
-    """
+) -> list[_TokenScore]:
+    """Score the pending targets, with the logits of at most `most` positions at a time."""
     hidden_ND = torch.cat(pending.states)
-    wanted: dict[int, list[int]] = defaultdict(list)  # by part of the positions
-    for at, (_, _, place, _) in enumerate(pending.targets):
-        wanted[place // most].append(at)
-    found = [(0.0, False)] * len(pending.targets)
-    for part, some in wanted.items():
+    by_part: dict[int, list[int]] = defaultdict(list)
+    for index, target in enumerate(pending.targets):
+        by_part[target.position // most].append(index)
+    scores = [_TokenScore(0.0, False)] * len(pending.targets)
+    for part, indices in by_part.items():
         start = part * most
-        places = [pending.targets[at][2] - start for at in some]
-        tokens = [pending.targets[at][3] for at in some]
-        read = _read(model, hidden_ND[start : start + most], places, tokens, float32_head)
-        for at, one in zip(some, read, strict=True):
-            found[at] = one
-    return found
+        positions = [pending.targets[index].position - start for index in indices]
+        tokens = [pending.targets[index].token for index in indices]
+        part_ND = hidden_ND[start : start + most]
+        part_scores = _score_tokens(model, part_ND, positions, tokens, float32_head)
+        for index, token_score in zip(indices, part_scores, strict=True):
+            scores[index] = token_score
+    return scores
 
 
-def _read(
+def _score_tokens(
     model: LanguageModel,
     hidden_ND: torch.Tensor,
-    places: Sequence[int],
+    positions: Sequence[int],
     tokens: Sequence[int],
     float32_head: bool,
-) -> Iterator[tuple[float, bool]]:
-    """Log-probability of each token after the state at its place, and whether it is the likeliest,
-    the first of equals.
+) -> list[_TokenScore]:
+    """Score each token after the hidden state at its position.
+
+    The most likely token is the first of equally likely ones, as with argmax.
     """
     device = hidden_ND.device
-    place_M, token_M = torch.tensor(places, device=device), torch.tensor(tokens, device=device)
+    position_M, token_M = (
+        torch.tensor(positions, device=device),
+        torch.tensor(tokens, device=device),
+    )
     logit_M = torch.zeros(len(tokens), dtype=torch.float64, device=device)
-    leads_M = torch.zeros(len(tokens), dtype=torch.bool, device=device)  # of its part's tokens
+    leads_part_M = torch.zeros(len(tokens), dtype=torch.bool, device=device)
+    part_M = torch.zeros_like(token_M)
     top_N = torch.full((len(hidden_ND),), -torch.inf, device=device)
     top_part_N = torch.zeros(len(hidden_ND), dtype=torch.long, device=device)
     total_N = torch.full_like(top_N, -torch.inf, dtype=torch.float64)
-    part_M = torch.zeros_like(token_M)
     for start, logits_NV in logit_parts(model, hidden_ND, float32_head=float32_head):
         logits_NV = logits_NV.to(device).float()
         highest_N = logits_NV.amax(-1)
         top_part_N = torch.where(highest_N > top_N, start, top_part_N)
         top_N = torch.maximum(highest_N, top_N)
         total_N = torch.logaddexp(total_N, logits_NV.logsumexp(-1).double())
-        here = ((token_M >= start) & (token_M < start + logits_NV.shape[1])).nonzero()[:, 0]
-        rows_NV, tokens_N = logits_NV[place_M[here]], token_M[here] - start
-        logit_M[here] = rows_NV.gather(-1, tokens_N[:, None])[:, 0].double()
-        leads_M[here] = rows_NV.argmax(-1) == tokens_N
-        part_M[here] = start
-    leads_M &= top_part_N[place_M] == part_M
-    logprob_M = logit_M - total_N[place_M]
-    return zip(logprob_M.tolist(), leads_M.tolist(), strict=True)
+        in_part = (token_M >= start) & (token_M < start + logits_NV.shape[1])
+        index_P = in_part.nonzero()[:, 0]
+        logits_PV, token_P = logits_NV[position_M[index_P]], token_M[index_P] - start
+        logit_M[index_P] = logits_PV.gather(-1, token_P[:, None])[:, 0].double()
+        leads_part_M[index_P] = logits_PV.argmax(-1) == token_P
+        part_M[index_P] = start
+    is_greedy_M = leads_part_M & (top_part_N[position_M] == part_M)
+    logprob_M = logit_M - total_N[position_M]
+    return list(map(_TokenScore, logprob_M.tolist(), is_greedy_M.tolist()))
 
 
 def _greedy_choice(entry: EncodedPrompt, flags: Sequence[bool]) -> int:
-    # Where one option begins another ("1" and "10"), greedy decoding goes on to the longer one.
-    agreeing = [choice for choice, agrees in enumerate(flags) if agrees]
-    return max(agreeing, key=lambda choice: len(entry.sequences[choice]), default=-1)
+    # If one option begins another ("1" and "10"), greedy decoding gives the longer.
+    greedy = [choice for choice, is_greedy in enumerate(flags) if is_greedy]
+    return max(greedy, key=lambda choice: len(entry.sequences[choice]), default=-1)

@@ -178,7 +178,9 @@ def _answers(
         logger.info(f"{label}: {len(asked)} answers are here from before")
         return pd.read_parquet(path)
     with progress_bar(None, label, "item", total=len(asked)) as progress:
-        answers = predict(model, asked, protocol, task, shortened=shortened, done=progress.update)
+        answers = predict(
+            model, asked, protocol, task, shortened=shortened, progress=progress.update
+        )
     right = sum(answer.correct for answer in answers)
     logger.info(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
     table = frame(answers)

@@ -1,0 +1,40 @@
+"""The reference scorer: one sequence at a time, full logits, nothing shared or batched.
+
+`scoring.score` must agree with it; tests hold it to that. It is slow and easy to check.
+"""
+
+import torch
+
+from isogloss.inference.scoring import ItemScores
+from isogloss.models.language_model import LanguageModel
+from isogloss.prompts.render import Prompt
+from isogloss.prompts.tokenisation import bos_tokens
+
+
+@torch.inference_mode()
+def reference_scores(model: LanguageModel, prompt: Prompt, *, chat: bool = False) -> ItemScores:
+    """Return the log-likelihood (nats) of each continuation, and which one greedy decoding gives.
+
+    As in lm-evaluation-harness, context and continuation are tokenised as one text, and the
+    continuation starts at the length of the tokenised context. The active adapter is used.
+    """
+    bos = bos_tokens(model.tokenizer, chat)
+    start = len(bos + _tokens(model, prompt.context))
+    loglikelihoods = []
+    greedy, longest = -1, 0
+    for choice, continuation in enumerate(prompt.continuations):
+        tokens = torch.tensor(bos + _tokens(model, prompt.context + continuation))
+        with model.autocast():
+            logits_TV = model.network(tokens[None].to(model.device)).logits[0].float().cpu()
+        logprobs_TV = logits_TV[start - 1 : -1].log_softmax(-1)
+        targets_T = tokens[start:]
+        logprob_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
+        loglikelihoods.append(float(logprob_T.double().sum()))
+        # If one option begins another ("1" and "10"), greedy decoding gives the longer.
+        if bool((logprobs_TV.argmax(-1) == targets_T).all()) and len(tokens) > longest:
+            greedy, longest = choice, len(tokens)
+    return ItemScores(tuple(loglikelihoods), greedy)
+
+
+def _tokens(model: LanguageModel, text: str) -> list[int]:
+    return list(model.tokenizer(text, add_special_tokens=False).input_ids)
