@@ -1,6 +1,6 @@
-"""One module for each entry point of MLproject, run as `python -m entrypoints.NAME`.
+"""One module per entry point of MLproject, run as `python -m entrypoints.NAME`.
 
-The library is found in src/ without an installation, whatever environment MLflow made.
+isogloss need not be installed: the modules find it in src/, in whatever environment MLflow made.
 """
 
 import sys

@@ -1,17 +1,9 @@
 """Test whether related languages gain more."""
 
-from isogloss.cli import command
-from isogloss.config import CompareConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: CompareConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.stages.compare import run_compare
-
-    run_compare(config)
-
-
-main = command(CompareConfig, run)
+main = COMMANDS["compare"]
 
 if __name__ == "__main__":
-    main(prog_name="compare")
+    start(main, "compare")

@@ -1,18 +1,10 @@
-"""Make evaluate runs of results from elsewhere."""
-# ruff: noqa: N999 (a keyword is a name for a module that is only run)
+"""Turn results of other tools into evaluate runs."""
+# ruff: noqa: N999 (a keyword as the name of a module that is only run)
 
-from isogloss.cli import command
-from isogloss.config import ImportConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: ImportConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.stages.import_results import run_import
-
-    run_import(config)
-
-
-main = command(ImportConfig, run)
+main = COMMANDS["import"]
 
 if __name__ == "__main__":
-    main(prog_name="import")
+    start(main, "import")

@@ -1,17 +1,9 @@
-"""A whole study from a YAML file."""
+"""Run a whole study from a YAML file."""
 
-from isogloss.cli import command
-from isogloss.config import MainConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: MainConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.stages.study import run_main
-
-    run_main(config)
-
-
-main = command(MainConfig, run)
+main = COMMANDS["main"]
 
 if __name__ == "__main__":
-    main(prog_name="main")
+    start(main, "main")

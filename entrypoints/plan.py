@@ -1,17 +1,9 @@
-"""Tell what a design can show before it is paid for."""
+"""Compute what a design can show before you pay for it."""
 
-from isogloss.cli import command
-from isogloss.config import PlanConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: PlanConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.stages.plan import run_plan
-
-    run_plan(config)
-
-
-main = command(PlanConfig, run)
+main = COMMANDS["plan"]
 
 if __name__ == "__main__":
-    main(prog_name="plan")
+    start(main, "plan")

@@ -1,17 +1,9 @@
 """Register an adapter."""
 
-from isogloss.cli import command
-from isogloss.config import RegisterConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: RegisterConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.registry.adapters import run_register
-
-    run_register(config)
-
-
-main = command(RegisterConfig, run)
+main = COMMANDS["register"]
 
 if __name__ == "__main__":
-    main(prog_name="register")
+    start(main, "register")

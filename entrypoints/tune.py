@@ -1,17 +1,9 @@
-"""Search for a training recipe by dev accuracy in the source language."""
+"""Search for a training recipe."""
 
-from isogloss.cli import command
-from isogloss.config import TuneConfig
+from isogloss.cli.command import start
+from isogloss.cli.stages import COMMANDS
 
-
-def run(config: TuneConfig) -> None:
-    """Import what is heavy only once the command line is known to be sound, and go."""
-    from isogloss.stages.tune import run_tune
-
-    run_tune(config)
-
-
-main = command(TuneConfig, run)
+main = COMMANDS["tune"]
 
 if __name__ == "__main__":
-    main(prog_name="tune")
+    start(main, "tune")

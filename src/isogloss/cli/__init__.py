@@ -1,0 +1,4 @@
+"""The command line: `isogloss NAME`, and the same commands as MLproject's entry points.
+
+Nothing heavy is imported until a command runs, so that `--help` is instant.
+"""

@@ -1,0 +1,142 @@
+"""Commands with one option per field of a configuration, and errors in one sentence."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from pydantic import BaseModel, ValidationError
+
+from isogloss import logs
+from isogloss.config import as_text, command_line, explain
+from isogloss.errors import IsoglossError
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
+
+logger = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=BaseModel)
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CHATTY = ("alembic", "mlflow", "transformers", "datasets", "httpx")
+
+
+class _UserError(click.ClickException):
+    exit_code = 2
+
+
+def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) -> click.Command:
+    """The command of an entry point: it fills `config_class` from its options and calls `run`.
+
+    User errors (IsoglossError, an unknown option, an invalid value) exit with status 2 and one
+    sentence, without a traceback.
+    """
+
+    def callback(verbose: bool, quiet: bool, **options: str) -> None:
+        set_verbosity(verbose, quiet)
+        try:
+            config = config_class.model_validate(options)
+        except ValidationError as error:
+            raise click.UsageError(explain(error, config_class)) from error
+        logger.debug(command_line(name, config))
+        with user_errors(), server_errors():
+            from isogloss.distributed import processes  # torch takes seconds
+
+            processes.run_on_leader(lambda: run(config))
+
+    parameters = [
+        click.Option(
+            [f"--{parameter}"],
+            required=field.is_required(),
+            default=None if field.is_required() else as_text(parameter, field.default),
+            show_default=True,
+            help=field.description,
+        )
+        for parameter, field in config_class.model_fields.items()
+    ]
+    return click.Command(
+        name=name,
+        callback=callback,
+        help=config_class.__doc__,
+        params=[*parameters, *verbosity_options()],
+        context_settings=SETTINGS,
+    )
+
+
+def verbosity_options() -> list[click.Parameter]:
+    """The options --verbose and --quiet, for `set_verbosity`."""
+    return [
+        click.Option(
+            ["--verbose", "-v"], is_flag=True, help="Also log details, and what libraries log."
+        ),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Log warnings and errors only."),
+    ]
+
+
+def set_verbosity(verbose: bool, quiet: bool) -> None:
+    """Configure logging for a command."""
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet exclude each other.")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if not verbose:  # keep the terminal for isogloss's own progress and results
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=r"(mlflow|peft|torch|transformers)\b")
+    logs.configure(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn errors that a user can correct into one sentence and exit status 2."""
+    try:
+        yield
+    except IsoglossError as error:
+        raise _UserError(str(error)) from error
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Do the same with a tracking server that denies access or does not answer."""
+    from mlflow.exceptions import MlflowException  # takes seconds, which --help does not need
+
+    try:
+        yield
+    except MlflowException as error:
+        if message := _server_message(error):
+            raise _UserError(message) from error
+        raise
+
+
+def start(command: click.Command, name: str) -> None:
+    """Run a command as a program; of several processes, only the first reports its errors."""
+    if os.environ.get("RANK", "0") == "0":
+        command.main(prog_name=name)
+        return
+    try:
+        command.main(prog_name=name, standalone_mode=False)
+    except click.ClickException as error:
+        raise SystemExit(error.exit_code) from error
+    except click.Abort as error:  # interrupted
+        raise SystemExit(1) from error
+
+
+def _server_message(error: "MlflowException") -> str | None:
+    """A sentence about a tracking server that refuses or does not answer; None for other errors."""
+    from mlflow import get_tracking_uri
+
+    from isogloss.tracking.server import Failure, failure, reason
+
+    server = f"MLflow at {get_tracking_uri()}"
+    kind = failure(error)
+    if kind == Failure.ACCESS_DENIED:
+        return (
+            f"{server} denies access ({reason(error)}); set MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD."
+        )
+    return f"{server} does not answer." if kind == Failure.NO_ANSWER else None
