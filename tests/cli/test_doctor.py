@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from isogloss.cli import doctor
 from isogloss.cli.main import program
-from isogloss.tracking.resume import claim
+from isogloss.tracking.resume import locked_work_dir
 
 
 def values(findings: list[doctor.Finding]) -> dict[str, str]:
@@ -99,7 +99,7 @@ def test_folders_are_reported_with_their_sizes(
 
 def test_unfinished_work_is_listed(tmp_path: Path) -> None:
     assert values(doctor.unfinished())["unfinished work"].startswith("none in ")
-    with claim("evaluate", "f" * 64) as work:
+    with locked_work_dir("evaluate", "f" * 64) as work:
         work.record_run("r" * 32)
         (finding,) = doctor.unfinished()
     assert finding.value == f"{work.folder} of run {'r' * 32}"

@@ -170,9 +170,9 @@ def _folder(name: str, folder: Path) -> Finding:
 
 def unfinished() -> list[Finding]:
     """Interrupted work; the command that began it resumes it."""
-    from isogloss.tracking.resume import WorkDir, unfinished_dir
+    from isogloss.tracking.resume import WorkDir, work_root
 
-    folder = unfinished_dir()
+    folder = work_root()
     names = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
     if not names:
         return [Finding("unfinished work", f"none in {folder}")]
