@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic: operations of a model, straight lines, tables, plan."""
+"""Arithmetic of the benchmarks: operations of a model, straight lines, tables, plan."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_operations_are_those_of_the_linear_layers_of_a_model(family: str) -> No
     )
 
 
-def test_training_takes_the_forward_products_twice_and_those_of_lora_three_times() -> None:
+def test_training_counts_forward_products_twice_and_lora_products_three_times() -> None:
     config = CONFIGS["llama"]().to_dict()
     body, head = body_flops(config), product_flops([head_shape(config)])
     scored = least_seconds(Work(10, 3), config, Speed(1.0, 2.0))
@@ -52,7 +52,7 @@ def test_training_takes_the_forward_products_twice_and_those_of_lora_three_times
     assert trained == 2 * scored + 10 * 3 * lora_flops(config, 4)
 
 
-def test_a_line_is_found_again_and_what_lies_off_it_is_said() -> None:
+def test_a_line_is_recovered_and_residuals_are_reported() -> None:
     line = fit([1, 2, 4], [5.0, 7.0, 11.0])
     assert line is not None
     assert line.slope == pytest.approx(2)
@@ -62,7 +62,7 @@ def test_a_line_is_found_again_and_what_lies_off_it_is_said() -> None:
     x = np.arange(1.0, 6.0)
     curved = fit(list(x), list(x**2))
     assert curved is not None
-    # Least squares on 1, 4, 9, 16, 25: 6x - 7, which is 2 off at both ends.
+    # Least squares on 1, 4, 9, 16, 25 gives 6x - 7, with residual 2 at both ends.
     assert (curved.slope, curved.intercept) == pytest.approx((6, -7))
     assert curved.residual == pytest.approx(2)
     assert curved.r2 == pytest.approx(1 - 14 / 374)
@@ -107,7 +107,7 @@ def _line_measurements(seconds: Callable[[int], float]) -> list[dict[str, object
     ]
 
 
-def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> None:
+def test_the_page_has_rates_ratios_and_failures(tmp_path: Path) -> None:
     config = CONFIGS["llama"]().to_dict()
     same = {"part": "scoring", "case": "letter", "dtype": "float32", "round": 0, "items": 2}
     scored = [
@@ -158,7 +158,7 @@ def test_the_page_has_the_rates_their_ratio_and_what_failed(tmp_path: Path) -> N
     assert not draw(scored, tmp_path / "none.svg")
 
 
-def test_long_passages_are_timed_by_the_item() -> None:
+def test_long_passages_are_timed_per_item() -> None:
     measured = _line_measurements(lambda size: size * 2.0)
     for one in measured:
         one["case"], one["prompt_tokens"] = "passages", 7.0

@@ -1,4 +1,4 @@
-"""Results of other tools become evaluate runs; what cannot be used is refused by file and line.
+"""Results of other tools become evaluate runs; invalid input is rejected with file and line.
 
 tests/data/imports was written by lm-eval 0.4.13 (a tiny random model) and inspect_ai 0.3.285
 (mockllm) from made-up questions; prompts, events and the environment were cut from it.
@@ -50,7 +50,7 @@ def tags(run: Run) -> dict[str, str]:
 
 
 def read(path: object, **parameters: object) -> pd.DataFrame:
-    """The only table that is read."""
+    """The only table in the results."""
     (table,) = read_results(ImportConfig(path=str(path), **parameters)).values()
     return table
 
@@ -61,7 +61,7 @@ def write(path: Path, *rows: object) -> Path:
 
 
 def refused(message: str, path: object, **parameters: object) -> None:
-    """It exits with status 2 and one sentence, and leaves nothing."""
+    """The command exits with status 2 and one sentence, and creates no run."""
     command = importlib.import_module("entrypoints.import").main
     options = [f"--{key}={value}" for key, value in {"path": path, **parameters}.items()]
     result = CliRunner().invoke(command, options)
@@ -104,14 +104,16 @@ def test_samples_of_lm_eval_have_belebeles_ids_and_the_choices_of_the_model() ->
         assert row.gold_logprob == pytest.approx(math.log(odds[row.answer] / odds.sum()))
 
 
-def test_a_cloze_task_is_told_by_its_choices_and_acc_norm_leaves_out_the_prediction() -> None:
+def test_a_cloze_task_is_recognised_by_its_choices_and_acc_norm_has_no_prediction() -> None:
     table = read(DATA / "samples_cloze*", condition="base", metric="acc_norm")
     assert set(table["format"]) == {"cloze"}
     assert "prediction" not in table
     assert {"answer", "gold_logprob", "choice_logprobs"} <= set(table)
 
 
-def test_of_several_filters_one_is_taken_and_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_of_several_filters_is_used_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     table = read(DATA / "samples_gen*", condition="base+cot")
     assert len(table) == 4
     assert "strict-match, flexible-extract; the first is used" in caplog.text
@@ -123,7 +125,7 @@ def test_of_several_filters_one_is_taken_and_named(caplog: pytest.LogCaptureFixt
     assert "the first is used" not in caplog.text
 
 
-def test_an_adapter_of_lm_eval_belongs_to_the_model_below_it(samples: Path) -> None:
+def test_an_adapter_of_lm_eval_is_imported_under_its_base_model(samples: Path) -> None:
     (results,) = samples.glob("results*")
     alter(results, lambda it: it["config"]["model_args"].update(peft="adapter"))
     refused("the model has an adapter (peft), but condition is base", samples, condition="base")
@@ -152,7 +154,7 @@ def test_each_epoch_of_inspect_is_a_seed(tmp_path: Path) -> None:
     )
 
 
-def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_path: Path) -> None:
+def test_a_table_becomes_one_run_per_condition_and_compare_accepts_them(tmp_path: Path) -> None:
     parts = [
         rows.assign(model="m", condition=cell.condition, source=cell.source, seed=cell.seed)
         for cell, rows in tables(gains(0.2, 0.05), n=40).items()
@@ -180,7 +182,7 @@ def test_a_table_becomes_one_run_for_each_condition_and_compare_judges_them(tmp_
     assert compared.contrast.estimate == pytest.approx(0.15, abs=0.01)
 
 
-def test_what_was_imported_before_is_reused(tmp_path: Path) -> None:
+def test_an_earlier_import_is_reused(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"item_id": "j"})
     write(tmp_path / "b.jsonl", ROW | NAMED | {"item_id": "j"}, ROW | NAMED)
     (first,) = import_results(ImportConfig(path="a.jsonl"))
@@ -193,7 +195,7 @@ def test_what_was_imported_before_is_reused(tmp_path: Path) -> None:
     assert len(runs("evaluate")) == 2
 
 
-def test_two_adapters_of_unknown_seed_are_not_taken_for_one(tmp_path: Path) -> None:
+def test_two_adapters_of_unknown_seed_remain_two(tmp_path: Path) -> None:
     tuned = ROW | NAMED | {"condition": "tuned", "source": "arb_Arab"}
     write(tmp_path / "a.jsonl", tuned)
     write(tmp_path / "b.jsonl", tuned | {"correct": 0})
@@ -202,7 +204,7 @@ def test_two_adapters_of_unknown_seed_are_not_taken_for_one(tmp_path: Path) -> N
         pulling.arrange(made)
 
 
-def test_under_mlflow_run_the_run_that_was_opened_is_the_parent(
+def test_under_mlflow_run_its_run_is_the_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = mlflow.MlflowClient().create_run("0").info.run_id
@@ -214,7 +216,7 @@ def test_under_mlflow_run_the_run_that_was_opened_is_the_parent(
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
-def test_an_own_run_that_is_exported_and_imported_has_the_same_accuracies(
+def test_an_exported_and_imported_run_has_the_same_accuracies(
     suffix: str, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     config = EvaluateConfig(
@@ -245,7 +247,7 @@ def test_an_own_run_that_is_exported_and_imported_has_the_same_accuracies(
     name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip),
     seed=st.integers(0, 99),
 )
-def test_order_spelling_and_separator_of_a_table_change_nothing(
+def test_row_order_spelling_and_separator_of_a_table_do_not_matter(
     right: list[bool], spelling: tuple[str, str], separator: str, name: str, seed: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
@@ -293,7 +295,7 @@ def test_order_spelling_and_separator_of_a_table_change_nothing(
         ({"gold_logprob": "-inf"}, "gold_logprob must be a finite number"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_refused(
+def test_an_invalid_row_is_rejected(
     change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"item_id": "j"} | change)
@@ -301,7 +303,7 @@ def test_a_row_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize("name", ["model", "condition", "task", "format"])
-def test_what_a_file_does_not_say_is_a_parameter_and_never_contradicts(
+def test_parameters_fill_in_what_a_file_does_not_state_and_must_not_contradict_it(
     name: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "a.jsonl", {**ROW, **NAMED})
@@ -334,12 +336,12 @@ def test_what_a_file_does_not_say_is_a_parameter_and_never_contradicts(
         ("a.eval", b"PK\x03\x04", "is a binary log; export it as JSON with `inspect log dump a.eval`"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_read_is_refused(
+def test_an_unreadable_file_is_rejected(
     name: str, content: bytes, message: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    write(folder / "0.jsonl", ROW | NAMED)  # what is sound is not imported either
+    write(folder / "0.jsonl", ROW | NAMED)  # valid files are not imported either
     (folder / name).write_bytes(content)
     refused(message, folder)
 
@@ -357,7 +359,7 @@ def test_a_file_that_cannot_be_read_is_refused(
         (lambda it: it.update(filtered_resps=3), "are not in the layout of lm-eval"),
     ],
 )
-def test_a_sample_of_lm_eval_that_cannot_be_used_is_refused(
+def test_an_invalid_sample_of_lm_eval_is_rejected(
     change: Callable[[dict[str, object]], object], message: str, samples: Path
 ) -> None:
     (path,) = samples.glob("samples_belebele*arb*")
@@ -365,7 +367,7 @@ def test_a_sample_of_lm_eval_that_cannot_be_used_is_refused(
     refused(message, samples, condition="base")
 
 
-def test_metrics_filters_and_models_of_lm_eval_are_asked_for(samples: Path) -> None:
+def test_missing_metrics_filters_and_models_of_lm_eval_are_named(samples: Path) -> None:
     (path,) = samples.glob("samples_belebele*arb*")
     refused(
         "there is no field f1 (named by the parameter metric", path, condition="base", metric="f1"
@@ -398,14 +400,14 @@ def test_metrics_filters_and_models_of_lm_eval_are_asked_for(samples: Path) -> N
         ),
     ],
 )
-def test_a_log_of_inspect_that_cannot_be_used_is_refused(
+def test_an_invalid_log_of_inspect_is_rejected(
     change: Callable[[dict[str, object]], object], message: str, tmp_path: Path
 ) -> None:
     path = Path(shutil.copy(DATA / "quiz.json", tmp_path))
     refused(message, alter(path, change), condition="base")
 
 
-def test_a_log_of_one_language_has_it_from_its_task_and_other_fields_can_be_named(
+def test_the_language_comes_from_the_task_name_or_a_named_field(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = Path(shutil.copy(DATA / "quiz.json", tmp_path))

@@ -9,7 +9,7 @@ from isogloss.languages import NODES, UNSPACED, distance, group, language, membe
 
 CODES = st.sampled_from(sorted(table()))
 
-# Who belongs to a branch, written out; the second name is Glottolog's for the same node.
+# Members of branches; the second name is Glottolog's for the same node.
 BRANCHES = {
     ("Semitic", "Semitic"): """
         acm_Arab acq_Arab aeb_Arab ajp_Arab amh_Ethi apc_Arab arb_Arab arb_Latn ars_Arab ary_Arab
@@ -72,7 +72,7 @@ def test_languages_have_their_groups_relative_to_arabic() -> None:
         ("fra_Latn", "spa_Latn ron_Latn hat_Latn", "deu_Latn eus_Latn mlt_Latn"),
     ],
 )
-def test_by_default_kin_are_the_conventional_branch_of_the_source(
+def test_by_default_related_languages_are_the_branch_of_the_source(
     source: str, related: str, control: str
 ) -> None:
     assert {group(code, source) for code in related.split()} == {"related"}
@@ -95,7 +95,7 @@ def test_a_family_and_any_node_of_glottolog_are_branches_too() -> None:
     assert members("Basque") == {"eus_Latn"}
 
 
-def test_an_unknown_branch_is_refused_with_what_is_like_it() -> None:
+def test_an_unknown_branch_is_rejected_with_the_closest_names() -> None:
     with pytest.raises(ConfigError, match="unknown branch 'semitic'; expected Semitic"):
         group("heb_Hebr", "arb_Arab", "semitic")
     with pytest.raises(
@@ -104,7 +104,7 @@ def test_an_unknown_branch_is_refused_with_what_is_like_it() -> None:
         group("arb_Arab", "arb_Arab", "Klingonic")
 
 
-def test_an_unknown_code_is_refused_with_what_is_like_it() -> None:
+def test_an_unknown_code_is_rejected_with_the_closest_codes() -> None:
     with pytest.raises(ConfigError, match="unknown language 'xyz'; expected a FLORES-200 code"):
         language("xyz")
     for given_, meant in {"heb": "heb_Hebr", "zho": "zho_Hans", "french": "fra_Latn"}.items():
@@ -112,7 +112,7 @@ def test_an_unknown_code_is_refused_with_what_is_like_it() -> None:
             language(given_)
 
 
-def test_every_row_of_the_table_is_whole() -> None:
+def test_every_row_of_the_table_is_complete() -> None:
     for code, row in table().items():
         assert all((row.name, row.family, row.branch, row.script))
         assert row.variety_of is None or row.variety_of in table(), code
@@ -148,7 +148,7 @@ def test_every_branch_is_one_node_of_glottolog_or_an_isolate() -> None:
         assert below == here or (not below and {language(code).path for code in here} == {()})
 
 
-def test_a_node_has_one_place_in_the_tree() -> None:
+def test_a_node_occurs_once_in_the_tree() -> None:
     above: dict[str, tuple[str, ...]] = {}
     for row in table().values():
         for depth, node in enumerate(row.path):
@@ -189,7 +189,7 @@ def test_distance_is_symmetric_and_between_0_and_1(left: str, right: str) -> Non
     assert (distance(left, right) == 1) == (here.family != there.family)
 
 
-def test_distance_is_the_formula_on_a_case_done_by_hand() -> None:
+def test_distance_equals_a_value_computed_by_hand() -> None:
     # Nodes of Hebrew: Afro-Asiatic > Semitic > West > Central > Northwest > Canaanite > Hebrewic;
     # of Arabic: Afro-Asiatic > Semitic > West > Central > Arabian > Arabic; each with itself.
     assert distance("heb_Hebr", "arb_Arab") == pytest.approx(1 - 2 * 4 / (8 + 7))
@@ -205,13 +205,13 @@ def test_distance_is_the_formula_on_a_case_done_by_hand() -> None:
         "swh_Latn zul_Latn yor_Latn hau_Latn",
     ],
 )
-def test_the_nearer_relative_is_at_the_smaller_distance(order: str) -> None:
+def test_closer_relatives_have_smaller_distances(order: str) -> None:
     source, *targets = order.split()
     distances = [distance(source, target) for target in targets]
     assert all(nearer < farther for nearer, farther in pairwise(distances))
 
 
-def test_dialects_and_scripts_of_one_language_are_at_no_distance() -> None:
+def test_dialects_and_scripts_of_one_language_have_distance_zero() -> None:
     for pair in (
         "hin_Deva hin_Latn",
         "zho_Hans zho_Hant",

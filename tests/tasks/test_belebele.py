@@ -83,7 +83,7 @@ def test_the_hub_s_languages_are_those_listed_at_the_pinned_revision(
     assert open_task("belebele", None).languages == ("eng_Latn", "fra_Latn")
 
 
-def test_without_network_and_cache_the_hub_is_refused(
+def test_without_network_or_cache_the_hub_raises_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -105,7 +105,7 @@ def test_without_network_and_cache_the_hub_is_refused(
         ),
     ],
 )
-def test_a_file_that_the_hub_does_not_give_is_refused_by_name(
+def test_a_file_that_cannot_be_downloaded_is_named(
     monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def download(*args: Any, **options: Any) -> str:
@@ -116,7 +116,7 @@ def test_a_file_that_the_hub_does_not_give_is_refused_by_name(
         load("eng_Latn", "test", None)
 
 
-def test_missing_data_are_refused_by_name(tmp_path: Path) -> None:
+def test_missing_data_raise_an_error_that_names_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data_dir 'nowhere' is not a folder"):
         open_task("belebele", "nowhere")
     with pytest.raises(DataError, match="belebele finds no language in"):
@@ -166,7 +166,7 @@ def test_a_bad_row_is_named_with_file_and_line(
         (b'{"link": "\xff"}', r" is not UTF-8 text"),
     ],
 )
-def test_a_line_that_is_no_json_object_is_refused(
+def test_a_line_that_is_not_a_json_object_is_rejected(
     tmp_path: Path, line: bytes, message: str
 ) -> None:
     first = json.dumps(row("a")).encode()
@@ -175,7 +175,7 @@ def test_a_line_that_is_no_json_object_is_refused(
         load("eng_Latn", "test", str(tmp_path))
 
 
-def test_two_options_alike_are_allowed(tmp_path: Path) -> None:
+def test_identical_options_are_allowed(tmp_path: Path) -> None:
     write(tmp_path, "eng_Latn", [row("a", mc_answer2=" option 1")])
     assert len(load("eng_Latn", "all", str(tmp_path))) == 1
 

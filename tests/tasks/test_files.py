@@ -31,7 +31,7 @@ def row(number: int, **changed: Any) -> dict[str, Any]:
 
 
 def numbered(values: dict[str, Any], columns: int = 4) -> dict[str, Any]:
-    """The same with options in columns of their own, the last ones empty."""
+    """The row with one column per option, the last ones empty."""
     options = values["options"] + [""] * (columns - len(values["options"]))
     named = {f"option_{number}": option for number, option in enumerate(options, start=1)}
     return {name: value for name, value in values.items() if name != "options"} | named
@@ -65,7 +65,7 @@ def opened(data_dir: Path) -> Task:
 
 
 def read(folder: Path, rows: list[dict[str, Any]], **keys: Any) -> list[Item]:
-    """All items of a folder with these rows in English, in the order of their numbers."""
+    """All items of a folder with these rows in English, sorted by number."""
     write_jsonl(folder, "eng_Latn", rows)
     if keys:
         describe(folder, **keys)
@@ -130,7 +130,7 @@ def test_columns_of_other_names_and_options_in_columns_are_described_in_yaml(
     assert task.parallel is False
 
 
-def test_a_yaml_file_elsewhere_names_the_folder_and_what_files_are_called(tmp_path: Path) -> None:
+def test_a_yaml_file_elsewhere_names_the_folder_and_the_files(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_jsonl(tmp_path / "data", "english", [row(1)])
     path = describe(tmp_path, folder="data", languages={"eng_Latn": "english"})
@@ -165,7 +165,7 @@ def test_options_may_be_whole_numbers_and_passages_may_be_missing(tmp_path: Path
     assert (second.passage_id, third.passage_id) == ("2", "3")
 
 
-def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
+def test_empty_lines_are_skipped_but_counted_in_line_numbers(tmp_path: Path) -> None:
     lines = [json.dumps(row(1)), "", json.dumps(row(2, answer=9))]
     (tmp_path / "eng_Latn.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(DataError, match=r"eng_Latn\.jsonl:3: answer must be exactly one of 1, 2"):
@@ -248,14 +248,14 @@ def test_a_row_that_is_not_as_described_is_named_with_file_and_line(
         read(tmp_path, [row(0, **changed)], **keys)
 
 
-def test_a_split_that_is_missing_or_unknown_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_unknown_split_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"jsonl:2: there is no column split"):
         read(tmp_path, [row(0, split="train"), row(2)])
     with pytest.raises(DataError, match=r"jsonl:1: split must be one of train, dev, test but is"):
         read(tmp_path, [row(0, split="validation")])
 
 
-def test_a_passage_in_two_splits_is_refused(tmp_path: Path) -> None:
+def test_a_passage_in_two_splits_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r":2: passage '1' is in test here but in train at .*:1"):
         read(tmp_path, [row(0, split="train"), row(1, split="test")])
 
@@ -272,15 +272,13 @@ def test_a_passage_in_two_splits_is_refused(tmp_path: Path) -> None:
         (b'question,options,answer\n?,"[1, 2]",1\n', r"csv:2: options must be a list but is '\[1"),
     ],
 )
-def test_a_csv_file_that_cannot_be_used_is_refused(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_an_invalid_csv_file_is_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "eng_Latn.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         items(opened(tmp_path), "eng_Latn", "all", None)
 
 
-def test_a_parquet_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_parquet_file_is_rejected(tmp_path: Path) -> None:
     write_parquet(tmp_path, "eng_Latn", [row(0), row(2, answer=9)])
     with pytest.raises(DataError, match=r"eng_Latn\.parquet row 2: answer must be exactly one of"):
         items(opened(tmp_path), "eng_Latn", "all", None)
@@ -289,7 +287,7 @@ def test_a_parquet_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         items(opened(tmp_path), "eng_Latn", "all", None)
 
 
-def test_files_that_are_missing_twofold_or_unknown_are_refused(tmp_path: Path) -> None:
+def test_missing_ambiguous_and_unknown_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no file for any language; expected names such as"):
         opened(tmp_path)
     write_jsonl(tmp_path, "eng_Latn", [row(1)])
@@ -319,7 +317,7 @@ def test_files_that_are_missing_twofold_or_unknown_are_refused(tmp_path: Path) -
         ("sib200", "data_dir 'sib200': name is invalid: 'sib200' is the name of a built-in task"),
     ],
 )
-def test_a_data_dir_that_cannot_be_used_is_refused(
+def test_an_invalid_data_dir_is_rejected(
     tmp_path: Path, data_dir: str | None, message: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("notes")
@@ -358,7 +356,7 @@ HUB = {"hub": "someone/exam", "languages": ["eng_Latn"]}
         (HUB | {"data_files": "{language}", "splits": {"dev": "x"}}, "if splits is set, and"),
     ],
 )
-def test_a_description_that_cannot_be_used_is_refused_by_file_and_key(
+def test_an_invalid_description_is_rejected_with_file_and_field(
     tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     write_jsonl(tmp_path, "eng_Latn", [row(1)])
@@ -371,7 +369,7 @@ def test_a_description_that_cannot_be_used_is_refused_by_file_and_key(
     ("content", "message"),
     [(b"name: [", "is not YAML"), (b"\xff", "is not UTF-8"), (b"exam", "the content is invalid")],
 )
-def test_a_description_that_is_no_yaml_mapping_is_refused(
+def test_a_description_that_is_not_a_yaml_mapping_is_rejected(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "task.yaml").write_bytes(content)
@@ -410,7 +408,7 @@ def test_no_passage_of_train_is_in_dev_or_test_in_any_language(
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder laid out as a data set on the Hub: a configuration a language, named splits."""
+    """A folder laid out as a data set on the Hub: one configuration per language, named splits."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder = tmp_path / "someone-exam"
@@ -468,7 +466,7 @@ def test_one_split_of_the_hub_is_split_by_passage(hub: Path, tmp_path: Path) -> 
         ({"hub": "someone/nowhere", "config": "{language}"}, r"someone/nowhere en cannot be load"),
     ],
 )
-def test_what_the_hub_has_not_is_refused_by_name(
+def test_a_data_set_split_or_file_missing_on_the_hub_is_named(
     hub: Path, tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     describe(tmp_path, **({"hub": str(hub), "languages": NAMES} | keys))
@@ -483,7 +481,7 @@ def test_a_bad_row_of_the_hub_is_named_with_split_and_number(hub: Path, tmp_path
         items(opened(tmp_path), "eng_Latn", "test", None)
 
 
-def test_the_example_is_read_as_the_document_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_in_the_docs_is_read_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     document = (ROOT / "docs/how-to/data.md").read_text(encoding="utf-8")
     [data_dir] = set(re.findall(r"-P data_dir=(examples/\S+)", document))
@@ -503,14 +501,14 @@ def test_the_example_is_read_as_the_document_says(monkeypatch: pytest.MonkeyPatc
     assert rows[1] in written
 
 
-def test_the_document_s_description_of_hub_data_can_be_used(tmp_path: Path) -> None:
+def test_the_description_of_hub_data_in_the_docs_is_valid(tmp_path: Path) -> None:
     document = (ROOT / "docs/how-to/data.md").read_text(encoding="utf-8")
     path = tmp_path / "exams.yaml"
     path.write_text(re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)[1], encoding="utf-8")
     assert opened(path).languages == ("arb_Arab", "eng_Latn", "fra_Latn")
 
 
-def test_every_refusal_is_one_sentence(tmp_path: Path) -> None:
+def test_every_error_is_one_line(tmp_path: Path) -> None:
     for bad, _ in BAD_ROWS:
         with pytest.raises(IsoglossError) as caught:
             read(tmp_path, [row(0), bad])

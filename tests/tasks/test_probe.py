@@ -22,14 +22,14 @@ TEMPLATES = SRC / "isogloss" / "tasks" / "probe_templates"
 
 
 def run(code: str, hash_seed: int = 0) -> str:
-    """What a fresh interpreter prints."""
+    """The output of a fresh interpreter."""
     environment = os.environ | {"PYTHONPATH": str(SRC), "PYTHONHASHSEED": str(hash_seed)}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode()
 
 
 def occurs(filler: str, text: str, language: str) -> bool:
-    """Whether `filler` stands in `text`, no letter, mark or digit attached (but in Chinese)."""
+    """Whether `filler` is a whole word in `text` (in Chinese: a substring)."""
     at = text.find(filler)
     while at >= 0:
         around = text[:at][-1:] + text[at + len(filler) :][:1]
@@ -75,7 +75,7 @@ def test_two_questions_of_a_passage_are_adjacent_and_ask_for_different_facts():
 
 
 @pytest.mark.parametrize("placeholder", probe.FILLERS)
-def test_no_filler_serves_two_splits(placeholder):
+def test_no_filler_is_in_two_splits(placeholder):
     for one, other in combinations(SPLITS, 2):
         by_split = probe.FILLERS[placeholder]
         assert not set(by_split[one]) & set(by_split[other])
@@ -89,7 +89,7 @@ def test_answers_of_one_split_are_never_answers_of_another(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_two_fillers_of_a_language_have_one_name(language):
+def test_fillers_of_a_language_have_distinct_names(language):
     named = probe.filler_names(language)
     names = [
         name.casefold() for (kind, _), name in named.items() if kind in ("country", "language")
@@ -109,7 +109,7 @@ def test_names_are_normalised_and_carry_no_invisible_marks(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_options_are_distinct_and_stand_free_in_the_passage(language):
+def test_options_are_distinct_whole_words_of_the_passage(language):
     for item in (item for split in SPLITS for item in probe.load(language, split)):
         assert len(set(item.options)) == 4
         for option in item.options:
@@ -123,12 +123,12 @@ def test_nothing_is_attached_to_a_placeholder(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_question_does_not_hold_its_answer(language):
+def test_a_question_does_not_contain_its_answer(language):
     for item in probe.load(language, "test"):
         assert not occurs(item.options[item.answer], item.question, language)
 
 
-def test_answers_are_in_each_place_equally_often():
+def test_answers_are_uniform_over_positions():
     for split in SPLITS:
         assert set(Counter(item.answer for item in probe.load("eng_Latn", split)).values()) == {
             probe.PASSAGES[split] // 2
@@ -174,7 +174,7 @@ def test_names_do_not_depend_on_the_order_in_which_locales_are_loaded():
     assert names(LANGUAGES) == names(LANGUAGES[::-1])
 
 
-def test_an_unknown_language_or_size_is_answered_with_what_there_is():
+def test_an_unknown_language_or_size_raises_an_error_with_the_accepted_values():
     with pytest.raises(DataError, match=r"no language 'xxx_Latn'; it has amh_Ethi, arb_Arab"):
         probe.load("xxx_Latn", "test")
     for size in (0, -1, 2001):

@@ -66,7 +66,7 @@ def test_a_bad_row_is_named_with_file_and_line(
         items(open_task("sib200", str(tmp_path)), "eng_Latn", "test", None)
 
 
-def test_missing_data_are_refused_by_name(tmp_path: Path) -> None:
+def test_missing_data_raise_an_error_that_names_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data_dir 'nowhere' is not a folder"):
         open_task("sib200", "nowhere")
     with pytest.raises(DataError, match="finds no language"):
@@ -98,7 +98,7 @@ def test_the_first_test_items_are_of_several_topics_though_the_file_is_sorted(
     assert [item.item_id for item in other] == [item.item_id for item in first]
 
 
-def test_labels_are_scored_without_dividing_by_their_length(tmp_path: Path) -> None:
+def test_labels_are_scored_without_length_normalisation(tmp_path: Path) -> None:
     write(tmp_path, "eng_Latn")
     task = open_task("sib200", str(tmp_path))
     assert (task.format, task.normalisation) == ("cloze", "none")

@@ -1,4 +1,4 @@
-"""What holds for every task: opening, choosing languages, parallel items, splits by passage."""
+"""Properties of every task: opening, choosing languages, parallel items, splits by passage."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def task_of(**by_language: list[Item]) -> Task:
     return Task("made", tuple(by_language), lambda code, _: by_language[code], "letter", "length")
 
 
-def test_every_split_of_the_probe_is_parallel_and_all_is_the_three_together() -> None:
+def test_every_split_of_the_probe_is_parallel_and_all_is_their_union() -> None:
     task = open_task("probe", None)
     assert (task.format, task.normalisation, task.parallel) == ("cloze", "length", True)
     parts = [
@@ -38,14 +38,14 @@ def test_every_split_of_the_probe_is_parallel_and_all_is_the_three_together() ->
     assert items(task, "eng_Latn", "test", 3) == items(task, "eng_Latn", "test", None)[:3]
 
 
-def test_a_task_that_does_not_exist_and_data_for_the_probe_are_refused() -> None:
+def test_an_unknown_task_and_a_data_dir_for_the_probe_are_rejected() -> None:
     with pytest.raises(ConfigError, match="task 'squad' is not one of probe, sib200, belebele"):
         open_task("squad", None)
     with pytest.raises(ConfigError, match="takes no data_dir but got 'here'"):
         open_task("probe", "here")
 
 
-def test_languages_are_those_chosen_or_all_and_others_are_refused() -> None:
+def test_languages_are_the_chosen_ones_or_all_and_unknown_ones_are_rejected() -> None:
     task = task_of(eng_Latn=[item(1)], fra_Latn=[item(1)])
     assert languages_of(task, None) == ("eng_Latn", "fra_Latn")
     assert languages_of(task, ("fra_Latn",)) == ("fra_Latn",)
@@ -55,7 +55,7 @@ def test_languages_are_those_chosen_or_all_and_others_are_refused() -> None:
         languages_of(task, ("french",))
 
 
-def test_a_split_without_items_is_refused() -> None:
+def test_an_empty_split_is_rejected() -> None:
     task = task_of(eng_Latn=[])
     for read in (
         lambda: items(task, "eng_Latn", "dev", None),
@@ -90,7 +90,7 @@ FIVE = [item(number) for number in range(1, 6)]
     ],
     ids=["lacking", "more", "order", "passage", "answer", "options"],
 )
-def test_languages_whose_items_differ_are_refused_with_the_first_that_do(
+def test_languages_with_different_items_are_rejected_with_the_first_differences(
     other: list[Item], message: str
 ) -> None:
     task = task_of(eng_Latn=FIVE, fra_Latn=other)
@@ -107,7 +107,7 @@ def test_a_passage_is_in_one_split_by_its_id_alone(passage_ids: list[str]) -> No
     assert [split_of(passage_id) for passage_id in passage_ids[::-1]] == one_by_one[::-1]
 
 
-def test_splits_have_the_shares_that_are_stated_in_any_first_few() -> None:
+def test_splits_have_the_stated_shares_in_any_prefix() -> None:
     passages = sorted((f"https://example.org/{number}" for number in range(4000)), key=sort_key)
     for first in (passages, passages[:1000]):
         for split, share in (("train", 0.4), ("dev", 0.1), ("test", 0.5)):
@@ -115,7 +115,7 @@ def test_splits_have_the_shares_that_are_stated_in_any_first_few() -> None:
             assert found == pytest.approx(share, abs=0.04)
 
 
-def test_the_split_of_a_passage_is_what_it_was_in_finished_runs() -> None:
+def test_the_split_of_a_passage_never_changes_between_versions() -> None:
     ids = ("https://en.wikibooks.org/wiki/Accordion/Right_hand", "market", "3")
     assert [split_of(passage_id) for passage_id in ids] == ["dev", "test", "train"]
 
