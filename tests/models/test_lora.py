@@ -14,12 +14,12 @@ from tiny_training import RECIPE, answers, train_tiny
 from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models.adapters import CONFIG, adapter_digest, attach, detach
+from isogloss.models.adapters import CONFIG, attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.lora import fuse, lora_config
-from isogloss.registry.adapters import adapter_folder
+from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune, recipe_of
 from isogloss.stages.session import Session
@@ -222,7 +222,7 @@ def test_an_adapter_on_experts_is_logged_evaluated_and_served_with_the_same_answ
     evaluation = EvaluateConfig(**asked, languages=("heb_Hebr",), limit=4)
     with adapter_folder(uri) as folder:
         assert "target_parameters" in (folder / CONFIG).read_text()
-        run = evaluate(evaluation, session, adapter=(adapter_digest(folder), lambda: folder))
+        run = evaluate(evaluation, session, adapter=AdapterRef.in_folder(folder))
     assert "attention+experts" in run.data.tags["isogloss.recipe"]
     evaluated = tracking.read_predictions(run.info.run_id)
     asked_rows = [

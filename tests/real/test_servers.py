@@ -15,7 +15,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from isogloss.registry.adapters import adapter_folder
+from isogloss.registry.lookup import adapter_folder
 from real.conftest import Server
 from real.processes import ROOT, environment, finished, last_step, started, wait_for
 

@@ -18,7 +18,7 @@ import requests
 from conftest import probe
 
 from isogloss.config import FinetuneConfig
-from isogloss.registry.adapters import register
+from isogloss.registry.register import register
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.tasks import Item

@@ -11,7 +11,9 @@ from mlflow.entities import Run
 
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
-from isogloss.registry.adapters import adapter_folder, logged_model, model_uri, promotion, register
+from isogloss.registry.lookup import adapter_folder, logged_model, model_uri
+from isogloss.registry.promotion import Promotion, compare_on_dev
+from isogloss.registry.register import register
 from isogloss.stages.evaluate import run_evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -218,21 +220,26 @@ THIRD, ALL = [True, False, False] * 20, [True] * 60
 @pytest.mark.parametrize(
     ("old", "new", "better", "said"),
     [
-        (THIRD, ALL, True, "better on the 60 dev items that both were asked, the champion 0.333"),
+        (
+            THIRD,
+            ALL,
+            True,
+            "better on the 60 shared dev items: accuracy 0.333 for the champion and 1.000 for this",
+        ),
         (THIRD, THIRD, False, "not shown to be better"),
         (ALL, THIRD, False, "not shown to be better"),
         # One item more of sixty is nothing to go by.
         ([False] * 60, [True, *[False] * 59], False, "not shown to be better"),
         # Of more items, those count that both were asked.
-        ([*THIRD, *[True] * 60], ALL, True, "better on the 60 dev items"),
-        (THIRD, [*ALL, *[False] * 60], True, "better on the 60 dev items"),
+        ([*THIRD, *[True] * 60], ALL, True, "better on the 60 shared dev items"),
+        (THIRD, [*ALL, *[False] * 60], True, "better on the 60 shared dev items"),
     ],
 )
 def test_the_rule_for_a_champion_is_a_paired_test_on_the_dev_items_of_both(
     tmp_path: Path, old: list[bool], new: list[bool], better: bool, said: str
 ) -> None:
     folders = [dev_folder(tmp_path / name, c) for name, c in (("old", old), ("new", new))]
-    decided, why = promotion(*folders)
+    decided, why = compare_on_dev(*folders)
     assert decided is better
     assert said in why
 
@@ -240,33 +247,33 @@ def test_the_rule_for_a_champion_is_a_paired_test_on_the_dev_items_of_both(
 def test_without_a_dev_item_in_common_nobody_is_promoted(tmp_path: Path) -> None:
     one = dev_folder(tmp_path / "one", [False] * 8)
     other = dev_folder(tmp_path / "two", [True] * 8, first=8)
-    assert promotion(one, other) == (
+    assert compare_on_dev(one, other) == (
         False,
-        "the two were asked no dev item in common, so they cannot be compared",
+        "the two have no dev item in common, so they are not comparable",
     )
-    assert not promotion(one, tmp_path)[0]
+    assert not compare_on_dev(one, tmp_path).promoted
 
 
 def test_a_champion_gives_way_only_to_a_better_one(
     run: Run, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = register(run.info.run_id, None, "champion").said
+    said = register(run.info.run_id, None, "champion").message
     assert said == "registered; alias champion is at version 1"
     assert version(NAME, 1).tags["isogloss.promotion"] == "the first champion"
     second = trained(model_folder("gemma3"), seed=1)
-    said = register(second.info.run_id, None, "champion").said
+    said = register(second.info.run_id, None, "champion").message
     stays = "registered; NOT promoted, alias champion stays at version 1: not shown to be better on"
-    assert said.startswith(f"{stays} the 6 dev items")
+    assert said.startswith(f"{stays} the 6 shared dev items")
     assert aliases()["champion"] == "1"
     assert "not shown" in version(NAME, 2).tags["isogloss.promotion"]
     monkeypatch.setattr(
-        "isogloss.registry.adapters.promotion", lambda *_: (True, "better, by decree")
+        "isogloss.registry.register.compare_on_dev", lambda *_: Promotion(True, "better, by decree")
     )
-    said = register(f"models:/{NAME}/2", None, "champion").said
+    said = register(f"models:/{NAME}/2", None, "champion").message
     became = "alias champion is at version 2, until now at version 1: better, by decree"
     assert said == f"registered before; {became}"
     assert aliases()["champion"] == "2"
-    again = register(f"models:/{NAME}/2", None, "champion").said
+    again = register(f"models:/{NAME}/2", None, "champion").message
     assert again == "registered before; alias champion is at version 2"
 
 

@@ -22,10 +22,9 @@ import isogloss
 from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
-from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.wording import wording
-from isogloss.registry.adapters import adapter_folder
+from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.registry.pyfunc_model import EXAMPLE
 from isogloss.serving.adapter_model import (
     QUESTIONS_PER_PASSAGE,
@@ -79,7 +78,7 @@ def trained(
         uri = tuned.data.tags["isogloss.adapter_uri"]
         evaluation = EvaluateConfig(**asked, languages=LANGUAGES, limit=LIMIT)
         with adapter_folder(uri) as folder:
-            run = evaluate(evaluation, session, adapter=(adapter_digest(folder), lambda: folder))
+            run = evaluate(evaluation, session, adapter=AdapterRef.in_folder(folder))
         model = Path(mlflow.artifacts.download_artifacts(uri))
         return Trained(
             model,

@@ -11,8 +11,7 @@ from mlflow.entities import Run
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, ModelError
-from isogloss.models.adapters import adapter_digest
-from isogloss.registry.adapters import adapter_folder
+from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages import session
 from isogloss.stages.collect_runs import pull
 from isogloss.stages.compare import judge
@@ -69,9 +68,7 @@ def trained(folder: str, **changes: object) -> Run:
 
 def run_adapted(config: EvaluateConfig, adapter: Run) -> Run:
     with adapter_folder(adapter.info.run_id) as path:
-        return evaluate(
-            config, Session(config.model, "float32"), adapter=(adapter_digest(path), lambda: path)
-        )
+        return evaluate(config, Session(config.model, "float32"), AdapterRef.in_folder(path))
 
 
 def test_several_adapters_and_the_base_are_evaluated_with_one_load(
@@ -233,7 +230,7 @@ def test_the_guard_works_across_tasks_that_share_sentences(
         run_adapted(ask(folder, **asked), adapter)
     (tmp_path / "test" / "eng_Latn.csv").unlink()
     run_adapted(ask(folder, **asked), adapter)
-    assert "whether the two share passages is not checked" in caplog.text
+    assert "whether the two tasks share passages is not checked" in caplog.text
 
 
 def test_an_adapter_without_a_record_is_used_and_that_is_said(
@@ -242,8 +239,8 @@ def test_an_adapter_without_a_record_is_used_and_that_is_said(
     with adapter_folder(trained(folder).info.run_id) as path:
         (path / RECORD).unlink()
         config = ask(folder)
-        evaluate(config, Session(folder, "float32"), adapter=(adapter_digest(path), lambda: path))
-    assert "does not say what it was trained on" in caplog.text
+        evaluate(config, Session(folder, "float32"), adapter=AdapterRef.in_folder(path))
+    assert "the adapter has no training record" in caplog.text
 
 
 def test_a_study_that_would_evaluate_its_training_data_is_refused_before_any_run(

@@ -16,7 +16,8 @@ from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.predictions.table import Prediction
-from isogloss.registry.adapters import adapter_folder, register
+from isogloss.registry.lookup import adapter_folder
+from isogloss.registry.register import register
 from isogloss.stages.collect_runs import pull
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
@@ -175,7 +176,7 @@ def test_the_report_is_one_page_with_its_figures_and_numbers(study: StudyConfig)
     assert run.data.tags["isogloss.verdict"] in (folder / "report.md").read_text()
     for code in LANGUAGES:
         row = table.set_index("code").loc[code]
-        assert run.data.metrics[f"gain/{code}"] == pytest.approx(row["tuned"] - row["base"])
+        assert run.data.metrics[f"gain/{code}"] == pytest.approx(row["after"] - row["before"])
 
 
 def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyConfig) -> None:

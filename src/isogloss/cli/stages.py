@@ -46,7 +46,7 @@ def _compare(config: CompareConfig) -> None:
 
 
 def _register(config: RegisterConfig) -> None:
-    from isogloss.registry.adapters import run_register
+    from isogloss.stages.register import run_register
 
     run_register(config)
 

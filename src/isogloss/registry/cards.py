@@ -1,16 +1,18 @@
-"""Model cards: what an adapter is, in the README.md that the Hub shows and MLflow keeps."""
+"""Model cards: the README.md of an adapter, which the Hub and MLflow show."""
 
 import math
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from isogloss.languages import language
 from isogloss.models.locate import EMBEDDED, ModelLocation
+from isogloss.tracking import RunTags
+from isogloss.training.early_stopping import DevScore
+from isogloss.types import LanguageCode
 
 CARD = "README.md"
 RESULTS = "## Results"
@@ -18,13 +20,30 @@ NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -
 
 
 @dataclass(frozen=True)
+class CardFacts:
+    """What a card says about a new adapter.
+
+    `dev` is its score on `dev_items` source-language items after `step`; `command` trains it again.
+    """
+
+    base: ModelLocation
+    tags: RunTags
+    recipe: str
+    dev: DevScore
+    dev_items: int
+    step: int
+    command: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class Result:
-    """One language of one evaluation: accuracies are fractions, NaN where not known."""
+    """Accuracy in one language in one evaluation: fractions, NaN where unknown."""
 
     task: str
     split: str
     reasoning: str
-    language: str
+    language: LanguageCode
     base: float
     tuned: float
     standard_error: float
@@ -33,41 +52,32 @@ class Result:
 
 
 def licence_of(base: ModelLocation) -> str:
-    """The licence that a base model's own card states, as the Hub writes it, or `unknown`."""
+    """The licence in the base model's own card, as the Hub writes it, or `unknown`."""
     if base.name == EMBEDDED:
         return "gemma"
     try:
         text = (base.folder / CARD).read_text("utf-8")
-        stated = yaml.safe_load(text.split("---")[1])["license"]
+        licence = yaml.safe_load(text.split("---")[1])["license"]
     except (OSError, IndexError, KeyError, TypeError, yaml.YAMLError):
         return "unknown"
-    return str(stated)
+    return str(licence)
 
 
 def git_commit() -> str:
     """The commit of the code, or `unknown` outside a repository."""
-    found = subprocess.run(
+    git = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return found.stdout.strip() or "unknown"
+    return git.stdout.strip() or "unknown"
 
 
-def card(
-    *,
-    base: ModelLocation,
-    tags: Mapping[str, str | None],
-    recipe: str,
-    dev: Mapping[str, float],
-    dev_items: int,
-    step: int,
-    command: str,
-    commit: str,
-) -> str:
+def card(facts: CardFacts) -> str:
     """The card of a new adapter, without results in other languages."""
-    source = language(str(tags["source"]))
+    base, tags = facts.base, facts.tags
+    source = language(str(tags.source))
     licence = licence_of(base)
-    header: dict[str, Any] = {
+    header = {
         "library_name": "peft",
         "base_model": base.name,
         "license": licence if licence != "unknown" else "other",
@@ -77,37 +87,39 @@ def card(
     }
     if base.name == EMBEDDED:
         header["base_model"] = "google/gemma-3-270m"
+    chat = str(tags.chat).lower()
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
 
-# {base.name} tuned on {source.name} ({tags["task"]})
+# {base.name} tuned on {source.name} ({tags.task})
 
-A LoRA adapter, made to measure how far tuning on {source.name} carries over to other languages.
+A LoRA adapter, trained to measure how far fine-tuning on {source.name} transfers to other \
+languages.
 
 | | |
 |---|---|
 | base model | {base.name}, revision `{base.revision}` |
 | licence of the base | {licence} (the adapter is a derivative of it) |
-| training data | {tags["task"]}, {source.name} (`{source.code}`), digest `{tags["data_digest"]}` |
-| format | {tags["format"]}, prompts in {tags["prompt_language"]}, chat template: {tags["chat"]} |
-| training | {recipe}; loss on answer tokens only; adapter after step {step} |
-| dev data | {source.name}, {dev_items} items: accuracy {dev["accuracy"]:.3f}, gold \
-log-probability {dev["gold_logprob"]:.3f} nats |
-| code | commit `{commit}` |
-| fingerprint | `{tags["fingerprint"]}` |
+| training data | {tags.task}, {source.name} (`{source.code}`), digest `{tags.data_digest}` |
+| format | {tags.format}, prompts in {tags.prompt_language}, chat template: {chat} |
+| training | {facts.recipe}; loss on answer tokens only; adapter after step {facts.step} |
+| dev data | {source.name}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold \
+log-probability {facts.dev.gold_logprob:.3f} nats |
+| code | commit `{facts.commit}` |
+| fingerprint | `{tags.fingerprint}` |
 
 ## Intended use
 
-Research on transfer between languages: multiple-choice questions on short passages, put to the
-model in the format above. It has not been tested for anything else, was tuned on one language and
-one task, and inherits what its base model gets wrong. What it was trained on is recorded as hashes
-in `trained_on.json`; evaluations on the same passages in any language are contaminated.
+Research on transfer between languages: multiple-choice questions about short passages, asked in the
+format above. The adapter is not tested for anything else. It was trained on one language and one
+task, and it has the errors of its base model. `trained_on.json` has hashes of the training data;
+an evaluation on the same passages, in any language, is contaminated.
 
 ## Made by
 
 ```sh
-{command}
+{facts.command}
 ```
 
 {RESULTS}
@@ -117,27 +129,33 @@ in `trained_on.json`; evaluations on the same passages in any language are conta
 
 
 def with_results(text: str, results: Sequence[Result]) -> str:
-    """The card with a table of accuracy in each language, in place of the one it has."""
+    """The card with its results replaced by a table of per-language accuracies."""
     if not results:
         return text
     lines = [
         "| task | split | reasoning | language | items | base | tuned | standard error | run |",
         "|---|---|---|---|---|---|---|---|---|",
+        *(_row(result) for result in results),
     ]
-    for one in results:
-        base = "" if math.isnan(one.base) else f"{one.base:.3f}"
-        error = "" if math.isnan(one.standard_error) else f"{one.standard_error:.3f}"
-        lines.append(
-            f"| {one.task} | {one.split} | {one.reasoning} | {language(one.language).name} "
-            f"(`{one.language}`) | {one.items} | {base} | {one.tuned:.3f} | {error} | "
-            f"`{one.run_id[:8]}` |"
-        )
     table = "\n".join(lines)
-    explained = "Accuracy, a fraction of the items; standard error of the tuned one, by passage."
+    caption = (
+        "Accuracy, a fraction of the items. The standard error is that of the tuned accuracy, "
+        "clustered by passage."
+    )
     before, _, _ = text.partition(RESULTS)
-    return f"{before}{RESULTS}\n\n{explained}\n\n{table}\n"
+    return f"{before}{RESULTS}\n\n{caption}\n\n{table}\n"
+
+
+def _row(result: Result) -> str:
+    base = "" if math.isnan(result.base) else f"{result.base:.3f}"
+    error = "" if math.isnan(result.standard_error) else f"{result.standard_error:.3f}"
+    name = f"{language(result.language).name} (`{result.language}`)"
+    return (
+        f"| {result.task} | {result.split} | {result.reasoning} | {name} | {result.items} | "
+        f"{base} | {result.tuned:.3f} | {error} | `{result.run_id[:8]}` |"
+    )
 
 
 def without_header(text: str) -> str:
-    """The card as Markdown, without the YAML that the Hub reads."""
+    """The card as Markdown, without its YAML header for the Hub."""
     return text.split("---", 2)[2].strip()

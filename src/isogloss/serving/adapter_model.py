@@ -113,7 +113,7 @@ class AdapterModel:
 def load_adapter_model(settings: Mapping[str, Any], adapter: Path) -> AdapterModel:
     """Load the base model that `settings` name, at their revision, and attach the adapter.
 
-    `settings` is the `model_config` that `registry.adapters.log_adapter` stores; `adapter` the
+    `settings` is the `model_config` that `registry.logging.log_adapter` stores; `adapter` the
     adapter's folder. Raises ModelError if the base is not found or is at another revision.
     """
     location = locate_base(settings["base_model"], settings["base_revision"])

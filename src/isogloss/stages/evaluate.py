@@ -1,11 +1,10 @@
-"""Evaluation: one condition of a model in many languages, as one MLflow run."""
+"""Evaluation: one condition of one model in many languages, as one MLflow run."""
 
 import logging
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from isogloss.inference.context_window import Fitted, fit_to_model
 from isogloss.inference.predict import predict
 from isogloss.languages import language
 from isogloss.logs import progress_bar
-from isogloss.models.adapters import adapter_digest, attach
+from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.metrics import evaluation_metrics, token_metrics
 from isogloss.predictions.table import frame
@@ -29,57 +28,102 @@ from isogloss.prompts.answer_parser import PARSER_VERSION
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
-from isogloss.registry.adapters import adapter_folder, logged_model
+from isogloss.registry.lookup import AdapterRef, adapter_folder, logged_model
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
+from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import uploading
-from isogloss.tracking.tags import NO_ADAPTER
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
-from isogloss.types import Condition, Format, Normalisation
+from isogloss.types import Condition, Format, LanguageCode, Normalisation
 
 logger = logging.getLogger(__name__)
 
+LANGUAGE_DIGEST_LENGTH = 10
+NAME_LENGTH = 40  # characters of an adapter in the name of a run, from its end
 
-@dataclass
-class Cells:
-    """Counts the cells of a study (a condition in a language, a training) for progress lines."""
 
-    total: int
-    done: int = 0
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated and how; known before a model is loaded.
 
-    def next(self, description: str) -> str:
-        """The label of the next cell, as `cell 3 of 41 · base · Hebrew`."""
-        self.done += 1
-        return f"cell {self.done} of {self.total} · {description}"
+    `items` are by language, as prompts show them. `adapter` is a digest, or None for the base
+    model.
+    """
+
+    config: EvaluateConfig
+    task: Task
+    items: Mapping[LanguageCode, list[Item]]
+    protocol: Protocol
+    adapter: str | None
+    fingerprint: str
+
+    @property
+    def condition(self) -> Condition:
+        """With or without an adapter, with or without chain of thought."""
+        return Condition.of(tuned=self.adapter is not None, reasoning=self.protocol.reasoning)
+
+    @property
+    def name(self) -> str:
+        """The name of its run: the condition, and the adapter where the configuration has one."""
+        adapter = self.config.adapter
+        return f"{self.condition} {adapter[-NAME_LENGTH:]}" if adapter else str(self.condition)
+
+    @property
+    def all_items(self) -> list[Item]:
+        """The items of all languages, one language after another."""
+        return [item for rows in self.items.values() for item in rows]
 
 
 def evaluate(
     config: EvaluateConfig,
     session: Session,
-    cells: Cells | None = None,
-    adapter: tuple[str, Callable[[], Path]] | None = None,
+    adapter: AdapterRef | None = None,
+    label: str | None = None,
 ) -> Run:
-    """Evaluate one condition and return its run, or the finished run that has the same result.
+    """Evaluate one condition; return its run, or the finished run with the same fingerprint.
 
-    `adapter` is the digest of an adapter and a function that gives its folder, called only if
-    there is something to compute; None for the base model. Where the configuration names it, the
-    run and its progress lines do too. Raises DataError if a passage that the adapter was trained on
-    is among those to be evaluated.
+    The base model is evaluated if `adapter` is None. `label` begins each line of progress. Raises
+    DataError if the adapter was trained on a passage that is to be evaluated, and ConfigError if it
+    was trained on another source language.
     """
-    task, data = evaluation_data(config)
+    evaluation = plan_evaluation(config, session, adapter.digest if adapter else None)
+    label = label or evaluation.name
+    with tracking.reuse_or_lock(RunKind.EVALUATE, evaluation.fingerprint, config) as (work, run):
+        if run:
+            logger.info(
+                f"{label}: reusing run {run.info.run_id}, {len(evaluation.items)} languages"
+            )
+            return run
+        with adapter.folder() if adapter else nullcontext() as folder:
+            record = read_record(folder) if folder else None
+            if folder:
+                _check_training_data(record, evaluation)
+            model = session.model
+            tags = evaluation_tags(evaluation, session, record)
+            fitted = fit_to_model(evaluation.all_items, model, evaluation.protocol, config)
+            digest = attach(model, folder) if folder else None
+        with tracking.open_run(
+            RunKind.EVALUATE, evaluation.name, config, tags.as_dict(), config.experiment, work
+        ) as run:
+            with model.using(digest):
+                predictions = _predict(evaluation, fitted, model, work, label)
+            with uploading(work.folder):
+                _log(evaluation, predictions)
+    return mlflow.get_run(run.info.run_id)
+
+
+def plan_evaluation(
+    config: EvaluateConfig, session: Session, adapter_digest: str | None
+) -> Evaluation:
+    """The evaluation that a configuration describes. Reads data and no weights."""
+    task, items_by_language = evaluation_data(config)
     protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
-    everything = [item for rows in data.values() for item in rows]
-    data_digest = tracking.data_digest(everything)
-    digest, folder = adapter or (None, None)
-    condition = Condition.of(tuned=digest is not None, reasoning=config.reasoning)
-    called = f"{condition} {config.adapter[-40:]}" if config.adapter else condition
-    cells = cells or Cells(len(data))
     fingerprint = tracking.fingerprint(
         kind="evaluate",
         model=session.location.revision,
-        adapter=digest,
-        data=data_digest,
+        adapter=adapter_digest,
+        data=tracking.data_digest([item for rows in items_by_language.values() for item in rows]),
         prompt=PROMPT_VERSION,
         protocol=protocol.as_dict(),
         reading=PARSER_VERSION,
@@ -88,173 +132,153 @@ def evaluate(
         seed=config.seed if config.shuffle_options else None,
         source=config.source,  # decides the groups whose means are logged
     )
-    with tracking.reuse_or_lock("evaluate", fingerprint, config) as (work, found):
-        if found:
-            cells.done += len(data)
-            logger.info(f"{called}: reusing run {found.info.run_id}, {len(data)} languages")
-            return found
-        path = folder() if folder else None
-        trained = None
-        if path is not None:
-            trained = read_record(path)
-            refuse_contaminated(trained, task, data, config)
-        model = session.model
-        tags = replace(
-            session.run_tags(config, task, protocol, condition),
-            adapter=digest or NO_ADAPTER,
-            fingerprint=fingerprint,
-            normalisation=(
-                protocol.normalisation if protocol.format == Format.CLOZE else Normalisation.NONE
-            ),
-            data_digest=data_digest,
-            language_digests={code: tracking.data_digest(rows)[:10] for code, rows in data.items()},
-            max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
-            seed=trained.seed if trained else None,
-            recipe=trained.recipe if trained else None,
-            choices=letter_tokens(model.tokenizer, everything, protocol),
-        ).as_dict()
-        fitted = fit_to_model(everything, model, protocol, config)
-        if path is not None:
-            digest = attach(model, path)
-        with tracking.open_run("evaluate", called, config, tags, config.experiment, work) as run:
-            with model.using(digest):
-                table = _ask(model, fitted, protocol, task.name, work, called, cells)
-            _log(table, config, condition, task.name, everything, digest, work)
-    return mlflow.get_run(run.info.run_id)
+    return Evaluation(config, task, items_by_language, protocol, adapter_digest, fingerprint)
 
 
-def _ask(
-    model: LanguageModel,
-    fitted: Fitted,
-    protocol: Protocol,
-    task: str,
-    work: WorkDir,
-    called: str,
-    cells: Cells,
-) -> pd.DataFrame:
-    """The predictions, a language after the other."""
-    tables = []
-    for code, rows in groupby(fitted.items, lambda item: item.language):
-        label = cells.next(f"{called} · {language(code).name}")
-        tables.append(_answers(model, list(rows), protocol, task, fitted.shortened, work, label))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _log(
-    table: pd.DataFrame,
-    config: EvaluateConfig,
-    condition: str,
-    task: str,
-    items_: list[Item],
-    digest: str | None,
-    work: WorkDir,
-) -> None:
-    """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
-    values = evaluation_metrics(table, config.source)
-    if condition == Condition.BASE:  # once for a model and task: no other condition changes it
-        values |= token_metrics(table)
-    with uploading(work.folder):
-        data_set = tracking.log_items(items_, task, config.split)
-        model_id = logged_model(digest)
-        mlflow.log_metrics(values, dataset=data_set, model_id=model_id)
-        if model_id is not None:
-            run_id = mlflow.active_run().info.run_id
-            mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
-        tracking.log_predictions(table)
-
-
-def _answers(
-    model: LanguageModel,
-    asked: list[Item],
-    protocol: Protocol,
-    task: str,
-    shortened: frozenset[tuple[str, str]],
-    work: WorkDir,
-    label: str,
-) -> pd.DataFrame:
-    """The predictions of one language: those an earlier process has left, or new ones."""
-    path = work.folder / f"{asked[0].language}.parquet"
-    if path.is_file():
-        logger.info(f"{label}: {len(asked)} answers are here from before")
-        return pd.read_parquet(path)
-    with progress_bar(None, label, "item", total=len(asked)) as progress:
-        answers = predict(
-            model, asked, protocol, task, shortened=shortened, progress=progress.update
-        )
-    right = sum(answer.correct for answer in answers)
-    logger.info(f"{label}: accuracy {right / len(answers):.3f} on {len(answers)} items")
-    table = frame(answers)
-    write_whole(path, table.to_parquet(index=False))
-    # As they will be read again, so that a run that was interrupted has the same table.
-    return pd.read_parquet(path)
-
-
-def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[str, list[Item]]]:
-    """The task and the items of each target language, as they are shown."""
+def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, list[Item]]]:
+    """The task, and the items of each target language as prompts show them."""
     task = open_task(config.task, config.data_dir)
     language(config.source)
     targets = languages_of(task, config.languages)
     require_wording(targets, config.prompt_language)
-    data = parallel_items(task, targets, config.split, config.limit)
     shuffle_seed = config.seed if config.shuffle_options else None
     return task, {
-        code: as_shown(rows, config.prompt_language, shuffle_seed) for code, rows in data.items()
+        code: as_shown(rows, config.prompt_language, shuffle_seed)
+        for code, rows in parallel_items(task, targets, config.split, config.limit).items()
     }
 
 
-def refuse_contaminated(
-    trained: TrainingRecord | None,
-    task: Task,
-    data: dict[str, list[Item]],
-    config: EvaluateConfig,
-) -> None:
-    """Raise DataError if an adapter was trained on a passage to be evaluated.
+def evaluation_tags(
+    evaluation: Evaluation, session: Session, record: TrainingRecord | None
+) -> RunTags:
+    """The tags of the run. `record` is the training record of the adapter, if it has one.
 
-    ConfigError if it was trained on another language than the one that groups are relative to.
+    Loads the model, whose tokenizer decides the tokens of option letters.
     """
-    if trained is None:
-        logger.info("the adapter does not say what it was trained on; contamination is not checked")
+    config, task, protocol = evaluation.config, evaluation.task, evaluation.protocol
+    cloze = protocol.format == Format.CLOZE
+    return replace(
+        session.run_tags(config, task, protocol, evaluation.condition),
+        adapter=evaluation.adapter or NO_ADAPTER,
+        fingerprint=evaluation.fingerprint,
+        normalisation=protocol.normalisation if cloze else Normalisation.NONE,
+        data_digest=tracking.data_digest(evaluation.all_items),
+        language_digests={
+            code: tracking.data_digest(rows)[:LANGUAGE_DIGEST_LENGTH]
+            for code, rows in evaluation.items.items()
+        },
+        max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
+        seed=record.seed if record else None,
+        recipe=record.recipe if record else None,
+        choices=letter_tokens(session.model.tokenizer, evaluation.all_items, protocol),
+    )
+
+
+def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) -> None:
+    """Raise DataError if the adapter was trained on a passage to be evaluated.
+
+    Raises ConfigError if it was trained on another language than `source`, which defines the
+    groups.
+    """
+    config, task = evaluation.config, evaluation.task
+    if record is None:
+        logger.warning("the adapter has no training record; contamination is not checked")
         return
-    if trained.language != config.source:
+    if record.language != config.source:
         raise ConfigError(
-            f"the adapter was trained on {trained.language}, but `source` is {config.source}; "
-            f"say source={trained.language}, since groups of languages are relative to it."
+            f"the adapter was trained on {record.language}, but `source` is {config.source}; set "
+            f"source={record.language}, since language groups are relative to it."
         )
-    same_language = data.get(trained.language, [])
-    if not same_language and trained.language in task.languages:
-        same_language = items(task, trained.language, config.split, None)
-    if not same_language and trained.task != task.name:
-        logger.info(
-            f"{task.name} has no {trained.language}, in which the adapter was trained on "
-            f"{trained.task}; whether the two share passages is not checked"
+    same_language = evaluation.items.get(record.language, [])
+    if not same_language and record.language in task.languages:
+        same_language = items(task, record.language, config.split, None)
+    if not same_language and record.task != task.name:
+        logger.warning(
+            f"{task.name} has no {record.language} items, the language in which the adapter was "
+            f"trained on {record.task}; whether the two tasks share passages is not checked"
         )
-    everything = [item for rows in data.values() for item in rows]
-    refuse_contamination(trained, task.name, everything, same_language)
+    refuse_contamination(record, task.name, evaluation.all_items, same_language)
+
+
+def _predict(
+    evaluation: Evaluation, fitted: Fitted, model: LanguageModel, work: WorkDir, label: str
+) -> pd.DataFrame:
+    """The predictions in all languages; those that an interrupted run left are read from disk."""
+    tables = []
+    count = len(evaluation.items)
+    by_language = groupby(fitted.items, lambda item: item.language)
+    for number, (code, rows) in enumerate(by_language, 1):
+        line = f"{label} · {language(code).name} ({number} of {count})"
+        path = work.folder / f"{code}.parquet"
+        if path.is_file():
+            logger.info(f"{line}: predictions are on disk")
+        else:
+            table = _predict_language(evaluation, list(rows), fitted, model, line)
+            write_whole(path, table.to_parquet(index=False))
+        # Read even if just written: a resumed run has the same table to the bit.
+        tables.append(pd.read_parquet(path))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _predict_language(
+    evaluation: Evaluation, items_: list[Item], fitted: Fitted, model: LanguageModel, line: str
+) -> pd.DataFrame:
+    with progress_bar(None, line, "item", total=len(items_)) as progress:
+        predictions = predict(
+            model,
+            items_,
+            evaluation.protocol,
+            evaluation.task.name,
+            shortened=fitted.shortened,
+            progress=progress.update,
+        )
+    correct = sum(prediction.correct for prediction in predictions)
+    accuracy = correct / len(predictions)
+    logger.info(f"{line}: accuracy {accuracy:.3f} on {len(predictions)} items")
+    return frame(predictions)
+
+
+def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
+    """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
+    values = evaluation_metrics(predictions, evaluation.config.source)
+    if evaluation.condition == Condition.BASE:  # the same in every condition of a model
+        values |= token_metrics(predictions)
+    data_set = tracking.log_items(
+        evaluation.all_items, evaluation.task.name, evaluation.config.split
+    )
+    model_id = logged_model(evaluation.adapter) if evaluation.adapter else None
+    mlflow.log_metrics(values, dataset=data_set, model_id=model_id)
+    if model_id is not None:
+        run_id = mlflow.active_run().info.run_id
+        mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
+    tracking.log_predictions(predictions)
 
 
 def run_evaluate(config: EvaluateConfig) -> None:
-    """The entry point `evaluate`: a run for each adapter, below a run of their own if several."""
-    names = [name.strip() for name in (config.adapter or "none").split(",")]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"adapter has {twice[0]!r} more than once.")
+    """The entry point `evaluate`: one run per adapter, with a parent run if there are several."""
+    names = [name.strip() for name in (config.adapter or NO_ADAPTER).split(",")]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"adapter has {repeated[0]!r} more than once.")
     session = Session.of(config)
+    runs = []
     with ExitStack() as stack:
-        folders = [
-            None if name == "none" else stack.enter_context(adapter_folder(name)) for name in names
+        folders: list[Path | None] = [
+            None if name == NO_ADAPTER else stack.enter_context(adapter_folder(name))
+            for name in names
         ]
         if len(names) > 1:
-            tags = {"model": config.model, "source": config.source, "study": config.study}
-            called = f"{len(names)} evaluations"
+            tags = RunTags(model=config.model, source=config.source, study=config.study)
+            title = f"{len(names)} evaluations"
             stack.enter_context(
-                tracking.open_run("evaluations", called, config, tags, config.experiment)
+                tracking.open_run(
+                    RunKind.EVALUATIONS, title, config, tags.as_dict(), config.experiment
+                )
             )
-        targets = languages_of(open_task(config.task, config.data_dir), config.languages)
-        cells = Cells(len(names) * len(targets))
-        runs = []
-        for name, folder in zip(names, folders, strict=True):
-            one = config.model_copy(update={"adapter": None if folder is None else name})
-            adapter = None if folder is None else (adapter_digest(folder), partial(Path, folder))
-            runs.append(evaluate(one, session, cells, adapter))
+        for number, (name, folder) in enumerate(zip(names, folders, strict=True), 1):
+            own = config.model_copy(update={"adapter": None if folder is None else name})
+            adapter = None if folder is None else AdapterRef.in_folder(folder)
+            label = f"adapter {number} of {len(names)} · {name}" if len(names) > 1 else None
+            runs.append(evaluate(own, session, adapter, label))
         if len(names) > 1:
             mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
     for name, run in zip(names, runs, strict=True):
@@ -264,7 +288,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
 
 
 def _print_accuracies(run: Run) -> None:
-    """Print accuracy and standard error a language, and the run's id last."""
+    """Print per-language accuracies with standard errors, their mean, and last the run's id."""
     values = run.data.metrics
     names = sorted(name for name in values if name.startswith("accuracy/"))
     for name in sorted(names, key="accuracy/mean".__eq__):

@@ -1,8 +1,7 @@
 """Fine-tuning: one adapter on the source language, as one MLflow run."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from mlflow.exceptions import MlflowException
 from isogloss import tracking
 from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
-from isogloss.distributed import processes
 from isogloss.errors import ConfigError, DataError
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import language
@@ -23,16 +21,18 @@ from isogloss.models.lora import has_experts, reject_dropout
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
-from isogloss.registry.adapters import log_adapter, register
+from isogloss.registry.logging import TrainedAdapter, log_adapter
+from isogloss.registry.register import register
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task
+from isogloss.tracking import RunKind, RunTags
 from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import uploading
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
-from isogloss.types import Split
+from isogloss.types import Condition, Split
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     if config.register_as is not None:
         name = None if config.register_as == "auto" else config.register_as
         version = register(run.data.tags["isogloss.adapter_uri"], name, "candidate")
-        logger.info(f"{version.uri}: {version.said}")
+        logger.info(f"{version.uri}: {version.message}")
     logger.info(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
     return run
 
@@ -179,29 +179,19 @@ def _train(
 ) -> Run:
     """Train in a run of its own, or go on in the run that the work was begun in."""
     task = data.task
-    tags = {
-        "model": config.model,
-        "revision": session.location.revision,
-        "source": config.source,
-        "task": task.name,
-        "format": protocol.format,
-        "reasoning": protocol.reasoning,
-        "condition": "tuned",
-        "study": config.study,
-        "fingerprint": fingerprint,
-        "prompt_version": PROMPT_VERSION,
-        "prompt_language": protocol.prompt_language,
-        "chat": str(protocol.chat).lower(),
-        "data_digest": tracking.data_digest(data.train),
-        "dev_digest": tracking.data_digest(data.dev),
-        **session.numerics,
-        "processes": processes.count_tag(),
-    }
+    tags = replace(
+        session.run_tags(config, task, protocol, Condition.TUNED),
+        fingerprint=fingerprint,
+        data_digest=tracking.data_digest(data.train),
+        dev_digest=tracking.data_digest(data.dev),
+    )
     model = session.model
     asked = fitted(data, session, protocol, config)
     recipe_lora_config(model, recipe)  # rejects a recipe before there is a run
     name = f"finetune {language(config.source).name}"
-    with tracking.open_run("finetune", name, config, tags, config.experiment, work) as run:
+    with tracking.open_run(
+        RunKind.FINETUNE, name, config, tags.as_dict(), config.experiment, work
+    ) as run:
         run_id = run.info.run_id
         mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
         tracking.log_items(data.train, task.name, Split.TRAIN)
@@ -231,7 +221,7 @@ def _log(
     config: FinetuneConfig,
     session: Session,
     protocol: Protocol,
-    tags: Mapping[str, str | None],
+    tags: RunTags,
 ) -> None:
     """Log the adapters to the open run as models: the last one, and the best if it is another."""
     uris = {}
@@ -239,9 +229,8 @@ def _log(
     steps = {trained.last: trained.last_step, trained.best: trained.best_step}
     measured = {trained.last: trained.dev, trained.best: trained.best_dev}
     for folder, step in steps.items():
-        uris[folder] = log_adapter(
-            folder, session.model, protocol, config, measured[folder], step, tags
-        )
+        adapter = TrainedAdapter(folder, step, measured[folder], config, protocol, tags)
+        uris[folder] = log_adapter(adapter, session.model)
     mlflow.set_tags(
         {
             "isogloss.last_uri": uris[trained.last],

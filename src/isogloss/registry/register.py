@@ -1,0 +1,133 @@
+"""Registering adapters: versions of registered models, their descriptions and aliases."""
+
+from typing import NamedTuple
+
+import mlflow
+from mlflow.entities import LoggedModel
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from isogloss.errors import ModelError
+from isogloss.languages import language
+from isogloss.registry.cards import CARD, with_results, without_header
+from isogloss.registry.logging import NOTE
+from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
+from isogloss.registry.promotion import compare_on_dev
+from isogloss.registry.results import evaluation_results
+from isogloss.tracking.server import reason
+from isogloss.tracking.tags import PREFIX, prefixed
+from isogloss.types import LanguageCode
+
+CHAMPION = "champion"
+PROMOTION = f"{PREFIX}promotion"  # tag of a version: the decision about the alias `champion`
+
+
+class Registration(NamedTuple):
+    """A version, and a message about it and its alias."""
+
+    uri: str
+    message: str
+
+
+def register(adapter: str, name: str | None, alias: str | None) -> Registration:
+    """Make a version of a logged adapter, or take the existing one, and move an alias to it.
+
+    `name` None is isogloss-TASK-SOURCE. The alias `champion` moves only by `promotion`'s rule, the
+    others always. The version's description is the adapter's card with the results of all its
+    evaluations so far. Raises ModelError if the adapter was not logged by isogloss, or if the
+    registered model is for another source or task.
+    """
+    uri = model_uri(adapter)
+    client = mlflow.MlflowClient()
+    try:
+        logged = logged_model_at(uri)
+        tags = {key: value for key, value in logged.tags.items() if key.startswith(PREFIX)}
+        if f"{PREFIX}adapter" not in tags:
+            raise ModelError(f"adapter {adapter!r} was not logged by a finetune run of isogloss.")
+        task, source = tags[f"{PREFIX}task"], tags[f"{PREFIX}source"]
+        name = name or f"isogloss-{task}-{source}"
+        _ensure_registered_model(client, name, task, source)
+        version = _version_of(client, name, logged)
+        message = "registered before" if version else "registered"
+        if version is None:
+            version = client.create_model_version(
+                name,
+                f"{MODELS}{logged.model_id}",
+                logged.source_run_id,
+                tags=tags,
+                model_id=logged.model_id,  # a server rejects the source without it
+            )
+        _update_description(client, logged, version)
+        if alias is not None:
+            message += f"; {_move_alias(client, alias, version, logged)}"
+    except MlflowException as error:
+        raise ModelError(f"adapter {adapter!r} cannot be registered ({reason(error)}).") from error
+    return Registration(f"{MODELS}{name}/{version.version}", message)
+
+
+def _version_of(client: mlflow.MlflowClient, name: str, logged: LoggedModel) -> ModelVersion | None:
+    """The version of a registered model that was made from a logged model."""
+    uri = f"{MODELS}{logged.model_id}"
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((version for version in versions if version.source == uri), None)
+
+
+def _ensure_registered_model(
+    client: mlflow.MlflowClient, name: str, task: str, source: LanguageCode
+) -> None:
+    """Make the registered model of a task and source; ModelError if `name` is of another one."""
+    own = prefixed({"task": task, "source": source})
+    try:
+        tags = client.get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        description = f"Adapters tuned on {language(source).name} ({source}) for {task}."
+        client.create_registered_model(name, tags=own, description=description)
+        return
+    if any(tags.get(key, value) != value for key, value in own.items()):
+        raise ModelError(
+            f"registered model {name!r} is for {tags[f'{PREFIX}task']} and adapters tuned on "
+            f"{tags[f'{PREFIX}source']}, and this one is for {task}, tuned on {source}; aliases "
+            f"are by task and source, so it needs another name."
+        )
+
+
+def _update_description(
+    client: mlflow.MlflowClient, logged: LoggedModel, version: ModelVersion
+) -> None:
+    """Put the card with all results into the version's description and the adapter's README.md."""
+    with adapter_folder(f"{MODELS}{logged.model_id}") as folder:
+        path = folder / CARD
+        results = evaluation_results(logged.tags[f"{PREFIX}adapter"])
+        text = with_results(path.read_text("utf-8"), results)
+        path.write_text(text, encoding="utf-8")
+        client.log_model_artifact(logged.model_id, str(path), f"artifacts/{ADAPTER}")
+    client.set_logged_model_tags(logged.model_id, {NOTE: without_header(text)})
+    client.update_model_version(version.name, version.version, without_header(text))
+
+
+def _move_alias(
+    client: mlflow.MlflowClient, alias: str, version: ModelVersion, logged: LoggedModel
+) -> str:
+    """Move an alias to a version if its rule allows it; return a message about it."""
+    name = version.name
+    aliases = client.get_registered_model(name).aliases
+    current = str(aliases[alias]) if alias in aliases else None
+    if current == str(version.version):
+        return f"alias {alias} is at version {current}"
+    message = f"alias {alias} is at version {version.version}"
+    if alias == CHAMPION and current is None:
+        client.set_model_version_tag(name, version.version, PROMOTION, "the first champion")
+    elif alias == CHAMPION:
+        with (
+            adapter_folder(f"{MODELS}{name}/{current}") as champion,
+            adapter_folder(f"{MODELS}{logged.model_id}") as challenger,
+        ):
+            promotion = compare_on_dev(champion, challenger)
+        client.set_model_version_tag(name, version.version, PROMOTION, promotion.reason)
+        if not promotion.promoted:
+            return f"NOT promoted, alias {alias} stays at version {current}: {promotion.reason}"
+        message += f", until now at version {current}: {promotion.reason}"
+    client.set_registered_model_alias(name, alias, version.version)
+    return message
