@@ -1,3 +1,5 @@
+"""Context windows: prompts that are too long are rejected, or their passages cut."""
+
 from dataclasses import replace
 
 import pytest
@@ -30,7 +32,7 @@ def longest(model: LanguageModel, item: object, protocol: Protocol) -> int:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
-def test_prompts_that_fit_are_left_alone_and_one_token_less_is_refused_by_name(
+def test_prompts_that_fit_stay_as_they_are_and_longer_ones_are_rejected_by_name(
     protocol: Protocol, tiny: LanguageModel
 ) -> None:
     items = probe("heb_Hebr", "test", 6)
@@ -38,12 +40,11 @@ def test_prompts_that_fit_are_left_alone_and_one_token_less_is_refused_by_name(
     assert fit(items, tiny.tokenizer, protocol, max(needed), "refuse").items == items
     worst = needed.index(max(needed))
     count = needed.count(max(needed))
-    with pytest.raises(
-        DataError, match=rf"^{count} of 6 prompts .* {max(needed) - 1:,} tokens"
-    ) as (found):
+    message = rf"^{count} of 6 prompts .* {max(needed) - 1:,} tokens"
+    with pytest.raises(DataError, match=message) as caught:
         fit(items, tiny.tokenizer, protocol, max(needed) - 1, "refuse")
-    assert repr(items[worst].item_id) in str(found.value)
-    assert f"({max(needed):,} tokens)" in str(found.value)
+    assert repr(items[worst].item_id) in str(caught.value)
+    assert f"({max(needed):,} tokens)" in str(caught.value)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
@@ -58,26 +59,35 @@ def test_shortening_cuts_only_passages_from_their_ends_and_no_more_than_needed(
         (item.language, item.item_id) for item, n in zip(items, needed, strict=True) if n > window
     }
     assert fitted.shortened == long != set()
-    for item, found in zip(items, fitted.items, strict=True):
-        assert replace(found, passage=item.passage) == item
-        assert longest(tiny, found, protocol) <= window
+    for item, shorter in zip(items, fitted.items, strict=True):
+        assert replace(shorter, passage=item.passage) == item
+        assert longest(tiny, shorter, protocol) <= window
         if (item.language, item.item_id) not in long:
-            assert found == item
+            assert shorter == item
         else:
-            assert item.passage.startswith(found.passage)
-            one_more = item.passage[: len(found.passage) + 8]
+            assert item.passage.startswith(shorter.passage)
+            one_more = item.passage[: len(shorter.passage) + 8]
             assert longest(tiny, replace(item, passage=one_more), protocol) > window
 
 
-def test_a_question_that_does_not_fit_even_alone_is_refused(tiny: LanguageModel) -> None:
+def test_a_question_that_does_not_fit_without_its_passage_is_rejected(tiny: LanguageModel) -> None:
     items = probe("eng_Latn", "test", 2)
     with pytest.raises(DataError, match="even without its passage"):
         fit(items, tiny.tokenizer, Protocol("letter"), 8, "shorten")
 
 
-def test_the_window_is_the_models_or_a_smaller_one_asked_for(tiny: LanguageModel) -> None:
+def test_the_window_is_the_models_or_a_smaller_maximum_length(tiny: LanguageModel) -> None:
     assert context_window(tiny, None) == 4096
     assert context_window(tiny, 100) == 100
     assert context_window(tiny, 10**6) == 4096
     tiny.tokenizer.model_max_length = 512
     assert context_window(tiny, None) == 512
+
+
+def test_three_items_are_named_and_the_others_counted(tiny: LanguageModel) -> None:
+    items = probe("eng_Latn", "test", 5)
+    for n_items, others in ((3, r"tokens\); long"), (5, r"tokens\) and 2 more; long")):
+        with pytest.raises(DataError, match=others) as caught:
+            fit(items[:n_items], tiny.tokenizer, Protocol("letter"), 8, "refuse")
+        named = [item.item_id for item in items if repr(item.item_id) in str(caught.value)]
+        assert named == [item.item_id for item in items[:3]]

@@ -1,8 +1,9 @@
-"""Long inputs: prompts that do not fit a model's context window are named, never cut silently."""
+"""Context windows: prompts that are too long are reported, and passages cut only on request."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from isogloss.config import SharedConfig
@@ -16,6 +17,8 @@ from isogloss.types import Reasoning
 
 logger = logging.getLogger(__name__)
 
+NAMED_ITEMS = 3  # in the message about prompts that are too long
+
 
 class Fitted(NamedTuple):
     """Items whose prompts fit, and the (language, item_id) of those whose passages were cut."""
@@ -25,22 +28,22 @@ class Fitted(NamedTuple):
 
 
 def context_window(model: LanguageModel, max_length: int | None) -> int:
-    """Tokens that a prompt and what is generated may have: the model's, or fewer if asked for."""
+    """Return the most tokens of a prompt and its generated text: the model's, or `max_length`."""
     config = model.network.config.get_text_config()
-    stated = [max_length, getattr(config, "max_position_embeddings", None)]
-    # Tokenizers that do not know a limit state an astronomical one, which does no harm here.
-    return int(min(value for value in (*stated, model.tokenizer.model_max_length) if value))
+    limits = [max_length, getattr(config, "max_position_embeddings", None)]
+    # A tokenizer without a limit states an astronomical one, which has no effect here.
+    return int(min(limit for limit in (*limits, model.tokenizer.model_max_length) if limit))
 
 
 def fit_to_model(
     items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: SharedConfig
 ) -> Fitted:
-    """The items as they fit the model's context window, and a line that says how many were cut."""
+    """Fit the items into the model's context window and log how many passages were cut."""
     window = context_window(model, config.max_length)
-    found = fit(items, model.tokenizer, protocol, window, config.long_inputs)
-    if found.shortened:
-        logger.info(f"{len(found.shortened)} passages shortened to fit {window:,} tokens")
-    return found
+    fitted = fit(items, model.tokenizer, protocol, window, config.long_inputs)
+    if fitted.shortened:
+        logger.info(f"{len(fitted.shortened)} passages shortened to fit {window:,} tokens")
+    return fitted
 
 
 def fit(
@@ -50,56 +53,36 @@ def fit(
     window: int,
     long_inputs: Literal["refuse", "shorten"],
 ) -> Fitted:
-    """The items, with passages shortened from their ends where a prompt is past `window` tokens.
+    """Return the items, with the ends of passages cut where a prompt exceeds `window` tokens.
 
-    Raises DataError that counts and names such items if `long_inputs` is `refuse`, or if one does
-    not fit even without its passage.
+    Raises DataError if a prompt is too long and `long_inputs` is `refuse`, or if an item does not
+    fit even without its passage.
     """
-    needed = _needed(items, tokenizer, protocol)
-    long = [at for at, tokens in enumerate(needed) if tokens > window]
-    if not long:
+    lengths = prompt_lengths(items, tokenizer, protocol)
+    too_long = [index for index, length in enumerate(lengths) if length > window]
+    if not too_long:
         return Fitted(list(items), frozenset())
     if long_inputs == "refuse":
-        first = ", ".join(
-            f"{items[at].item_id!r} in {items[at].language} ({needed[at]:,} tokens)"
-            for at in long[:3]
+        named = ", ".join(
+            f"{items[index].item_id!r} in {items[index].language} ({lengths[index]:,} tokens)"
+            for index in too_long[:NAMED_ITEMS]
         )
-        more = f" and {len(long) - 3} more" if len(long) > 3 else ""
+        n_others = len(too_long) - NAMED_ITEMS
+        others = f" and {n_others} more" if n_others > 0 else ""
         raise DataError(
-            f"{len(long)} of {len(items)} prompts are longer than the context window of {window:,} "
-            f"tokens: {first}{more}; long_inputs=shorten cuts their passages."
+            f"{len(too_long)} of {len(items)} prompts are longer than the context window of "
+            f"{window:,} tokens: {named}{others}; long_inputs=shorten cuts their passages."
         )
     fitted = list(items)
-    for at in long:
-        fitted[at] = _shorten(items[at], tokenizer, protocol, window)
-    return Fitted(fitted, frozenset((items[at].language, items[at].item_id) for at in long))
+    for index in too_long:
+        fitted[index] = _shorten(items[index], tokenizer, protocol, window)
+    return Fitted(fitted, frozenset((items[at].language, items[at].item_id) for at in too_long))
 
 
-def _shorten(item: Item, tokenizer: Any, protocol: Protocol, window: int) -> Item:
-    """The item with the longest beginning of its passage that fits, by bisection."""
-
-    def cut(length: int) -> Item:
-        return replace(item, passage=item.passage[:length].rstrip())
-
-    fits, too_long = 0, len(item.passage)
-    if _needed([cut(fits)], tokenizer, protocol)[0] > window:
-        raise DataError(
-            f"item {item.item_id!r} in {item.language} does not fit the context window of "
-            f"{window:,} tokens even without its passage."
-        )
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if _needed([cut(middle)], tokenizer, protocol)[0] > window:
-            too_long = middle
-        else:
-            fits = middle
-    return cut(fits)
-
-
-def _needed(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[int]:
-    """Tokens of each item's longest sequence, the budget of generated ones included."""
+def prompt_lengths(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[int]:
+    """Return the tokens of each item's longest prompt with a choice, including generated text."""
     texts: list[str] = []
-    ends: list[int] = []
+    starts = [0]
     for item in items:
         if protocol.reasoning == Reasoning.COT:
             context = reasoning_prompt(item, protocol, tokenizer)
@@ -107,10 +90,33 @@ def _needed(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[i
         else:
             entry = prompt(item, protocol, tokenizer)
         texts += [entry.context + continuation for continuation in entry.continuations]
-        ends.append(len(texts))
+        starts.append(len(texts))
     ids = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     lengths = [len(tokens) for tokens in ids]
-    budget = protocol.max_new_tokens if protocol.generates else 0
-    budget += len(bos_tokens(tokenizer, protocol.chat))
-    starts = [0, *ends]
-    return [max(lengths[start:end]) + budget for start, end in zip(starts[:-1], ends, strict=True)]
+    extra = len(bos_tokens(tokenizer, protocol.chat))
+    extra += protocol.max_new_tokens if protocol.generates else 0
+    return [max(lengths[start:end]) + extra for start, end in pairwise(starts)]
+
+
+def _shorten(item: Item, tokenizer: Any, protocol: Protocol, window: int) -> Item:
+    """Return the item with the longest beginning of its passage that fits, by bisection."""
+
+    def cut(n_characters: int) -> Item:
+        return replace(item, passage=item.passage[:n_characters].rstrip())
+
+    def fits(n_characters: int) -> bool:
+        return prompt_lengths([cut(n_characters)], tokenizer, protocol)[0] <= window
+
+    if not fits(0):
+        raise DataError(
+            f"item {item.item_id!r} in {item.language} does not fit the context window of "
+            f"{window:,} tokens even without its passage."
+        )
+    longest, too_long = 0, len(item.passage)
+    while too_long - longest > 1:
+        middle = (longest + too_long) // 2
+        if fits(middle):
+            longest = middle
+        else:
+            too_long = middle
+    return cut(longest)

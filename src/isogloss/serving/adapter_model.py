@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from isogloss.errors import DataError, IsoglossError, ModelError
-from isogloss.inference.context_window import fit
+from isogloss.inference.context_window import prompt_lengths
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
@@ -100,13 +100,12 @@ class AdapterModel:
                 f"{', '.join(worded)}."
             )
         (item,) = as_shown([item], self.protocol.prompt_language, None)
-        try:
-            fit([item], self.model.tokenizer, self.protocol, self.window, "refuse")
-        except DataError:
+        (length,) = prompt_lengths([item], self.model.tokenizer, self.protocol)
+        if length > self.window:
             raise DataError(
                 f"passage, question and options must fit the model's context window of "
                 f"{self.window:,} tokens but are longer."
-            ) from None
+            )
         return item
 
 
