@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.analysis.score_matrix import REQUIRED, RunKey, Scores, first_few
+from isogloss.analysis.score_matrix import RunKey, Scores, first_few
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
+from isogloss.predictions.table import REQUIRED_COLUMNS
 from isogloss.types import FloatArray
 
 Tables = Mapping[RunKey, pd.DataFrame]
@@ -17,7 +18,7 @@ Tables = Mapping[RunKey, pd.DataFrame]
 def align(tables: Tables) -> tuple[Scores, tuple[Omission, ...]]:
     """Put tables of predictions on common rows.
 
-    Each table has one row per (language, item_id), with the columns `REQUIRED` of
+    Each table has one row per (language, item_id), with the `REQUIRED_COLUMNS` of
     predictions.parquet and any of the optional ones. Languages that a run lacks are left out of all
     runs; each run that lacks some is returned as an omission.
 
@@ -36,7 +37,7 @@ def align(tables: Tables) -> tuple[Scores, tuple[Omission, ...]]:
 
 def _validated(table: pd.DataFrame, run: RunKey) -> pd.DataFrame:
     """The table indexed by and in order of (language, item_id); ComparisonError if unusable."""
-    if missing := [column for column in REQUIRED if column not in table.columns]:
+    if missing := [column for column in REQUIRED_COLUMNS if column not in table.columns]:
         raise ComparisonError(
             f"the predictions of {run} lack the columns {first_few(missing)}; expected a table "
             f"with the columns of predictions.parquet."

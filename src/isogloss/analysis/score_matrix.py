@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from isogloss.predictions.table import REQUIRED_COLUMNS
 from isogloss.types import Condition, FloatArray
 
 # Columns of predictions.parquet that a comparison reads.
-REQUIRED = ("task", "format", "language", "item_id", "passage_id", "correct")
 OPTIONAL = ("answer", "valid", "greedy", "forced", "gold_logprob", "tokens", "words")
-COLUMNS = (*REQUIRED, *OPTIONAL, "choice_logprobs")
+COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL, "choice_logprobs")
 
 
 class RunKey(NamedTuple):

@@ -1,1 +1,1 @@
-"""Per-item predictions, the table they are stored in, and metrics of them."""
+"""Predictions per item, the table that stores them, and metrics computed from it."""

@@ -1,4 +1,4 @@
-"""Metrics of the `evaluate` library, usable alone and without the Hub.
+"""Metrics for Hugging Face's `evaluate` library, usable alone and without the Hub.
 
 from isogloss.predictions.evaluate_metrics import ClusteredAccuracy, FormatValidity
 
@@ -7,13 +7,13 @@ ClusteredAccuracy().compute(
 )
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import datasets
 import evaluate
 import numpy as np
 
-from isogloss.prompts.answer_parser import parse_answer
+from isogloss.prompts.answer_parser import ENGLISH, parse_answer
 from isogloss.stats.paired import clustered_standard_error
 
 CITATION = "Miller (2024): Adding Error Bars to Evals, arXiv:2411.00640"
@@ -22,9 +22,10 @@ CITATION = "Miller (2024): Adding Error Bars to Evals, arXiv:2411.00640"
 class ClusteredAccuracy(evaluate.Metric):  # type: ignore[misc]
     """Accuracy with a standard error clustered by passage.
 
-    `compute(predictions, references, clusters)` takes a chosen and a right index of each item (-1:
-    no choice, which is wrong) and the cluster it belongs to. Returns `accuracy`, `accuracy_se` (see
-    `paired.clustered_standard_error`; NaN with one cluster), `n` and `n_clusters`.
+    `compute(predictions, references, clusters)` takes for each item the index of the choice (-1 for
+    none, which counts as wrong), the index of the correct choice, and the cluster. It returns
+    `accuracy`, `accuracy_se` (see `stats.paired.clustered_standard_error`; NaN with one cluster),
+    `n` and `n_clusters`.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -42,7 +43,7 @@ class ClusteredAccuracy(evaluate.Metric):  # type: ignore[misc]
         )
 
     def _compute(
-        self, predictions: list[int], references: list[int], clusters: list[str], **kwargs: Any
+        self, predictions: list[int], references: list[int], clusters: list[str], **_: object
     ) -> dict[str, float]:
         correct_I = np.equal(predictions, references)
         return {
@@ -54,17 +55,17 @@ class ClusteredAccuracy(evaluate.Metric):  # type: ignore[misc]
 
 
 class FormatValidity(evaluate.Metric):  # type: ignore[misc]
-    """Share of generated answers that are one of the options at all, with a clustered error.
+    """Share of generated answers that choose one of the options, with a clustered standard error.
 
-    `compute(predictions, references, clusters)` takes generated texts, the options of each item,
-    and the cluster it belongs to; texts are parsed as in `parse_answer`, after the answer
-    words given by `answer_words` (English by default). Returns `format_valid`, `format_valid_se`,
-    `n`, and `choices`, what was read of each item (-1: nothing).
+    `compute(predictions, references, clusters)` takes for each item the generated text, the
+    options, and the cluster. Texts are parsed by `prompts.answer_parser.parse_answer`, with
+    `answer_words` as answer words (English by default). It returns `format_valid`,
+    `format_valid_se`, `n` and `choices`, the index of each item's choice (-1 for none).
     """
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Share of generated answers that are one of the options.",
+            description="Share of generated answers that choose one of the options.",
             citation=CITATION,
             inputs_description=self.__doc__ or "",
             features=datasets.Features(
@@ -81,17 +82,17 @@ class FormatValidity(evaluate.Metric):  # type: ignore[misc]
         predictions: list[str],
         references: list[list[str]],
         clusters: list[str],
-        answer_words: tuple[str, ...] = ("Answer",),
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        read = [
+        answer_words: Sequence[str] = ENGLISH,
+        **_: object,
+    ) -> dict[str, float | list[int]]:
+        choices = [
             parse_answer(text, options, answer_words)
             for text, options in zip(predictions, references, strict=True)
         ]
-        valid_I = np.array([choice is not None for choice in read])
+        valid_I = np.array([choice is not None for choice in choices])
         return {
             "format_valid": float(valid_I.mean()),
             "format_valid_se": clustered_standard_error(valid_I, clusters),
             "n": len(valid_I),
-            "choices": [-1 if choice is None else choice for choice in read],
+            "choices": [-1 if choice is None else choice for choice in choices],
         }

@@ -8,23 +8,21 @@ import pandas as pd
 
 from isogloss.languages import group, language
 from isogloss.stats.paired import clustered_standard_error
-from isogloss.types import Group
+from isogloss.types import Group, LanguageCode
 
 
 def evaluation_metrics(
-    predictions: pd.DataFrame, source: str, branch: str | None = None
+    predictions: pd.DataFrame, source: LanguageCode, branch: str | None = None
 ) -> dict[str, float]:
-    """Metrics of an evaluate run, by language and group of languages relative to `source`.
+    """Return the metrics of an evaluate run, per language and group relative to `source`.
 
-    Those of columns that the predictions do not have, as imported ones may not, are left out.
-
-    Accuracies are fractions; standard errors are clustered by passage; `accuracy/mean` and
-    `accuracy_group/*` are means over languages, each language counting once. One
-    that is undefined is left out, as the standard error from a single passage.
+    Accuracies are fractions; standard errors are clustered by passage. In `accuracy/mean` and
+    `accuracy_group/*` every language counts once. Undefined metrics are left out, such as the
+    standard error of a single passage, and so are those of columns that imported predictions lack.
     """
     values: dict[str, float] = {}
     for code, rows in predictions.groupby("language"):
-        for name, value in _of_language(rows).items():
+        for name, value in _language_metrics(rows).items():
             values[f"{name}/{code}"] = value
     languages = sorted(predictions["language"].unique())
     for name in (Group.RELATED, Group.CONTROL):
@@ -37,10 +35,10 @@ def evaluation_metrics(
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _of_language(rows: pd.DataFrame) -> dict[str, float]:
-    """Metrics of one language, of what was recorded; `nan` where one has no meaning."""
+def _language_metrics(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics of one language that its columns allow, NaN for undefined ones."""
 
-    def known(*columns: str) -> bool:
+    def recorded(*columns: str) -> bool:
         return all(column in rows and rows[column].notna().all() for column in columns)
 
     correct_I = rows["correct"].to_numpy(dtype=float)
@@ -51,47 +49,50 @@ def _of_language(rows: pd.DataFrame) -> dict[str, float]:
         "n": float(len(rows)),
     }
     for column, name in (("greedy", "accuracy_free"), ("forced", "accuracy_forced")):
-        if known(column, "answer"):
+        if recorded(column, "answer"):
             values[name] = float((rows[column] == rows["answer"]).mean())
-    if known("valid"):
+    if recorded("valid"):
         valid_I = rows["valid"].to_numpy(dtype=float)
         values["format_valid"] = float(valid_I.mean())
         values["format_valid_se"] = clustered_standard_error(valid_I, passage_I)
-        if known("text"):
+        if recorded("text"):
             values["unparsed"] = 1 - values["format_valid"]
-    if known("gold_logprob"):
+    if recorded("gold_logprob"):
         values["gold_logprob"] = float(rows["gold_logprob"].mean())
-    if known("format_mass"):
+    if recorded("format_mass"):
         values["format_mass"] = float(rows["format_mass"].mean())
         values["position_bias"] = position_bias(
             rows["prediction"].to_numpy(), rows["answer"].to_numpy()
         )
-    if known("shortened") and rows["shortened"].any():
+    if recorded("shortened") and rows["shortened"].any():
         values["shortened"] = float(rows["shortened"].sum())
     return values
 
 
 def position_bias(chosen_I: npt.NDArray[np.int64], answer_I: npt.NDArray[np.int64]) -> float:
-    """How far the choices shown first, second, ... are preferred beyond being right, in [0, 1].
+    """Return how far choices prefer positions beyond those of the answers, in [0, 1].
 
-    Total variation distance between the positions of `chosen_I` and of `answer_I`, both [I]; items
-    without a choice (-1) are left out. 0: as often as right; 1: never where the answers are.
+    The total variation distance between the positions of `chosen_I` and of `answer_I`, both [I],
+    without items that have no choice (-1). It is 0 if every position is chosen as often as it is
+    the answer, and NaN without any choice.
     """
-    made = chosen_I >= 0
-    if not made.any():
+    is_choice_I = chosen_I >= 0
+    if not is_choice_I.any():
         return math.nan
-    n = int(max(chosen_I.max(), answer_I.max())) + 1
-    shares = [np.bincount(position[made], minlength=n) for position in (chosen_I, answer_I)]
-    return float(np.abs(shares[0] - shares[1]).sum() / (2 * made.sum()))
+    n_positions = int(max(chosen_I.max(), answer_I.max())) + 1
+    chosen_P, answer_P = (
+        np.bincount(position_I[is_choice_I], minlength=n_positions)
+        for position_I in (chosen_I, answer_I)
+    )
+    return float(np.abs(chosen_P - answer_P).sum() / (2 * is_choice_I.sum()))
 
 
 def token_metrics(predictions: pd.DataFrame) -> dict[str, float]:
-    """Tokens per item and per word of each language: `tokens_per_item/CODE` and
-    `tokens_per_word/CODE`, of passages (questions, where there is none) without the prompt's frame;
-    `prompt_tokens/CODE`, the mean length of what the model reads.
+    """Return tokens per item, per word and per prompt of each language.
 
-    Words are what stands between spaces, so languages written without them (Chinese, Thai, ...)
-    have no tokens per word.
+    `tokens_per_item/CODE` and `tokens_per_word/CODE` count passages, or the questions of items
+    without a passage; `prompt_tokens/CODE` is the mean length of whole prompts. Words are separated
+    by spaces, so languages written without spaces (Chinese, Thai, ...) have no tokens per word.
     """
     values: dict[str, float] = {}
     for code, rows in predictions.groupby("language"):

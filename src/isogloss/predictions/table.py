@@ -1,29 +1,29 @@
-"""Predictions: one row an item, and what is measured from them."""
+"""Predictions: one row per item, as in predictions.parquet."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model made of one item; a row of predictions.parquet.
+    """A model's answer to one item; a row of predictions.parquet.
 
-    Choices are indices of options, in the order in which they were shown. `forced` is the likeliest
-    choice, whatever the model would have said; `greedy` is the choice that it says, by greedy
-    decoding or in generated text, and -1 if that is none of them. `prediction`, which `correct` is
-    about, is `greedy` in `generate` format and `forced` in the others; `valid` says whether there
-    is a `greedy` one.
+    Choices are indices of options in the order in which they were shown. `forced` is the most
+    likely choice. `greedy` is the model's own answer, by greedy decoding or in generated text, and
+    -1 if that is not a choice; `valid` says whether it is one. `prediction` is `greedy` in
+    `generate` format and `forced` in the others; `correct` compares it with `answer`.
 
     `choice_logprobs` are the log-likelihoods (nats, summed over tokens) of the choices as
-    continuations of the prompt, after the reasoning if there was any; `unconditional_logprobs`
-    those of the options without passage and question, None where they were not asked for.
-    `gold_logprob` is that of the gold choice, normalised over the choices. `format_mass` is the
-    next-token probability of all choice letters together; None where the format has no letters.
-    `text` is what was generated; None where nothing was. `tokens` counts the passage (the question,
-    where there is no passage), `words` its words between spaces, `prompt_tokens` all that the model
-    read. `shortened` says that the passage was cut to fit.
+    continuations of the prompt, after the reasoning if there is any. `unconditional_logprobs` are
+    those of the options without passage and question, None unless the normalisation needs them.
+    `gold_logprob` is that of the correct choice, normalised over the choices. `format_mass` is the
+    total next-token probability of the choice letters, None in a format without letters. `text` is
+    the generated text, None in a format without it.
+
+    `tokens` and `words` count the passage, or the question of an item without a passage;
+    `prompt_tokens` counts the whole prompt. `shortened` says whether the passage was cut to fit.
     """
 
     task: str
@@ -48,6 +48,11 @@ class Prediction:
     shortened: bool
 
 
+COLUMNS = tuple(field.name for field in fields(Prediction))
+# Imported predictions may lack all others.
+REQUIRED_COLUMNS = ("task", "format", "language", "item_id", "passage_id", "correct")
+
+
 def frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """The predictions as a table with one column a field."""
+    """Return the predictions as a table with one column per field."""
     return pd.DataFrame([asdict(prediction) for prediction in predictions])
