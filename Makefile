@@ -1,27 +1,30 @@
-# make install | run | ui | test | check | docs | calibrate | bench | lock
-# ARGS goes to `mlflow run`: make run ARGS="-P limit=8"; of bench, to it: make bench ARGS=--quick
+# make install | run | ui | test | check | generate | docs | calibrate | bench | lock
+# `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 INSTALL := -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 PIP := $(BIN)/python $(INSTALL)
-# `--env-manager local` runs the python that the PATH names.
+# `mlflow run --env-manager local` runs the first python in PATH.
 export PATH := $(BIN):$(PATH)
-# Packages are installed without bytecode; their first import writes it, and halves the next ones.
+# Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev run ui test test-unit test-real check docs format calibrate bench lock
+.PHONY: install install-dev run ui test test-unit test-real check generate docs format calibrate \
+	bench lock
 
+# The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
 install-dev: .venv/installed-dev
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed; say where it is with PYTHON=/path/to/python3.11" >&2; exit 1; }
+		{ echo "isogloss needs Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "installing into .venv (about three minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(PIP) $$(grep '^torch==' requirements.txt)
 	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
@@ -47,6 +50,11 @@ check: install-dev docs
 	ruff check .
 	mypy
 	PYTHONPATH=src lint-imports --quiet
+	PYTHONPATH=src python -m scripts.generate --check
+
+# MLproject, conda.yaml and the tables of parameters, from src/isogloss/config and pyproject.toml.
+generate: install-dev
+	PYTHONPATH=src python -m scripts.generate
 
 # The documentation site in site/, strictly: a dead link or anchor is an error.
 docs: install-dev
@@ -56,17 +64,17 @@ format: install-dev
 	ruff check --fix .
 	ruff format .
 
-# Simulated studies with known truth: docs/explanation/calibration.md and .csv. STUDIES=200 for a quick look.
+# Simulated studies with a known truth: docs/explanation/calibration.md and .csv. STUDIES=200 for a quick look.
 calibrate: install
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
 		python -m scripts.calibrate --studies $(or $(STUDIES),4000)
 
-# Beside other tools, in an environment of its own: benchmarks/RESULTS.md. DATA_DIR or
-# $ISOGLOSS_TEST_DATA names the folder of the evaluation data.
+# Comparison with other tools, in a separate environment: benchmarks/RESULTS.md. DATA_DIR or
+# $ISOGLOSS_TEST_DATA is the folder with the evaluation data.
 DATA_DIR ?= $(ISOGLOSS_TEST_DATA)
 bench:
-	@test -d "$(DATA_DIR)" || { echo "make bench DATA_DIR=/data names the folder with belebele/" \
-		"and sib200/; '$(DATA_DIR)' is none" >&2; exit 1; }
+	@test -d "$(DATA_DIR)" || { echo "set DATA_DIR to the folder with belebele/ and sib200/:" \
+		"'$(DATA_DIR)' is not a folder" >&2; exit 1; }
 	@$(MAKE) --no-print-directory .bench/installed
 	.bench/bin/python -m benchmarks.bench --data-dir "$(DATA_DIR)" $(ARGS)
 
@@ -77,7 +85,7 @@ bench:
 	.bench/bin/python $(INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
-# New exact versions of everything, from the ranges in pyproject.toml.
+# New pins of all packages, within the ranges in pyproject.toml.
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/pip install --quiet $$(grep '^torch==' requirements.txt)

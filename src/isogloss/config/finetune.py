@@ -14,13 +14,21 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 class Hyperparameters(fields.Config):
     """Hyperparameters of training that a search or a recipe may decide."""
 
-    steps: PositiveInt = 40
-    batch_size: PositiveInt = 16
-    learning_rate: PositiveFloat = 5e-4
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32
-    dropout: Dropout = 0.0
-    target_modules: fields.TargetModules = "all-linear"
+    steps: Annotated[PositiveInt, Field(description="number of optimiser steps")] = 40
+    batch_size: Annotated[PositiveInt, Field(description="items per step")] = 16
+    learning_rate: Annotated[PositiveFloat, Field(description="peak learning rate of AdamW")] = 5e-4
+    rank: Annotated[PositiveInt, Field(description="LoRA rank")] = 16
+    alpha: Annotated[
+        PositiveInt, Field(description="LoRA alpha (updates are scaled by alpha / rank)")
+    ] = 32
+    dropout: Annotated[Dropout, Field(description="LoRA dropout")] = 0.0
+    target_modules: Annotated[
+        fields.TargetModules,
+        Field(
+            description="modules that get LoRA layers: all-linear, attention, either with +experts,"
+            " or names separated by commas"
+        ),
+    ] = "all-linear"
 
 
 class FinetuneConfig(SharedConfig):
