@@ -29,8 +29,21 @@ def p_value(p: float) -> str:
 
 
 def interval_points(interval: Interval) -> str:
-    """An interval of fractions in points: `[−1.9, +2.4]`."""
-    return f"[{points(interval.low)}, {points(interval.high)}]"
+    """An interval of fractions in points, see `interval_text`: `[−1.9, +2.4]`."""
+    return interval_text(Interval(*(100 * end for end in interval)), 1)
+
+
+def interval_text(interval: Interval, digits: int) -> str:
+    """An interval without infinities: `[−1.9, +2.4]`, `≥ −1.9`, `≤ +2.4` or `unbounded`.
+
+    `n/a` where an end is NaN.
+    """
+    if any(map(math.isnan, interval)):
+        return "n/a"
+    low, high = (decimal(end, digits) for end in interval)
+    if math.isinf(interval.low):
+        return "unbounded" if math.isinf(interval.high) else f"≤ {high}"
+    return f"≥ {low}" if math.isinf(interval.high) else f"[{low}, {high}]"
 
 
 def listed(names: Sequence[str]) -> str:

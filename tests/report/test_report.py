@@ -1,26 +1,21 @@
-"""The report stands alone, escapes what it is given, and can be read on a phone."""
+"""The report page is self-contained, escapes its data, and can be read on a phone."""
 
-import fcntl
-import json
 import math
-import os
 import re
-import select
 import shutil
-import subprocess
 from html.parser import HTMLParser
-from itertools import count
 
 import pandas as pd
 import pytest
+from browser import Browser
 from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
-from isogloss.analysis.claims import claims
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.report.claims import claim_texts
 from isogloss.report.page import write
-from isogloss.report.verdict import paragraph
+from isogloss.report.verdict import summary
 from isogloss.types import Condition
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +23,7 @@ HOSTILE = "<img src=x onerror=alert(1)>|`*_$"
 ARABIC = "نموذج العربية"
 ENDLESS = "organisation/" + "x" * 120
 PROVENANCE = {"study": "<script>alert('study')</script>", "data": "3f1c|2b7a", "recipe": ENDLESS}
-PULLED = [
+RUNS = [
     ("Model", "Condition", "Source", "Run"),
     (HOSTILE, "base", "none", "88aa*01bc*"),
     (ARABIC, "tuned", "arb_Arab", "0" * 32),
@@ -51,29 +46,29 @@ def comparison():
 @pytest.fixture(scope="module")
 def folder(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "report"
-    assert write(comparison, folder, PROVENANCE, PULLED) == folder / "report.html"
+    assert write(comparison, folder, PROVENANCE, RUNS) == folder / "report.html"
     return folder
 
 
 @pytest.fixture(scope="module")
 def several():
-    """Six models in four conditions with a second source; names that a page may choke on."""
+    """Six models in four conditions with two sources; model names are hard to escape or draw."""
     names = (HOSTILE, ARABIC, ENDLESS, "d", "e", "f")
-    made = {
-        cell._replace(model=names[int(cell.model[-1])]): rows for cell, rows in study(n=40).items()
+    named = {
+        run._replace(model=names[int(run.model[-1])]): rows for run, rows in study(n=40).items()
     }
-    return compare(made, source="arb_Arab", omissions=[MISSING])
+    return compare(named, source="arb_Arab", omissions=[MISSING])
 
 
 @pytest.fixture(scope="module")
 def several_folder(several, tmp_path_factory):
     folder = tmp_path_factory.mktemp("several")
-    write(several, folder, PROVENANCE, PULLED)
+    write(several, folder, PROVENANCE, RUNS)
     return folder
 
 
 class Page(HTMLParser):
-    """Tags opened, ids, text, and addresses that the page would fetch or lead to."""
+    """Tags, ids, text and addresses of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,10 +79,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.headings += [""] if tag == "h2" else []
-        known = dict(attrs)
-        self.addresses += [known[k] for k in ("src", "href", "srcset", "action") if k in known]
-        self.ids += [known["id"]] if "id" in known else []
-        self.alts += [known["alt"]] if tag == "img" else []
+        values = dict(attrs)
+        self.addresses += [values[k] for k in ("src", "href", "srcset", "action") if k in values]
+        self.ids += [values["id"]] if "id" in values else []
+        self.alts += [values["alt"]] if tag == "img" else []
 
     def handle_data(self, data):
         self.text += data
@@ -99,7 +94,9 @@ def page_of(folder):
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_folder_holds_the_page_its_twin_the_numbers_and_the_figures(folder, several_folder):
+def test_the_folder_holds_the_page_its_markdown_twin_the_numbers_and_the_figures(
+    folder, several_folder
+):
     figures = ["baseline", "before_after", "contrast", "gains", "parts"]
     others = ["contrasts.csv", "gains.csv", "report.html", "report.md"]
     images = [f"{name}.png" for name in figures]
@@ -112,7 +109,7 @@ def test_the_folder_holds_the_page_its_twin_the_numbers_and_the_figures(folder, 
         assert len(image) > 10_000
 
 
-def test_the_page_loads_nothing_and_its_links_lead_somewhere(several_folder):
+def test_the_page_loads_nothing_and_its_links_have_targets(several_folder):
     text = (several_folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert not re.search(r"https?://|@import|url\(", text)
@@ -127,7 +124,7 @@ def test_the_page_loads_nothing_and_its_links_lead_somewhere(several_folder):
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
 
 
-def test_what_comes_from_data_is_escaped(several_folder):
+def test_text_from_data_is_escaped(several_folder):
     text = (several_folder / "report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(&#39;study&#39;)&lt;/script&gt;" in text
     assert "&lt;b&gt;no&lt;/b&gt; is left out: it has no tuned run" in text
@@ -148,9 +145,12 @@ def test_what_comes_from_data_is_escaped(several_folder):
 def test_the_verdict_comes_first_in_page_and_twin(folder, comparison):
     html = page_of(folder).text
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    verdict = comparison.contrast.verdict
-    assert markdown.splitlines()[2].startswith(f"**{verdict.capitalize()}.**")
-    assert html.index(verdict.capitalize()) < html.index(paragraph(comparison))
+    text = summary(comparison)
+    assert markdown.splitlines()[2].startswith(f"**{text.verdict}:** {text.headline}")
+    order = [text.verdict, text.headline, text.numbers, text.next_steps, text.details[0].text]
+    places = [html.index(part) for part in order]
+    assert places == sorted(places)
+    assert "C1: " in html[places[-1] :]
     headings = re.findall(r"^## (.*)$", markdown, re.MULTILINE)
     assert page_of(folder).headings == headings
     order = ["The three claims", "Figures", "Relatedness contrast", "Gains by language"]
@@ -161,22 +161,26 @@ def test_the_verdict_comes_first_in_page_and_twin(folder, comparison):
         assert "Nothing." in text
 
 
-def test_every_claim_is_there_with_its_sentence(several_folder, several):
+def test_every_claim_has_its_verdict_numbers_and_sentences(several_folder, several):
     html = page_of(several_folder).text
-    for claim in claims(several):
+    for claim in claim_texts(several):
         assert f"{claim.name}: {claim.title}" in html
-        for part in (claim.sentence, claim.estimate, claim.interval, claim.naive):
-            assert part in html
+        for label, value in claim.numbers:
+            assert label in html
+            assert value in html
+        for text in (claim.verdict, claim.conclusion, claim.key_result, *claim.details):
+            assert text in html
 
 
-def test_every_analysis_has_a_table(several_folder, several):
-    html = page_of(several_folder).text
+def test_every_analysis_has_a_table(several_folder):
+    page = page_of(several_folder)
     for title in (
         *("Contrast by model", "Contrast in other conditions", "Contrast by seed"),
         *("Adjusted contrast", "Double difference", "Genealogical distance", "Slopes"),
-        *("Tuning beside chain of thought", "Means by group", "Gains by model"),
+        *("Tuning and chain of thought", "Means by group", "Gains by model"),
     ):
-        assert html.count(title) == 2  # in the contents and above the table
+        assert page.headings.count(title) == 1
+        assert f"#{title.lower().replace(' ', '-')}" in page.addresses
 
 
 def test_every_figure_of_the_twin_is_in_the_folder(several_folder):
@@ -186,7 +190,7 @@ def test_every_figure_of_the_twin_is_in_the_folder(several_folder):
     assert all((several_folder / name).exists() for name in linked)
 
 
-def test_gains_csv_has_one_row_a_language(folder, comparison):
+def test_gains_csv_has_one_row_per_language(folder, comparison):
     rows = pd.read_csv(folder / "gains.csv")
     assert list(rows["code"]) == [row.code for row in comparison.languages]
 
@@ -213,7 +217,7 @@ def test_contrasts_csv_holds_every_estimate_as_a_fraction(several_folder, severa
     assert slope["naive"] == pytest.approx(several.baseline_slopes[0].test.naive)
 
 
-def test_a_report_of_little_can_still_be_written(tmp_path):
+def test_a_report_of_few_languages_and_columns_can_be_written(tmp_path):
     few = {code: 0.2 + 0.1 * i for i, code in enumerate((*RELATED[:2], *CONTROL[:2]))}
     before, after = (
         rows.drop(columns=["gold_logprob", "greedy", "forced", "valid"]).assign(
@@ -226,101 +230,12 @@ def test_a_report_of_little_can_still_be_written(tmp_path):
     assert comparison.chance is None
     assert math.isnan(comparison.languages[0].low)
     page = write(comparison, tmp_path, {}, []).read_text(encoding="utf-8")
-    assert "−∞" in page
-    assert "n/a" in page
+    assert "∞" not in page
+    assert "no 95% interval: 2 related and 2 control languages allow only 6" in page
+    assert "<bdi>none</bdi>" in page
+    assert "<bdi>n/a</bdi>" in page
     assert "No slope on baseline" in page
     assert "Gold log-probability" not in page
-
-
-def pipe():
-    """Both ends of a pipe, out of the way of the numbers that Chromium wants."""
-    ends = os.pipe()
-    moved = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
-    for end in ends:
-        os.close(end)
-    return moved
-
-
-class Browser:
-    """Headless Chromium, spoken to by its own protocol over a pipe."""
-
-    def __init__(self, profile):
-        ours_in, theirs_out = pipe()
-        theirs_in, ours_out = pipe()
-        flags = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
-        # The protocol's pipes are file descriptors 3 and 4 of the browser.
-        script = f'exec chromium {flags} "--user-data-dir=$0" 3<&$1 4>&$2'
-        self.process = subprocess.Popen(
-            ["bash", "-c", script, str(profile), str(theirs_in), str(theirs_out)],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.incoming, self.outgoing = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
-        self.numbers, self.events, self.rest, self.session = count(1), [], b"", None
-
-    def close(self):
-        self.outgoing.close()
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.incoming.close()
-
-    def receive(self):
-        while b"\0" not in self.rest:
-            ready, _, _ = select.select([self.incoming], [], [], 60)
-            assert ready, "Chromium does not answer"
-            more = os.read(self.incoming.fileno(), 1 << 16)
-            assert more, "Chromium went away"
-            self.rest += more
-        message, self.rest = self.rest.split(b"\0", 1)
-        return json.loads(message)
-
-    def call(self, method, **params):
-        number = next(self.numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        self.outgoing.write(json.dumps(message).encode() + b"\0")
-        self.outgoing.flush()
-        while (answer := self.receive()).get("id") != number:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, page, width, scheme):
-        """Show the page as a screen of that width; what it asked for and complained of."""
-        self.session = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = attached["sessionId"]
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=800, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.call("Emulation.setEmulatedMedia", features=features)
-        self.events.clear()
-        self.call("Page.navigate", url=page.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self.receive())
-        asked = [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
-        complaints = [
-            event
-            for event in self.events
-            if event.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled")
-        ]
-        return [url for url in asked if not url.startswith("data:")], complaints
-
-    def value(self, expression):
-        return self.call("Runtime.evaluate", expression=expression)["result"]["value"]
 
 
 @pytest.fixture(scope="module")
@@ -333,28 +248,28 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_the_page_fits_the_screen_and_asks_for_nothing(browser, several_folder, width):
+def test_the_page_fits_the_screen_and_requests_nothing(browser, several_folder, width):
     page = several_folder / "report.html"
-    asked, complaints = browser.open(page, width, "light")
-    assert asked == [page.as_uri()]
-    assert complaints == []
+    requests, messages = browser.open(page, width, "light")
+    assert requests == [page.as_uri()]
+    assert messages == []
     assert browser.value("innerWidth") == width
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value("[...document.images].every(image => image.naturalWidth > 500)")
-    # What is wider than the page scrolls by itself, and the label of a row stays in sight.
+    # Wide tables and figures scroll inside the page, and row labels stay visible.
     assert browser.value(
         "[...document.querySelectorAll('.scroll')]"
         ".every(each => each.getBoundingClientRect().right <= innerWidth)"
     )
-    moved = browser.value(
+    label_visible = browser.value(
         "(() => { const s = document.querySelector('#gains-by-language ~ .scroll');"
         " s.scrollLeft = 9999; const label = s.querySelector('tbody th').getBoundingClientRect();"
         " return label.left >= s.getBoundingClientRect().left - 1; })()"
     )
-    assert moved
+    assert label_visible
 
 
-def test_the_page_is_dark_where_that_is_preferred(browser, folder):
+def test_the_page_is_dark_if_the_reader_prefers_it(browser, folder):
     shades = {}
     for scheme in ("light", "dark"):
         browser.open(folder / "report.html", 390, scheme)

@@ -239,8 +239,8 @@ def test_compare_leaves_verdict_claims_numbers_and_report_and_is_reused(
     log_all(study(5, seeds=1, n=40))
     run_compare(CompareConfig(source="arb_Arab"))
     said = capsys.readouterr().out
-    assert "C1: Languages related to Standard Arabic" in said
-    assert "C3: Over 16 related and control languages within models" in said
+    assert "C1: " in said
+    assert "C3: Both gains rise together; " in said
     found = mlflow.search_runs(
         filter_string="tags.`isogloss.kind` = 'compare'", output_format="list"
     )

@@ -1,5 +1,6 @@
 """The grid of conditions as runs: reasoning, prompts, splits, and what is refused before a run."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,8 +137,8 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
     (found,) = runs("compare")
     assert found.data.tags["isogloss.condition"] == "tuned"
     note = found.data.tags["mlflow.note.content"]
-    assert note.startswith("With fine-tuning on Standard Arabic,")
-    assert "C3: Over 5 related and control languages" in note
+    assert re.match(r"(Inconclusive|Equivalent|Related gain (more|less)): .*Arabic", note)
+    assert re.search(r"C3: .* Over 5 related and control languages", note)
     parts = [
         found.data.metrics[f"{name}/heb_Hebr"]
         for name in ("gain_free", "gain_format", "gain_comprehension")
@@ -153,7 +154,7 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
     ):
         asked = CompareConfig(study="four", condition=condition, against=against)
         note = judge(pull(asked), asked).data.tags["mlflow.note.content"]
-        assert note.startswith(words)
+        assert note.splitlines()[2].startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4
 

@@ -8,7 +8,6 @@ from enum import StrEnum
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import ConditionGains, models_label
-from isogloss.formatting import decimal, points
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
 from isogloss.types import Condition, Measure, Units
@@ -91,14 +90,6 @@ class Estimate:
     control: int | None = None
     verdict: str = ""
     problem: str = ""
-
-    def text(self, value: float) -> str:
-        """A value in this unit; fractions are shown in points."""
-        return points(value) if self.unit == ValueUnit.FRACTION else decimal(value, 3)
-
-    def interval(self, low: float, high: float) -> str:
-        """An interval in this unit."""
-        return f"[{self.text(low)}, {self.text(high)}]"
 
 
 def estimates(comparison: Comparison) -> list[Estimate]:

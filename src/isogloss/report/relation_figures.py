@@ -15,6 +15,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import GROUPS, ConditionGains
 from isogloss.formatting import decimal, interval_points, points
+from isogloss.report.evidence import contrast_interval
 from isogloss.report.style import (
     COLOURS,
     FAINT,
@@ -113,8 +114,8 @@ def contrast(comparison: Comparison) -> Figure:
     left = max(text_width(line.label, 9, _weight(line)) for line in lines) + 0.4
     figure, axes = sheet(
         comparison,
-        f"Relatedness contrast {points(comparison.contrast.estimate)} points, 95% interval "
-        f"{interval_points(comparison.contrast.permutation.interval_95)}",
+        f"Relatedness contrast {points(comparison.contrast.estimate)} points, "
+        f"{_interval_text(comparison.contrast)}",
         0.25 * (len(lines) + 0.4),
         left=left,
         right=1.75,
@@ -128,7 +129,7 @@ def contrast(comparison: Comparison) -> Figure:
         if line.wide is None:
             continue
         axes.text(
-            place, y, f"{points(line.estimate)} {interval_points(line.wide)}", transform=beyond,
+            place, y, f"{points(line.estimate)} {_bounds(line.wide)}", transform=beyond,
             ha="right", va="center", fontsize=9, color=INK,
             fontweight="bold" if line.bold else "normal",
         )  # fmt: skip
@@ -161,6 +162,16 @@ def contrast(comparison: Comparison) -> Figure:
         ],
     )
     return figure
+
+
+def _interval_text(contrast: Contrast) -> str:
+    interval = contrast_interval(contrast)
+    return "no 95% interval" if interval == "none" else f"95% interval {interval}"
+
+
+def _bounds(interval: Interval) -> str:
+    unbounded = all(map(math.isinf, interval))
+    return "(no interval)" if unbounded else interval_points(interval)
 
 
 def _weight(line: Line) -> str:

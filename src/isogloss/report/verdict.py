@@ -1,177 +1,297 @@
-"""The verdict of a comparison in a paragraph: what it is, what it rests on, how far it reaches.
+"""The verdict of a comparison: three sentences, then short labelled lines on what it rests on.
 
 "No evidence of" is never worded as "evidence of no".
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from isogloss.analysis.adjusted_contrast import Covariate
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gains import mean_gain_parts
-from isogloss.formatting import interval_points, p_value, points
-from isogloss.types import Group
+from isogloss.analysis.omissions import OmissionReason
+from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.report.claims import claim_texts
+from isogloss.report.evidence import contrast_evidence, missing_interval
+from isogloss.report.next_steps import (
+    ALPHA,
+    FEWEST_SEEDS,
+    fewest_controls,
+    fewest_seeds,
+    next_steps,
+)
+from isogloss.report.omissions import omission_sentence
+from isogloss.stats.power import spread_for_equivalence
+from isogloss.types import Group, Verdict
 
-FEWEST_SEEDS = 3
+HEADLINES = {
+    Verdict.EQUIVALENT: "relatives of {source} gained as much as controls, to within ±{margin} "
+    "points.",
+    Verdict.RELATED_GAIN_MORE: "relatives of {source} gained more than controls.",
+    Verdict.RELATED_GAIN_LESS: "relatives of {source} gained less than controls.",
+    Verdict.INCONCLUSIVE: "these runs show neither that relatives of {source} gain differently "
+    "from controls nor that they gain equally.",
+}
+DOUBLE_DIFFERENCES = {
+    Verdict.EQUIVALENT: "no effect of kinship beyond ±{margin} points",
+    Verdict.RELATED_GAIN_MORE: "kinship with {source} helps",
+    Verdict.RELATED_GAIN_LESS: "kinship with {source} hinders",
+    Verdict.INCONCLUSIVE: "inconclusive",
+}
 
 
-def paragraph(comparison: Comparison) -> str:
-    """The verdict and all that it rests on, in plain English."""
-    return " ".join(
-        [
-            _groups_sentence(comparison),
-            _contrast_sentence(comparison),
-            *_verdict_sentences(comparison),
-            _sensitivity_sentence(comparison),
-            *_seed_sentences(comparison),
-            *_everyone_sentences(comparison),
-        ]
+class Line(NamedTuple):
+    """A short labelled line."""
+
+    label: str
+    text: str
+
+
+class Summary(NamedTuple):
+    """One sentence each of verdict, numbers and what would settle it; then labelled details.
+
+    The verdict's sentence follows its name: `verdict` is "inconclusive", `headline` what it means.
+    """
+
+    verdict: str
+    headline: str
+    numbers: str
+    next_steps: str
+    details: Sequence[Line]
+
+
+def summary(comparison: Comparison) -> Summary:
+    """The verdict and what it rests on."""
+    verdict = comparison.contrast.verdict
+    return Summary(
+        verdict=sentence(verdict),
+        headline=HEADLINES[verdict].format(
+            source=comparison.source_name, margin=_margin(comparison)
+        ),
+        numbers=_numbers(comparison),
+        next_steps=next_steps(comparison),
+        details=[Line(label, text) for label, text in _details(comparison)],
     )
 
 
-def _groups_sentence(comparison: Comparison) -> str:
+def note(comparison: Comparison) -> str:
+    """The summary, the claims and the omissions as Markdown that also reads well in a terminal."""
+    text = summary(comparison)
+    lines = [*text.details]
+    lines += [
+        Line(claim.name, f"{claim.conclusion} {claim.key_result}".strip())
+        for claim in claim_texts(comparison)
+    ]
+    lines += [
+        Line("Left out", omission_sentence(omission))
+        for omission in comparison.omissions
+        if omission.reason != OmissionReason.NO_SLOPE  # part of the claims
+    ]
+    details = "\n".join(f"- {line.label}: {line.text}" for line in lines)
+    return "\n\n".join([f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, details])
+
+
+def _numbers(comparison: Comparison) -> str:
     contrast = comparison.contrast
-    names = ", ".join(sorted(row.name for row in comparison.overall.members(Group.RELATED)))
-    models = len(comparison.models)
-    over = f", on average over {models} models," if models > 1 else ""
+    models = f", mean of {len(comparison.models)} models" if len(comparison.models) > 1 else ""
+    test = (
+        "exact permutation test" if contrast.permutation.exact else "Monte Carlo permutation test"
+    )
     return (
-        f"With {comparison.change}, accuracy on {comparison.task} "
-        f"({comparison.format} format){over} changed by {points(contrast.mean_related)} points "
-        f"on average in the {contrast.n_related} related languages ({comparison.branch}: "
-        f"{names}) and by {points(contrast.mean_control)} points in the {contrast.n_control} "
-        f"control languages."
+        f"With {comparison.change}, the mean gain on {comparison.task} ({comparison.format} "
+        f"format{models}) is {points(contrast.mean_related)} points in {contrast.n_related} related "
+        f"({comparison.branch}) and {points(contrast.mean_control)} points in "
+        f"{contrast.n_control} control languages: a contrast of {points(contrast.estimate)} points "
+        f"({contrast_evidence(contrast)}, {test})."
     )
 
 
-def _contrast_sentence(comparison: Comparison) -> str:
-    contrast = comparison.contrast
+def _details(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    yield "Gain everywhere", _gain_everywhere(comparison)
+    if outside := _outside_the_contrast(comparison):
+        yield "Outside the contrast", outside
+    yield "Equivalence", _equivalence(comparison)
+    yield "Sensitivity", _sensitivity(comparison)
+    yield "Welch's t test", _welch(comparison)
+    if comparison.condition.tuned:
+        yield "Seeds", _seeds(comparison)
+    if adjusted := _adjusted(comparison):
+        yield "Adjusted", adjusted
+    yield from _control_sources(comparison)
+    yield from _answers(comparison)
+
+
+def _gain_everywhere(comparison: Comparison) -> str:
+    rows, overall = comparison.languages, comparison.overall
+    rose = sum(row.gain > 0 and row.holm_p <= ALPHA for row in rows)
+    fell = sum(row.gain < 0 and row.holm_p <= ALPHA for row in rows)
+    positive = [
+        f"{sum(row.gain > 0 for row in members)} of {len(members)} {group}"
+        for group in (Group.RELATED, Group.CONTROL)
+        if (members := overall.members(group))
+    ]
+    return (
+        f"{points(overall.mean.gain)} points on average over {len(rows)} languages (accuracy "
+        f"{points(overall.mean.before, signed=False)}% to "
+        f"{points(overall.mean.after, signed=False)}%), positive in {listed(positive)} languages; "
+        f"significant gains in {rose}, losses in {fell} (Holm-adjusted p ≤ {ALPHA})."
+    )
+
+
+def _outside_the_contrast(comparison: Comparison) -> str:
+    means = comparison.overall.group_means
+    parts = []
+    if Group.SOURCE in means:
+        parts.append(f"{comparison.source_name} {points(means[Group.SOURCE].gain)} points")
+    if Group.VARIETY in means:
+        mean = means[Group.VARIETY]
+        varieties = "1 variety" if mean.languages == 1 else f"{mean.languages} varieties"
+        parts.append(f"{varieties} of it {points(mean.gain)} points")
+    return f"{listed(parts)}." if parts else ""
+
+
+def _equivalence(comparison: Comparison) -> str:
+    contrast, margin = comparison.contrast, _margin(comparison)
     test = contrast.permutation
-    kind = "exact permutation" if test.exact else "Monte Carlo permutation"
-    jointly = " (in all models alike)" if len(comparison.models) > 1 else ""
-    return (
-        f"The relatedness contrast is {points(contrast.estimate)} points (95% interval "
-        f"{interval_points(test.interval_95)}; p {p_value(test.p)} by {kind} of the language "
-        f"labels{jointly}, {test.relabellings:,} relabellings)."
-    )
-
-
-def _verdict_sentences(comparison: Comparison) -> Iterable[str]:
-    contrast = comparison.contrast
-    test, margin = contrast.permutation, comparison.margin
-    allowed = f"±{points(margin, signed=False)} points"
-    ninety = f"the 90% interval {interval_points(test.interval_90)}"
-    yield f"Verdict: {contrast.verdict}."
-    if contrast.verdict == "equivalent":
-        agrees = contrast.tost_p is not None and contrast.tost_p <= 0.05
-        yield (
-            f"{ninety.capitalize()} lies within the equivalence margin of {allowed} (two one-sided "
-            f"Welch tests {'agree' if agrees else 'do not confirm it'}, "
-            f"p {p_value(contrast.tost_p or 0.0)}), so whatever relatives gain beyond controls, or "
-            f"short of them, is smaller than the difference taken to matter."
+    if not math.isfinite(test.interval_90.low):
+        return f"not testable, {missing_interval(contrast, 90)}."
+    interval = f"the 90% interval {interval_points(test.interval_90)}"
+    if contrast.verdict == Verdict.EQUIVALENT:
+        tost_p = math.nan if contrast.tost_p is None else contrast.tost_p
+        agree = "agree" if tost_p <= ALPHA else "do not confirm it"
+        text = (
+            f"shown, {interval} lies within ±{margin} points (two one-sided Welch tests {agree}, "
+            f"p {p_value(tost_p)})"
         )
         if test.interval_95.excludes(0.0):
             way = "more" if contrast.estimate > 0 else "less"
-            yield f"Within that margin, relatives did gain detectably {way}."
-    elif contrast.verdict == "inconclusive":
-        if not math.isfinite(test.interval_95.low):
-            yield (
-                f"With {contrast.n_related} related and {contrast.n_control} control languages "
-                f"there are too few relabellings for any result to reach p = 0.05."
-            )
-        yield (
-            f"The 95% interval includes zero and {ninety} reaches beyond the equivalence margin of "
-            f"{allowed}: these runs show neither that relatives gain differently nor that they "
-            f"gain alike, and the absence of a clear difference is not evidence of equal gains."
-        )
-    else:
-        way = "more" if contrast.verdict == "related gain more" else "less"
-        nearest = min(abs(end) for end in test.interval_95)
-        beyond = "is" if nearest >= margin else "is not shown to be"
-        yield (
-            f"The 95% interval excludes zero: relatives gained {way} than controls, and the "
-            f"difference {beyond} larger than the equivalence margin of {allowed}."
-        )
-        confirmed = "confirms it" if contrast.welch.p <= 0.05 else "does not confirm it"
-        yield (
-            f"Welch's test, which does not take both groups to be equally spread, {confirmed} "
-            f"(p {p_value(contrast.welch.p)})."
-        )
+            text += f"; within the margin, relatives gain detectably {way}"
+        return f"{text}."
+    low, high = test.interval_90
+    apart = min(abs(low), abs(high)) > comparison.margin and low * high > 0
+    text = f"not shown, {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
+    if contrast.verdict == Verdict.INCONCLUSIVE:
+        return f"{text}; the absence of a clear difference is not evidence of equal gains."
+    nearest = min(abs(end) for end in test.interval_95)
+    is_larger = "is" if nearest >= comparison.margin else "is not shown to be"
+    return f"{text}; the difference {is_larger} larger than this margin."
 
 
-def _sensitivity_sentence(comparison: Comparison) -> str:
-    effect = comparison.contrast.minimum_detectable_effect
+def _sensitivity(comparison: Comparison) -> str:
+    contrast, margin = comparison.contrast, comparison.margin
+    effect = contrast.minimum_detectable_effect
     if math.isnan(effect):
-        return "Gains do not vary within either group, so no minimum detectable effect is defined."
+        return "gains do not vary within the groups, so there is no minimum detectable effect."
     if math.isinf(effect):
-        return "No difference, however large, could be detected."
-    return (
-        f"The minimum detectable effect is {points(effect, signed=False)} points (80% power, "
-        f"two-sided 5%), given this many languages and the spread of "
-        f"{points(comparison.contrast.spread, signed=False)} points between them."
+        return (
+            f"with so few languages no contrast, however large, reaches p = {ALPHA}; "
+            f"{contrast.n_related} related languages need at least "
+            f"{fewest_controls(contrast.n_related)} controls."
+        )
+    text = (
+        f"minimum detectable effect {points(effect, signed=False)} points (80% power, two-sided "
+        f"5%) at the observed spread of {points(contrast.spread, signed=False)} points between "
+        f"languages"
     )
+    if contrast.verdict == Verdict.INCONCLUSIVE:
+        spread = spread_for_equivalence(contrast.n_related, contrast.n_control, margin)
+        text += (
+            f"; 80% power of equivalence needs a spread of {points(spread, signed=False)} points, "
+            f"through more items or seeds"
+        )
+    return f"{text}."
 
 
-def _seed_sentences(comparison: Comparison) -> Iterable[str]:
-    if not comparison.condition.startswith("tuned"):
-        return
-    fewest = min(len(model.seeds) for model in comparison.models)
-    for model in comparison.models if len(comparison.models) == 1 else ():
-        if model.contrast_by_seed:
-            each = ", ".join(points(value) for value in model.contrast_by_seed)
-            yield f"By seed of the fine-tuning, the contrast is {each} points."
+def _welch(comparison: Comparison) -> str:
+    contrast = comparison.contrast
+    text = (
+        f"95% interval {interval_points(contrast.welch.interval)}, p {p_value(contrast.welch.p)}; "
+        f"it does not assume that both groups are equally spread"
+    )
+    if contrast.verdict in (Verdict.RELATED_GAIN_MORE, Verdict.RELATED_GAIN_LESS):
+        confirms = "confirms" if contrast.welch.p <= ALPHA else "does not confirm"
+        text += f", and {confirms} the difference"
+    return f"{text}."
+
+
+def _seeds(comparison: Comparison) -> str:
+    fewest = fewest_seeds(comparison)
+    per_model = " per model" if len(comparison.models) > 1 else ""
+    number = "1 seed" if fewest == 1 else f"{fewest} seeds"
+    text = f"{number}{per_model}"
+    if len(comparison.models) == 1 and comparison.overall.contrast_by_seed:
+        by_seed = ", ".join(map(points, comparison.overall.contrast_by_seed))
+        text += f", contrasts of {by_seed} points"
     if fewest < FEWEST_SEEDS:
-        tuned = "one adapter" if fewest == 1 else f"{fewest} adapters"
+        variance = "unknown" if fewest == 1 else "poorly known"
+        text += f"; the between-seed variance is {variance}, a claim needs at least {FEWEST_SEEDS}"
+    return f"{text}."
+
+
+def _adjusted(comparison: Comparison) -> str:
+    done = [
+        (adjustment.covariates, adjustment.contrast)
+        for adjustment in comparison.adjustments
+        if adjustment.contrast is not None
+    ]
+    parts = []
+    if done:
+        covariates, contrast = done[-1]
+        parts.append(
+            f"{points(contrast.estimate)} points at equal {listed(covariates)} (95% interval "
+            f"{interval_points(contrast.interval)}, p {p_value(contrast.p)}, Freedman-Lane "
+            f"permutation)"
+        )
+    parts += [
+        f"not for the baseline, since {adjustment.problem.rstrip('.')}"
+        for adjustment in comparison.adjustments
+        if adjustment.covariates == (Covariate.BASELINE,) and adjustment.contrast is None
+    ]
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _control_sources(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    source = comparison.source_name
+    if comparison.condition.tuned and not comparison.double_differences:
         yield (
-            f"It speaks of {tuned}{' a model' if len(comparison.models) > 1 else ''}: how far "
-            f"another seed of the fine-tuning would move it is not known; use at least "
-            f"{FEWEST_SEEDS} for a claim."
+            "Second source",
+            "none; one source cannot separate kinship from what the same languages gain from any "
+            "source.",
+        )
+    for double in comparison.double_differences:
+        meaning = DOUBLE_DIFFERENCES[double.contrast.verdict].format(
+            source=source, margin=_margin(comparison)
+        )
+        yield (
+            "Second source",
+            f"double difference {points(double.contrast.estimate)} points "
+            f"({contrast_evidence(double.contrast)}), gain from {source} minus gain from "
+            f"{double.name}, in relatives of {source} against {double.contrast.n_control} "
+            f"languages related to neither: {meaning}.",
         )
 
 
-def _everyone_sentences(comparison: Comparison) -> Iterable[str]:
+def _answers(comparison: Comparison) -> Iterator[tuple[str, str]]:
     rows = comparison.languages
-    overall = comparison.overall
-    everyone = overall.mean
-    won = sum(row.gain > 0 and row.holm_p <= 0.05 for row in rows)
-    lost = sum(row.gain < 0 and row.holm_p <= 0.05 for row in rows)
-    risen = {
-        name: f"{sum(row.gain > 0 for row in overall.members(name))} of {mean.languages}"
-        for name, mean in overall.group_means.items()
-    }
-    yield (
-        f"Over all {len(rows)} languages evaluated, mean accuracy went from "
-        f"{points(everyone.before, signed=False)}% to {points(everyone.after, signed=False)}% "
-        f"({points(everyone.gain)} points); it rose in {risen[Group.RELATED]} related and "
-        f"{risen[Group.CONTROL]} control languages, and language by language {won} rose and {lost} "
-        f"fell by more than chance explains (Holm-adjusted p ≤ 0.05)."
-    )
-    apart = []
-    if Group.SOURCE in overall.group_means:
-        gain = overall.group_means[Group.SOURCE].gain
-        apart.append(f"{comparison.source_name} itself changed by {points(gain)} points")
-    if Group.VARIETY in overall.group_means:
-        mean = overall.group_means[Group.VARIETY]
-        varieties = f"{mean.languages} {'variety' if mean.languages == 1 else 'varieties'}"
-        whose = f"its {varieties}" if apart else f"{varieties} of {comparison.source_name}"
-        apart.append(f"{whose} changed by {points(mean.gain)} points")
-    if apart:
-        yield f"Outside the contrast, {' and '.join(apart)}."
     shares = [
         (row.before_valid, row.after_valid)
         for row in rows
         if row.before_valid is not None and row.after_valid is not None
     ]
     if len(shares) == len(rows):
-        before, after = np.mean(shares, axis=0)
-        yield (
-            f"Answers that were one of the choices at all went from "
-            f"{points(before, signed=False)}% to {points(after, signed=False)}%."
-        )
+        before, after = (points(share, signed=False) for share in np.mean(shares, axis=0))
+        yield "Valid answers", f"{before}% before, {after}% after."
     if parts := mean_gain_parts(rows):
         yield (
-            f"Counting answers that are no choice as wrong, accuracy changed by "
-            f"{points(parts['gain_free'])} points on average: {points(parts['gain_format'])} by "
-            f"format (how far answers as given fall short of forced choices) and "
-            f"{points(parts['gain_comprehension'])} by comprehension (the choice when forced)."
+            "Format and comprehension",
+            f"{points(parts['gain_free'])} points counting invalid answers as wrong: "
+            f"{points(parts['gain_format'])} by format (gap between free answers and forced "
+            f"choices), {points(parts['gain_comprehension'])} by comprehension (forced choices).",
         )
+
+
+def _margin(comparison: Comparison) -> str:
+    return points(comparison.margin, signed=False)

@@ -10,14 +10,14 @@ import mlflow
 from mlflow.entities import Run
 
 from isogloss import __version__, tracking
-from isogloss.analysis.claims import claims
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
-from isogloss.report.verdict import paragraph
+from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
 from isogloss.types import Condition
 
@@ -77,7 +77,9 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         "verdict": comparison.contrast.verdict,
         "cells": " ".join(run.info.run_id for run in pulled.runs),
     }
-    tags |= {f"verdict_{claim.name}": claim.verdict for claim in claims(comparison)}
+    tags |= {
+        f"verdict_{name}": verdict for name, verdict in claim_verdicts(comparison).by_claim.items()
+    }
     name = f"compare {config.condition} to {config.against}"
     with (
         tracking.open_run("compare", name, config, tags, experiment) as run,
@@ -99,13 +101,6 @@ def _adapter(pulled: Pulled, config: CompareConfig, source: str) -> str:
         for run in runs
     }
     return adapters.pop() if len(adapters) == 1 else "several"
-
-
-def note(comparison: Comparison) -> str:
-    """What the terminal and the run's description say: the verdict, then the claims."""
-    lines = [f"{claim.name}: {claim.sentence}" for claim in claims(comparison)]
-    missing = " ".join(map(omission_sentence, comparison.omissions))
-    return "\n\n".join([paragraph(comparison), *lines, *([missing] if missing else [])])
 
 
 def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> dict[str, str]:

@@ -1,0 +1,51 @@
+"""What a report says, in the order of the page; page and Markdown twin render it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from isogloss.analysis.comparison import Comparison
+from isogloss.report.claims import ClaimText, claim_texts
+from isogloss.report.estimate_tables import estimate_tables
+from isogloss.report.explanations import CAPTIONS, HOW_TO_READ
+from isogloss.report.language_tables import language_tables, names_table
+from isogloss.report.omissions import omission_sentence
+from isogloss.report.table import Table
+from isogloss.report.verdict import Summary, summary
+
+
+class Content(NamedTuple):
+    """The texts and tables of a report; `numbers` and `texts` are tables."""
+
+    title: str
+    summary: Summary
+    claims: Sequence[ClaimText]
+    captions: Mapping[str, str]
+    numbers: Sequence[Table]
+    omissions: Sequence[str]
+    texts: Sequence[Table]
+    how_to_read: Mapping[str, str]
+
+
+def report_content(
+    comparison: Comparison,
+    figures: Sequence[str],
+    provenance: Mapping[str, str],
+    runs: Sequence[Sequence[str]],
+) -> Content:
+    """The content of a report with those figures; see `page.write`."""
+    names = names_table(comparison)
+    numbers = [*([names] if names else []), *estimate_tables(comparison)]
+    numbers += language_tables(comparison)
+    return Content(
+        title=f"Does the gain with {comparison.change} follow kinship?",
+        summary=summary(comparison),
+        claims=claim_texts(comparison),
+        captions={name: CAPTIONS[name] for name in figures},
+        numbers=[table for table in numbers if table.rows],
+        omissions=[omission_sentence(omission) for omission in comparison.omissions],
+        texts=[
+            *([Table("Runs used", runs[0], runs[1:], words=True)] if runs else []),
+            Table("Provenance", ("Property", "Value"), list(provenance.items()), words=True),
+        ],
+        how_to_read=HOW_TO_READ,
+    )

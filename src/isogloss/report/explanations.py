@@ -1,0 +1,54 @@
+"""Fixed texts of a report: captions of figures, and how to read it."""
+
+from collections.abc import Mapping
+
+CAPTIONS: Mapping[str, str] = {
+    "gains": "Gain per language with its 95% interval, clustered by passage. Pale bars are group "
+    "means; with several models, small dots are single models.",
+    "contrast": "The relatedness contrast against the equivalence margin: overall, by model, in "
+    "other conditions, adjusted for differences between the languages, and against another source. "
+    "Arrows mark intervals that extend beyond the axis.",
+    "baseline": "Gain against accuracy before. Noise in the baseline alone makes weak baselines "
+    "gain more; it is part of the naive slope, and the cross-fitted slope is free of it. Slopes "
+    "are over related and control languages; numbered circles are means of models.",
+    "reasoning": "Gain from fine-tuning against gain from chain of thought. The dotted line marks "
+    "equal gains. Both share the baseline, so its noise spreads points along that line.",
+    "models": "Gain of each model in each language, in points. Bold rows are group means.",
+    "parts": "Gain of free answers (invalid ones count as wrong), split into the gain of forced "
+    "choices (comprehension) and the change in the gap between free and forced answers (format).",
+    "before_after": "Accuracy per language before (hollow) and after (filled).",
+}
+HOW_TO_READ: Mapping[str, str] = {
+    "Gain": "Difference in accuracy between two conditions, on the same items of one language.",
+    "Relatedness contrast": "Mean gain of related languages minus mean gain of control languages; "
+    "each language counts once. Test and intervals come from relabelling which languages are "
+    "called related, so they generalise over languages, not over items. With several models, the "
+    "same languages are relabelled in all of them.",
+    "Verdict": "Equivalent if the 90% interval lies within the equivalence margin; related gain "
+    "more (or less) if the 95% interval excludes zero otherwise; inconclusive if neither holds. "
+    "The margin is the smallest difference that matters and has to be chosen before results are "
+    "seen. p, equivalence is the larger of two one-sided Welch tests against the margin.",
+    "One source": "A single source cannot separate kinship from what the same languages gain from "
+    "any source: their script, resources or headroom. The double difference compares two sources "
+    "on the same languages, so that these cancel.",
+    "Minimum detectable effect": "The true contrast that a test with these languages and this "
+    "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
+    "says more about the number of languages than about kinship.",
+    "Intervals": "None where too few languages allow too few relabellings (a 95% interval needs "
+    "40). Unbounded where the data set no limit. n/a where a quantity is not defined, as a "
+    "standard error with a single passage.",
+    "Adjusted contrast": "The contrast at equal baseline, script or number of tokens.",
+    "Cross-fitted and naive": "A gain is a score minus its baseline, so noise in the baseline "
+    "alone makes weak baselines gain more and makes the gains of two conditions agree. "
+    "Cross-fitted slopes take baseline and gain from different passages and are free of that "
+    "noise; naive slopes are not.",
+    "Format and comprehension": "Free answers are greedy or generated; invalid ones are wrong. "
+    "Their gain is the gain of forced choices (comprehension) plus the change in the gap between "
+    "free and forced answers (format). For generated text and chain of thought, the gap also "
+    "contains disagreement between the two.",
+    "p, Holm": "p adjusted for the number of languages, or of models, tested together. The p of a "
+    "language is the largest of three: the clustered t test, McNemar's test (single runs only), "
+    "and the smallest p that its number of passages allows. It can be large where the interval, "
+    "from the clustered t alone, is short. It is empty where all items changed alike.",
+    "Files": "gains.csv and contrasts.csv hold gains and estimates as fractions, not points.",
+}

@@ -1,0 +1,61 @@
+"""The Markdown twin of the report page; figures are the files beside it."""
+
+from isogloss.formatting import sentence
+from isogloss.report.claims import ClaimText
+from isogloss.report.content import Content
+from isogloss.report.table import Table
+
+SPECIAL = "\\|*_`[]~$"
+
+
+def markdown(content: Content) -> str:
+    """The same content as the page, in the same order."""
+    summary = content.summary
+    lines = [
+        f"# {content.title}",
+        "",
+        f"**{summary.verdict}:** {_escaped(summary.headline)}",
+        "",
+        _escaped(summary.numbers),
+        "",
+        _escaped(summary.next_steps),
+        "",
+        *(f"- **{line.label}:** {_escaped(line.text)}" for line in summary.details),
+        *("", "## The three claims"),
+    ]
+    for claim in content.claims:
+        lines += _claim(claim)
+    lines += ["", "## Figures"]
+    for name, caption in content.captions.items():
+        lines += ["", f"![{caption}]({name}.png)", "", caption]
+    for table in content.numbers:
+        lines += _table(table)
+    lines += ["", "## What is missing", ""]
+    lines += [f"- {_escaped(line)}" for line in content.omissions] or ["Nothing."]
+    for table in content.texts:
+        lines += _table(table)
+    lines += ["", "## How to read this", ""]
+    lines += [f"- **{term}:** {text}" for term, text in content.how_to_read.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _claim(claim: ClaimText) -> list[str]:
+    numbers = [f"{label} {value}" for label, value in claim.numbers]
+    heading = f"**{claim.name}: {_escaped(claim.title)}.** "
+    heading += f"{_escaped(sentence('; '.join([claim.verdict, *numbers])))}."
+    rest = [claim.conclusion, claim.key_result, *claim.details]
+    return ["", heading, "", *(f"- {_escaped(line)}" for line in rest if line)]
+
+
+def _table(table: Table) -> list[str]:
+    heading, *rows = ([_escaped(value) for value in row] for row in (table.headings, *table.rows))
+    rule = ["---", *["---" if table.words else "---:"] * (len(table.headings) - 1)]
+    note = [_escaped(table.note), ""] if table.note else []
+    cells = [f"| {' | '.join(row)} |" for row in (heading, rule, *rows)]
+    return ["", f"## {table.title}", "", *note, *cells]
+
+
+def _escaped(text: str) -> str:
+    for special in SPECIAL:
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())

@@ -1,0 +1,74 @@
+"""What would settle the question of a comparison: languages, seeds, a second source."""
+
+import math
+from collections.abc import Iterator
+
+from isogloss.analysis.comparison import Comparison
+from isogloss.formatting import listed, points
+from isogloss.languages import group, table
+from isogloss.stats.permutation import attained_level
+from isogloss.stats.power import languages_for_equivalence
+from isogloss.types import Group, Verdict
+
+FEWEST_SEEDS = 3
+ALPHA = 0.05
+
+
+def next_steps(comparison: Comparison) -> str:
+    """One sentence on what would settle the question, or turn the answer into a claim."""
+    steps = list(_steps(comparison))
+    if not steps:
+        return "Settled within this design; other models and tasks would show how far it extends."
+    settled = comparison.contrast.verdict != Verdict.INCONCLUSIVE
+    purpose = "make it a claim" if settled else "settle it"
+    return f"What would {purpose}: {listed(steps)}."
+
+
+def fewest_seeds(comparison: Comparison) -> int:
+    """The smallest number of seeds of a model."""
+    return min(len(model.seeds) for model in comparison.models)
+
+
+def fewest_controls(n_related: int) -> int:
+    """The smallest number of controls with which a two-sided permutation test can reach 5%."""
+    n_control = 2
+    while attained_level(n_related, n_control, ALPHA) == 0:
+        n_control += 1
+    return n_control
+
+
+def _steps(comparison: Comparison) -> Iterator[str]:
+    contrast = comparison.contrast
+    if contrast.verdict == Verdict.INCONCLUSIVE:
+        if not math.isfinite(contrast.permutation.interval_95.low):
+            yield (
+                f"at least {fewest_controls(contrast.n_related)} control languages with these "
+                f"{contrast.n_related} related ones (fewer never reach p = {ALPHA})"
+            )
+        elif contrast.spread > 0:
+            yield _languages(comparison)
+    if not comparison.condition.tuned:
+        return
+    if fewest_seeds(comparison) < FEWEST_SEEDS:
+        per_model = " per model" if len(comparison.models) > 1 else ""
+        yield f"at least {FEWEST_SEEDS} seeds{per_model}"
+    verdicts = {double.contrast.verdict for double in comparison.double_differences}
+    if not verdicts:
+        yield "a second source language"
+    elif verdicts == {Verdict.INCONCLUSIVE} and contrast.verdict != Verdict.INCONCLUSIVE:
+        yield "more source languages"
+
+
+def _languages(comparison: Comparison) -> str:
+    """Numbers of languages that have 80% power to show a true contrast of zero as equivalent."""
+    spread = comparison.contrast.spread
+    enough = languages_for_equivalence(spread, comparison.margin)
+    available = sum(
+        group(code, comparison.source, comparison.branch) == Group.RELATED for code in table()
+    )
+    limit = f"; FLORES-200 has {available} related ones" if available < enough else ""
+    return (
+        f"about {enough} related and {enough} control languages (80% power to show equal gains "
+        f"within ±{points(comparison.margin, signed=False)} points at the observed spread of "
+        f"{points(spread, signed=False)}{limit})"
+    )

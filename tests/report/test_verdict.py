@@ -1,0 +1,324 @@
+"""The verdict of a report: three sentences, labelled lines, and no claim beyond the data."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
+
+from isogloss.analysis.comparison import Comparison, compare
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.report.claims import claim_texts
+from isogloss.report.next_steps import fewest_controls, next_steps
+from isogloss.report.verdict import note, summary
+from isogloss.stats.permutation import attained_level
+from isogloss.stats.power import equivalence
+from isogloss.types import Condition, Interval, Verdict
+
+
+def one_model(related: float, control: float, spread: float = 0.01, n: int = 200) -> Comparison:
+    return compare(tables(gains(related, control, spread), n=n), source="arb_Arab")
+
+
+def few_languages(n_related: int, n_control: int) -> Comparison:
+    codes = (*RELATED[:n_related], *CONTROL[:n_control])
+    return compare(
+        tables({code: 0.1 + 0.01 * i for i, code in enumerate(codes)}), source="arb_Arab"
+    )
+
+
+def lines(comparison: Comparison) -> dict[str, str]:
+    return {line.label: line.text for line in summary(comparison).details}
+
+
+def seeds(n: int, sources: tuple[str, ...] = ("arb_Arab",), models: int = 1) -> Comparison:
+    return compare(study(models, seeds=n, sources=sources, n=40), source="arb_Arab")
+
+
+@pytest.fixture(scope="module")
+def several() -> Comparison:
+    """Six models with two seeds and two sources."""
+    return compare(study(n=40), source="arb_Arab")
+
+
+def test_the_summary_is_three_sentences_and_short_labelled_lines():
+    codes = {"arb_Arab": 0.15, "ary_Arab": 0.1, **gains(0.1, 0.09)}
+    comparison = compare(tables(codes), source="arb_Arab")
+    text = summary(comparison)
+    for sentence in (text.headline, text.numbers, text.next_steps):
+        assert len(re.findall(r"[.]( |$)", sentence)) == 1, sentence
+        assert len(sentence.split()) < 50, sentence
+    for label, line in text.details:
+        assert 0 < len(label) < 30
+        assert line.endswith(".")
+        assert len(line.split()) < 60, line
+    assert re.fullmatch(
+        r"With fine-tuning on Standard Arabic, the mean gain on belebele \(letter format\) is "
+        r"\+\d+\.\d points in 4 related \(Semitic\) and \+\d\.\d points in 12 control languages: "
+        r"a contrast of [+−]?\d\.\d points \(95% interval \[.*\], p = 0\.\d+, exact permutation "
+        r"test\)\.",
+        text.numbers,
+    )
+    details = dict(text.details)
+    assert "over 18 languages (accuracy 40.0% to 49." in details["Gain everywhere"]
+    assert "4 of 4 related and 12 of 12 control languages" in details["Gain everywhere"]
+    assert details["Outside the contrast"] == (
+        "Standard Arabic +15.0 points and 1 variety of it +10.0 points."
+    )
+    assert details["Valid answers"] == "50.0% before, 100.0% after."
+    assert details["Seeds"].startswith("1 seed; the between-seed variance is unknown")
+
+
+def test_equivalent_means_smaller_than_the_margin():
+    comparison = one_model(0.1, 0.1)
+    text = summary(comparison)
+    assert text.verdict == "Equivalent"
+    assert text.headline == (
+        "relatives of Standard Arabic gained as much as controls, to within ±3.0 points."
+    )
+    line = lines(comparison)["Equivalence"]
+    assert re.match(r"shown, the 90% interval \[.*\] lies within ±3\.0 points \(two .* agree", line)
+    assert "detectably" not in line
+
+
+def test_equivalent_but_different_from_zero_says_both():
+    comparison = one_model(0.115, 0.1, spread=0.002, n=1000)
+    assert summary(comparison).verdict == "Equivalent"
+    assert lines(comparison)["Equivalence"].endswith(
+        "; within the margin, relatives gain detectably more."
+    )
+
+
+def test_an_unconfirmed_equivalence_is_marked():
+    comparison = one_model(0.1, 0.1)
+    changed = with_contrast(comparison, comparison.contrast._replace(tost_p=0.2))
+    assert "do not confirm it, p = 0.20" in lines(changed)["Equivalence"]
+
+
+def with_contrast(comparison: Comparison, contrast) -> Comparison:
+    result = comparison.conditions[comparison.condition]
+    contrasts = {**result.overall.contrasts, "accuracy": contrast}
+    overall = replace(result.overall, contrasts=contrasts)
+    conditions = {comparison.condition: replace(result, overall=overall)}
+    return replace(comparison, conditions={**comparison.conditions, **conditions})
+
+
+@pytest.mark.parametrize(("related", "way"), [(0.3, "more"), (-0.1, "less")])
+def test_a_difference_has_its_direction_and_its_size_against_the_margin(related, way):
+    comparison = one_model(related, 0.1)
+    text = summary(comparison)
+    assert text.verdict == f"Related gain {way}"
+    assert text.headline == f"relatives of Standard Arabic gained {way} than controls."
+    details = lines(comparison)
+    assert "lies beyond ±3.0 points; the difference is larger than" in details["Equivalence"]
+    assert details["Welch's t test"].endswith("and confirms the difference.")
+
+
+def test_a_difference_that_may_be_small_is_not_called_larger_than_the_margin():
+    comparison = one_model(0.15, 0.1, spread=0.03)
+    assert comparison.contrast.verdict == Verdict.RELATED_GAIN_MORE
+    assert (
+        "extends beyond ±3.0 points; the difference is not shown to be larger"
+        in (lines(comparison)["Equivalence"])
+    )
+
+
+def test_a_difference_that_welch_does_not_confirm_says_so():
+    comparison = one_model(0.3, 0.1)
+    contrast = comparison.contrast
+    welch = contrast.welch._replace(p=0.2)
+    changed = with_contrast(comparison, contrast._replace(welch=welch))
+    assert lines(changed)["Welch's t test"].endswith("and does not confirm the difference.")
+
+
+def test_inconclusive_is_not_worded_as_no_difference():
+    comparison = one_model(0.12, 0.1, spread=0.1)
+    text = note(comparison)
+    assert text.startswith("Inconclusive: these runs show neither that relatives of ")
+    assert "nor that they gain equally" in text
+    assert "the absence of a clear difference is not evidence of equal gains" in text
+    assert "C1: Neither supported nor contradicted" in text
+    for claimed in ("no evidence", "no difference", "no effect", "gained as much"):
+        assert claimed not in text.lower()
+
+
+@pytest.mark.parametrize(("n_related", "n_control"), [(2, 2), (2, 3), (2, 7), (3, 3)])
+def test_too_few_relabellings_for_an_interval_are_named(n_related, n_control):
+    comparison = few_languages(n_related, n_control)
+    text = summary(comparison)
+    relabellings = math.comb(n_related + n_control, n_related)
+    assert (
+        f"no 95% interval: {n_related} related and {n_control} control languages allow only "
+        f"{relabellings} relabellings of the 40 needed"
+    ) in text.numbers
+    assert f"at least {fewest_controls(n_related)} control languages" in text.next_steps
+    assert ("of the 20 needed" in lines(comparison)["Equivalence"]) == (relabellings < 20)
+    assert (
+        f"need at least {fewest_controls(n_related)} controls" in lines(comparison)["Sensitivity"]
+    )
+
+
+@pytest.mark.parametrize("n_related", [2, 3, 4, 6])
+def test_the_recommended_controls_are_the_fewest_that_can_reach_significance(n_related):
+    fewest = fewest_controls(n_related)
+    assert attained_level(n_related, fewest, 0.05) > 0
+    assert fewest == 2 or attained_level(n_related, fewest - 1, 0.05) == 0
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: few_languages(2, 2),
+        lambda: few_languages(2, 8),
+        lambda: few_languages(3, 3),
+        lambda: one_model(0.1, 0.1, spread=0),
+        lambda: one_model(0.3, 0.1),
+    ],
+    ids=["2+2", "2+8", "3+3", "no spread", "more"],
+)
+def test_no_infinity_and_no_nan_is_printed(made):
+    text = note(made())
+    for symbol in ("∞", "nan", "n/a", "inf", "unbounded"):
+        assert symbol not in text.lower()
+
+
+def test_gains_that_do_not_vary_have_no_minimum_detectable_effect():
+    assert "no minimum detectable effect" in lines(one_model(0.1, 0.1, spread=0))["Sensitivity"]
+
+
+def test_the_recommended_languages_have_80_percent_power_of_equivalence():
+    comparison = one_model(0.12, 0.1, spread=0.1)
+    steps = next_steps(comparison)
+    enough = int(re.search(r"about (\d+) related and \1 control languages", steps)[1])
+    spread = comparison.contrast.spread
+    assert equivalence(spread, enough, enough, 0.03) >= 0.8
+    assert equivalence(spread, enough - 1, enough - 1, 0.03) < 0.8
+    assert "FLORES-200 has 4 related ones" in steps
+    needed = re.search(r"needs a spread of (\d+\.\d) points", lines(comparison)["Sensitivity"])
+    assert equivalence(float(needed[1]) / 100 - 0.0006, 4, 12, 0.03) >= 0.8
+    assert equivalence(float(needed[1]) / 100 + 0.0006, 4, 12, 0.03) < 0.8
+
+
+def test_next_steps_name_seeds_and_sources_until_there_are_enough():
+    single = seeds(1)
+    assert "at least 3 seeds and a second source language" in next_steps(single)
+    assert "one source cannot separate kinship" in lines(single)["Second source"]
+    assert "between-seed variance is unknown" in lines(single)["Seeds"]
+    two = seeds(2, sources=("arb_Arab", "eng_Latn"))
+    assert "at least 3 seeds" in next_steps(two)
+    assert "second source" not in next_steps(two)
+    assert "between-seed variance is poorly known" in lines(two)["Seeds"]
+    assert lines(two)["Second source"].startswith("double difference ")
+    three = seeds(3, sources=("arb_Arab", "eng_Latn"))
+    assert "seed" not in next_steps(three)
+    by_seed = ", ".join(
+        f"{100 * value:+.1f}".replace("-", "−") for value in three.overall.contrast_by_seed
+    )
+    assert lines(three)["Seeds"] == f"3 seeds, contrasts of {by_seed} points."
+
+
+def test_a_settled_contrast_with_seeds_and_a_conclusive_second_source_needs_nothing_more():
+    comparison = seeds(3, sources=("arb_Arab", "eng_Latn"))
+    equal = comparison.contrast._replace(verdict=Verdict.EQUIVALENT)
+    settled = with_contrast(comparison, equal)
+    assert next_steps(settled) == "What would make it a claim: more source languages."
+    (double,) = settled.double_differences
+    conclusive = replace(double, contrast=double.contrast._replace(verdict=Verdict.EQUIVALENT))
+    assert next_steps(replace(settled, double_differences=(conclusive,))) == (
+        "Settled within this design; other models and tasks would show how far it extends."
+    )
+
+
+def test_chain_of_thought_alone_needs_neither_seeds_nor_a_second_source():
+    before, after = pair(gains(0.12, 0.1, 0.1))
+    runs = {RunKey("m", Condition.BASE): before, RunKey("m", Condition.BASE_COT): after}
+    comparison = compare(runs, source="arb_Arab", condition=Condition.BASE_COT)
+    assert not {"Seeds", "Second source"} & set(lines(comparison))
+    assert "seed" not in next_steps(comparison)
+    assert "source" not in next_steps(comparison)
+
+
+def test_several_models_are_averaged_and_their_seeds_counted_per_model(several):
+    text = summary(several)
+    assert "(letter format, mean of 6 models)" in text.numbers
+    assert "at least 3 seeds per model" in text.next_steps
+    assert lines(several)["Seeds"].startswith("2 seeds per model; ")
+    assert "p = " in lines(several)["Adjusted"]
+    assert "Freedman-Lane permutation" in lines(several)["Adjusted"]
+    assert (
+        "in relatives of Standard Arabic against 11 languages related to neither"
+        in (lines(several)["Second source"])
+    )
+
+
+def test_the_note_ends_with_a_line_or_two_per_claim(several):
+    text = note(several)
+    claims = [line for line in text.splitlines() if re.match(r"- C[123]: ", line)]
+    assert [line[2:4] for line in claims] == ["C1", "C2", "C3"]
+    assert all(len(line.split()) < 60 for line in claims)
+    assert "cross" not in claims[0]
+    assert "points of gain per 10 points of lower baseline" in claims[1]
+    assert "per 10 points of gain from chain of thought" in claims[2]
+    assert len(text) < 5000  # MLflow's limit for tags
+
+
+def test_validity_that_was_not_measured_is_not_reported():
+    runs = {run: rows.assign(valid=None) for run, rows in tables(gains(0.1, 0.09), n=40).items()}
+    assert "Valid answers" not in lines(compare(runs, source="arb_Arab"))
+
+
+def test_claims_without_the_runs_they_need_say_which():
+    kinship, weak, thinking = claim_texts(one_model(0.1, 0.09, n=40))
+    assert kinship.verdict == "equivalent"
+    assert thinking.verdict == "not tested"
+    assert (
+        thinking.conclusion
+        == "It needs runs of one model in the conditions base, tuned and base+cot."
+    )
+    one = {run: rows.assign(passage_id="one") for run, rows in tables(gains(0.1, 0.09)).items()}
+    weak = claim_texts(compare(one, source="arb_Arab"))[1]
+    assert weak.verdict == "not tested"
+    assert "at least two passages" in weak.conclusion
+    assert (weak.numbers, weak.key_result) == ([], "")
+
+
+def test_claims_give_slope_interval_p_and_naive_slope(several):
+    _, weak, thinking = claim_texts(several)
+    test = several.baseline_slopes[-1].test
+    numbers = dict(weak.numbers)
+    assert numbers["Slope"] == f"−{abs(test.slope):.2f} points per point"
+    assert (
+        numbers["95% interval"]
+        == f"[−{abs(test.interval.low):.2f}, −{abs(test.interval.high):.2f}]"
+    )
+    assert weak.conclusion == "First half supported: weaker baselines gain more."
+    assert f"{-10 * test.slope:+.1f} points of gain per 10 points of lower baseline" in (
+        weak.key_result
+    )
+    assert "Both gains rise together" in thinking.conclusion
+    assert f"correlation +{several.gain_agreements[-1].slope.test.correlation:.2f}" in (
+        thinking.key_result
+    )
+    difference = several.gain_agreements[-1].difference
+    assert any(f"{100 * difference.estimate:+.1f} points (95%" in line for line in thinking.details)
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [((-math.inf, math.inf), "not estimable"), ((-0.5, math.inf), "≥ −0.50")],
+)
+def test_a_slope_without_a_bound_is_not_given_an_infinite_interval(several, interval, text):
+    *others, slope = several.baseline_slopes
+    test = slope.test._replace(interval=Interval(*interval))
+    lost = replace(several, baseline_slopes=(*others, replace(slope, test=test)))
+    weak = claim_texts(lost)[1]
+    assert text in dict(weak.numbers).values()
+    assert "∞" not in weak.key_result + note(lost)
+    assert weak.conclusion.startswith("Open: ")
+
+
+def test_claims_over_few_models_say_that_the_claim_is_about_models(several):
+    few = seeds(1, models=2)
+    assert "needs at least five" in claim_texts(few)[1].details[-1]
+    assert not any("needs at least five" in line for line in claim_texts(several)[1].details)
