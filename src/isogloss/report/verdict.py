@@ -102,8 +102,8 @@ def _numbers(comparison: Comparison) -> str:
     )
     return (
         f"With {comparison.change}, the mean gain on {comparison.task} ({comparison.format} "
-        f"format{models}) is {points(contrast.mean_related)} points in {contrast.n_related} related "
-        f"({comparison.branch}) and {points(contrast.mean_control)} points in "
+        f"format{models}) is {points(contrast.mean_related)} points in {contrast.n_related} "
+        f"related ({comparison.branch}) and {points(contrast.mean_control)} points in "
         f"{contrast.n_control} control languages: a contrast of {points(contrast.estimate)} points "
         f"({contrast_evidence(contrast)}, {test})."
     )
