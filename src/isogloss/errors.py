@@ -1,16 +1,16 @@
-"""Errors a user can cause.
+"""Errors that a user can cause.
 
 IsoglossError
-├── ConfigError     a parameter, a study file or a language code that cannot be used
+├── ConfigError     an invalid parameter, study file or language code
 ├── DataError       evaluation data that is missing, malformed or not parallel
 ├── ModelError      a model or adapter that cannot be found or does not fit
-├── TrainingError   training that ran out of memory or whose loss is no number
-├── TrackingError   MLflow, where results could not be sent to it
-├── ProcessError    another of several processes that compute together, which is gone
-└── ComparisonError runs that are missing or may not be compared with one another
+├── TrainingError   training that ran out of memory or diverged
+├── TrackingError   results that could not be sent to MLflow
+├── ProcessError    a process of a group that computes together has ended
+└── ComparisonError runs that are missing or must not be compared
 
-Each is one sentence that names the value given and what would be accepted. Entry points print it
-and exit with status 2.
+Each message is one sentence that names the value and what is accepted. Entry points print it and
+exit with status 2.
 """
 
 
@@ -19,7 +19,7 @@ class IsoglossError(Exception):
 
 
 class ConfigError(IsoglossError):
-    """A parameter, a study file or a language code that cannot be used."""
+    """An invalid parameter, study file or language code."""
 
 
 class DataError(IsoglossError):
@@ -31,16 +31,16 @@ class ModelError(IsoglossError):
 
 
 class TrainingError(IsoglossError):
-    """Training that ran out of memory or whose loss is no number."""
+    """Training that ran out of memory or diverged."""
 
 
 class TrackingError(IsoglossError):
-    """MLflow could not be reached; what was computed is on disk."""
+    """MLflow could not be reached; the results are on disk."""
 
 
 class ProcessError(IsoglossError):
-    """Another of several processes that compute together has ended."""
+    """A process of a group that computes together has ended."""
 
 
 class ComparisonError(IsoglossError):
-    """Runs that are missing or may not be compared with one another."""
+    """Runs that are missing or must not be compared."""

@@ -1,6 +1,4 @@
-"""Files: written whole or not at all, whenever their writer is killed; YAML that ships with the
-package, checked against a model of what it holds.
-"""
+"""Files: atomic writes, and YAML validated against a pydantic model."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds the old content or the new, never a part."""
+    """Write a file atomically: a reader finds the old content or the new, never a part of it."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
@@ -25,7 +23,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to be filled, which takes the place of `folder` when it is complete."""
+    """An empty folder to fill, which replaces `folder` at the end of the context.
+
+    After an error, or if the process is killed, `folder` is as it was before.
+    """
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

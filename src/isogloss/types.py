@@ -15,7 +15,7 @@ LanguageCode = str  # of FLORES-200, as `heb_Hebr`
 
 
 class Interval(NamedTuple):
-    """A closed interval; an end is infinite where the data set no bound."""
+    """A closed interval; an end is infinite if the data do not bound it."""
 
     low: float
     high: float
@@ -66,7 +66,7 @@ class PromptLanguage(StrEnum):
 
 
 class Reasoning(StrEnum):
-    """Whether a model answers at once or after chain of thought."""
+    """Whether a model answers directly or after a chain of thought."""
 
     DIRECT = "direct"
     COT = "cot"
@@ -100,7 +100,7 @@ class Condition(StrEnum):
 
 
 class Group(StrEnum):
-    """A target language relative to the source; varieties enter no contrast."""
+    """A target language relative to the source language; varieties are in no contrast."""
 
     SOURCE = "source"
     VARIETY = "variety"

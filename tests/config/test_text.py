@@ -5,6 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from isogloss.config import (
     ENTRY_POINTS,
+    CompareConfig,
     FinetuneConfig,
     PlanConfig,
     RegisterConfig,
@@ -48,6 +49,8 @@ def test_every_field_has_a_description() -> None:
         (FinetuneConfig, {"gradient_checkpointing": "maybe"},
          "gradient_checkpointing should be true or false, but got 'maybe'."),
         (FinetuneConfig, {"seed": -1}, "seed should be at least 0, but got -1."),
+        (CompareConfig, {"condition": "base"},
+         "condition should be 'tuned', 'base+cot' or 'tuned+cot', but got 'base'."),
         (PlanConfig, {"margin": "3"},
          "margin should be less than 1 (a fraction: 0.03 is three points), but got '3'."),
         (PlanConfig, {"control": "4,1"}, "item 2 of control should be at least 2, but got '1'."),

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from isogloss.config import fields
 from isogloss.config.words import NoneWord, separated, text
+from isogloss.types import Condition
 
 
 class CompareConfig(fields.Config):
@@ -46,13 +47,13 @@ class CompareConfig(fields.Config):
         ),
     ] = None
     condition: Annotated[
-        Literal["tuned", "base+cot", "tuned+cot"],
+        Literal[Condition.TUNED, Condition.BASE_COT, Condition.TUNED_COT],
         Field(description="condition whose gain is measured: tuned, base+cot or tuned+cot"),
-    ] = "tuned"
+    ] = Condition.TUNED
     against: Annotated[
-        Literal["base", "base+cot", "tuned"],
+        Literal[Condition.BASE, Condition.BASE_COT, Condition.TUNED],
         Field(description="condition it is compared with: base, base+cot or tuned"),
-    ] = "base"
+    ] = Condition.BASE
     source: Annotated[
         fields.LanguageName | None,
         NoneWord("auto"),

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from isogloss.config.finetune import Hyperparameters
 from isogloss.config.study import StudyConfig
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
+from isogloss.files import load_yaml
 
 
 def read_study(
@@ -62,12 +62,11 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     Raises ConfigError if the file cannot be read, is not YAML, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"{what} {str(path)!r} cannot be read ({reason}).") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{what} {str(path)!r} is not YAML ({error}).") from error
+    content = load_yaml(text, f"{what} {str(path)!r}", ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{what} {str(path)!r} is not a mapping of parameters.")
     return content

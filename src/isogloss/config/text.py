@@ -74,6 +74,7 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     if entry["type"] == "missing":
         return f"{name} is required."
     accepted = PLAIN.get(entry["type"]) or entry["msg"].removeprefix("Input ")
+    accepted = re.sub(r"<\w+\.\w+: ('.+?')>", r"\1", accepted)  # members of enums
     accepted = accepted.replace("greater than or equal to", "at least")
     accepted = accepted.replace("less than or equal to", "at most")
     word = none_word(fields[names[-1]])

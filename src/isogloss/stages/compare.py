@@ -19,7 +19,6 @@ from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
-from isogloss.types import Condition
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     `experiment` is where that run goes. Raises ComparisonError if nothing can be said of the runs.
     """
     if config.against == config.condition:
-        raise ConfigError(f"condition {config.condition!r} cannot be compared with itself.")
+        raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
     source = source_of(pulled, config)
     fingerprint = tracking.fingerprint(
         kind="compare",
@@ -61,15 +60,15 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
         source=source,
         margin=config.margin,
         branch=config.branch,
-        condition=Condition(config.condition),
-        against=Condition(config.against),
+        condition=config.condition,
+        against=config.against,
         omissions=pulled.omissions,
     )
     tags = {name: tag(pulled.runs[0], name) for name in SHARED_TAGS} | {
         "model": ", ".join(model.label for model in comparison.models),
         "source": source,
         "adapter": _adapter(pulled, config, source),
-        "reasoning": "cot" if config.condition.endswith("+cot") else "direct",
+        "reasoning": config.condition.reasoning,
         "condition": config.condition,
         "against": config.against,
         "study": study,
