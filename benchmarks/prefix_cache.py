@@ -1,6 +1,6 @@
 """Two ways to compute a passage once for its questions: a prefix tree, or a key-value cache.
 
-The first is what isogloss does (models/prefix_tree.py). The second runs the common prefix of the
+The first is what isogloss does (models/forward.py). The second runs the common prefix of the
 questions, keeps its keys and values, and runs the rest of each question as one row of a batch.
 Prints the CPU time and the largest difference of a letter's log-likelihood.
 """
@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache
 
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.lm_head import decoder, logits
+from isogloss.models.lm_head import logits
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
@@ -37,7 +37,7 @@ def with_cache(
     cache = DynamicCache(config=model.network.config)
     with model.autocast():
         stem = torch.tensor([sequences[0][:common]])
-        decoder(model)(input_ids=stem, past_key_values=cache, use_cache=True)
+        model.network.get_decoder()(input_ids=stem, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(sequences))
         width = max(map(len, sequences)) - common
         tokens = torch.zeros(len(sequences), width, dtype=torch.long)
@@ -46,7 +46,7 @@ def with_cache(
             rest = sequence[common:]
             tokens[row, : len(rest)] = torch.tensor(rest)
             mask[row, common + len(rest) :] = 0
-        hidden = decoder(model)(
+        hidden = model.network.get_decoder()(
             input_ids=tokens,
             attention_mask=mask,
             position_ids=torch.arange(common, common + width).expand_as(tokens),

@@ -17,7 +17,7 @@ from isogloss.models import forward
 from isogloss.models import lm_head as head
 from isogloss.models.forward import hidden_states
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.lm_head import can_split, decoder, logit_parts, logits
+from isogloss.models.lm_head import can_split, logit_parts, logits
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree
@@ -44,7 +44,7 @@ def whole(model: LanguageModel, tokens: list[int]) -> tuple[torch.Tensor, torch.
     """Last hidden states and logits of a sequence, by the model itself."""
     with torch.inference_mode(), model.autocast():
         ids = torch.tensor([tokens])
-        return decoder(model)(ids).last_hidden_state[0], model.network(ids).logits[0]
+        return model.network.get_decoder()(ids).last_hidden_state[0], model.network(ids).logits[0]
 
 
 @pytest.mark.parametrize("behind", sorted(BEHIND))
@@ -52,7 +52,7 @@ def test_parts_of_the_vocabulary_are_the_models_own_logits(
     behind: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "PART", 100)
-    monkeypatch.setattr(head, "PART_OF_FEW", 33)
+    monkeypatch.setattr(head, "PART_FOR_FEW", 33)
     model = in_memory(BEHIND[behind](), tokenizer)
     hidden_ND, expected_NV = whole(model, list(range(7, 27)))
     with torch.inference_mode():
@@ -117,7 +117,7 @@ def test_the_last_layer_computes_only_what_is_wanted(
     tree = TokenTree()
     path = tree.insert(list(range(7, 57)))
     sizes: list[int] = []
-    mlp = decoder(model).layers[-1].mlp
+    mlp = model.network.get_decoder().layers[-1].mlp
     hook = mlp.register_forward_hook(lambda module, args, found: sizes.append(found.shape[1]))
     seen: list[int] = []
     given = mlp.forward
@@ -138,7 +138,7 @@ def test_in_bfloat16_embeddings_are_stored_in_it_and_summed_in_float32(
     model_folder: Callable[[str], Path],
 ) -> None:
     model = load(locate(str(model_folder("gemma3"))), "bfloat16")
-    embedding = decoder(model).get_input_embeddings()
+    embedding = model.network.get_decoder().get_input_embeddings()
     assert embedding.weight.dtype == torch.bfloat16
     assert embedding(torch.tensor([5])).dtype == torch.float32
     assert model.network.get_output_embeddings().weight is embedding.weight

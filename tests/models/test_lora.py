@@ -18,7 +18,7 @@ from isogloss.models.adapters import CONFIG, attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
-from isogloss.models.lora import fuse, lora_config
+from isogloss.models.lora import lora_config
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune, recipe_of
@@ -256,33 +256,3 @@ def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
         finetune(config, Session(folder, "float32"))
     assert mlflow.search_runs(search_all_experiments=True).empty
     assert not list(work_root().glob("finetune-*"))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_lora_added_in_the_product_is_pefts(
-    dtype: str, model_folder: Callable[[str], Path]
-) -> None:
-    from peft import get_peft_model
-
-    model = load(locate(str(model_folder("gemma3"))), dtype)
-    peft_model = get_peft_model(model.network, lora_config(model.network, "all-linear", 2, 6, 0.3))
-    weights = [weight for weight in peft_model.parameters() if weight.requires_grad]
-    torch.manual_seed(1)
-    for weight in weights:
-        torch.nn.init.normal_(weight, std=0.1)
-    ids = torch.tensor([list(range(7, 47))])
-
-    def found() -> list[torch.Tensor]:
-        torch.manual_seed(2)  # dropout's
-        with model.autocast():
-            logits = model.network(ids).logits.float()
-        return [logits, *torch.autograd.grad(logits.logsumexp(-1).sum(), weights)]
-
-    expected = found()
-    fuse(model.network, "default")
-    fused = found()
-    limit = 1e-5 if dtype == "float32" else 0.05
-    for here, there in zip(fused, expected, strict=True):
-        assert (here - there).norm() <= limit * there.norm()
-    assert not all(map(torch.equal, fused, expected))
-    assert len(weights) == 2 * 7 * 3

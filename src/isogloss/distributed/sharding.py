@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 
+from isogloss.compat.transformers import layer_classes
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError
 
@@ -77,7 +78,7 @@ def _shard_by_layers(network: Any) -> None:
             "fsdp_activation_checkpointing and fsdp_offload_params do not work here; leave them "
             "false."
         )
-    names = plugin.transformer_cls_names_to_wrap or list(network._no_split_modules or ())
+    names = plugin.transformer_cls_names_to_wrap or layer_classes(network)
     layers = [module for module in network.modules() if type(module).__name__ in names]
     if not layers:
         raise ConfigError(

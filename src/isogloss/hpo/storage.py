@@ -2,7 +2,6 @@
 journal file, and pruning by paired items one measurement at a time.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,11 +16,11 @@ from optuna.storages import (
     RDBStorage,
     RetryHeartbeatStaleTrialCallback,
 )
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from isogloss.compat import public_only
 from isogloss.errors import ConfigError
 
 Retry = Callable[[optuna.Study, FrozenTrial], None]
@@ -54,7 +53,7 @@ def open_storage(storage: str) -> tuple[BaseStorage, Retry]:
         retry = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
     if "://" not in storage:
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        return WatchedJournal(Path(storage), retry), retry
+        return _open_journal(Path(storage), retry), retry
     from sqlalchemy.exc import SQLAlchemyError
 
     for attempt in range(ATTEMPTS):
@@ -79,42 +78,13 @@ def open_storage(storage: str) -> tuple[BaseStorage, Retry]:
     raise AssertionError
 
 
-class WatchedJournal(JournalStorage, BaseHeartbeat):  # type: ignore[misc]
-    """A journal file whose workers give signs of life, as those of an RDBStorage do.
+def _open_journal(path: Path, retry: Retry) -> JournalStorage:
+    """A journal file with heartbeats; without them if only public interfaces may be used."""
+    if public_only():
+        return JournalStorage(JournalFileBackend(str(path)))
+    from isogloss.compat.optuna import HeartbeatJournal
 
-    A sign is the modification time of a file a trial, beside the journal; so workers on several
-    machines with one file system have one clock.
-    """
-
-    def __init__(self, path: Path, retry: Retry) -> None:
-        super().__init__(JournalFileBackend(str(path)))
-        self._signs = path.with_name(f"{path.name}.alive")
-        self._retry = retry
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        """Give a sign of life."""
-        self._signs.mkdir(exist_ok=True)
-        (self._signs / str(trial_id)).touch()
-
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        self.record_heartbeat(-os.getpid())
-        now = (self._signs / str(-os.getpid())).stat().st_mtime
-        stale = []
-        for trial in self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
-            sign = self._signs / str(trial._trial_id)
-            if not sign.exists():  # asked for a moment ago, or killed before its first sign
-                sign.touch()
-            elif now - sign.stat().st_mtime > GRACE:
-                stale.append(trial._trial_id)
-        return stale
-
-    def get_heartbeat_interval(self) -> int:
-        """Seconds between two signs of life."""
-        return HEARTBEAT
-
-    def get_heartbeat_stale_trial_callback(self) -> Retry:
-        """What puts a killed trial in the queue again."""
-        return self._retry
+    return HeartbeatJournal(path, retry, interval=HEARTBEAT, grace=GRACE)
 
 
 class PairedPruner(BasePruner):  # type: ignore[misc]

@@ -12,7 +12,6 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss.models.forward import can_share, forward, hidden_states
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.lm_head import decoder
 from isogloss.models.memory import token_budget
 from isogloss.models.prefix_tree import TokenTree
 
@@ -137,7 +136,7 @@ def _prefill_padded(
     for row, prompt in enumerate(prompts):
         tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
         mask_BT[row, width - len(prompt) :] = 1
-    cache = DynamicCache(config=decoder(model).config)
+    cache = DynamicCache(config=model.network.get_decoder().config)
     states_BD = forward(
         model,
         lambda hidden_BTD: hidden_BTD[:, -1],

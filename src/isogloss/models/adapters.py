@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation, file_sha256
-from isogloss.models.lora import fuse
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -89,7 +89,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
         raise ModelError(
             f"adapter {str(folder)!r} does not fit model {model.location.name!r} ({reason})."
         ) from error
-    fuse(model.network, name)
+    fuse_lora(model.network, name)
     model.adapters[digest] = name
     return digest
 

@@ -13,14 +13,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
+from isogloss.compat.torch import replaced_forward
+from isogloss.compat.transformers import attention_replaceable, replaced_attention
 from isogloss.distributed import processes
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.lm_head import decoder, float32_product, replaced
+from isogloss.models.lm_head import head_at, whole_passes
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.models.tree_attention import NAME, Segment
 
@@ -38,13 +39,7 @@ def can_share(model: LanguageModel) -> bool:
     checked for their kind.
     """
     if model.shares is None:
-        kinds = set(getattr(decoder(model).config, "layer_types", None) or ())
-        model.shares = (
-            kinds <= {"full_attention", "sliding_attention"}
-            and model.network._can_set_attn_implementation()
-            and model.network.config._attn_implementation != "flash_attention_2"
-            and _tree_matches_sequences(model)
-        )
+        model.shares = attention_replaceable(model.network) and _tree_matches_sequences(model)
         if not model.shares:
             logger.info(
                 f"{model.location.name}: its attention cannot share prefixes; every sequence is "
@@ -93,8 +88,9 @@ def hidden_states(
 
     `nodes[b]` are nodes of `trees[b]`; the result has one row per node, in that order. The keys and
     values of all nodes are written to `cache`, tree after tree, in a single row. Without
-    `can_share` all `trees` must be chains, and `cache` is not filled. A backward pass that
-    recomputes layers needs the contexts of the forward pass: they are entered into `contexts`.
+    `can_share` each sequence is computed in a row of its own, and `cache` is not filled. A backward
+    pass that recomputes layers needs the contexts of the forward pass: they are entered into
+    `contexts`.
     """
     if can_share(model):
         return _tree_states(model, trees, nodes, cache, float32_head, contexts)
@@ -124,7 +120,7 @@ def _tree_states(
         start += len(tree)
     with ExitStack() as this_pass:
         stack = contexts or this_pass
-        stack.enter_context(_tree_attention(model))
+        stack.enter_context(replaced_attention(model.network, NAME))
         stack.enter_context(_last_layer_at(model, places, len(tokens_T)))
         return forward(
             model,
@@ -139,29 +135,18 @@ def _tree_states(
 
 
 @contextmanager
-def _tree_attention(model: LanguageModel) -> Iterator[None]:
-    """Context in which attention stays within trees."""
-    config = decoder(model).config
-    implementation = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = implementation
-
-
-@contextmanager
 def _last_layer_at(model: LanguageModel, places: Sequence[int], tokens: int) -> Iterator[None]:
     """Context in which the last layer computes the outputs at `places` only.
 
     All other tokens contribute only keys and values to that layer.
     """
-    layers = getattr(decoder(model), "layers", None)
+    layers = getattr(model.network.get_decoder(), "layers", None)
     with ExitStack() as stack:
         if layers is not None and 2 * len(places) < tokens:
             for name, module in layers[-1].named_modules():
                 if name.rpartition(".")[-1] in TOKENWISE:
-                    stack.enter_context(replaced(module, partial(_at, module.forward, places)))
+                    at_places = partial(_at, module.forward, places)
+                    stack.enter_context(replaced_forward(module, at_places))
         yield
 
 
@@ -181,21 +166,29 @@ def _padded_states(
     nodes: Sequence[Sequence[int]],
     float32_head: bool = False,
 ) -> torch.Tensor:
-    """`hidden_states` of chains with the model's own attention, one row each, right-padded."""
-    lengths = torch.tensor([len(tree) for tree in trees])
-    tokens_BT = torch.zeros(len(trees), int(lengths.max()), dtype=torch.long)
-    for row, tree in enumerate(trees):
-        tokens_BT[row, : len(tree)] = torch.tensor(tree.tokens)
+    """`hidden_states` with the model's own attention, one row per sequence, right-padded."""
+    sequences: list[list[int]] = []
+    rows: list[int] = []
+    columns: list[int] = []
+    for tree, selected in zip(trees, nodes, strict=True):
+        row_of: dict[int, int] = {}
+        for path in tree.paths_to(selected):
+            row_of.update(dict.fromkeys(path, len(sequences)))
+            sequences.append([tree.tokens[node] for node in path])
+        rows.extend(row_of[node] for node in selected)
+        columns.extend(tree.depths[node] for node in selected)
+    lengths_B1 = torch.tensor([[len(sequence)] for sequence in sequences])
+    tokens_BT = torch.zeros(len(sequences), int(lengths_B1.max()), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        tokens_BT[row, : len(sequence)] = torch.tensor(sequence)
     positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-    rows = [row for row, selected in enumerate(nodes) for _ in selected]
-    columns = [node for selected in nodes for node in selected]
     return forward(
         model,
         lambda hidden_BTD: hidden_BTD[rows, columns],
         float32_head=float32_head,
         input_ids=tokens_BT.to(model.device),
         position_ids=positions_BT.to(model.device),
-        attention_mask=(positions_BT < lengths[:, None]).to(model.device),
+        attention_mask=(positions_BT < lengths_B1).to(model.device),
         use_cache=False,
     )
 
@@ -206,25 +199,21 @@ def forward(
     *,
     float32_head: bool = False,
     announced: bool = False,
-    **inputs: Any,
+    **inputs: object,
 ) -> torch.Tensor:
     """The last hidden states [N, D] that `select` takes from a pass, for `lm_head.logits`.
 
-    Sharded weights are gathered only in a pass through the whole model: then the result is logits
-    [N, V], which `lm_head.logits` returns unchanged. Such a pass is announced to the other
-    processes, unless they take part already (`announced`).
+    With `whole_passes` the result is logits [N, V], which `lm_head.logits` returns unchanged. A
+    pass with sharded weights is announced to the other processes, unless they take part already
+    (`announced`).
     """
     with model.autocast():
-        if not processes.sharded():
-            return select(decoder(model)(**inputs).last_hidden_state)
+        if not whole_passes():
+            return select(model.network.get_decoder()(**inputs).last_hidden_state)
         if not announced:
             processes.any_needs_pass(True)
-        head = model.network.get_output_embeddings()
-        widened = float32_head and model.dtype != torch.float32
-        product = partial(float32_product, head) if widened else head.forward
-        with replaced(head, lambda hidden_BTD: product(select(hidden_BTD))[None]):
-            logits_1NV: torch.Tensor = model.network(**inputs).logits
-        return logits_1NV[0]
+        with head_at(model, select, float32_head=float32_head):
+            return model.network(**inputs).logits[0]
 
 
 def finish_passes(model: LanguageModel, *, backward: bool = False) -> None:

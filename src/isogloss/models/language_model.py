@@ -1,15 +1,19 @@
 """A causal language model in memory, with its tokenizer and its adapters."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from isogloss.compat.interfaces import CausalNetwork, Tokenizer
 from isogloss.models.dtypes import NF4
 from isogloss.models.locate import ModelLocation
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass
@@ -22,11 +26,11 @@ class LanguageModel:
     """
 
     location: ModelLocation
-    tokenizer: Any
-    network: Any
+    tokenizer: Tokenizer
+    network: CausalNetwork
     device: torch.device
     dtype: torch.dtype
-    peft_model: Any = None
+    peft_model: "PeftModel | None" = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
     active: str | None = None  # digest of the adapter in use
     shares: bool | None = None  # cached by prefix_tree.can_share
@@ -47,7 +51,7 @@ class LanguageModel:
         """Whether some layers stay in CPU memory or on disk until `device` needs them."""
         return any(weight.is_meta for weight in self.network.parameters())
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products run in `dtype`."""
         if self.dtype == torch.float32:
             return nullcontext()
@@ -59,7 +63,7 @@ class LanguageModel:
 
         Autocast would cast it on every pass, and the head of a small model outweighs the rest.
         """
-        weight: torch.Tensor = self.network.get_output_embeddings().weight
+        weight = self.network.get_output_embeddings().weight
         with torch.inference_mode(False):  # scoring may be the first to use it, training the next
             return weight.detach().to(self.dtype)
 
@@ -68,10 +72,12 @@ class LanguageModel:
         """Context in which the adapter with that digest is active, or none for None."""
         before, self.active = self.active, digest
         try:
-            if digest is not None:
-                self.peft_model.set_adapter(self.adapters[digest])
+            if self.peft_model is None:
+                if digest is not None:
+                    raise KeyError(digest)
                 yield
-            elif self.peft_model is None:
+            elif digest is not None:
+                self.peft_model.set_adapter(self.adapters[digest])
                 yield
             else:
                 with self.peft_model.disable_adapter():

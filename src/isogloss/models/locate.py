@@ -1,4 +1,4 @@
-"""Sources: where a model's files are, found by its name; the embedded one dequantised on disk.
+"""Locations: where a model's files are, found by its name; the embedded one dequantised on disk.
 
 `model` is `embedded` (Gemma 3 270M, shipped on PyPI), a Hub name with an optional `@revision`, a
 local folder in transformers' layout, or a .gguf file. Code that comes with a model is never run.
@@ -11,8 +11,6 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -114,49 +113,26 @@ def dequantise(gguf: Path, sha256: str) -> Path:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
+        from isogloss.compat.transformers import save_dequantised
+
         transformers_logging.disable_progress_bar()
         logger.info(f"dequantising {gguf.name} into {folder} (once, about a minute)")
         started = time.monotonic()
         partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
         try:
-            with _gguf_read_once():
+            with shared_reader():
                 where: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
                 tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
                 network = AutoModelForCausalLM.from_pretrained(
                     gguf.parent, dtype=torch.float32, **where
                 )
-            # save_pretrained refuses a model that still calls itself quantised.
-            network.hf_quantizer = None
-            network.is_quantized = False
-            if hasattr(network.config, "quantization_config"):
-                del network.config.quantization_config
-            network.save_pretrained(partial)
+            save_dequantised(network, partial)
             tokenizer.save_pretrained(partial)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
     return folder
-
-
-@contextmanager
-def _gguf_read_once() -> Iterator[None]:
-    """Parse a GGUF file's metadata once, not each of the four times transformers asks for it."""
-    import gguf
-
-    original = gguf.GGUFReader
-    readers: dict[str, Any] = {}
-
-    def cached_reader(path: Any, *args: Any, **kwargs: Any) -> Any:
-        if str(path) not in readers:
-            readers[str(path)] = original(path, *args, **kwargs)
-        return readers[str(path)]
-
-    gguf.GGUFReader = cached_reader
-    try:
-        yield
-    finally:
-        gguf.GGUFReader = original
 
 
 def file_sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from isogloss.compat.peft import converted_parameters
 from isogloss.errors import ConfigError
 
 EXPERTS = "+experts"
@@ -49,7 +50,6 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
     have dropout, or for a name that none of its modules has.
     """
     from peft import LoraConfig
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
     wide = target_modules.partition("+")[0]
     kind = network.config.model_type
@@ -90,11 +90,8 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
         target_modules=modules,
         target_parameters=parameters or None,
     )
-    if experts:
-        # As peft does itself when it uses the configuration; before, nothing is changed yet.
-        convert_peft_config_for_transformers(config, network, None)
-        if config.target_parameters:
-            reject_dropout(dropout, target_modules)
+    if experts and converted_parameters(config, network):
+        reject_dropout(dropout, target_modules)
     return config
 
 
@@ -152,14 +149,11 @@ def _reached(network: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
     has that name too.
     """
     from peft import LoraConfig
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
     modules, parameters = [], []
     for name in sorted(names):
-        config = LoraConfig(target_modules=[name])
         try:
-            convert_peft_config_for_transformers(config, network, None)
-            renamed = bool(config.target_parameters)
+            renamed = bool(converted_parameters(LoraConfig(target_modules=[name]), network))
         except ValueError:  # one of several that were fused
             renamed = True
         if renamed:
@@ -167,38 +161,3 @@ def _reached(network: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
         else:
             modules.append(name)
     return modules, parameters
-
-
-class _Fused:
-    """What peft calls for an adapter of a layer that is no plain LoRA (peft.tuners.lora.layer)."""
-
-    @staticmethod
-    def forward(
-        module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
-    ) -> torch.Tensor:
-        """The layer's output with the adapter's part added: `result + x A^T B^T * scaling`."""
-        low = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
-        return torch.addmm(
-            result.flatten(0, -2),
-            low.flatten(0, -2),
-            module.lora_B[active_adapter].weight.T,
-            alpha=module.scaling[active_adapter],
-        ).view_as(result)
-
-
-def fuse(network: Any, adapter: str) -> None:
-    """Have an adapter's linear layers add to their output in the product itself.
-
-    peft writes each layer's output three times more: the adapter's part, that part scaled, and the
-    sum. Layers of other kinds stay as they are.
-    """
-    from peft.tuners.lora import Linear
-
-    for module in network.modules():
-        if (
-            type(module) is Linear
-            and adapter in module.lora_B
-            and adapter not in module.lora_variant
-            and module.lora_B[adapter].bias is None
-        ):
-            module.lora_variant[adapter] = _Fused()

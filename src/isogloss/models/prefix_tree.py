@@ -49,6 +49,20 @@ class TokenTree:
         """Whether the tree is a single sequence without branches."""
         return self.depths == list(range(len(self)))
 
+    def paths_to(self, nodes: Sequence[int]) -> list[list[int]]:
+        """Paths from the root that together contain `nodes`, as few and as short as possible."""
+        paths: list[list[int]] = []
+        reached: set[int] = set()
+        for node in sorted(nodes, key=self.depths.__getitem__, reverse=True):
+            if node in reached:
+                continue
+            path = [node]
+            while (parent := self.parents[path[-1]]) != ROOT:
+                path.append(parent)
+            paths.append(path[::-1])
+            reached.update(path)
+        return paths
+
     def ancestors(self) -> BoolArray:
         """[T, T] boolean: whether the node of the column is the node of the row or its ancestor."""
         ancestors_TT = np.eye(len(self), dtype=np.bool_)

@@ -7,12 +7,12 @@ size.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch.nn.functional import dropout as dropout_
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+
+from isogloss.compat.transformers import register_attention
 
 NAME = "isogloss_segments"
 BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the cache
@@ -62,7 +62,7 @@ def attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention of each segment to itself, in the form of transformers' attention functions.
 
@@ -132,4 +132,4 @@ def _in_blocks(
     return torch.cat(blocks)
 
 
-AttentionInterface.register(NAME, attend)
+register_attention(NAME, attend)

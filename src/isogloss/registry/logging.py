@@ -12,8 +12,8 @@ import mlflow
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.entities import LoggedModelStatus
-from mlflow.models import Model
 
+from isogloss.compat.mlflow import log_model
 from isogloss.config import FinetuneConfig, command_line
 from isogloss.inference.context_window import context_window
 from isogloss.models.adapters import adapter_digest
@@ -45,15 +45,6 @@ REQUIREMENTS = (
     "filelock",
     "tqdm",
 )
-
-
-class Flavor:
-    """mlflow.pyfunc without its log_model, which loads the base anew to try the input example."""
-
-    @staticmethod
-    def save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
-        """What Model.log calls; `validate_serving_input` is its own and no business of pyfunc."""
-        mlflow.pyfunc.save_model(**arguments)
 
 
 @dataclass(frozen=True)
@@ -88,11 +79,7 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
         (folder / CARD).write_text(text, encoding="utf-8")
-        logged = Model.log(
-            artifact_path=None,
-            flavor=Flavor,
-            flavor_name="pyfunc.ModelFromCode",
-            validate_serving_input=False,
+        logged = log_model(
             name=ADAPTER,
             python_model=str(package / "registry/pyfunc_entry.py"),
             artifacts={ADAPTER: str(folder)},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
+from isogloss.compat import public_only
 from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.prefix_tree import TokenTree
@@ -49,7 +50,7 @@ def training_rows(
         for entry, item in zip(prompts, items, strict=True)
     ]
     encoded = encode(model.tokenizer, gold, chat=protocol.chat)
-    share = can_share(model)
+    share = can_share(model) or public_only()  # batches are the same with public interfaces
     rows = []
     for _, members in groupby(
         range(len(items)), lambda index: items[index].passage_id if share else index

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import whole_folder
@@ -23,7 +24,7 @@ from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import can_share, finish_passes, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.models.lora import fuse, lora_config
+from isogloss.models.lora import lora_config
 from isogloss.models.memory import out_of_memory, training_token_budget
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
@@ -215,7 +216,7 @@ def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"
         adapter = get_peft_model(model.network, config)
     except ValueError as error:  # a module that peft has no LoRA for
         raise ConfigError(str(error).strip().splitlines()[0]) from error
-    fuse(model.network, "default")
+    fuse_lora(model.network, "default")
     try:
         if job.gradient_checkpointing:
             model.network.activation_checkpointing_enable({"use_reentrant": False})

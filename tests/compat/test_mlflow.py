@@ -1,0 +1,66 @@
+"""MLflow: a model from code is logged without being loaded."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.models.signature import infer_signature
+
+from isogloss.compat.mlflow import log_model
+
+EXAMPLE = pd.DataFrame({"number": [1, 2]})
+CODE = """
+from pathlib import Path
+
+import mlflow
+
+
+class Doubled(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        with Path({loads!r}).open("a") as stream:
+            stream.write("loaded\\n")
+
+    def predict(self, context, model_input, params=None):
+        return 2 * model_input["number"]
+
+
+mlflow.models.set_model(Doubled())
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_model_is_logged_alike_and_loaded_only_by_the_public_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = tmp_path / "loads.txt"
+    code = tmp_path / "doubled.py"
+    code.write_text(CODE.format(loads=str(loads)), encoding="utf-8")
+    logged = {}
+    for name, value in (("private", "0"), ("public", "1")):
+        monkeypatch.setenv("ISOGLOSS_PUBLIC_INTERFACES", value)
+        loads.write_text("")
+        with mlflow.start_run():
+            logged[name] = log_model(
+                name="doubled",
+                python_model=str(code),
+                signature=infer_signature(EXAMPLE, pd.Series([2, 4])),
+                input_example=EXAMPLE,
+                pip_requirements=["mlflow"],
+                tags={"isogloss.adapter": "0123"},
+                step=3,
+            )
+        assert bool(loads.read_text()) == (name == "public"), (
+            "`Model.log` no longer leaves a model unloaded for `validate_serving_input=False`: "
+            "logging an adapter loads its base again (compat/mlflow.py)."
+        )
+    private, public = logged["private"], logged["public"]
+    assert private.signature == public.signature
+    assert private.flavors.keys() == public.flavors.keys()
+    for info in (private, public):
+        model = mlflow.get_logged_model(info.model_id)
+        assert model.tags["isogloss.adapter"] == "0123"
+        assert model.model_type == mlflow.get_logged_model(public.model_id).model_type
+        loaded = mlflow.pyfunc.load_model(f"models:/{info.model_id}")
+        assert loaded.predict(EXAMPLE).tolist() == [2, 4]
+        assert loaded.input_example["number"].tolist() == [1, 2]
