@@ -25,7 +25,9 @@ def reference_scores(model: LanguageModel, prompt: Prompt, *, chat: bool = False
     for choice, continuation in enumerate(prompt.continuations):
         tokens = torch.tensor(bos + _tokens(model, prompt.context + continuation))
         with model.autocast():
-            logits_TV = model.network(tokens[None].to(model.device)).logits[0].float().cpu()
+            logits_TV = (
+                model.network(input_ids=tokens[None].to(model.device)).logits[0].float().cpu()
+            )
         logprobs_TV = logits_TV[start - 1 : -1].log_softmax(-1)
         targets_T = tokens[start:]
         logprob_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
@@ -37,4 +39,4 @@ def reference_scores(model: LanguageModel, prompt: Prompt, *, chat: bool = False
 
 
 def _tokens(model: LanguageModel, text: str) -> list[int]:
-    return list(model.tokenizer(text, add_special_tokens=False).input_ids)
+    return model.tokenizer([text], add_special_tokens=False).input_ids[0]
