@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.config import EvaluateConfig
-from isogloss.errors import ConfigError, ModelError
+from isogloss.errors import ConfigError
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import has_chat_template, locate
@@ -25,7 +25,7 @@ from isogloss.prompts.render import (
     shuffle_options,
     unconditional_prompt,
 )
-from isogloss.prompts.tokenisation import encode, letter_tokens
+from isogloss.prompts.tokenisation import encode
 from isogloss.prompts.wording import wording
 from isogloss.stages.session import Session
 from isogloss.tasks import Item, open_task
@@ -62,7 +62,16 @@ def test_the_frame_is_that_of_lm_evaluation_harness_for_belebele_to_the_characte
     )
 
 
-def test_white_space_of_passage_and_options_is_left_as_it_is() -> None:
+def test_the_letter_prompt_of_the_probe_is_that_of_lm_evaluation_harness() -> None:
+    item = probe("eng_Latn", "test", 1)[0]
+    a, b, c, d = item.options
+    assert prompt(item, Protocol("letter")) == (
+        f"P: {item.passage}\nQ: {item.question}\nA: {a}\nB: {b}\nC: {c}\nD: {d}\nAnswer:",
+        (" A", " B", " C", " D"),
+    )
+
+
+def test_white_space_of_passage_and_options_is_preserved() -> None:
     item = replace(ITEM, passage=" Some  text. \n", options=("one ", " two", "3", "4"))
     assert prompt(item, Protocol("letter")).context.startswith(
         "P:  Some  text. \n\nQ: Which one?\nA: one \nB:  two\n"
@@ -73,7 +82,7 @@ def test_an_item_without_a_passage_has_no_line_for_it() -> None:
     assert prompt(replace(ITEM, passage=""), Protocol("cloze")).context == "Q: Which one?\nAnswer:"
 
 
-def test_the_frame_in_the_target_language_has_its_words_and_the_same_letters() -> None:
+def test_the_frame_in_the_target_language_has_that_languages_words_and_latin_letters() -> None:
     words = wording("heb_Hebr")
     entry = prompt(ITEM, Protocol("letter", prompt_language="target"))
     assert entry.context == (
@@ -85,50 +94,58 @@ def test_the_frame_in_the_target_language_has_its_words_and_the_same_letters() -
     assert answer_words("heb_Hebr", Protocol()) == ("Answer",)
 
 
-def test_the_tasks_own_texts_are_translated_and_the_datas_are_not() -> None:
+def test_texts_of_the_task_are_translated_and_texts_of_the_data_are_not() -> None:
     texts = wording("heb_Hebr").texts
-    (there,) = as_shown([TOPIC], "target", None)
-    assert there.question == texts[QUESTION]
-    assert there.options == tuple(texts[topic] for topic in TOPICS)
-    assert there.passage == TOPIC.passage
+    (shown,) = as_shown([TOPIC], "target", None)
+    assert shown.question == texts[QUESTION]
+    assert shown.options == tuple(texts[topic] for topic in TOPICS)
+    assert shown.passage == TOPIC.passage
     assert as_shown([TOPIC, ITEM], "english", None) == [TOPIC, ITEM]
     assert as_shown([ITEM], "target", None) == [ITEM]
-    assert as_shown([TOPIC], "target", 3) == [shuffle_options(there, 3)]
+    assert as_shown([TOPIC], "target", 3) == [shuffle_options(shown, 3)]
 
 
-def test_reasoning_asks_for_an_answer_in_the_format_and_goes_on_to_it() -> None:
+def test_the_reasoning_prompt_asks_for_an_answer_in_the_format() -> None:
     for language in ("english", "target"):
         words = wording("heb_Hebr" if language == "target" else "eng_Latn")
-        for format, ask in (("letter", words.reason_letter), ("cloze", words.reason_text)):
+        for format, instruction in (("letter", words.reason_letter), ("cloze", words.reason_text)):
             protocol = Protocol(format, prompt_language=language, reasoning="cot")
             context = reasoning_prompt(ITEM, protocol)
-            assert context.endswith(f"{ask.format(answer=words.answer)}\n{words.reasoning}:")
+            assert context.endswith(
+                f"{instruction.format(answer=words.answer)}\n{words.reasoning}:"
+            )
             assert ("B: two" in context) == (format == "letter")
-            forced = after_reasoning(ITEM, protocol, context, " Two and one. ")
-            assert forced.context == f"{context} Two and one.\n{words.answer}:"
-            assert forced.continuations == prompt(ITEM, protocol).continuations
+            scored = after_reasoning(ITEM, protocol, context, " Two and one. ")
+            assert scored.context == f"{context} Two and one.\n{words.answer}:"
+            assert scored.continuations == prompt(ITEM, protocol).continuations
 
 
-def test_the_unconditional_prompt_has_the_options_and_nothing_of_the_question() -> None:
+def test_the_unconditional_prompt_contains_only_the_answer_word_and_the_options() -> None:
     assert unconditional_prompt(ITEM, Protocol("cloze")) == (
         "Answer:",
         (" one", " two", " three", " four"),
     )
 
 
-def test_a_chat_template_takes_the_prompt_as_the_users_turn(chatty: LanguageModel) -> None:
+def test_with_a_chat_template_the_prompt_is_the_users_turn(chatty: LanguageModel) -> None:
     protocol = Protocol("letter", chat=True)
     plain = prompt(ITEM, Protocol("letter"))
     entry = prompt(ITEM, protocol, chatty.tokenizer)
     assert entry.context == f"<bos><user>{plain.context}</><assistant>"
     assert entry.continuations == ("A", "B", "C", "D")
+    cloze = Protocol("cloze", chat=True)
+    alone = unconditional_prompt(ITEM, cloze, chatty.tokenizer)
+    assert alone == ("<bos><user>Answer:</><assistant>", ITEM.options)
+    reasoning = reasoning_prompt(ITEM, cloze, chatty.tokenizer)
+    assert reasoning.startswith("<bos><user>P: Some text.")
+    assert reasoning.endswith("</><assistant>")
     (encoded,) = encode(chatty.tokenizer, [entry], chat=True)
     bos = chatty.tokenizer.bos_token_id
     assert encoded.sequences[0][0] == bos
     assert encoded.sequences[0].count(bos) == 1
 
 
-def test_chat_is_used_where_there_is_a_template_unless_it_is_switched_off(
+def test_a_chat_template_is_used_if_there_is_one_unless_it_is_disabled(
     chatty: LanguageModel, model_folder: Callable[[str], Path]
 ) -> None:
     task = open_task("probe", None)
@@ -143,49 +160,22 @@ def test_chat_is_used_where_there_is_a_template_unless_it_is_switched_off(
         without.protocol(EvaluateConfig(chat="on"), task)
 
 
-def test_the_letters_tokens_are_named_and_letters_that_are_one_token_refused(
-    tiny: LanguageModel,
-) -> None:
-    said = letter_tokens(tiny.tokenizer, [ITEM], Protocol("letter"))
-    for letter in "ABCD":
-        ids = tiny.tokenizer(f" {letter}", add_special_tokens=False).input_ids
-        assert f"' {letter}' {ids}" in said
-    assert letter_tokens(tiny.tokenizer, [ITEM], Protocol("cloze")) == ""
-
-    class Blind:
-        """Takes every letter for the same unknown token."""
-
-        bos_token_id = None
-
-        def __call__(self, texts: list[str], **kwargs: object) -> object:
-            ids = [[ord(c) for c in text[:-2]] + [7, 0] for text in texts]
-            return type("Encoding", (), {"input_ids": ids})()
-
-    with pytest.raises(ModelError, match="does not distinguish the letters"):
-        letter_tokens(Blind(), [ITEM], Protocol("letter"))
-
-
 @given(st.integers(0, 10**6), st.integers(2, 10), st.integers(0, 9))
-def test_shuffling_keeps_the_right_option_right_and_is_the_same_in_every_language(
+def test_shuffling_keeps_the_correct_option_and_is_the_same_in_every_language(
     seed: int, n: int, answer: int
 ) -> None:
-    item = replace(ITEM, options=tuple(f"option {at}" for at in range(n)), answer=answer % n)
+    item = replace(ITEM, options=tuple(f"option {index}" for index in range(n)), answer=answer % n)
     shuffled = shuffle_options(item, seed)
     assert sorted(shuffled.options) == sorted(item.options)
     assert shuffled.options[shuffled.answer] == item.options[item.answer]
-    there = shuffle_options(replace(item, language="amh_Ethi"), seed)
-    assert (there.options, there.answer) == (shuffled.options, shuffled.answer)
+    amharic = shuffle_options(replace(item, language="amh_Ethi"), seed)
+    assert (amharic.options, amharic.answer) == (shuffled.options, shuffled.answer)
 
 
-def test_shuffling_puts_the_answer_everywhere_and_depends_on_the_seed() -> None:
+def test_shuffling_puts_answers_at_every_position_and_depends_on_the_seed() -> None:
     items = probe("eng_Latn", "test", None)
-    places = Counter(shuffle_options(item, 1).answer for item in items)
-    assert all(70 <= places[place] <= 130 for place in range(4)), places
+    positions = Counter(shuffle_options(item, 1).answer for item in items)
+    assert all(70 <= positions[index] <= 130 for index in range(4)), positions
     assert [shuffle_options(item, 1) for item in items] != [
         shuffle_options(item, 2) for item in items
     ]
-
-
-def test_the_protocol_can_be_written_down_and_read_again() -> None:
-    protocol = Protocol("cloze", "unconditional", "target", True, "cot", 64)
-    assert Protocol(**asdict(protocol)) == protocol
