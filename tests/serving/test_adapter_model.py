@@ -1,6 +1,7 @@
-"""The model that MLflow stores for an adapter: it answers as evaluate does, row by row."""
+"""A logged adapter, loaded by MLflow: it answers rows exactly as evaluate answers items."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -48,11 +49,11 @@ COLUMNS = ["choice", "answer", "probabilities", "valid", "error"]
 
 @dataclass(frozen=True)
 class Trained:
-    """An adapter that was logged and evaluated, and the reader that MLflow makes of it."""
+    """An adapter that was logged and evaluated, and the model that MLflow loads for it."""
 
-    model: Path
-    logged: list[Path]  # files, before anything was loaded from there
-    reader: Any
+    folder: Path
+    logged: list[Path]  # files in the folder before it was loaded
+    model: Any
     predictions: pd.DataFrame
 
 
@@ -63,26 +64,26 @@ Training = Callable[..., Trained]
 def trained(
     model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Training:
-    """A function that gives the adapter trained so; by default in float32."""
-    made: dict[tuple[str, str, str], Trained] = {}
+    """A function that trains an adapter, once per setting, and loads it."""
+    cache: dict[tuple[str, str, str], Trained] = {}
 
     def make(format: Format, prompt_language: PromptLanguage, dtype: str) -> Trained:
-        asked = {
+        shared = {
             "model": str(model_folder("gemma3")),
             "dtype": dtype,
             "format": format,
             "prompt_language": prompt_language,
         }
-        session = Session(asked["model"], dtype)
-        tuned = finetune(FinetuneConfig(**asked, **TRAINING), session)
+        session = Session(shared["model"], dtype)
+        tuned = finetune(FinetuneConfig(**shared, **TRAINING), session)
         uri = tuned.data.tags["isogloss.adapter_uri"]
-        evaluation = EvaluateConfig(**asked, languages=LANGUAGES, limit=LIMIT)
+        evaluation = EvaluateConfig(**shared, languages=LANGUAGES, limit=LIMIT)
         with adapter_folder(uri) as folder:
             run = evaluate(evaluation, session, adapter=AdapterRef.in_folder(folder))
-        model = Path(mlflow.artifacts.download_artifacts(uri))
+        logged = Path(mlflow.artifacts.download_artifacts(uri))
         return Trained(
-            model,
-            [path for path in model.rglob("*") if path.is_file()],
+            logged,
+            [path for path in logged.rglob("*") if path.is_file()],
             mlflow.pyfunc.load_model(uri),
             tracking.read_predictions(run.info.run_id),
         )
@@ -91,14 +92,14 @@ def trained(
         format: Format, prompt_language: PromptLanguage = "english", dtype: str = "float32"
     ) -> Trained:
         key = (format, prompt_language, dtype)
-        if key not in made:
+        if key not in cache:
             folder = tmp_path_factory.mktemp("trained")
             shutil.copy(empty_store, folder / "mlflow.db")
             before = mlflow.get_tracking_uri()
             mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-            made[key] = make(format, prompt_language, dtype)
+            cache[key] = make(format, prompt_language, dtype)
             mlflow.set_tracking_uri(before)
-        return made[key]
+        return cache[key]
 
     return get
 
@@ -114,7 +115,7 @@ def row(item: Item) -> dict[str, Any]:
 
 
 def mixed() -> list[Item]:
-    """Items of all languages, each next to those of the others."""
+    """Items in which the languages alternate."""
     parallel = zip(*(probe(code, "test", LIMIT) for code in LANGUAGES), strict=True)
     return [item for items in parallel for item in items]
 
@@ -129,15 +130,15 @@ def mixed() -> list[Item]:
         ("generate", "english", "float32"),
     ],
 )
-def test_a_batch_of_mixed_languages_is_answered_as_evaluate_answered_item_by_item(
+def test_a_batch_of_mixed_languages_is_answered_as_evaluate_does(
     trained: Training, format: Format, prompt_language: PromptLanguage, dtype: str
 ) -> None:
-    it = trained(format, prompt_language, dtype)
-    asked = mixed()
-    served = it.reader.predict(pd.DataFrame([row(item) for item in asked]))
+    adapter = trained(format, prompt_language, dtype)
+    items = mixed()
+    served = adapter.model.predict(pd.DataFrame([row(item) for item in items]))
     assert list(served.columns) == COLUMNS
-    logged = it.predictions.set_index(["language", "item_id"])
-    for item, answer in zip(asked, served.itertuples(), strict=True):
+    logged = adapter.predictions.set_index(["language", "item_id"])
+    for item, answer in zip(items, served.itertuples(), strict=True):
         expected = logged.loc[item.language, item.item_id]
         assert answer.choice == expected["prediction"]
         chosen = item.options[answer.choice] if answer.choice >= 0 else None
@@ -151,28 +152,28 @@ def test_a_batch_of_mixed_languages_is_answered_as_evaluate_answered_item_by_ite
         assert sum(answer.probabilities) == pytest.approx(1)
 
 
-def test_options_may_differ_in_number_and_a_row_without_language_has_that_of_training(
+def test_rows_may_have_different_numbers_of_options_and_default_to_the_training_language(
     trained: Training,
 ) -> None:
-    reader = trained("letter", "target").reader
+    model = trained("letter", "target").model
     first, second = (row(item) for item in probe("arb_Arab", "test", 2))
     second["options"] = second["options"][:2]
-    named = reader.predict(pd.DataFrame([first, second]))
+    named = model.predict(pd.DataFrame([first, second]))
     assert [len(values) for values in named["probabilities"]] == [4, 2]
     for absent in ({}, {"language": None}):
         unnamed = [{**one, **absent} for one in (first, second)]
         if not absent:
             for one in unnamed:
                 del one["language"]
-        pd.testing.assert_frame_equal(reader.predict(pd.DataFrame(unnamed)), named)
-    other = reader.predict(pd.DataFrame([{**first, "language": "eng_Latn"}]))
+        pd.testing.assert_frame_equal(model.predict(pd.DataFrame(unnamed)), named)
+    other = model.predict(pd.DataFrame([{**first, "language": "eng_Latn"}]))
     assert other["probabilities"][0] != pytest.approx(named["probabilities"][0], abs=1e-5)
 
 
-def test_what_a_task_says_in_english_is_put_into_the_language_of_the_prompt(
+def test_english_texts_of_a_task_are_translated_into_the_language_of_the_prompt(
     trained: Training,
 ) -> None:
-    reader = trained("letter", "target").reader
+    model = trained("letter", "target").model
     hebrew = wording("heb_Hebr").texts
     english = {"passage": "שלום", "question": QUESTION, "options": list(TOPICS)}
     translated = {
@@ -181,12 +182,12 @@ def test_what_a_task_says_in_english_is_put_into_the_language_of_the_prompt(
         "options": [hebrew[topic] for topic in TOPICS],
     }
     rows = [{**texts, "language": "heb_Hebr"} for texts in (english, translated)]
-    one, two = reader.predict(pd.DataFrame(rows)).itertuples()
+    one, two = model.predict(pd.DataFrame(rows)).itertuples()
     assert one.probabilities == two.probabilities
     assert (one.answer, two.answer) == (TOPICS[one.choice], translated["options"][one.choice])
 
 
-BAD = {
+INVALID = {
     "no question": ({"question": None}, "question must be text but is missing."),
     "an empty question": ({"question": " "}, "question must be text but is empty."),
     "a number as question": ({"question": 5}, "question must be text but is 5."),
@@ -222,16 +223,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_row_gets_its_error_and_the_others_are_answered_as_without_it(
+@pytest.mark.parametrize("kind", INVALID)
+def test_an_invalid_row_gets_an_error_and_the_others_are_answered_as_without_it(
     trained: Training, kind: str
 ) -> None:
-    reader = trained("letter", "target").reader
-    change, message = BAD[kind]
+    model = trained("letter", "target").model
+    change, message = INVALID[kind]
     good = [row(item) for item in mixed()[:3]]
     bad = {**good[0], **change}
-    without = reader.predict(pd.DataFrame(good))
-    served = reader.predict(pd.DataFrame([bad, good[0], bad, *good[1:]]))
+    without = model.predict(pd.DataFrame(good))
+    served = model.predict(pd.DataFrame([bad, good[0], bad, *good[1:]]))
     assert served["error"].str.match(message).fillna(False).tolist() == [
         True, False, True, False, False,
     ]  # fmt: skip
@@ -246,12 +247,12 @@ def test_a_bad_row_gets_its_error_and_the_others_are_answered_as_without_it(
     pd.testing.assert_frame_equal(others, without)
 
 
-def test_all_rows_may_be_bad_or_none_there_and_json_has_null_for_what_is_absent(
+def test_all_rows_may_be_invalid_or_absent_and_absent_values_are_null_in_json(
     trained: Training,
 ) -> None:
-    reader = trained("cloze").reader
+    model = trained("cloze").model
     bad = {**EXAMPLE[0], "options": []}
-    served = reader.predict(pd.DataFrame([bad, bad])).to_dict("records")
+    served = model.predict(pd.DataFrame([bad, bad])).to_dict("records")
     assert (
         json.loads(json.dumps(served, allow_nan=False))
         == [
@@ -265,23 +266,23 @@ def test_all_rows_may_be_bad_or_none_there_and_json_has_null_for_what_is_absent(
         ]
         * 2
     )
-    assert list(reader.predict(pd.DataFrame(EXAMPLE).iloc[:0]).columns) == COLUMNS
+    assert list(model.predict(pd.DataFrame(EXAMPLE).iloc[:0]).columns) == COLUMNS
 
 
-def test_a_batch_of_any_size_is_answered_in_its_order(
+def test_answers_have_the_order_of_the_rows_for_any_size_of_batch(
     trained: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = trained("cloze").reader
+    model = trained("cloze").model
     rows = [row(item) for item in mixed()]
-    whole = reader.predict(pd.DataFrame(rows))
+    whole = model.predict(pd.DataFrame(rows))
     monkeypatch.setattr("isogloss.serving.adapter_model.ROWS_PER_CALL", 5)
-    parts = reader.predict(pd.DataFrame(rows))
+    parts = model.predict(pd.DataFrame(rows))
     assert list(parts["answer"]) == list(whole["answer"])
     for one, other in zip(parts["probabilities"], whole["probabilities"], strict=True):
         assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_questions_share_their_passage_up_to_a_number_and_only_in_their_language() -> None:
+def test_a_limited_number_of_questions_shares_a_passage_within_a_language() -> None:
     passages = ["one"] * (QUESTIONS_PER_PASSAGE + 1) + ["two", "", ""]
     items = {
         number: Item(str(number), "", code, passage, "?", ("a", "b"), 0)
@@ -290,16 +291,16 @@ def test_questions_share_their_passage_up_to_a_number_and_only_in_their_language
         )
     }
     shared = with_shared_passages(items)
-    assert [list(it) for it in batches(shared)] == [list(range(20)), list(range(20, 40))]
+    assert [list(numbers) for numbers in batches(shared)] == [list(range(20)), list(range(20, 40))]
     for numbers in batches(shared):
-        met = Counter(shared[number].passage_id for number in numbers)
-        assert sorted(met.values()) == [1, 1, 1, 1, QUESTIONS_PER_PASSAGE]
+        counts = Counter(shared[number].passage_id for number in numbers)
+        assert sorted(counts.values()) == [1, 1, 1, 1, QUESTIONS_PER_PASSAGE]
 
 
-def test_what_a_task_allows_is_answered(
+def test_whatever_a_task_allows_is_answered(
     trained: Training,
 ) -> None:
-    reader = trained("letter").reader
+    model = trained("letter").model
     changes = (
         {"passage": ""},
         {"options": ["one", "one"]},
@@ -308,7 +309,7 @@ def test_what_a_task_allows_is_answered(
         {"language": "ace_Arab"},
     )
     rows = [{**EXAMPLE[0], **change} for change in changes]
-    served = reader.predict(pd.DataFrame(rows))
+    served = model.predict(pd.DataFrame(rows))
     assert served["error"].isna().all()
     assert [len(values) for values in served["probabilities"]] == [4, 2, 26, 2, 4]
 
@@ -318,33 +319,33 @@ def test_options_beyond_what_the_answer_parser_takes_are_rejected_only_where_tex
     trained: Training, format: Format, accepted: bool
 ) -> None:
     eleven = {**EXAMPLE[0], "options": [f"{number}" for number in range(11)]}
-    served = trained(format).reader.predict(pd.DataFrame([eleven, EXAMPLE[0]]))
+    served = trained(format).model.predict(pd.DataFrame([eleven, EXAMPLE[0]]))
     message = None if accepted else "options must be a list of 2 to 10 texts but has 11."
     assert served["error"].tolist() == [message, None]
     assert len(served["probabilities"][1]) == 4
 
 
-def test_a_column_that_no_row_has_is_refused_by_name(
+def test_a_column_that_no_row_has_is_rejected_by_name(
     trained: Training,
 ) -> None:
-    reader = trained("letter").reader
+    model = trained("letter").model
     with pytest.raises(mlflow.MlflowException, match=r"Model is missing inputs \['question'\]"):
-        reader.predict(pd.DataFrame(EXAMPLE).drop(columns="question"))
+        model.predict(pd.DataFrame(EXAMPLE).drop(columns="question"))
 
 
-def test_requests_that_come_at_once_are_answered_as_one_after_another(
+def test_concurrent_requests_are_answered_as_consecutive_ones(
     trained: Training,
 ) -> None:
-    reader = trained("cloze").reader
+    model = trained("cloze").model
     batches = [pd.DataFrame([row(item)]) for item in mixed()]
-    alone = [reader.predict(batch) for batch in batches]
+    alone = [model.predict(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        at_once = list(pool.map(reader.predict, batches))
+        at_once = list(pool.map(model.predict, batches))
     for one, other in zip(alone, at_once, strict=True):
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
+def test_the_logged_model_consists_of_code_and_safetensors_without_pickles(
     trained: Training,
 ) -> None:
     paths = trained("letter").logged
@@ -361,7 +362,7 @@ def test_the_logged_model_is_code_and_safetensors_and_nothing_is_pickled(
         assert beginning != b"PK\x03\x04", path
 
 
-def test_the_logged_code_is_the_package_alone_without_simulations(trained: Training) -> None:
+def test_the_logged_code_is_the_package_without_simulations(trained: Training) -> None:
     logged = trained("letter").logged
     code = {path.name for path in logged if path.suffix == ".py"}
     package = {path.name for path in Path(isogloss.__file__).parent.rglob("*.py")}
@@ -372,7 +373,7 @@ def test_the_logged_code_is_the_package_alone_without_simulations(trained: Train
     assert not [name for name in code if "simulat" in name]
 
 
-def test_the_example_is_stored_and_no_model_is_loaded_to_try_it(
+def test_the_example_is_stored_without_loading_a_model_to_run_it(
     model_folder: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -383,43 +384,47 @@ def test_the_example_is_stored_and_no_model_is_loaded_to_try_it(
     config = FinetuneConfig(model=str(model_folder("gemma3")), dtype="float32", **TRAINING)
     run = finetune(config, Session(config.model, "float32"))
     assert loaded == []
-    assert not [it for it in caplog.records if it.name.startswith("mlflow") and it.levelno > 20]
+    assert not [
+        record
+        for record in caplog.records
+        if record.name.startswith("mlflow") and record.levelno > logging.INFO
+    ]
     folder = Path(mlflow.artifacts.download_artifacts(run.data.tags["isogloss.adapter_uri"]))
     assert json.loads((folder / "serving_input_example.json").read_text()) == {"inputs": EXAMPLE}
 
 
-STRANGER = """
+WITHOUT_PACKAGE = """
 import importlib.util, json, sys
 assert importlib.util.find_spec("isogloss") is None
 import mlflow
-reader = mlflow.pyfunc.load_model(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[1])
 import isogloss
 assert isogloss.__file__.startswith(sys.argv[1]), isogloss.__file__
-print(json.dumps(reader.predict(json.load(sys.stdin)).to_dict("records"), allow_nan=False))
+print(json.dumps(model.predict(json.load(sys.stdin)).to_dict("records"), allow_nan=False))
 """
 
 
 @pytest.mark.real
-def test_a_process_that_has_never_seen_the_source_loads_it_and_answers_the_same(
+def test_a_process_without_the_package_loads_the_model_and_answers_the_same(
     trained: Training, tmp_path: Path
 ) -> None:
-    it = trained("letter", "target")
+    adapter = trained("letter", "target")
     rows = [row(item) for item in mixed()]
     rows[2] = {**rows[2], "question": 7}
     (tmp_path / "elsewhere").mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     result = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(it.model)], cwd=tmp_path / "elsewhere",
+        [sys.executable, "-c", WITHOUT_PACKAGE, str(adapter.folder)], cwd=tmp_path / "elsewhere",
         env=environment, input=json.dumps(rows), capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    expected = it.reader.predict(rows).to_dict("records")
+    expected = adapter.model.predict(rows).to_dict("records")
     for theirs, ours in zip(json.loads(result.stdout), expected, strict=True):
         assert theirs.pop("probabilities") == pytest.approx(ours.pop("probabilities"), abs=1e-6)
         assert theirs == ours
 
 
-def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
+def test_the_base_is_located_at_the_revision_that_the_adapter_was_trained_on(
     model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(model_folder("gemma3"), tmp_path / "copy")
@@ -428,12 +433,12 @@ def test_the_base_is_looked_for_at_the_revision_that_the_adapter_was_trained_on(
     (folder / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=f"but the adapter was trained on {revision}"):
         locate_base(str(folder), revision)
-    asked: list[str] = []
+    names: list[str] = []
 
     def locate(name: str) -> ModelLocation:
-        asked.append(name)
+        names.append(name)
         return ModelLocation("Qwen/Qwen3-0.6B", tmp_path, "0123abcd")
 
     monkeypatch.setattr("isogloss.serving.adapter_model.locate", locate)
     locate_base("Qwen/Qwen3-0.6B", "0123abcd")
-    assert asked == ["Qwen/Qwen3-0.6B@0123abcd"]
+    assert names == ["Qwen/Qwen3-0.6B@0123abcd"]
