@@ -47,11 +47,6 @@ def count() -> int:
     return 1 if _state.control is None else dist.get_world_size()
 
 
-def count_tag() -> str | None:
-    """What a run says of the number of processes; None for one."""
-    return str(count()) if count() > 1 else None
-
-
 def rank() -> int:
     """Number of this process; 0 leads."""
     return 0 if _state.control is None else dist.get_rank()

@@ -1,8 +1,9 @@
-"""The import step: results of other tools become evaluate runs, which `compare` can judge."""
+"""Import: results of other tools become evaluate runs, which `compare` can use."""
 
 import hashlib
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -13,81 +14,106 @@ from isogloss import tracking
 from isogloss.config import ImportConfig
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics
-from isogloss.tracking.tags import NO_ADAPTER, RunTags
+from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
+from isogloss.tracking.tags import PREFIX
 from isogloss.types import Condition, Format
 
 logger = logging.getLogger(__name__)
 
+PROMPT_VERSION = "imported"
+DATA_COLUMNS = ("language", "item_id", "passage_id", "answer")  # where the file has them
+
+
+@dataclass(frozen=True)
+class RunToLog:
+    """One evaluate run of an import: its predictions, tags and resolved configuration."""
+
+    predictions: pd.DataFrame
+    tags: RunTags
+    config: ImportConfig
+
+    @property
+    def name(self) -> str:
+        """The name of the run: its condition."""
+        return str(self.tags.condition)
+
 
 def import_results(config: ImportConfig) -> list[Run]:
-    """Make an evaluate run for each model, source, condition, seed, task and format.
+    """Make one evaluate run per model, source, condition, seed, task and format.
 
-    They are below one run of kind `import`; a finished run with the same content is reused. Nothing
-    is written before all that `path` names has been read and found sound: DataError or ConfigError.
+    The runs have one parent run of kind `import`; a finished run with the same content is reused.
+    Everything that `path` names is read and validated first: DataError or ConfigError.
     """
-    imported = read_results(config)
-    tags = {"study": config.study, "imported": _file(config)}
-    with tracking.open_run("import", "import", config, tags, config.experiment):
-        runs = [_leave(key, table, config) for key, table in imported.items()]
-        mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
+    planned = [plan_run(run, table, config) for run, table in read_results(config).items()]
+    tags = RunTags(study=config.study, imported=_file_name(config)).as_dict()
+    with tracking.open_run(RunKind.IMPORT, "import", config, tags, config.experiment):
+        runs = [_reuse_or_log(run) for run in planned]
+        mlflow.set_tag(f"{PREFIX}cells", " ".join(run.info.run_id for run in runs))
     return runs
 
 
-def _leave(key: ImportedRun, table: pd.DataFrame, config: ImportConfig) -> Run:
-    fingerprint = tracking.fingerprint(kind="import", key=key, rows=_digest(table))
-    if found := tracking.find_finished(
-        "evaluate", fingerprint, tracking.choose_experiment(config.experiment)
-    ):
-        logger.info(f"{key.condition}: reusing run {found.info.run_id}")
-        tracking.record_reuse(found, config.study)
-        return found
-    condition = Condition(key.condition)
-    # Runs of unknown seed are different replicates.
-    adapter = f"imported-{key.source}-{key.seed or fingerprint[:8]}"
-    data = [name for name in ("language", "item_id", "passage_id", "answer") if name in table]
+def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) -> RunToLog:
+    """The evaluate run of one table of predictions."""
+    condition = Condition(run.condition)
+    seed = int(run.seed) if run.seed else None
+    fingerprint = tracking.fingerprint(kind="import", key=run, rows=table_digest(predictions))
+    # Adapters of unknown seed are different replicates, so each has a name of its own.
+    adapter = f"imported-{run.source}-{run.seed or fingerprint[:8]}"
+    data = [name for name in DATA_COLUMNS if name in predictions]
     tags = RunTags(
-        model=key.model,
-        source=key.source,
+        model=run.model,
+        source=run.source,
         adapter=adapter if condition.tuned else NO_ADAPTER,
-        task=key.task,
-        format=Format(key.format),
+        task=run.task,
+        format=Format(run.format),
         condition=condition,
-        seed=int(key.seed) if key.seed else None,
+        seed=seed,
         study=config.study,
         fingerprint=fingerprint,
-        data_digest=_digest(table[data]),
-        imported=_file(config),
-        prompt_version="imported",
-    ).as_dict()
-    resolved = ImportConfig.model_validate(
-        {**config.model_dump(), **key._asdict(), "seed": int(key.seed) if key.seed else None}
+        data_digest=table_digest(predictions[data]),
+        imported=_file_name(config),
+        prompt_version=PROMPT_VERSION,
     )
-    with tracking.open_run("evaluate", key.condition, resolved, tags, config.experiment) as run:
-        mlflow.log_metrics(evaluation_metrics(table, key.source))
-        tracking.log_predictions(table)
-    return mlflow.get_run(run.info.run_id)
+    resolved = {**config.model_dump(), **run._asdict(), "seed": seed}
+    return RunToLog(predictions, tags, ImportConfig.model_validate(resolved))
 
 
-def _digest(table: pd.DataFrame) -> str:
-    """Hexadecimal sha256 of rows in their order, whatever the file they came from."""
+def _reuse_or_log(run: RunToLog) -> Run:
+    tags, config = run.tags, run.config
+    experiment_id = tracking.choose_experiment(config.experiment)
+    finished = tracking.find_finished(RunKind.EVALUATE, str(tags.fingerprint), experiment_id)
+    if finished:
+        logger.info(f"{run.name}: reusing run {finished.info.run_id}")
+        tracking.record_reuse(finished, config.study)
+        return finished
+    with tracking.open_run(
+        RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment
+    ) as logged:
+        mlflow.log_metrics(evaluation_metrics(run.predictions, str(tags.source)))
+        tracking.log_predictions(run.predictions)
+    return mlflow.get_run(logged.info.run_id)
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """Hexadecimal sha256 of the rows in order, independent of the file they come from."""
     digest = hashlib.sha256()
     for row in table.to_dict("records"):
         digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
 
-def _file(config: ImportConfig) -> str:
-    """The name of the file or folder, or the pattern, without the folders above it."""
+def _file_name(config: ImportConfig) -> str:
+    """The name of the file, folder or pattern, without the folders above it."""
     return Path(config.path).expanduser().resolve().name
 
 
 def run_import(config: ImportConfig) -> None:
     """The entry point `import`."""
     for run in import_results(config):
-        tags, values = run.data.tags, run.data.metrics
+        values = run.data.metrics
         counts = [value for name, value in values.items() if name.startswith("n/")]
         print(
-            f"{tags['isogloss.condition']:<10} {tags['isogloss.model']}: {len(counts)} languages, "
+            f"{tag(run, 'condition'):<10} {tag(run, 'model')}: {len(counts)} languages, "
             f"{sum(counts):.0f} items, accuracy {values['accuracy/mean']:.3f}, "
             f"run {run.info.run_id}"
         )

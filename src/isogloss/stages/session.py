@@ -1,8 +1,7 @@
-"""Session: what a process holds between steps, so that a base model is loaded once."""
+"""Session: the base model of one process, found once and loaded once for all stages."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -18,68 +17,85 @@ from isogloss.models.locate import ModelLocation, has_chat_template, locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.tasks import Task
-from isogloss.tracking.tags import RunTags
+from isogloss.tracking import RunTags
 from isogloss.types import Condition, Reasoning
 
 logger = logging.getLogger(__name__)
 
+AUTO = "auto"
+MAX_NEW_TOKENS = {Reasoning.DIRECT: 16, Reasoning.COT: 256}  # where a configuration has none
+
 
 @dataclass
 class Session:
-    """One base model, found at once and loaded when first needed; see `models.load`."""
+    """A base model: located and loaded on first use; see `models.loading`."""
 
     name: str
-    requested_dtype: str = "auto"
-    attention: str = "auto"
+    requested_dtype: str = AUTO
+    attention: str = AUTO
     device_map: str = "none"
-    log: Callable[[str], None] = field(default=logger.info)
+
+    @classmethod
+    def of(cls, config: SharedConfig) -> "Session":
+        """The session of a configuration."""
+        return cls(config.model, config.dtype, config.attention, config.device_map)
 
     @cached_property
     def location(self) -> ModelLocation:
-        """Where the model is; a GGUF is dequantised the first time."""
+        """Where the model's files are; a GGUF file is dequantised the first time."""
         return locate(self.name)
 
     @cached_property
     def dtype(self) -> str:
-        """The dtype of matrix products, by name, or nf4."""
+        """The name of the dtype of matrix products, or nf4."""
         if self.requested_dtype == NF4:
             return NF4
         return str(resolve_dtype(self.requested_dtype)).removeprefix("torch.")
 
     @property
     def numerics(self) -> dict[str, str]:
-        """What decides how results are rounded, for fingerprints and tags.
-
-        The implementation of attention is part of it where one is asked for.
-        """
-        asked = {} if self.attention == "auto" else {"attention": self.attention}
-        return {"dtype": self.dtype, **asked}
+        """What decides rounding, by name, for fingerprints: dtype, and attention unless auto."""
+        attention = {} if self.attention == AUTO else {"attention": self.attention}
+        return {"dtype": self.dtype, **attention}
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model in memory, of each process if there are several."""
+        """The model in memory; each of several processes loads it."""
         several = f"{processes.count()} processes, " if processes.count() > 1 else ""
-        self.log(f"loading {self.name} ({self.dtype}, {several}{torch.get_num_threads()} threads)")
-        return processes.run_on_all(
-            _load,
-            None,
-            self.name,
-            self.location.revision,
-            self.dtype,
-            self.attention,
-            self.device_map,
-            location=self.location,
+        threads = torch.get_num_threads()
+        logger.info(f"loading {self.name} ({self.dtype}, {several}{threads} threads)")
+        request = _LoadRequest(
+            self.name, self.location.revision, self.dtype, self.attention, self.device_map
         )
+        return processes.run_on_all(_load, None, request, location=self.location)
 
-    @classmethod
-    def of(cls, config: SharedConfig) -> "Session":
-        """The session that a configuration asks for."""
-        return cls(config.model, config.dtype, config.attention, config.device_map)
+    def protocol(
+        self,
+        config: SharedConfig,
+        task: Task,
+        reasoning: Reasoning = Reasoning.DIRECT,
+        max_new_tokens: int | None = None,
+    ) -> Protocol:
+        """The protocol of a configuration, completed by what the task and the model decide.
+
+        Raises ConfigError if a chat template is requested and the tokenizer has none.
+        """
+        chat = config.chat != "off" and has_chat_template(self.location)
+        if config.chat == "on" and not chat:
+            raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
+        return Protocol(
+            format=config.format or task.format,
+            normalisation=config.normalisation or task.normalisation,
+            prompt_language=config.prompt_language,
+            chat=chat,
+            reasoning=reasoning,
+            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS[reasoning],
+        )
 
     def run_tags(
         self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
     ) -> RunTags:
-        """The tags that every run with this model has; a stage adds its own with `replace`."""
+        """The tags of every run that computes with this model; a stage adds its own."""
         return RunTags(
             model=config.model,
             revision=self.location.revision,
@@ -92,49 +108,29 @@ class Session:
             prompt_language=protocol.prompt_language,
             chat=protocol.chat,
             dtype=self.dtype,
-            attention=self.numerics.get("attention"),
+            attention=None if self.attention == AUTO else self.attention,
             processes=processes.count() if processes.count() > 1 else None,
         )
 
-    def protocol(
-        self,
-        config: SharedConfig,
-        task: Task,
-        reasoning: Reasoning = Reasoning.DIRECT,
-        max_new_tokens: int | None = None,
-    ) -> Protocol:
-        """How the items of a task are put to this model, where the configuration leaves it open.
 
-        ConfigError if a chat template is asked for and the tokenizer has none.
-        """
-        chat = config.chat != "off" and has_chat_template(self.location)
-        if config.chat == "on" and not chat:
-            raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
-        return Protocol(
-            format=config.format or task.format,
-            normalisation=config.normalisation or task.normalisation,
-            prompt_language=config.prompt_language,
-            chat=chat,
-            reasoning=reasoning,
-            max_new_tokens=max_new_tokens or (256 if reasoning == Reasoning.COT else 16),
-        )
+@dataclass(frozen=True)
+class _LoadRequest:
+    """The model that every process loads."""
+
+    name: str
+    revision: str
+    dtype: str
+    attention: str
+    device_map: str
 
 
-def _load(
-    _: None,
-    name: str,
-    revision: str,
-    dtype: str,
-    attention: str,
-    device_map: str,
-    location: ModelLocation | None = None,
-) -> LanguageModel:
-    """The model as the leading process has found it."""
-    location = location or locate(name)
-    if location.revision != revision:
+def _load(_: None, request: _LoadRequest, location: ModelLocation | None = None) -> LanguageModel:
+    """Load the model; only the leader is given its `location`, the others locate it themselves."""
+    location = location or locate(request.name)
+    if location.revision != request.revision:
         raise ModelError(
-            f"model {name!r} is {location.revision[:12]} for process {processes.rank()} of "
-            f"{processes.count()}, but {revision[:12]} for the one that leads."
+            f"model {request.name!r} has revision {location.revision[:12]} in process "
+            f"{processes.rank()} of {processes.count()}, but {request.revision[:12]} in the leader."
         )
     with sharded_loading():
-        return load(location, dtype, attention, device_map)
+        return load(location, request.dtype, request.attention, request.device_map)
