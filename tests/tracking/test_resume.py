@@ -18,7 +18,7 @@ from isogloss.stages import evaluate as evaluate_stage
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
-from isogloss.tracking import read_predictions
+from isogloss.tracking import RunKind, read_predictions
 from isogloss.tracking.resume import LOCKS, WorkDir, locked_work_dir, work_root
 from isogloss.training import loop
 
@@ -39,12 +39,12 @@ def test_a_work_folder_remembers_its_run_until_it_is_deleted(tmp_path: Path) -> 
 
 
 def test_an_empty_work_folder_is_removed_and_one_with_results_is_kept() -> None:
-    with locked_work_dir("evaluate", "a" * 64) as work:
+    with locked_work_dir(RunKind.EVALUATE, "a" * 64) as work:
         assert work.folder.is_dir()
     assert not work.folder.exists()
-    with locked_work_dir("evaluate", "a" * 64) as work:
+    with locked_work_dir(RunKind.EVALUATE, "a" * 64) as work:
         (work.folder / "results").touch()
-    with locked_work_dir("evaluate", "a" * 64) as again:
+    with locked_work_dir(RunKind.EVALUATE, "a" * 64) as again:
         assert (again.folder / "results").exists()
 
 
@@ -55,14 +55,14 @@ def test_a_root_that_cannot_be_written_names_the_variable(
     monkeypatch.setenv("ISOGLOSS_UNFINISHED", str(tmp_path / "file"))
     with (
         pytest.raises(ConfigError, match=r"Not a directory.*ISOGLOSS_UNFINISHED"),
-        locked_work_dir("evaluate", "a" * 64),
+        locked_work_dir(RunKind.EVALUATE, "a" * 64),
     ):
         pass
 
 
 def hold_lock(folder: str, messages: "multiprocessing.Queue[str]") -> None:
     os.chdir(folder)
-    with locked_work_dir("finetune", "f" * 64) as work:
+    with locked_work_dir(RunKind.FINETUNE, "f" * 64) as work:
         messages.put("locked")
         time.sleep(1.0)
         (work.folder / "mark").touch()
@@ -77,7 +77,7 @@ def test_a_second_process_waits_for_the_first_one(
     other = context.Process(target=hold_lock, args=(str(tmp_path), messages))
     other.start()
     assert messages.get(timeout=60) == "locked"
-    with locked_work_dir("finetune", "f" * 64) as work:
+    with locked_work_dir(RunKind.FINETUNE, "f" * 64) as work:
         assert (work.folder / "mark").exists()
         work.delete()
     other.join()

@@ -19,6 +19,7 @@ from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
+from isogloss.tracking import RunKind
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     )
     study = ",".join(config.study) if config.study else None
     if found := tracking.find_finished(
-        "compare", fingerprint, tracking.choose_experiment(experiment)
+        RunKind.COMPARE, fingerprint, tracking.choose_experiment(experiment)
     ):
         logger.info(f"compare: reusing run {found.info.run_id}")
         tracking.record_reuse(found, study)
@@ -81,7 +82,7 @@ def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) 
     }
     name = f"compare {config.condition} to {config.against}"
     with (
-        tracking.open_run("compare", name, config, tags, experiment) as run,
+        tracking.open_run(RunKind.COMPARE, name, config, tags, experiment) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
         write(comparison, Path(folder), _provenance(comparison, pulled, study), _pulled(pulled))

@@ -149,7 +149,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         recipe=_deciding(recipe, config.keep),
         keep=config.keep,
     )
-    with tracking.reuse_or_lock("finetune", fingerprint, config) as (work, found):
+    with tracking.reuse_or_lock(RunKind.FINETUNE, fingerprint, config) as (work, found):
         if found:
             logger.info(f"{label}: reusing run {found.info.run_id}")
         run = found or _train(config, session, data, protocol, recipe, fingerprint, work, label)

@@ -17,6 +17,7 @@ from isogloss.languages import group
 from isogloss.report.power import Pilot, Plan, figure, sentences, text
 from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
+from isogloss.tracking import RunKind, tag
 from isogloss.types import Group
 
 RELATED, ITEMS, SEEDS = 4, 900, 1
@@ -75,7 +76,7 @@ def read_pilot(run_id: str) -> Pilot:
     except MlflowException as error:
         raise ComparisonError(f"like: {run_id!r} is not the id of a run.") from error
     metrics = run.data.metrics
-    if run.data.tags.get("isogloss.kind") != "compare" or run.info.status != "FINISHED":
+    if tag(run, "kind") != RunKind.COMPARE or run.info.status != "FINISHED":
         raise ComparisonError(f"like: run {run_id!r} is not a finished compare run.")
     needed = ("contrast/spread", "contrast/related_languages", "contrast/control_languages")
     if missing := [name for name in needed if name not in metrics]:
@@ -123,7 +124,9 @@ def metrics(planned: Plan) -> dict[str, float]:
 
 def _log(planned: Plan, statements: str, config: PlanConfig) -> Run:
     name = f"plan {planned.related} related languages"
-    with tracking.open_run("plan", name, config, {"study": config.study}, config.experiment) as run:
+    with tracking.open_run(
+        RunKind.PLAN, name, config, {"study": config.study}, config.experiment
+    ) as run:
         mlflow.log_metrics(metrics(planned))
         mlflow.log_text(table(planned).to_csv(index=False), TABLE)
         mlflow.log_figure(figure(planned), FIGURE, save_kwargs={"dpi": DPI})

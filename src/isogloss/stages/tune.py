@@ -36,6 +36,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.stages.finetune import BEST, SourceData, fitted, source_data
 from isogloss.stages.session import Session
+from isogloss.tracking import RunKind
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
 from isogloss.tracking.resume import WorkDir, work_lock, work_root
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
@@ -130,7 +131,9 @@ def run_tune(config: TuneConfig) -> None:
             folder.mkdir(exist_ok=True)
             work = SearchRun(folder, study)
             parent = stack.enter_context(
-                tracking.open_run("tune", f"tune {name}", config, tags, config.experiment, work)
+                tracking.open_run(
+                    RunKind.TUNE, f"tune {name}", config, tags, config.experiment, work
+                )
             )
         search = Search(
             config, space, study, session, asked, protocol, tags, folder, lock, retry, parent
@@ -370,7 +373,7 @@ def _run_of(trial: optuna.Trial, search: Search, recipe: Recipe) -> TrialRun:
     """The run that is to show a trial."""
     parent = search.parent.info
     labels = search.tags | {
-        "kind": "trial",
+        "kind": RunKind.TRIAL,
         "trial": str(trial.number),
         "state": "running",
         "fingerprint": tracking.fingerprint(tune=search.tags["fingerprint"], recipe=asdict(recipe)),

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from isogloss.errors import ConfigError
 from isogloss.files import write_whole
+from isogloss.tracking.tags import RunKind
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def work_lock(name: str) -> FileLock:
 
 
 @contextmanager
-def locked_work_dir(kind: str, fingerprint: str) -> Iterator[WorkDir]:
+def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
     """Lock a piece of work, wait while another process holds the lock, and yield its folder.
 
     The folder exists within the context, with the results of an interrupted process if there was

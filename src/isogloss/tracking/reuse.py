@@ -9,10 +9,10 @@ from mlflow.entities import Run
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.tracking.resume import WorkDir, locked_work_dir
 from isogloss.tracking.runs import Link, choose_experiment, link_project_run
-from isogloss.tracking.tags import PREFIX, tag
+from isogloss.tracking.tags import PREFIX, RunKind, tag
 
 
-def find_finished(kind: str, fingerprint: str, experiment_id: str) -> Run | None:
+def find_finished(kind: RunKind, fingerprint: str, experiment_id: str) -> Run | None:
     """The newest finished run of that kind and fingerprint in an experiment, or None."""
     runs = mlflow.search_runs(
         [experiment_id],
@@ -28,7 +28,7 @@ def find_finished(kind: str, fingerprint: str, experiment_id: str) -> Run | None
 
 @contextmanager
 def reuse_or_lock(
-    kind: str, fingerprint: str, config: EvaluateConfig | FinetuneConfig
+    kind: RunKind, fingerprint: str, config: EvaluateConfig | FinetuneConfig
 ) -> Iterator[tuple[WorkDir, Run | None]]:
     """Lock a piece of work; yield its folder and the finished run that has its result, or None.
 

@@ -15,7 +15,7 @@ from isogloss.config import as_text
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.tracking.resume import Resumable
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
-from isogloss.tracking.tags import PREFIX, prefixed
+from isogloss.tracking.tags import PREFIX, RunKind, prefixed
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Link(StrEnum):
 
 @contextmanager
 def open_run(
-    kind: str,
+    kind: RunKind,
     name: str,
     config: BaseModel,
     tags: Mapping[str, str | None],
