@@ -14,8 +14,8 @@ from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, Study
 from isogloss.errors import ConfigError, DataError, ModelError
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages import session
-from isogloss.stages.collect_runs import collect_runs
-from isogloss.stages.compare import compare_runs
+from isogloss.stages.collect_runs import pull
+from isogloss.stages.compare import judge
 from isogloss.stages.evaluate import evaluate, run_evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -153,7 +153,7 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
         ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
     ):
         asked = CompareConfig(study="four", condition=condition, against=against)
-        note = compare_runs(collect_runs(asked), asked).data.tags["mlflow.note.content"]
+        note = judge(pull(asked), asked).data.tags["mlflow.note.content"]
         assert note.splitlines()[2].startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4

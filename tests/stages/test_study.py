@@ -18,7 +18,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.predictions.table import Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
-from isogloss.stages.collect_runs import collect_runs
+from isogloss.stages.collect_runs import pull
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
@@ -185,24 +185,21 @@ def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyCon
     )
     reused = evaluate(evaluation, Session(study.model, "float32"))
     for name in ("tiny", "another"):
-        found = {run.info.run_id for run in collect_runs(CompareConfig(study=name)).runs}
+        found = {run.info.run_id for run in pull(CompareConfig(study=name)).runs}
         assert reused.info.run_id in found
 
 
 def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
     study: StudyConfig,
 ) -> None:
-    assert [cell.condition for cell in collect_runs(CompareConfig(study="tiny")).by_key] == [
-        "base",
-        "tuned",
-    ]
+    assert [cell.condition for cell in pull(CompareConfig(study="tiny")).cells] == ["base", "tuned"]
     letters = EvaluateConfig(
         model=study.model, dtype="float32", languages=LANGUAGES, limit=6, format="letter"
     )
     evaluate(letters, Session(study.model, "float32"))
     with pytest.raises(ComparisonError, match=r"format is 'letter' in .*; 'cloze' in"):
-        collect_runs(CompareConfig())
-    assert len(collect_runs(CompareConfig(study="tiny")).by_key) == 2
+        pull(CompareConfig())
+    assert len(pull(CompareConfig(study="tiny")).cells) == 2
 
 
 @pytest.mark.real
@@ -216,7 +213,7 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once
     )  # fmt: skip
     run_study(config)
     (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "wide"]
-    cells = collect_runs(CompareConfig(study="wide")).by_key
+    cells = pull(CompareConfig(study="wide")).cells
     assert [(cell.condition, cell.source, cell.seed) for cell in cells] == [
         ("base", "", ""),
         ("tuned", "arb_Arab", "0"),

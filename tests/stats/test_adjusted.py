@@ -1,85 +1,120 @@
-"""Adjusted contrasts, against a plain loop over statsmodels' least squares."""
+"""The adjusted contrast: against a plain loop over statsmodels' least squares; noise removed."""
 
 import numpy as np
 import pytest
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.adjusted import freedman_lane, without_shared_noise
+from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
 from isogloss.stats.contrasts import relatedness_contrast
 from isogloss.stats.permutation import unit_orders
 
 RELATED = np.arange(16) < 5
 
 
-def drawn(seed, effect=0.0):
+def simulated(seed, effect=0.0):
+    """A covariate and gains that depend on it and on relatedness."""
     rng = np.random.default_rng(seed)
     covariate = rng.normal(size=16)
     return covariate, 0.5 * covariate + effect * RELATED + rng.normal(0, 0.3, 16)
 
 
-def test_it_is_a_plain_loop_over_least_squares():
+def test_it_equals_a_plain_loop_over_least_squares():
     from statsmodels.api import OLS
 
-    covariate, gain = drawn(0, 0.3)
-    found = freedman_lane(gain, RELATED, {"x": covariate}, seed=4, draws=300)
+    covariate, gain = simulated(0, 0.3)
+    contrast = freedman_lane(gain, RELATED, {"x": covariate}, seed=4, draws=300)
     reduced = np.column_stack([np.ones(16), covariate])
     full = np.column_stack([reduced, RELATED])
     fit = OLS(gain, reduced).fit()
-    order, _ = unit_orders(16, 300, 4)
-    t = [abs(OLS(fit.fittedvalues + fit.resid[each], full).fit().tvalues[-1]) for each in order]
+    orders, _ = unit_orders(16, 300, 4)
+    t = [abs(OLS(fit.fittedvalues + fit.resid[order], full).fit().tvalues[-1]) for order in orders]
     peer = OLS(gain, full).fit()
     assert t[0] == pytest.approx(abs(peer.tvalues[-1]))
-    assert found.p == pytest.approx(np.mean(np.array(t) >= t[0] * (1 - 1e-9)))
-    assert found.estimate == pytest.approx(peer.params[-1])
-    assert found.slopes == pytest.approx({"x": peer.params[1]})
-    assert found.permutations == 301
+    assert contrast.p == pytest.approx(np.mean(np.array(t) >= t[0] * (1 - 1e-9)))
+    assert contrast.estimate == pytest.approx(peer.params[-1])
+    assert contrast.slopes == pytest.approx({"x": peer.params[1]})
+    assert contrast.permutations == 301
 
 
 def test_without_covariates_it_is_the_permutation_test():
-    _, gain = drawn(1, 0.4)
-    found = freedman_lane(gain, RELATED, {})
+    _, gain = simulated(1, 0.4)
+    contrast = freedman_lane(gain, RELATED, {})
     exact = relatedness_contrast(gain, RELATED, None)
-    assert found.estimate == pytest.approx(exact.estimate)
-    assert found.p == pytest.approx(exact.permutation.p, abs=0.02)
-    assert found.interval == pytest.approx(exact.permutation.interval_95, abs=0.05)
+    assert contrast.estimate == pytest.approx(exact.estimate)
+    assert contrast.p == pytest.approx(exact.permutation.p, abs=0.02)
+    assert contrast.interval == pytest.approx(exact.permutation.interval_95, abs=0.05)
 
 
-def test_the_interval_holds_the_shifts_that_are_not_rejected():
-    covariate, gain = drawn(2, 0.2)
-    found = freedman_lane(gain, RELATED, {"x": covariate}, draws=999)
-    low, high = found.interval
-    for shift, kept in ((low + 0.01, True), (high - 0.01, True), (low - 0.01, False)):
+def test_the_interval_contains_the_shifts_that_are_not_rejected():
+    covariate, gain = simulated(2, 0.2)
+    low, high = freedman_lane(gain, RELATED, {"x": covariate}, draws=999).interval
+    for shift, inside in (
+        (low - 0.01, False), (low + 0.01, True), (high - 0.01, True), (high + 0.01, False),
+    ):  # fmt: skip
         p = freedman_lane(gain - shift * RELATED, RELATED, {"x": covariate}, draws=999).p
-        assert (p > 0.05) == kept
+        assert (p > 0.05) == inside
 
 
-def test_what_a_covariate_explains_is_taken_out():
+def test_a_difference_that_a_covariate_explains_is_removed():
     rng = np.random.default_rng(3)
     covariate = RELATED + rng.normal(0, 0.3, 16)
     gain = 0.4 * covariate + rng.normal(0, 0.02, 16)
     assert relatedness_contrast(gain, RELATED, None).permutation.p < 0.05
-    found = freedman_lane(gain, RELATED, {"x": covariate}, draws=999)
-    assert abs(found.estimate) < 0.1
-    assert found.p > 0.05
+    contrast = freedman_lane(gain, RELATED, {"x": covariate}, draws=999)
+    assert abs(contrast.estimate) < 0.1
+    assert contrast.p > 0.05
 
 
-def test_noise_in_a_baseline_and_its_gain_is_taken_out():
-    # True gains do not depend on true baselines; relatives' baselines are lower by one.
+@pytest.mark.parametrize("slope", [0.0, -0.4])
+def test_noise_that_a_gain_shares_with_its_baseline_is_removed(slope):
+    # Relatives' true baselines are lower by one; the true gain depends on the true baseline alone.
     rng = np.random.default_rng(4)
     related = np.arange(4000) < 1000
     truth = rng.normal(size=4000) - related
     noise = rng.normal(0, 0.7, 4000)
-    gain, base = 0.3 - noise + rng.normal(0, 0.5, 4000), truth + noise
-    plain = freedman_lane(gain, related, {"b": base}, draws=9, with_interval=False)
-    assert plain.estimate < -0.2
-    y, x = without_shared_noise(gain, base, related[:, None].astype(float), 0.49, -0.49)
-    mended = freedman_lane(y, related, {"b": x}, draws=9, with_interval=False)
-    assert mended.estimate == pytest.approx(0, abs=0.06)
-    assert mended.slopes["b"] == pytest.approx(0, abs=0.04)
+    gain = 0.3 + slope * truth - noise + rng.normal(0, 0.5, 4000)
+    baseline = truth + noise
+    naive = freedman_lane(gain, related, {"b": baseline}, draws=9, with_interval=False)
+    assert naive.slopes["b"] < slope - 0.15
+    y, x = without_shared_noise(gain, baseline, related[:, None].astype(float), 0.49, -0.49)
+    corrected = freedman_lane(y, related, {"b": x}, draws=9, with_interval=False)
+    assert corrected.estimate == pytest.approx(0, abs=0.06)
+    assert corrected.slopes["b"] == pytest.approx(slope, abs=0.04)
 
 
-def test_what_cannot_be_adjusted_for_is_refused():
-    covariate, gain = drawn(5)
+def test_shared_noise_is_the_sampling_variance_that_languages_do_not_share():
+    """Scores are truth + noise of an item in all languages + noise of an item in one language."""
+    n_passages, n_languages, per_passage = 80, 6, 2
+    n_items = n_passages * per_passage
+    rng = np.random.default_rng(5)
+    weight = np.full((n_passages, n_languages), 1 / n_passages)
+    variances, covariances = [], []
+    for _ in range(400):
+        item = rng.normal(0, 0.9, (n_items, 1))
+        own_before, own_after = rng.normal(0, 0.5, (2, n_items, n_languages))
+        before = 0.4 + item + own_before
+        gain = own_after - own_before  # the item's own difficulty cancels
+        shares = [
+            scores.reshape(n_passages, per_passage, n_languages).sum(axis=1) / n_items
+            for scores in (before, gain)
+        ]
+        variance, covariance = shared_noise(*shares, weight)
+        variances.append(variance)
+        covariances.append(covariance)
+    assert np.mean(variances) == pytest.approx(0.5**2 / n_items, rel=0.02)
+    assert np.mean(covariances) == pytest.approx(-(0.5**2) / n_items, rel=0.02)
+
+
+def test_shared_noise_counts_whole_passages():
+    """Four passages, whose finite number matters; passages are correlated inside."""
+    rng = np.random.default_rng(6)
+    weight = np.full((4, 5), 1 / 4)
+    estimates = [shared_noise(p / 4, -p / 4, weight) for p in rng.normal(size=(3000, 4, 5))]
+    assert np.mean(estimates, axis=0) == pytest.approx([1 / 4, -1 / 4], rel=0.05)
+
+
+def test_adjustments_that_are_not_possible_raise():
+    covariate, gain = simulated(5)
     with pytest.raises(ComparisonError, match="barely more than by sampling noise"):
         without_shared_noise(gain, covariate, RELATED[:, None].astype(float), 2.0, -2.0)
     with pytest.raises(ComparisonError, match="barely more than by sampling noise"):

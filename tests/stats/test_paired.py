@@ -1,4 +1,4 @@
-"""Gains of one language, against their peers."""
+"""Gains of one language: against statsmodels, inspect_ai and scipy."""
 
 import math
 
@@ -14,7 +14,7 @@ from isogloss.stats.paired import clustered_standard_error, holm, mcnemar_exact,
 quick = settings(deadline=None, max_examples=60)
 
 
-def test_the_clustered_error_is_that_of_statsmodels_and_of_inspect_ai():
+def test_the_clustered_error_equals_statsmodels_and_inspect_ai():
     from statsmodels.api import OLS
 
     rng = np.random.default_rng(0)
@@ -31,26 +31,26 @@ def test_the_clustered_error_is_that_of_statsmodels_and_of_inspect_ai():
     assert clustered_standard_error(value, cluster) == pytest.approx(inspect_ai, rel=1e-12)
 
 
-def test_the_clustered_error_of_items_on_their_own_is_the_ordinary_one():
+def test_with_one_item_per_cluster_the_error_is_the_standard_error_of_the_mean():
     value = np.random.default_rng(1).normal(size=50)
     names = [f"passage {i}" for i in range(50)]
     assert clustered_standard_error(value, names) == pytest.approx(stats.sem(value))
 
 
-def test_one_cluster_leaves_the_error_unknown_rather_than_zero():
+def test_with_one_cluster_the_error_is_nan_and_not_zero():
     assert math.isnan(clustered_standard_error([0, 1, 1], ["a", "a", "a"]))
     assert math.isnan(paired_gain([0, 1], [1, 1], ["a", "a"]).interval.low)
 
 
 @pytest.mark.parametrize(("value", "cluster"), [([], []), ([1.0, 2.0], ["a"])])
-def test_the_clustered_error_refuses_arrays_that_do_not_fit(value, cluster):
+def test_arrays_of_different_length_or_without_values_raise(value, cluster):
     with pytest.raises(ComparisonError, match="one cluster for each value"):
         clustered_standard_error(value, cluster)
 
 
 @quick
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemar_is_that_of_statsmodels(pairs):
+def test_mcnemar_equals_statsmodels(pairs):
     from statsmodels.stats.contingency_tables import mcnemar
 
     base, tuned = np.array(pairs).T
@@ -59,15 +59,15 @@ def test_mcnemar_is_that_of_statsmodels(pairs):
     assert mcnemar_exact(base, tuned) == pytest.approx(mcnemar(counts, exact=True).pvalue)
 
 
-@settings(deadline=None, max_examples=15)  # statsmodels takes its time
+@settings(deadline=None, max_examples=15)  # statsmodels is slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_holm_is_that_of_statsmodels(p):
+def test_holm_equals_statsmodels(p):
     from statsmodels.stats.multitest import multipletests
 
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
 
 
-def test_a_paired_gain_has_the_error_of_the_differences():
+def test_the_error_of_a_gain_is_that_of_the_paired_differences():
     base = np.array([0, 0, 1, 1, 0, 1, 0, 0], dtype=bool)
     tuned = np.array([1, 0, 1, 1, 1, 0, 1, 0], dtype=bool)
     cluster = [0, 0, 1, 1, 2, 2, 3, 3]
@@ -81,17 +81,17 @@ def test_a_paired_gain_has_the_error_of_the_differences():
     assert gain.mcnemar_p == mcnemar_exact(base, tuned)
 
 
-def test_p_is_the_largest_of_what_clusters_items_and_their_number_allow():
+def test_p_is_the_largest_of_three():
     base, tuned = np.zeros(8), np.ones(8)
-    alike = paired_gain(base, tuned, range(8))
-    assert (alike.se, alike.t_p, alike.p) == (0, 0, 2 * 0.5**8)
-    together = paired_gain(base, tuned, np.repeat([0, 1], 4))
-    assert together.p == 0.5
-    nothing = paired_gain(base, base, range(8))
-    assert (nothing.gain, nothing.p) == (0, 1)
+    all_changed = paired_gain(base, tuned, range(8))
+    assert (all_changed.se, all_changed.t_p, all_changed.p) == (0, 0, 2 * 0.5**8)
+    two_passages = paired_gain(base, tuned, np.repeat([0, 1], 4))
+    assert two_passages.p == 0.5
+    unchanged = paired_gain(base, base, range(8))
+    assert (unchanged.gain, unchanged.p) == (0, 1)
 
 
-def test_means_over_seeds_have_no_mcnemar():
+def test_means_over_seeds_have_no_mcnemar_p():
     rng = np.random.default_rng(0)
     base = rng.integers(0, 2, 40)
     gain = paired_gain(base, rng.integers(0, 2, (3, 40)).mean(axis=0), range(40))

@@ -1,4 +1,4 @@
-"""Slopes without shared noise, against brute force and scipy."""
+"""Cross-fitted slopes: against brute force, scipy and statsmodels, and in simulated noise."""
 
 import math
 from itertools import combinations, permutations
@@ -13,25 +13,25 @@ from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, sl
 RNG = np.random.default_rng(0)
 
 
-def test_products_are_those_of_all_halvings_of_the_passages():
+def test_cross_fitted_products_average_all_halvings_of_the_passages():
     # Six passages of equal size: x on one half against y on the other, over all 20 halvings.
     x, y = RNG.normal(size=(2, 6, 5))
     weight = np.full((6, 5), 1 / 6)
-    found = np.zeros((5, 5))
+    average = np.zeros((5, 5))
     for half in combinations(range(6), 3):
         rest = [p for p in range(6) if p not in half]
-        here, there = 2 * x[list(half)].sum(axis=0), 2 * y[rest].sum(axis=0)
-        found += np.outer(here, there) / 20
+        x_half, y_rest = 2 * x[list(half)].sum(axis=0), 2 * y[rest].sum(axis=0)
+        average += np.outer(x_half, y_rest) / 20
     centring = np.eye(5) - 1 / 5
     np.testing.assert_allclose(
-        scatter(x, y, weight).crossfitted, centring @ found @ centring, atol=1e-12
+        scatter(x, y, weight).crossfitted, centring @ average @ centring, atol=1e-12
     )
 
 
-def test_a_regression_on_its_own_subtrahend_is_mended():
+def test_cross_fitting_removes_the_noise_that_a_gain_shares_with_its_baseline():
     # True gain 0.2 in every language; baselines truly differ little beside their noise.
     rng = np.random.default_rng(2)
-    naive, mended = [], []
+    naive, crossfitted = [], []
     for _ in range(60):
         truth = 0.5 + rng.normal(0, 0.05, 30)
         base, tuned = (rng.random((40, 30)) < share for share in (truth, truth + 0.2))
@@ -44,12 +44,12 @@ def test_a_regression_on_its_own_subtrahend_is_mended():
             draws=19,
         )
         naive.append(test.naive)
-        mended.append(test.slope)
+        crossfitted.append(test.slope)
     assert np.mean(naive) < -0.5
-    assert np.nanmedian(mended) == pytest.approx(0, abs=0.25)
+    assert np.nanmedian(crossfitted) == pytest.approx(0, abs=0.25)
 
 
-def test_the_exact_p_is_that_of_scipy_over_pairings():
+def test_the_exact_p_equals_scipy_over_pairings():
     x, y = RNG.normal(size=(2, 6))
     of = [noise_free_scatter(*pair) for pair in ((y, x), (x, x), (y, y))]
     ours = slope_test(*of, studentized=False)
@@ -67,7 +67,7 @@ def test_the_exact_p_is_that_of_scipy_over_pairings():
     assert ours.slope == ours.naive == pytest.approx(stats.linregress(x, y).slope)
 
 
-def test_of_ranks_the_correlation_is_spearmans():
+def test_the_correlation_of_ranks_is_spearmans():
     x, y = RNG.integers(0, 5, 20), RNG.normal(size=20)
     ranks = stats.rankdata(x), stats.rankdata(y)
     ours = slope_test(
@@ -84,7 +84,7 @@ def test_of_ranks_the_correlation_is_spearmans():
 
 @pytest.mark.parametrize("studentized", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, studentized):
+def test_the_interval_contains_exactly_the_slopes_that_are_not_rejected(seed, studentized):
     rng = np.random.default_rng(seed)
     weight = np.full((20, 12), 1 / 20)
     x, noise = rng.normal(size=12), rng.normal(0, 0.05, (2, 20, 12))
@@ -95,31 +95,31 @@ def test_the_interval_holds_exactly_the_slopes_that_are_not_rejected(seed, stude
         of = [scatter(*pair, weight) for pair in ((left, x), (x, x), (left, left))]
         return slope_test(*of, draws=399, studentized=studentized)
 
-    found = test(0.0)
-    low, high = found.interval
-    assert low < found.slope < high
-    # What the interval says of a slope is what p says of y with that slope taken out.
+    at_zero = test(0.0)
+    low, high = at_zero.interval
+    assert low < at_zero.slope < high
+    # A slope is inside if and only if y with that slope subtracted is not rejected.
     for b in np.linspace(low - 1, high + 1, 201):
         if min(abs(b - low), abs(b - high)) > 0.01:
             assert (test(b).p > 0.05) == (low <= b <= high)
 
 
-def test_p_is_that_of_a_plain_loop_over_robust_errors():
+def test_p_equals_a_plain_loop_over_hc3_t_values():
     from statsmodels.api import OLS, add_constant
 
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(2, 6))
     x, y = x - x.mean(), y - y.mean()
-    found = slope_test(noise_free_scatter(y, x), noise_free_scatter(x, x), noise_free_scatter(y, y))
+    test = slope_test(noise_free_scatter(y, x), noise_free_scatter(x, x), noise_free_scatter(y, y))
     t = [
         abs(OLS(y, add_constant(x[list(order)])).fit(cov_type="HC3").tvalues[1])
         for order in permutations(range(6))
     ]
-    assert found.p == pytest.approx(np.mean(np.array(t) >= t[0] * (1 - 1e-9)))
+    assert test.p == pytest.approx(np.mean(np.array(t) >= t[0] * (1 - 1e-9)))
 
 
-def test_few_items_and_uneven_residuals_hardly_make_a_slope():
-    # Baselines truly alike but for little, no relation; and residuals that spread as x does.
+def test_false_positives_stay_near_5_percent_with_few_items_or_heteroscedastic_residuals():
+    # True baselines barely vary, without any relation; then residuals whose spread grows with x.
     rng = np.random.default_rng(6)
     noisy, fanned = [], []
     weight = np.full((30, 16), 1 / 30)
@@ -139,7 +139,7 @@ def test_few_items_and_uneven_residuals_hardly_make_a_slope():
     assert robust <= 0.12 < raw
 
 
-def test_a_baseline_that_does_not_vary_bounds_nothing():
+def test_the_interval_is_unbounded_where_baselines_do_not_vary():
     rng = np.random.default_rng(3)
     weight = np.full((30, 10), 1 / 30)
     base, gain = rng.normal(size=(2, 30, 10)) / 30
@@ -149,16 +149,16 @@ def test_a_baseline_that_does_not_vary_bounds_nothing():
     assert test.interval == (-math.inf, math.inf)
 
 
-def test_pooling_adds_what_is_within_models():
+def test_pooling_adds_the_products_within_models():
     x, y = RNG.normal(size=(2, 8, 5))
     weight = np.full((8, 5), 1 / 8)
-    one, other = scatter(x, y, weight), scatter(y, x, weight)
+    first, second = scatter(x, y, weight), scatter(y, x, weight)
     np.testing.assert_allclose(
-        pool_scatters([one, other]).crossfitted, one.crossfitted + other.crossfitted
+        pool_scatters([first, second]).crossfitted, first.crossfitted + second.crossfitted
     )
 
 
-def test_one_passage_or_two_units_are_refused():
+def test_one_passage_or_two_units_raise():
     with pytest.raises(ComparisonError, match="at least two passages"):
         scatter(np.ones((1, 4)), np.ones((1, 4)), np.ones((1, 4)))
     x = np.arange(2.0)
@@ -166,7 +166,7 @@ def test_one_passage_or_two_units_are_refused():
         slope_test(noise_free_scatter(x, x), noise_free_scatter(x, x), noise_free_scatter(x, x))
 
 
-def test_six_models_on_a_line_show_it():
+def test_six_models_near_a_line_give_the_smallest_p_and_a_tight_interval():
     x = np.array([0.2, 0.3, 0.35, 0.5, 0.6, 0.7])
     y = 0.4 - 0.6 * x + np.array([0.002, -0.001, 0.001, 0.0, -0.002, 0.001])
     test = slope_test(noise_free_scatter(y, x), noise_free_scatter(x, x), noise_free_scatter(y, y))

@@ -1,4 +1,4 @@
-"""Results of a search: the best trial, a table of all trials, and a page of Optuna's plots."""
+"""What a search has found: the best trial, a table of all, and a page of Optuna's plots."""
 
 import html
 import math
@@ -9,11 +9,10 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 from optuna import visualization
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from isogloss.errors import TrainingError
-from isogloss.hpo.retry import REASON
-from isogloss.tracking.trials import TrialOutcome
+from isogloss.hpo.trials import outcome
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -22,48 +21,30 @@ STYLE = (
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The best complete trial; TrainingError with the last reason of failure if there is none."""
+    """The best completed trial; TrainingError with a reason if there is none."""
     try:
         return study.best_trial
     except ValueError:
         trials = study.get_trials(deepcopy=False)
-    reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
+    reasons = [trial.user_attrs["reason"] for trial in trials if "reason" in trial.user_attrs]
     raise TrainingError(
-        f"none of the {len(trials)} trials of study {study.study_name!r} is complete; "
-        + (f"the last failed: {reasons[-1]}" if reasons else "no trial gave a reason.")
+        f"none of the {len(trials)} trials of study {study.study_name!r} was completed; the "
+        f"last one says: {reasons[-1] if reasons else 'nothing'}"
     )
 
 
-def count_states(study: optuna.Study) -> dict[str, int]:
-    """Numbers of trials that are complete, pruned and failed, by Optuna's names of the states."""
+def states(study: optuna.Study) -> dict[str, int]:
+    """How many trials are complete, pruned and failed."""
     counts = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     return {state: counts[state] for state in ("complete", "pruned", "fail")}
 
 
-def trial_outcome(trial: FrozenTrial, next_attempt: int | None = None) -> TrialOutcome:
-    """How a finished trial ended; the reason of a killed one names its next attempt."""
-    reason = None
-    if trial.state == TrialState.FAIL:
-        reason = str(trial.user_attrs.get(REASON, "its worker was killed or interrupted"))
-        if next_attempt is not None:
-            reason += f"; tried again as trial {next_attempt}"
-    ended = trial.datetime_complete
-    return TrialOutcome(
-        number=trial.number,
-        state=trial.state.name.lower(),
-        objective=trial.value if trial.state == TrialState.COMPLETE else None,
-        ended=None if ended is None else int(ended.timestamp() * 1000),
-        duration=None if trial.duration is None else trial.duration.total_seconds(),
-        reason=reason,
-    )
-
-
 def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
-    """One row per trial: number, state, reason, objective, seconds, hyperparameters."""
+    """One row a trial: number, state, reason, objective, seconds, hyperparameters."""
     return pd.DataFrame(
         [
             {
-                **trial_outcome(trial).tags,
+                **outcome(trial, {}),
                 objective: trial.value if trial.values else math.nan,
                 "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **trial.params,
@@ -74,18 +55,19 @@ def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
 
 
 def search_page(study: optuna.Study, objective: str) -> str:
-    """A self-contained HTML page: history, importances, slices and parallel coordinates.
+    """History, importances, slices and parallel coordinates of a search.
 
-    Optuna cannot draw every plot from few or equal trials; the page says which one is missing.
+    One HTML text that needs nothing else. A plot that the trials are too few or too much alike for
+    is named as missing.
     """
     sections = [
         ("History", "The objective of each trial in order, and the best so far.",
          visualization.plot_optimization_history),
-        ("Importances", "How well each hyperparameter separates the better trials from the rest "
-         "(PED-ANOVA). With a few dozen trials this is a hint, not a measurement.",
+        ("Importances", "How much each hyperparameter tells the better trials from the rest "
+         "(PED-ANOVA). With a few dozen trials it is a hint, not a measurement.",
          visualization.plot_param_importances),
         ("Slices", "Each hyperparameter against the objective.", visualization.plot_slice),
-        ("Parallel coordinates", "One line per trial, darker for better ones.",
+        ("Parallel coordinates", "One line a trial, darker where it is better.",
          visualization.plot_parallel_coordinate),
     ]  # fmt: skip
     body = []

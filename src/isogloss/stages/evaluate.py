@@ -254,8 +254,11 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
     tracking.log_predictions(predictions)
 
 
-def run_evaluate(config: EvaluateConfig) -> None:
-    """The entry point `evaluate`: one run per adapter, with a parent run if there are several."""
+def run_evaluate(config: EvaluateConfig) -> list[str]:
+    """The entry point `evaluate`: one run per adapter, with a parent run if there are several.
+
+    Returns the ids of these runs in the order of the adapters.
+    """
     names = [name.strip() for name in (config.adapter or NO_ADAPTER).split(",")]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"adapter has {repeated[0]!r} more than once.")
@@ -285,6 +288,7 @@ def run_evaluate(config: EvaluateConfig) -> None:
         if len(names) > 1:
             print(f"\nadapter {name}")
         _print_accuracies(run)
+    return [run.info.run_id for run in runs]
 
 
 def _print_accuracies(run: Run) -> None:

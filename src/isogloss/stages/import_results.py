@@ -107,9 +107,10 @@ def _file_name(config: ImportConfig) -> str:
     return Path(config.path).expanduser().resolve().name
 
 
-def run_import(config: ImportConfig) -> None:
-    """The entry point `import`."""
-    for run in import_results(config):
+def run_import(config: ImportConfig) -> list[str]:
+    """The entry point `import`; returns the ids of the evaluate runs."""
+    runs = import_results(config)
+    for run in runs:
         values = run.data.metrics
         counts = [value for name, value in values.items() if name.startswith("n/")]
         print(
@@ -117,3 +118,4 @@ def run_import(config: ImportConfig) -> None:
             f"{sum(counts):.0f} items, accuracy {values['accuracy/mean']:.3f}, "
             f"run {run.info.run_id}"
         )
+    return [run.info.run_id for run in runs]

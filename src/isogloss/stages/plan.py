@@ -26,13 +26,14 @@ METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
 TABLE, FIGURE, DPI = "plan.csv", "power.png", 160
 
 
-def run_plan(config: PlanConfig) -> None:
-    """The entry point `plan`: print what a design can show, and log it as a run."""
+def run_plan(config: PlanConfig) -> str:
+    """The entry point `plan`: print what a design can show, log it as a run, return its id."""
     planned = plan(config, read_pilot(config.like) if config.like else None)
     statements = "\n".join(sentences(planned))
     run = _log(planned, statements, config)
     print(f"\n{text(planned)}\n\n{statements}\n")
     print(f"figure: {tracking.artifact_path(run, FIGURE)}")
+    return str(run.info.run_id)
 
 
 def plan(config: PlanConfig, pilot: Pilot | None = None) -> Plan:

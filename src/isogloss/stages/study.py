@@ -17,10 +17,10 @@ from isogloss.config.study_files import read_study
 from isogloss.errors import ConfigError
 from isogloss.languages import group
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.stages.collect_runs import group_runs
-from isogloss.stages.compare import compare_runs, print_verdict
+from isogloss.stages.collect_runs import arrange
+from isogloss.stages.compare import judge, print_verdict
 from isogloss.stages.evaluate import evaluate, evaluation_data
-from isogloss.stages.finetune import finetune
+from isogloss.stages.finetune import finetune, recipe_named, source_data
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -29,7 +29,6 @@ from isogloss.stages.study_cells import (
     study_cells,
     study_seeds,
 )
-from isogloss.stages.training_inputs import load_recipe, source_data
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.tags import PREFIX
@@ -68,7 +67,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         comparison = CompareConfig(
             study=(config.study,), source=config.source, **config.compare.model_dump()
         )
-        compared = compare_runs(group_runs(runs.values()), comparison)
+        compared = judge(arrange(runs.values()), comparison)
         mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
     print_verdict(compared)
     return str(compared.info.run_id)
@@ -127,8 +126,8 @@ def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[S
     return task
 
 
-def run_main(config: MainConfig) -> None:
-    """The entry point `main`."""
+def run_main(config: MainConfig) -> str:
+    """The entry point `main`; returns the id of the compare run."""
     overrides = {
         name: value
         for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
@@ -136,7 +135,8 @@ def run_main(config: MainConfig) -> None:
     }
     study = read_study(Path(config.study), overrides)
     if config.recipe != "file":
-        recipe = load_recipe(config.recipe, study)
+        recipe = recipe_named(config.recipe, study)
         study = read_study(Path(config.study), overrides, recipe)
-    run_study(study, config.experiment)
+    run_id = run_study(study, config.experiment)
     print(f"all runs: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")
+    return run_id
