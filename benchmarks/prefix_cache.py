@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 import torch
-from transformers.cache_utils import DynamicCache
 
+from isogloss.compat.transformers import empty_cache
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
@@ -34,7 +34,7 @@ def with_cache(
     # The last token of each prompt belongs to the second pass.
     columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
     common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-    cache = DynamicCache(config=model.network.config)
+    cache = empty_cache(model.network)
     with model.autocast():
         stem = torch.tensor([sequences[0][:common]])
         model.network.get_decoder()(input_ids=stem, past_key_values=cache, use_cache=True)

@@ -197,7 +197,7 @@ def _adapters(model: LanguageModel, folder: Path, count: int) -> None:
         task_type="CAUSAL_LM", r=16, target_modules="all-linear", init_lora_weights=False
     )
     for number in range(count):
-        peft_model = get_peft_model(model.network, config)
+        peft_model = get_peft_model(model.module, config)
         save_adapter(peft_model, folder / str(number), model.location)
         peft_model.unload()
 

@@ -24,12 +24,14 @@ from transformers import (
 from benchmarks.contenders.job import Moment, main, peak_mb, read, step_times
 
 # The recipe of isogloss (training.recipe).
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+LORA = LoraConfig(
+    task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear"
+)
 LEARNING_RATE = 5e-4
 WARMUP = 0.1
 
 
-class _Stamps(TrainerCallback):  # type: ignore[misc]
+class _Stamps(TrainerCallback):
     """The times at which steps ended, and the peak memory at the last one."""
 
     def __init__(self) -> None:
@@ -86,7 +88,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     torch.manual_seed(0)
-    peft_model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))
+    peft_model = get_peft_model(model, LORA)
     stamps = _Stamps()
     with tempfile.TemporaryDirectory() as folder:
         arguments = _arguments(job, folder, sizes.pop())

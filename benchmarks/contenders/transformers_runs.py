@@ -19,7 +19,7 @@ from benchmarks.contenders.generated import completes, digests
 from benchmarks.contenders.job import Stopwatch, main, peak_mb, read
 
 
-class _Stop(StoppingCriteria):  # type: ignore[misc]
+class _Stop(StoppingCriteria):
     def __init__(self, tokenizer: Any, length: int, complete: Sequence[Callable[[str], bool]]):
         self.tokenizer, self.length, self.complete = tokenizer, length, complete
 

@@ -139,7 +139,7 @@ def test_flash_attention_is_refused_where_it_cannot_be_had(
 ) -> None:
     with pytest.raises(ModelError, match="flash-attn is not installed or there is no GPU"):
         load(tiny.location, "bfloat16", "flash_attention_2")
-    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_flash_attn_2_available", lambda: True)
     with pytest.raises(ModelError, match="needs dtype bfloat16"):
         load(tiny.location, "float32", "flash_attention_2")
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 Retry = Callable[[optuna.Study, FrozenTrial], None]
 
 
-class HeartbeatJournal(JournalStorage, BaseHeartbeat):  # type: ignore[misc, unused-ignore]
+class HeartbeatJournal(JournalStorage, BaseHeartbeat):
     """A journal file whose workers send heartbeats, as those of an RDBStorage do.
 
     A heartbeat is the modification time of one file per trial, beside the journal, so workers on

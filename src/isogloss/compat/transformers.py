@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicCache
 
 from isogloss.compat import public_only
 from isogloss.compat.interfaces import CausalNetwork
@@ -55,6 +56,11 @@ def replaced_attention(network: CausalNetwork, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = own
+
+
+def empty_cache(network: CausalNetwork) -> DynamicCache:
+    """A key-value cache with the kinds of layers that the model has."""
+    return DynamicCache(config=cast(PreTrainedConfig, network.get_decoder().config))
 
 
 def layer_classes(network: CausalNetwork) -> list[str]:

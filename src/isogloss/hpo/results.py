@@ -77,7 +77,7 @@ def search_page(study: optuna.Study, objective: str) -> str:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # too few trials for importances
-                figure: go.Figure = plot(study, target_name=objective)
+                figure: go.Figure = plot(study, target_name=objective)  # type: ignore[operator]
         except (ValueError, RuntimeError, UserWarning) as error:
             body.append(f"<p>Not drawn: {html.escape(str(error))}</p>")
             continue

@@ -7,7 +7,7 @@ default.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import (
@@ -89,14 +89,14 @@ def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping
     """ConfigError if a trial could ask for LoRA on experts with dropout."""
     match distributions.get("dropout"):
         case CategoricalDistribution(choices=choices):
-            dropout = max(choices)
+            dropout = max(cast("tuple[float, ...]", choices))
         case FloatDistribution(high=high):
             dropout = high
         case _:
             dropout = fixed.get("dropout", 0.0)
     match distributions.get("target_modules"):
         case CategoricalDistribution(choices=choices):
-            targets = choices
+            targets = cast("tuple[str, ...]", choices)
         case _:
             targets = (fixed.get("target_modules", "all-linear"),)
     for target_modules in targets:

@@ -87,7 +87,7 @@ def _open_journal(path: Path, retry: Retry) -> JournalStorage:
     return HeartbeatJournal(path, retry, interval=HEARTBEAT, grace=GRACE)
 
 
-class PairedPruner(BasePruner):  # type: ignore[misc]
+class PairedPruner(BasePruner):
     """Prunes a trial that is worse than the best one at the same stage of its training.
 
     The pairs are dev passages, whose scores are what is reported: the one-sided Wilcoxon test of

@@ -6,35 +6,38 @@ prefix trees, D hidden size.
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, takewhile
+from typing import cast
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from isogloss.compat.transformers import empty_cache
 from isogloss.models.forward import can_share, forward, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.memory import token_budget
 from isogloss.models.prefix_tree import TokenTree
 
 
-class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
+class PreallocatedLayer(DynamicLayer):
     """Keys and values of a layer in tensors with room for new tokens.
 
     transformers' DynamicLayer copies all keys and values with each new token.
     """
 
     def __init__(self, keys_BKTE: torch.Tensor, values_BKTE: torch.Tensor, length: int):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(keys_BKTE, values_BKTE)
         self.keys, self.values, self.length = keys_BKTE, values_BKTE, length
 
     def update(
-        self, keys_BKTE: torch.Tensor, values_BKTE: torch.Tensor, *_: object, **__: object
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values; return all of them up to the new ones."""
-        start, self.length = self.length, self.length + keys_BKTE.shape[2]
-        self.keys[:, :, start : self.length] = keys_BKTE
-        self.values[:, :, start : self.length] = values_BKTE
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        """Append keys and values [B, K, T, E]; return all of them up to the new ones."""
+        start, self.length = self.length, self.length + key_states.shape[2]
+        keys_BKTE, values_BKTE = _keys_values(self)
+        keys_BKTE[:, :, start : self.length] = key_states
+        values_BKTE[:, :, start : self.length] = value_states
+        return keys_BKTE[:, :, : self.length], values_BKTE[:, :, : self.length]
 
     def get_seq_length(self) -> int:
         """Return the number of cached tokens."""
@@ -78,28 +81,35 @@ def _prefill_shared(
                 for layer in flat.layers
             ]
         for layer, flat_layer in zip(layers, flat.layers, strict=True):
-            for row, path in zip(rows, flat_paths, strict=True):
-                columns = slice(width - len(path), width)
-                layer.keys[row, :, columns] = flat_layer.keys[0][:, path]
-                layer.values[row, :, columns] = flat_layer.values[0][:, path]
+            for target_BKTE, flat_1KTE in zip(
+                _keys_values(layer), _keys_values(flat_layer), strict=True
+            ):
+                for row, path in zip(rows, flat_paths, strict=True):
+                    target_BKTE[row, :, width - len(path) : width] = flat_1KTE[0][:, path]
         last_states.update(zip(rows, states_ND, strict=True))
     states_BD = torch.stack([last_states[row] for row in range(len(prompts))])
-    return Cache(layers=layers), states_BD
+    return Cache(layers=list(layers)), states_BD
 
 
 def _empty_layer(
-    model: LanguageModel, like: DynamicLayer, n_rows: int, width: int, max_new_tokens: int
+    model: LanguageModel, like: object, n_rows: int, width: int, max_new_tokens: int
 ) -> PreallocatedLayer:
     """Return a layer of `n_rows` with room for `width` and new tokens, with the heads of `like`."""
-    dtype = like.keys.dtype if model.dtype == torch.float32 else model.dtype
     keys, values = (
         torch.zeros(
             n_rows, tensor.shape[1], width + max_new_tokens, tensor.shape[3],
-            dtype=dtype, device=tensor.device,
+            dtype=tensor.dtype if model.dtype == torch.float32 else model.dtype,
+            device=tensor.device,
         )
-        for tensor in (like.keys, like.values)
+        for tensor in _keys_values(like)
     )  # fmt: skip
     return PreallocatedLayer(keys, values, width)
+
+
+def _keys_values(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the keys and values of a layer that has some."""
+    layer = cast(DynamicLayer, layer)
+    return cast("tuple[torch.Tensor, torch.Tensor]", (layer.keys, layer.values))
 
 
 def _trees(
@@ -136,7 +146,7 @@ def _prefill_padded(
     for row, prompt in enumerate(prompts):
         tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
         mask_BT[row, width - len(prompt) :] = 1
-    cache = DynamicCache(config=model.network.get_decoder().config)
+    cache = empty_cache(model.network)
     states_BD = forward(
         model,
         lambda hidden_BTD: hidden_BTD[:, -1],

@@ -81,7 +81,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
     name = digest[:16]
     try:
         if model.peft_model is None:
-            model.peft_model = PeftModel.from_pretrained(model.network, folder, adapter_name=name)
+            model.peft_model = PeftModel.from_pretrained(model.module, folder, adapter_name=name)
         else:
             model.peft_model.load_adapter(folder, adapter_name=name)
     except (ValueError, RuntimeError) as error:

@@ -55,7 +55,7 @@ def weights_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def bitsandbytes_installed() -> bool:
     """Whether weights can be quantised (the extra `qlora`)."""
-    from transformers.utils import is_bitsandbytes_available
+    from transformers.utils.import_utils import is_bitsandbytes_available
 
     return bool(is_bitsandbytes_available())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -35,6 +35,11 @@ class LanguageModel:
     active: str | None = None  # digest of the adapter in use
     shares: bool | None = None  # cached by prefix_tree.can_share
     splits: bool | None = None  # cached by lm_head.can_split
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network, for functions that take any module."""
+        return cast(torch.nn.Module, self.network)
 
     @property
     def dtype_name(self) -> str:

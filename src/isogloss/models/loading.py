@@ -1,9 +1,10 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from isogloss.compat.interfaces import CausalNetwork, Tokenizer
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
@@ -56,26 +57,29 @@ def load(
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {location.name!r} cannot be loaded ({reason}).") from error
-    network.eval()
-    network.requires_grad_(False)
+    module = cast(torch.nn.Module, network)
+    module.eval()
+    module.requires_grad_(False)
     if processes.sharded():
         shard(network)
     elif device_map != "none":
         places = getattr(network, "hf_device_map", {}).values()
         device = next((torch.device(at) for at in places if at not in ("cpu", "disk")), device)
     elif dtype != NF4:  # a quantised model is on its device already
-        network.to(device)
+        module.to(device)
     if dtype == NF4:
         _check_quantised(network, location)
     if not processes.sharded():  # sharded weights must have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
-    return LanguageModel(location, tokenizer, network, device, products)
+    return LanguageModel(
+        location, cast(Tokenizer, tokenizer), cast(CausalNetwork, network), device, products
+    )
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:
     """Raise ModelError if `attention` is flash attention and it is not available."""
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     if attention != "flash_attention_2":
         return
@@ -90,7 +94,7 @@ def _check_attention(attention: str, products: torch.dtype) -> None:
 
 def _check_quantised(network: Any, location: ModelLocation) -> None:
     """Avoid two bugs of bitsandbytes 0.50 on a CPU; ModelError if one cannot be avoided."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in network.modules():
         if isinstance(module, Linear4bit) and module.weight.device.type == "cpu":

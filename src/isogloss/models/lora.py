@@ -1,87 +1,69 @@
-"""LoRA: which weights of a model get it, by the names that recipes have for them.
+"""LoRA: which weights of a model get it, by the names that recipes use.
 
-`all-linear` is every linear layer but the head, `attention` the linear layers of attention; with
-`+experts` also the experts of a Mixture-of-Experts model, which transformers keeps in parameters of
-three dimensions [experts, out, in], each with a rank of its own for every expert. Anything else is
-names of modules, separated by commas, as peft takes them.
+`all-linear` is every linear layer but the head; `attention` is the linear layers of attention. With
+`+experts` come the experts of a Mixture-of-Experts model, which transformers keeps in parameters of
+three dimensions [experts, out, in]; each expert has a LoRA of the full rank. Any other value is a
+list of module names, separated by commas, as peft takes them.
 """
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from isogloss.compat.interfaces import CausalNetwork
 from isogloss.compat.peft import converted_parameters
 from isogloss.errors import ConfigError
 
+if TYPE_CHECKING:  # peft takes seconds to import
+    from peft import LoraConfig
+
 EXPERTS = "+experts"
-WIDE = ("all-linear", "attention")
+GROUPS = ("all-linear", "attention")
 
 
 def has_experts(target_modules: str) -> bool:
-    """Whether a recipe's `target_modules` asks for LoRA on experts.
+    """Whether a recipe's `target_modules` includes experts.
 
-    ConfigError if it has a plus and is none of the spellings.
+    Raises ConfigError if it contains a plus and is not one of the spellings.
     """
-    if target_modules in {f"{wide}{EXPERTS}" for wide in WIDE}:
+    if target_modules in {f"{group}{EXPERTS}" for group in GROUPS}:
         return True
     if "+" not in target_modules:
         return False
     raise ConfigError(
-        f"target_modules {target_modules!r} cannot be read; expected all-linear, attention, "
+        f"unknown target_modules {target_modules!r}; expected all-linear, attention, "
         f"all-linear{EXPERTS}, attention{EXPERTS}, or names separated by commas."
     )
 
 
 def reject_dropout(dropout: float, target_modules: str) -> None:
-    """ConfigError if there is dropout, for LoRA that peft adds to a parameter and not beside it."""
+    """Raise ConfigError for dropout with LoRA that peft applies to parameters, not to modules."""
     if dropout > 0:
         raise ConfigError(
             f"dropout must be 0 with target_modules {target_modules!r}, but got {dropout:g}: peft "
-            "has none for experts and for layers that have their names."
+            "has no dropout for experts and for layers that share their names."
         )
 
 
-def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropout: float) -> Any:
+def lora_config(
+    network: CausalNetwork, target_modules: str, rank: int, alpha: int, dropout: float
+) -> "LoraConfig":
     """peft's LoraConfig for a causal language model in memory.
 
-    Raises ConfigError if the model has no experts and they are asked for, if LoRA on them should
-    have dropout, or for a name that none of its modules has.
+    Raises ConfigError for experts or modules that the model does not have, and for dropout where
+    peft has none.
     """
     from peft import LoraConfig
 
-    wide = target_modules.partition("+")[0]
-    kind = network.config.model_type
-    wanted = has_experts(target_modules)
     experts = _experts(network)
-    if wanted and not experts:
+    if has_experts(target_modules) and not experts:
         raise ConfigError(
-            f"target_modules is {target_modules!r}, but {kind} has no experts; expected {wide}."
+            f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
+            f"experts; expected {target_modules.removesuffix(EXPERTS)}."
         )
-    modules: str | list[str]
-    parameters = experts if wanted else []
-    if wide == "all-linear" and not experts:
-        modules = wide
-    elif wide in WIDE:
-        names = _linear(network, attention_only=wide == "attention")
-        modules, reached = _reached(network, names)
-        parameters = [*parameters, *reached]
-        if reached and getattr(network, "is_loaded_in_4bit", False):
-            raise ConfigError(
-                f"target_modules is {target_modules!r}, which in {kind} takes whole weights "
-                f"({', '.join(reached)}), but dtype is 'nf4'; expected attention or names."
-            )
-        if not names:
-            raise ConfigError(
-                f"target_modules is {target_modules!r}, but no attention is found in {kind}; "
-                "expected names of modules, separated by commas."
-            )
-    else:
-        modules = [name.strip() for name in target_modules.split(",")]
-        # What fused experts were before transformers 5 has names that peft still takes.
-        own = _reached(network, modules)[0] if experts else modules
-        _check_names(network, own, target_modules)
+    modules, parameters = _targets(network, target_modules, experts)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -95,31 +77,61 @@ def lora_config(network: Any, target_modules: str, rank: int, alpha: int, dropou
     return config
 
 
-def _check_names(network: Any, names: Iterable[str], target_modules: str) -> None:
-    """ConfigError for names that no linear module has: of several, peft passes over those."""
-    there = [name for name, module in network.named_modules() if _is_linear(module)]
-    for wanted in names:
-        if not any(f".{name}".endswith(f".{wanted}") for name in there):
-            linear = sorted({name.split(".")[-1] for name in _linear(network)})
+def _targets(
+    network: CausalNetwork, target_modules: str, experts: list[str]
+) -> tuple[str | list[str], list[str]]:
+    """The modules and the parameters that get LoRA, as peft takes them."""
+    group = target_modules.removesuffix(EXPERTS)
+    if group not in GROUPS:
+        names = [name.strip() for name in target_modules.split(",")]
+        # Some names stand for the fused experts of a mixture; peft knows them, the model does not.
+        own = _split_by_conversion(network, names)[0] if experts else names
+        _check_names(network, own, target_modules)
+        return names, []
+    parameters = experts if has_experts(target_modules) else []
+    if group == "all-linear" and not experts:
+        return group, []
+    layers = _linear_names(network, attention_only=group == "attention")
+    if not layers:
+        raise ConfigError(
+            f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
+            "attention that can be recognised; expected names of modules, separated by commas."
+        )
+    modules, converted = _split_by_conversion(network, layers)
+    if converted and getattr(network, "is_loaded_in_4bit", False):
+        raise ConfigError(
+            f"target_modules is {target_modules!r}, which in {network.config.model_type} needs "
+            f"whole weights ({', '.join(converted)}), but dtype is 'nf4'; expected attention or "
+            "names."
+        )
+    return modules, [*parameters, *converted]
+
+
+def _check_names(network: CausalNetwork, names: Iterable[str], target_modules: str) -> None:
+    """Raise ConfigError for a name without a linear module; peft ignores it among others."""
+    modules = [name for name, module in network.named_modules() if _is_linear(module)]
+    for name in names:
+        if not any(f".{module}".endswith(f".{name}") for module in modules):
+            known = sorted({module.split(".")[-1] for module in _linear_names(network)})
             raise ConfigError(
                 f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
-                f"linear module {wanted!r}; expected all-linear, attention, either with {EXPERTS}, "
-                f"or names of its modules ({', '.join(linear)})."
+                f"linear module {name!r}; expected all-linear, attention, either with {EXPERTS}, "
+                f"or names of its modules ({', '.join(known)})."
             )
 
 
-def _linear(network: Any, *, attention_only: bool = False) -> set[str]:
-    """The last two parts of the names of linear layers, the head left out."""
-    head = network.get_output_embeddings()
-    found = set()
-    attention: tuple[str, ...] = ()
+def _linear_names(network: CausalNetwork, *, attention_only: bool = False) -> set[str]:
+    """The last two parts of the names of linear layers, without the head."""
+    head: torch.nn.Module = network.get_output_embeddings()
+    names = set()
+    attention: tuple[str, ...] = ()  # prefixes of the names of its modules
     for name, module in network.named_modules():
         if re.search(r"Attention\d*$", type(module).__name__):
             attention = (*attention, f"{name}.")
-        within = not attention_only or name.startswith(attention)
-        if _is_linear(module) and module is not head and within:
-            found.add(".".join(name.split(".")[-2:]))
-    return found
+        included = not attention_only or name.startswith(attention)
+        if _is_linear(module) and module is not head and included:
+            names.add(".".join(name.split(".")[-2:]))
+    return names
 
 
 def _is_linear(module: torch.nn.Module) -> bool:
@@ -128,7 +140,7 @@ def _is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear | Conv1D)
 
 
-def _experts(network: Any) -> list[str]:
+def _experts(network: CausalNetwork) -> list[str]:
     """The last two parts of the names of the parameters that hold a layer's experts together."""
     return sorted(
         {
@@ -141,22 +153,22 @@ def _experts(network: Any) -> list[str]:
     )
 
 
-def _reached(network: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The names of linear layers as modules, and as parameters where peft has no other way.
+def _split_by_conversion(
+    network: CausalNetwork, names: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Names of linear layers, as modules or, where peft would take them for experts, as parameters.
 
-    In Mixture-of-Experts models it takes names such as `down_proj` for the experts of before
-    transformers 5 and looks for them among the fused ones, though a dense layer or a shared expert
-    has that name too.
+    A dense layer or a shared expert may have the name of an expert of transformers 4.
     """
     from peft import LoraConfig
 
     modules, parameters = [], []
     for name in sorted(names):
         try:
-            renamed = bool(converted_parameters(LoraConfig(target_modules=[name]), network))
-        except ValueError:  # one of several that were fused
-            renamed = True
-        if renamed:
+            converted = bool(converted_parameters(LoraConfig(target_modules=[name]), network))
+        except ValueError:  # one of several parts of a fused parameter
+            converted = True
+        if converted:
             parameters.append(f"{name}.weight")
         else:
             modules.append(name)

@@ -23,6 +23,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, CardFacts, card, git_commit, without_header
 from isogloss.registry.lookup import ADAPTER
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
+from isogloss.tracking.runs import active_run
 from isogloss.tracking.tags import PREFIX, RunTags, prefixed
 from isogloss.training.contamination import read_record
 from isogloss.training.early_stopping import DevScore
@@ -69,7 +70,7 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
     pickles. It names its base model, loads it by name and revision, and asks as in training. An
     adapter that the run has logged before is not logged again.
     """
-    run = mlflow.active_run()
+    run = active_run()
     digest = adapter_digest(adapter.folder)
     if uri := _logged_before(run.info.run_id, digest):
         return uri
@@ -147,7 +148,8 @@ def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> Ca
 
 def _logged_before(run_id: str, digest: str) -> str | None:
     """The URI of the model in which a run has logged that adapter."""
-    for output in mlflow.get_run(run_id).outputs.model_outputs:
+    outputs = mlflow.get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs else ():
         logged = mlflow.get_logged_model(output.model_id)
         ready = logged.status == LoggedModelStatus.READY
         if ready and logged.tags[f"{PREFIX}adapter"] == digest:

@@ -108,6 +108,6 @@ def logged_model_at(uri: str) -> LoggedModel:
     else:
         origin = uri
     # Only a version's source has the logged model's id: its model_id is empty.
-    if not origin.startswith(MODELS):
+    if origin is None or not origin.startswith(MODELS):
         raise ModelError(f"model {uri!r} is a version of {origin}, which is not a logged model.")
     return client.get_logged_model(origin.removeprefix(MODELS))

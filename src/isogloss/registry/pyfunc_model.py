@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
@@ -46,7 +46,7 @@ EXAMPLE = [
 ]
 
 
-class PyfuncModel(PythonModel):  # type: ignore[misc]
+class PyfuncModel(PythonModel):
     """Answers multiple-choice questions about passages; see `serving.adapter_model`."""
 
     def load_context(self, context: PythonModelContext) -> None:

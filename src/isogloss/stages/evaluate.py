@@ -33,6 +33,7 @@ from isogloss.stages.session import Session
 from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
+from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import uploading
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.types import Condition, Format, LanguageCode, Normalisation
@@ -249,7 +250,7 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
     model_id = logged_model(evaluation.adapter) if evaluation.adapter else None
     mlflow.log_metrics(values, dataset=data_set, model_id=model_id)
     if model_id is not None:
-        run_id = mlflow.active_run().info.run_id
+        run_id = active_run().info.run_id
         mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
     tracking.log_predictions(predictions)
 

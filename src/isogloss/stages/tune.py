@@ -271,7 +271,7 @@ def _log_search(search: Search) -> FrozenTrial:
     study, objective = search.study, search.config.objective
     best = best_trial(study)
     mlflow.log_metrics(
-        {f"dev/{objective}": best.value, "best_trial": best.number}
+        {f"dev/{objective}": study.best_value, "best_trial": best.number}
         | {f"trials/{state}": count for state, count in states(study).items()}
     )
     mlflow.log_text(_best_yaml(search, best), BEST)

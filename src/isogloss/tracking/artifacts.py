@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pyarrow.parquet
-from mlflow.data.pandas_dataset import PandasDataset
+from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -22,7 +22,7 @@ DIGEST_LENGTH = 36  # the longest that MLflow stores
 
 def log_items(items: Sequence[Item], task: str, split: str) -> PandasDataset:
     """Log the items as an input data set of the open run; return it."""
-    data_set = mlflow.data.from_pandas(
+    data_set = from_pandas(
         pd.DataFrame([asdict(item) for item in items]),
         name=f"{task}-{split}",
         digest=data_digest(items)[:DIGEST_LENGTH],

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 
 import mlflow
+from mlflow import ActiveRun
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
@@ -72,6 +73,14 @@ def open_run(
         raise
     with uploading(work.folder) if work else nullcontext():
         mlflow.end_run()
+
+
+def active_run() -> ActiveRun:
+    """The open run of this thread, which the caller has opened."""
+    run = mlflow.active_run()
+    if run is None:
+        raise RuntimeError("no run is open.")
+    return run
 
 
 def _log_config(config: BaseModel, run: Run) -> None:

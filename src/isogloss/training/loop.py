@@ -213,7 +213,7 @@ def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"
     can_share(model)  # tested without an adapter, whose dropout would draw random numbers
     torch.manual_seed(job.recipe.seed)
     try:
-        adapter = get_peft_model(model.network, config)
+        adapter = get_peft_model(model.module, config)
     except ValueError as error:  # a module that peft has no LoRA for
         raise ConfigError(str(error).strip().splitlines()[0]) from error
     fuse_lora(model.network, "default")
