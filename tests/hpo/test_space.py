@@ -61,7 +61,10 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
         ({"rank": 4}, "nothing to search"),
         ({"steps": {"low": 1.5, "high": 3}}, "steps"),
         ([1, 2], "not a mapping"),
-        ({"target_modules": ["attention", "q_proj+experts"]}, "unknown target_modules 'q_proj.experts'"),
+        (
+            {"target_modules": ["attention", "q_proj+experts"]},
+            "unknown target_modules 'q_proj.experts'",
+        ),
         ({"target_modules": ["attention+experts", "v_proj"], "dropout": 0.1}, "dropout must be 0"),
         ({"target_modules": "all-linear+experts", "dropout": [0, 0.1]}, "dropout must be 0"),
         (
