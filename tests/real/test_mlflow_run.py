@@ -55,7 +55,7 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     trained = run_id(start(clone, "finetune", "steps=1", "batch_size=2", "dev_limit=2"))
     tuned = run_id(start(clone, "evaluate", f"adapter={trained}", *where))
     compared = start(clone, "compare", "study=chain")
-    assert "Verdict:" in compared.stdout, compared.stderr[-3000:]
+    assert "- C1: " in compared.stdout, compared.stderr[-3000:]
     report = re.search(r"^report: (.*)$", compared.stdout, re.MULTILINE)
     assert report
     assert Path(report[1]).is_file()

@@ -1,6 +1,5 @@
 """A study end to end on a tiny random model: what it leaves in MLflow, and what it reuses."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +72,7 @@ def runs(kind: str) -> list[Run]:
     )  # fmt: skip
 
 
-def test_a_study_is_one_parent_with_base_finetune_tuned_and_compare_below(
+def test_a_study_is_one_parent_run_with_base_finetune_tuned_and_compare_as_children(
     study: StudyConfig,
 ) -> None:
     (parent,) = runs("study")
@@ -89,8 +88,8 @@ def test_a_study_is_one_parent_with_base_finetune_tuned_and_compare_below(
     conditions = {run.data.tags["isogloss.condition"]: run for run in runs("evaluate")}
     assert set(conditions) == {"base", "tuned"}
     assert conditions["base"].data.tags["isogloss.adapter"] == "none"
-    (trained,) = runs("finetune")
-    adapter = trained.data.tags["isogloss.adapter"]
+    (finetuned,) = runs("finetune")
+    adapter = finetuned.data.tags["isogloss.adapter"]
     assert conditions["tuned"].data.tags["isogloss.adapter"] == adapter
 
 
@@ -128,10 +127,11 @@ def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
         1,
         1,
     ]
-    assert "Verdict:" in capsys.readouterr().out
+    (compared,) = runs("compare")
+    assert compared.data.tags["mlflow.note.content"] in capsys.readouterr().out
 
 
-def test_another_order_limit_format_model_or_source_is_computed_anew(
+def test_another_order_limit_format_model_or_source_is_a_new_run(
     study: StudyConfig, model_folder: Callable[[str], Path]
 ) -> None:
     evaluation = EvaluateConfig(
@@ -140,7 +140,7 @@ def test_another_order_limit_format_model_or_source_is_computed_anew(
     before = len(runs("evaluate"))
     evaluate(evaluation, Session(study.model, "float32"))
     evaluate(evaluation.model_copy(update={"seed": 1}), Session(study.model, "float32"))
-    assert len(runs("evaluate")) == before  # the seed decides nothing if options are not shuffled
+    assert len(runs("evaluate")) == before  # without shuffled options the seed has no effect
     other = str(model_folder("llama"))
     for change in (
         {"limit": 4},
@@ -185,11 +185,11 @@ def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyCon
     )
     reused = evaluate(evaluation, Session(study.model, "float32"))
     for name in ("tiny", "another"):
-        found = {run.info.run_id for run in pull(CompareConfig(study=name)).runs}
-        assert reused.info.run_id in found
+        pulled = pull(CompareConfig(study=name)).runs
+        assert reused.info.run_id in {run.info.run_id for run in pulled}
 
 
-def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
+def test_compare_finds_the_runs_of_a_study_by_name_and_rejects_runs_that_differ(
     study: StudyConfig,
 ) -> None:
     assert [cell.condition for cell in pull(CompareConfig(study="tiny")).cells] == ["base", "tuned"]
@@ -203,7 +203,7 @@ def test_compare_finds_the_runs_of_a_study_by_name_and_refuses_what_differs(
 
 
 @pytest.mark.real
-def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once(
+def test_a_study_of_several_seeds_and_sources_shares_its_base_and_its_comparison(
     study: StudyConfig, model_folder: Callable[[str], Path]
 ) -> None:
     languages = (*LANGUAGES, "rus_Cyrl")
@@ -221,10 +221,10 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once
         ("tuned", "eng_Latn", "0"),
         ("tuned", "eng_Latn", "1"),
     ]
-    (judged,) = [run for run in runs("compare") if run.data.tags.get("isogloss.study") == "wide"]
-    assert judged.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert "double_difference/eng_Latn" in judged.data.metrics
-    assert judged.data.metrics["contrast/seeds"] == 2
+    (compared,) = [run for run in runs("compare") if run.data.tags.get("isogloss.study") == "wide"]
+    assert compared.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "double_difference/eng_Latn" in compared.data.metrics
+    assert compared.data.metrics["contrast/seeds"] == 2
     (recipe,) = {run.data.tags["isogloss.recipe"] for (run,) in list(cells.values())[1:]}
     assert recipe.startswith("2 steps of 4 of ")
 
@@ -232,20 +232,23 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_is_judged_once
 def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluate_did(
     study: StudyConfig,
 ) -> None:
-    (trained,) = runs("finetune")
-    uri = trained.data.tags["isogloss.adapter_uri"]
-    assert register(trained.info.run_id, "reader", "champion").uri == "models:/reader/1"
+    (finetuned,) = runs("finetune")
+    uri = finetuned.data.tags["isogloss.adapter_uri"]
+    assert register(finetuned.info.run_id, "reader", "champion").uri == "models:/reader/1"
     weights = []
-    for name in (trained.info.run_id, uri, "models:/reader@champion", "models:/reader/1"):
+    for name in (finetuned.info.run_id, uri, "models:/reader@champion", "models:/reader/1"):
         with adapter_folder(name) as folder:
             weights.append((folder / "adapter_model.safetensors").read_bytes())
     assert len(set(weights)) == 1
-    chosen = probe("heb_Hebr", "test", 6)
+    items = probe("heb_Hebr", "test", 6)
     table = pd.DataFrame(
-        [{"passage": i.passage, "question": i.question, "options": list(i.options)} for i in chosen]
+        [
+            {"passage": item.passage, "question": item.question, "options": list(item.options)}
+            for item in items
+        ]
     )
     served = mlflow.pyfunc.load_model("models:/reader@champion").predict(table)
-    (tuned,) = (r for r in runs("evaluate") if r.data.tags["isogloss.condition"] == "tuned")
+    (tuned,) = (run for run in runs("evaluate") if tracking.tag(run, "condition") == "tuned")
     logged = tracking.read_predictions(tuned.info.run_id).query("language == 'heb_Hebr'")
     assert list(served["choice"]) == list(logged["prediction"])
     assert list(served["valid"]) == list(logged["valid"])
@@ -256,16 +259,23 @@ def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluat
         assert probabilities == pytest.approx(expected, abs=1e-4)
 
 
-def test_nothing_is_lost_of_what_mlflow_logs_about_the_adapter(
+def test_progress_counts_cells_and_mlflow_logs_everything_about_the_adapter(
     model_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     run_study(study_config(model_folder("gemma3"), format=None))
     assert "Failed to log" not in caplog.text
+    for line in (
+        "cell 1 of 3 · base · Standard Arabic (1 of 6): accuracy 0.",
+        "cell 1 of 3 · base · Turkish (6 of 6): accuracy 0.",
+        "cell 2 of 3 · finetune · Standard Arabic, seed 0: dev accuracy 0.",
+        "cell 3 of 3 · tuned · Standard Arabic, seed 0 · Hebrew (2 of 6): accuracy 0.",
+    ):
+        assert line in caplog.text
 
 
 def test_no_file_of_the_logged_model_is_a_pickle(study: StudyConfig) -> None:
-    (trained,) = runs("finetune")
-    folder = Path(mlflow.artifacts.download_artifacts(trained.data.tags["isogloss.adapter_uri"]))
+    (finetuned,) = runs("finetune")
+    folder = Path(mlflow.artifacts.download_artifacts(finetuned.data.tags["isogloss.adapter_uri"]))
     names = [path.name for path in folder.rglob("*") if path.is_file()]
     assert "adapter_model.safetensors" in names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pt"))]
@@ -289,11 +299,3 @@ def test_a_run_that_mlflow_run_opened_is_adopted_and_keeps_its_experiment(
     run = evaluate(evaluation, Session(evaluation.model, "float32"))
     assert run.info.run_id == opened.info.run_id
     assert run.info.experiment_id == experiment
-
-
-def test_the_fingerprint_depends_on_every_fact_and_not_on_their_order() -> None:
-    facts = {"model": "a", "data": "b", "seed": 0}
-    assert tracking.fingerprint(**facts) == tracking.fingerprint(**dict(reversed(facts.items())))
-    for name in facts:
-        assert tracking.fingerprint(**{**facts, name: "other"}) != tracking.fingerprint(**facts)
-    assert json.dumps(facts)

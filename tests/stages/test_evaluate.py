@@ -1,4 +1,4 @@
-"""The grid of conditions as runs: reasoning, prompts, splits, and what is refused before a run."""
+"""Evaluate runs: conditions, options and splits, and what raises before a run is opened."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def folder(model_folder: Callable[[str], Path]) -> str:
     return str(model_folder("gemma3"))
 
 
-def ask(folder: str, **changes: object) -> EvaluateConfig:
+def evaluate_config(folder: str, **changes: object) -> EvaluateConfig:
     return EvaluateConfig.model_validate(
         {
             "model": folder,
@@ -55,11 +55,11 @@ def ask(folder: str, **changes: object) -> EvaluateConfig:
     )
 
 
-def run(config: EvaluateConfig) -> Run:
+def evaluate_base(config: EvaluateConfig) -> Run:
     return evaluate(config, Session(config.model, "float32"))
 
 
-def trained(folder: str, **changes: object) -> Run:
+def finetune_adapter(folder: str, **changes: object) -> Run:
     config = FinetuneConfig.model_validate(
         {"model": folder, "dtype": "float32", "steps": 1, "batch_size": 2, "limit": 4,
          "dev_limit": 2, "rank": 2, "alpha": 4, **changes}
@@ -67,7 +67,7 @@ def trained(folder: str, **changes: object) -> Run:
     return finetune(config, Session(folder, "float32"))
 
 
-def run_adapted(config: EvaluateConfig, adapter: Run) -> Run:
+def evaluate_adapter(config: EvaluateConfig, adapter: Run) -> Run:
     with adapter_folder(adapter.info.run_id) as path:
         return evaluate(config, Session(config.model, "float32"), AdapterRef.in_folder(path))
 
@@ -75,37 +75,39 @@ def run_adapted(config: EvaluateConfig, adapter: Run) -> Run:
 def test_several_adapters_and_the_base_are_evaluated_with_one_load(
     folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    adapters = [trained(folder, seed=seed) for seed in (0, 1)]
+    adapters = [finetune_adapter(folder, seed=seed) for seed in (0, 1)]
     loads: list[str] = []
     load = session.load
-    monkeypatch.setattr(session, "load", lambda *asked: (loads.append("once"), load(*asked))[1])
+    monkeypatch.setattr(session, "load", lambda *args: (loads.append("once"), load(*args))[1])
     names = ["none", *(run.info.run_id for run in adapters)]
-    run_evaluate(ask(folder, adapter=",".join(names)))
+    run_evaluate(evaluate_config(folder, adapter=",".join(names)))
     assert loads == ["once"]
     (parent,) = runs("evaluations")
-    made = [mlflow.get_run(run_id) for run_id in parent.data.tags["isogloss.cells"].split()]
-    assert [one.data.tags["isogloss.adapter"] for one in made] == [
+    evaluated = [mlflow.get_run(run_id) for run_id in parent.data.tags["isogloss.cells"].split()]
+    assert [run.data.tags["isogloss.adapter"] for run in evaluated] == [
         "none", *(run.data.tags["isogloss.adapter"] for run in adapters)
     ]  # fmt: skip
-    assert [one.info.run_name for one in made] == [
+    assert [run.info.run_name for run in evaluated] == [
         "base", *(f"tuned {name}" for name in names[1:])
     ]  # fmt: skip
-    assert {one.data.tags["mlflow.parentRunId"] for one in made} == {parent.info.run_id}
+    assert {run.data.tags["mlflow.parentRunId"] for run in evaluated} == {parent.info.run_id}
     printed = capsys.readouterr().out
     assert all(f"adapter {name}\n" in printed for name in names)
-    together = [read_predictions(one.info.run_id) for one in made]
+    together = [read_predictions(run.info.run_id) for run in evaluated]
     mlflow.set_experiment("alone")
-    for adapter, found in zip(adapters, together[1:], strict=True):
-        alone = run_adapted(ask(folder), adapter)
-        assert read_predictions(alone.info.run_id).equals(found)
+    for adapter, predictions in zip(adapters, together[1:], strict=True):
+        alone = evaluate_adapter(evaluate_config(folder), adapter)
+        assert read_predictions(alone.info.run_id).equals(predictions)
     with pytest.raises(ModelError, match="nothing-of-the-kind"):
-        run_evaluate(ask(folder, adapter="none,nothing-of-the-kind"))
+        run_evaluate(evaluate_config(folder, adapter="none,nothing-of-the-kind"))
     with pytest.raises(ConfigError, match="adapter has 'none' more than once"):
-        run_evaluate(ask(folder, adapter="none, none"))
+        run_evaluate(evaluate_config(folder, adapter="none, none"))
 
 
 @pytest.mark.real
-def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder: str) -> None:
+def test_reasoning_both_makes_four_conditions_and_each_is_compared_with_the_base(
+    folder: str,
+) -> None:
     config = StudyConfig.model_validate(
         {
             "study": "four",
@@ -120,13 +122,13 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
         }
     )
     run_study(config)
-    cells = {found.data.tags["isogloss.condition"]: found for found in runs("evaluate")}
-    assert sorted(cells) == ["base", "base+cot", "tuned", "tuned+cot"]
-    for condition, cell in cells.items():
-        table = tracking.read_predictions(cell.info.run_id)
+    evaluated = {run.data.tags["isogloss.condition"]: run for run in runs("evaluate")}
+    assert sorted(evaluated) == ["base", "base+cot", "tuned", "tuned+cot"]
+    for condition, run in evaluated.items():
+        table = tracking.read_predictions(run.info.run_id)
         assert table["text"].notna().all()
         for code in LANGUAGES:
-            metrics = cell.data.metrics
+            metrics = run.data.metrics
             assert metrics[f"unparsed/{code}"] == 1 - metrics[f"format_valid/{code}"]
             rows = table[table["language"] == code]
             for kind in ("free", "forced"):
@@ -134,32 +136,32 @@ def test_one_switch_makes_four_conditions_and_compares_each_with_the_base(folder
                 expected = (choice == rows["answer"]).mean()
                 assert metrics[f"accuracy_{kind}/{code}"] == pytest.approx(expected)
             assert (f"tokens_per_item/{code}" in metrics) == (condition == "base")
-    (found,) = runs("compare")
-    assert found.data.tags["isogloss.condition"] == "tuned"
-    note = found.data.tags["mlflow.note.content"]
+    (compared,) = runs("compare")
+    assert compared.data.tags["isogloss.condition"] == "tuned"
+    note = compared.data.tags["mlflow.note.content"]
     assert re.match(r"(Inconclusive|Equivalent|Related gain (more|less)): .*Arabic", note)
     assert re.search(r"C3: .* Over 5 related and control languages", note)
-    parts = [
-        found.data.metrics[f"{name}/heb_Hebr"]
+    gains = [
+        compared.data.metrics[f"{name}/heb_Hebr"]
         for name in ("gain_free", "gain_format", "gain_comprehension")
     ]
-    assert parts[0] == pytest.approx(parts[1] + parts[2])
+    assert gains[0] == pytest.approx(gains[1] + gains[2])
     for name in ("base_cot", "tuned_cot"):
-        assert f"contrast_{name}/accuracy" in found.data.metrics
+        assert f"contrast_{name}/accuracy" in compared.data.metrics
     for condition, against, words in (
         ("base+cot", "base", "With chain of thought,"),
         ("tuned+cot", "base", "With fine-tuning on Standard Arabic and chain of thought,"),
         ("tuned+cot", "tuned", "With chain of thought,"),
         ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
     ):
-        asked = CompareConfig(study="four", condition=condition, against=against)
-        note = judge(pull(asked), asked).data.tags["mlflow.note.content"]
+        config = CompareConfig(study="four", condition=condition, against=against)
+        note = judge(pull(config), config).data.tags["mlflow.note.content"]
         assert note.splitlines()[2].startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4
 
 
-def test_every_option_that_changes_what_is_asked_is_computed_anew_and_named_in_tags(
+def test_every_option_that_changes_the_result_has_its_own_run_and_tags(
     folder: str,
 ) -> None:
     changes: list[dict[str, object]] = [
@@ -175,32 +177,34 @@ def test_every_option_that_changes_what_is_asked_is_computed_anew_and_named_in_t
         {"max_length": 4000},
         {"split": "dev"},
     ]
-    found = [run(ask(folder, **change)) for change in changes]
-    assert len({one.data.tags["isogloss.fingerprint"] for one in found}) == len(changes)
-    assert found[1].data.tags["isogloss.prompt_language"] == "target"
-    assert found[5].data.tags["isogloss.normalisation"] == "unconditional"
-    assert found[2].data.tags["isogloss.choices"].startswith("' A' [")
-    assert "isogloss.choices" not in found[0].data.tags
-    answers = [tracking.read_predictions(one.info.run_id)["answer"].tolist() for one in found[2:5]]
+    evaluated = [evaluate_base(evaluate_config(folder, **change)) for change in changes]
+    assert len({run.data.tags["isogloss.fingerprint"] for run in evaluated}) == len(changes)
+    assert evaluated[1].data.tags["isogloss.prompt_language"] == "target"
+    assert evaluated[5].data.tags["isogloss.normalisation"] == "unconditional"
+    assert evaluated[2].data.tags["isogloss.choices"].startswith("' A' [")
+    assert "isogloss.choices" not in evaluated[0].data.tags
+    answers = [
+        tracking.read_predictions(run.info.run_id)["answer"].tolist() for run in evaluated[2:5]
+    ]
     assert answers[0] != answers[1] != answers[2]
-    assert "position_bias/heb_Hebr" in found[2].data.metrics
-    assert run(ask(folder)).info.run_id == found[0].info.run_id
+    assert "position_bias/heb_Hebr" in evaluated[2].data.metrics
+    assert evaluate_base(evaluate_config(folder)).info.run_id == evaluated[0].info.run_id
 
 
-def test_a_split_that_an_adapter_was_trained_on_is_refused_in_any_language(folder: str) -> None:
-    adapter = trained(folder)
+def test_a_split_with_training_data_is_rejected_in_every_language(folder: str) -> None:
+    adapter = finetune_adapter(folder)
     before = len(runs("evaluate"))
     for languages in (("heb_Hebr",), ("arb_Arab", "eng_Latn")):
         for split in ("train", "all"):
-            config = ask(folder, languages=languages, split=split)
+            config = evaluate_config(folder, languages=languages, split=split)
             with pytest.raises(DataError, match="was trained on probe in arb_Arab, and 2 of the 2"):
-                run_adapted(config, adapter)
+                evaluate_adapter(config, adapter)
     assert len(runs("evaluate")) == before
-    run_adapted(ask(folder), adapter)
+    evaluate_adapter(evaluate_config(folder), adapter)
     assert len(runs("evaluate")) == before + 1
 
 
-def test_the_guard_works_across_tasks_that_share_sentences(
+def test_shared_sentences_of_another_task_are_rejected(
     folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def write(name: str, code: str, texts: list[str]) -> None:
@@ -216,35 +220,35 @@ def test_the_guard_works_across_tasks_that_share_sentences(
     write("train", "eng_Latn", ["Nothing that anybody would ask about twice.", *SENTENCES])
     write("test", "eng_Latn", ["Another text.", "More.", f"Rain. {SENTENCES[2]} End."])
     write("test", "fra_Latn", ["Un autre texte.", "Encore.", "La pluie. Un musée. Fin."])
-    adapter = trained(
+    adapter = finetune_adapter(
         folder, task="files", data_dir=str(tmp_path / "train"), source="eng_Latn", dev_limit=1
     )
-    asked = {
+    parameters = {
         "task": "files",
         "data_dir": str(tmp_path / "test"),
         "languages": ("fra_Latn",),
         "source": "eng_Latn",
     }
     with pytest.raises(ConfigError, match="was trained on eng_Latn, but `source` is arb_Arab"):
-        run_adapted(ask(folder, **{**asked, "source": "arb_Arab"}), adapter)
+        evaluate_adapter(evaluate_config(folder, **{**parameters, "source": "arb_Arab"}), adapter)
     with pytest.raises(DataError, match=r"1 of the 2 passages of test .* '2' \(as '3'\)"):
-        run_adapted(ask(folder, **asked), adapter)
+        evaluate_adapter(evaluate_config(folder, **parameters), adapter)
     (tmp_path / "test" / "eng_Latn.csv").unlink()
-    run_adapted(ask(folder, **asked), adapter)
+    evaluate_adapter(evaluate_config(folder, **parameters), adapter)
     assert "whether the two tasks share passages is not checked" in caplog.text
 
 
-def test_an_adapter_without_a_record_is_used_and_that_is_said(
+def test_an_adapter_without_a_training_record_is_evaluated_with_a_warning(
     folder: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with adapter_folder(trained(folder).info.run_id) as path:
+    with adapter_folder(finetune_adapter(folder).info.run_id) as path:
         (path / RECORD).unlink()
-        config = ask(folder)
+        config = evaluate_config(folder)
         evaluate(config, Session(folder, "float32"), adapter=AdapterRef.in_folder(path))
     assert "the adapter has no training record" in caplog.text
 
 
-def test_a_study_that_would_evaluate_its_training_data_is_refused_before_any_run(
+def test_a_study_that_would_evaluate_its_training_data_is_rejected_before_any_run(
     folder: str,
 ) -> None:
     config = StudyConfig.model_validate(
@@ -255,31 +259,33 @@ def test_a_study_that_would_evaluate_its_training_data_is_refused_before_any_run
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
 
 
-def test_prompts_past_the_window_are_refused_before_a_run_or_shortened_and_counted(
+def test_prompts_longer_than_the_window_are_rejected_before_a_run_or_shortened_and_counted(
     folder: str,
 ) -> None:
     with pytest.raises(DataError, match="8 of 8 prompts are longer than the context window of 60"):
-        run(ask(folder, max_length=60, format="letter"))
+        evaluate_base(evaluate_config(folder, max_length=60, format="letter"))
     assert not runs("evaluate")
-    found = run(ask(folder, max_length=220, format="letter", long_inputs="shorten"))
-    table = tracking.read_predictions(found.info.run_id)
+    run = evaluate_base(
+        evaluate_config(folder, max_length=220, format="letter", long_inputs="shorten")
+    )
+    table = tracking.read_predictions(run.info.run_id)
     assert table["shortened"].any()
     assert (table["prompt_tokens"] < 220).all()
     for code, rows in table.groupby("language"):
-        assert found.data.metrics.get(f"shortened/{code}", 0) == rows["shortened"].sum()
+        assert run.data.metrics.get(f"shortened/{code}", 0) == rows["shortened"].sum()
 
 
-def test_a_language_without_wording_is_refused_before_the_model_is_found() -> None:
+def test_a_language_without_wording_is_rejected_before_the_model_is_located() -> None:
     config = EvaluateConfig(
         model="nowhere/at-all", task="files", data_dir="data", prompt_language="target"
     )
     Path("data").mkdir()
     Path("data/lug_Latn.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
     with pytest.raises(ConfigError, match="no wording in 'lug_Latn'"):
-        run(config)
+        evaluate_base(config)
 
 
-def test_a_study_without_two_relatives_or_with_an_unknown_branch_is_refused_before_any_run(
+def test_a_study_without_two_related_languages_or_with_an_unknown_branch_is_rejected_first(
     folder: str,
 ) -> None:
     study = {"study": "x", "model": folder, "dtype": "float32"}

@@ -1,0 +1,123 @@
+"""Reuse: only a finished run of the same kind, fingerprint and experiment has the result."""
+
+from dataclasses import replace
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from isogloss.config import EvaluateConfig
+from isogloss.tasks import Item
+from isogloss.tracking import (
+    RunKind,
+    data_digest,
+    find_finished,
+    fingerprint,
+    record_reuse,
+    reuse_or_lock,
+    studies_of,
+)
+from isogloss.tracking.tags import prefixed
+
+CONFIG = EvaluateConfig(study="second")
+
+
+def log_run(status: str = "FINISHED", **tags: str) -> Run:
+    with mlflow.start_run() as run:
+        mlflow.set_tags(prefixed({"kind": "evaluate", "fingerprint": "f1", **tags}))
+    mlflow.MlflowClient().set_terminated(run.info.run_id, status)
+    return mlflow.get_run(run.info.run_id)
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"kind": "finetune"},
+        {"fingerprint": "f2"},
+        {"status": "FAILED"},
+        {"status": "KILLED"},
+        {"status": "RUNNING"},
+    ],
+)
+def test_a_run_of_another_kind_fingerprint_or_status_is_not_found(
+    different: dict[str, str],
+) -> None:
+    run = log_run(**different)
+    assert find_finished(RunKind.EVALUATE, "f1", run.info.experiment_id) is None
+
+
+def test_the_newest_finished_run_of_the_experiment_is_found() -> None:
+    log_run()
+    newest = log_run()
+    found = find_finished(RunKind.EVALUATE, "f1", newest.info.experiment_id)
+    assert found is not None
+    assert found.info.run_id == newest.info.run_id
+    assert find_finished(RunKind.EVALUATE, "f1", mlflow.create_experiment("other")) is None
+
+
+def test_a_finished_run_joins_the_study_that_reuses_it() -> None:
+    run = log_run(study="first")
+    for _ in range(2):
+        with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (_, finished):
+            assert finished is not None
+            assert finished.info.run_id == run.info.run_id
+    assert studies_of(mlflow.get_run(run.info.run_id)) == ["first", "second"]
+    record_reuse(mlflow.get_run(run.info.run_id), "third")
+    assert studies_of(mlflow.get_run(run.info.run_id)) == ["first", "second", "third"]
+
+
+def test_a_run_outside_a_study_has_the_studies_that_reused_it() -> None:
+    run = log_run()
+    assert studies_of(run) == []
+    record_reuse(run, None)
+    record_reuse(run, "second")
+    assert studies_of(mlflow.get_run(run.info.run_id)) == ["second"]
+
+
+def test_intermediate_results_are_kept_until_the_work_is_done() -> None:
+    def fail() -> None:
+        with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (work, finished):
+            assert finished is None
+            (work.folder / "results").touch()
+            raise OSError("killed")
+
+    with pytest.raises(OSError, match="killed"):
+        fail()
+    with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (work, _):
+        assert (work.folder / "results").exists()
+    assert not work.folder.exists()
+
+
+def test_under_mlflow_run_the_reused_run_is_linked(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = log_run()
+    project_run = mlflow.MlflowClient().create_run(run.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", project_run.info.run_id)
+    record_reuse(run)
+    linking = mlflow.get_run(project_run.info.run_id)
+    assert linking.data.tags["isogloss.reuses"] == run.info.run_id
+    assert linking.info.status == "FINISHED"
+
+
+def test_a_fingerprint_depends_on_every_fact_and_not_on_their_order() -> None:
+    facts = {"model": "a", "data": "é", "seed": 0}
+    assert fingerprint(**facts) == fingerprint(**dict(reversed(facts.items())))
+    for name in facts:
+        assert fingerprint(**{**facts, name: "other"}) != fingerprint(**facts)
+    # Another hash of the same facts would orphan every finished run.
+    assert fingerprint(**facts).startswith("1385dfe4c8313614")
+
+
+def test_a_data_digest_depends_on_every_field_and_on_the_order_of_items() -> None:
+    item = Item("i1", "p1", "heb_Hebr", "passage", "question", ("a", "b"), 0)
+    other = Item("i2", "p1", "heb_Hebr", "passage", "question", ("a", "b"), 1)
+    assert data_digest([item, other]) != data_digest([other, item])
+    for name, value in {
+        "item_id": "i3",
+        "passage_id": "p2",
+        "language": "eng_Latn",
+        "passage": "x",
+        "question": "x",
+        "options": ("b", "a"),
+        "answer": 1,
+    }.items():
+        assert data_digest([replace(item, **{name: value})]) != data_digest([item]), name
