@@ -20,11 +20,9 @@ class Characters:
     def __init__(self, bos_token_id: int | None = None, adds_bos: bool = False, merges: str = ""):
         self.bos_token_id, self.adds_bos, self.merges = bos_token_id, adds_bos, merges
 
-    def __call__(self, texts: str | list[str], add_special_tokens: bool = True) -> SimpleNamespace:
-        if isinstance(texts, str):
-            bos = [self.bos_token_id] if self.adds_bos and add_special_tokens else []
-            return SimpleNamespace(input_ids=bos + [ord(char) for char in texts])
-        return SimpleNamespace(input_ids=[self.tokens(text) for text in texts])
+    def __call__(self, texts: list[str], *, add_special_tokens: bool = True) -> SimpleNamespace:
+        bos = [self.bos_token_id] if self.adds_bos and add_special_tokens else []
+        return SimpleNamespace(input_ids=[bos + self.tokens(text) for text in texts])
 
     def tokens(self, text: str) -> list[int]:
         if self.merges and text.endswith(self.merges):

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import SharedConfig
 from isogloss.errors import DataError
 from isogloss.models.language_model import LanguageModel
@@ -48,7 +49,7 @@ def fit_to_model(
 
 def fit(
     items: Sequence[Item],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     protocol: Protocol,
     window: int,
     long_inputs: Literal["refuse", "shorten"],
@@ -79,7 +80,7 @@ def fit(
     return Fitted(fitted, frozenset((items[at].language, items[at].item_id) for at in too_long))
 
 
-def prompt_lengths(items: Sequence[Item], tokenizer: Any, protocol: Protocol) -> list[int]:
+def prompt_lengths(items: Sequence[Item], tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
     """Return the tokens of each item's longest prompt with a choice, including generated text."""
     texts: list[str] = []
     starts = [0]
@@ -98,7 +99,7 @@ def prompt_lengths(items: Sequence[Item], tokenizer: Any, protocol: Protocol) ->
     return [max(lengths[start:end]) + extra for start, end in pairwise(starts)]
 
 
-def _shorten(item: Item, tokenizer: Any, protocol: Protocol, window: int) -> Item:
+def _shorten(item: Item, tokenizer: Tokenizer, protocol: Protocol, window: int) -> Item:
     """Return the item with the longest beginning of its passage that fits, by bisection."""
 
     def cut(n_characters: int) -> Item:

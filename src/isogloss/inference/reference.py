@@ -25,10 +25,8 @@ def reference_scores(model: LanguageModel, prompt: Prompt, *, chat: bool = False
     for choice, continuation in enumerate(prompt.continuations):
         tokens = torch.tensor(bos + _tokens(model, prompt.context + continuation))
         with model.autocast():
-            logits_TV = (
-                model.network(input_ids=tokens[None].to(model.device)).logits[0].float().cpu()
-            )
-        logprobs_TV = logits_TV[start - 1 : -1].log_softmax(-1)
+            logits_1TV = model.network(input_ids=tokens[None].to(model.device)).logits
+        logprobs_TV = logits_1TV[0, start - 1 : -1].float().cpu().log_softmax(-1)
         targets_T = tokens[start:]
         logprob_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
         loglikelihoods.append(float(logprob_T.double().sum()))

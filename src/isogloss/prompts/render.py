@@ -9,8 +9,9 @@ import random
 import string
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.wording import Wording, wording
 from isogloss.tasks.items import Item
@@ -73,7 +74,7 @@ def shuffle_options(item: Item, seed: int) -> Item:
     )
 
 
-def prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> Prompt:
+def prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -> Prompt:
     """Return the prompt of an item: its choices are letters, or the options in `cloze` format.
 
     With `protocol.chat` the context is the user's turn in the tokenizer's chat template, and the
@@ -87,7 +88,7 @@ def prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> Prompt:
     return Prompt(context, _spaced(choices))
 
 
-def reasoning_prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> str:
+def reasoning_prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -> str:
     """Return the context that asks the model to reason and then to answer."""
     words = _wording(item.language, protocol)
     instruction = words.reason_letter if protocol.shows_options else words.reason_text
@@ -106,7 +107,9 @@ def after_reasoning(item: Item, protocol: Protocol, context: str, reasoning: str
     return Prompt(f"{context}{reasoning.rstrip()}\n{answer}:", _spaced(_choices(item, protocol)))
 
 
-def unconditional_prompt(item: Item, protocol: Protocol, tokenizer: Any = None) -> Prompt:
+def unconditional_prompt(
+    item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None
+) -> Prompt:
     """Return the options as continuations of the answer word alone, without passage and question.
 
     `unconditional` normalisation subtracts their log-likelihoods: domain-conditional pointwise
@@ -153,13 +156,13 @@ def _spaced(choices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f" {choice}" for choice in choices)
 
 
-def _chat(tokenizer: Any, text: str, thinking: bool) -> str:
+def _chat(tokenizer: Tokenizer | None, text: str, thinking: bool) -> str:
+    if tokenizer is None:
+        raise ValueError("a chat prompt needs a tokenizer.")
     # `enable_thinking` is the switch of Qwen 3; other templates ignore it.
-    return str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
     )

@@ -1,8 +1,9 @@
 """Tokenisation of prompts and their choices, as in lm-evaluation-harness."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
@@ -16,17 +17,20 @@ class EncodedPrompt(NamedTuple):
     starts: tuple[int, ...]
 
 
-def bos_tokens(tokenizer: Any, chat: bool) -> list[int]:
+def bos_tokens(tokenizer: Tokenizer, chat: bool) -> list[int]:
     """Return the beginning-of-sequence token if the tokenizer adds one, else an empty list.
 
     Empty with `chat`: a chat template contains its own.
     """
     bos = tokenizer.bos_token_id
-    adds = not chat and bos is not None and bos in tokenizer("").input_ids
-    return [bos] if adds else []
+    if chat or bos is None:
+        return []
+    return [bos] if bos in tokenizer([""]).input_ids[0] else []
 
 
-def encode(tokenizer: Any, prompts: Sequence[Prompt], *, chat: bool = False) -> list[EncodedPrompt]:
+def encode(
+    tokenizer: Tokenizer, prompts: Sequence[Prompt], *, chat: bool = False
+) -> list[EncodedPrompt]:
     """Tokenise prompts with each of their continuations.
 
     As in lm-evaluation-harness, context and continuation are tokenised as one text and split at
@@ -45,7 +49,7 @@ def encode(tokenizer: Any, prompts: Sequence[Prompt], *, chat: bool = False) -> 
     return encoded
 
 
-def letter_tokens(tokenizer: Any, items: Sequence[Item], protocol: Protocol) -> str:
+def letter_tokens(tokenizer: Tokenizer, items: Sequence[Item], protocol: Protocol) -> str:
     """Return the tokens by which letters are scored, as text: `' A' [586], ' B' [599], ...`.
 
     " A" and "A" are different tokens, and a tokenizer may lack either, so the letters are tokenised

@@ -109,7 +109,10 @@ class AdapterModel:
         return item
 
 
-def load_adapter_model(settings: Mapping[str, Any], adapter: Path) -> AdapterModel:
+def load_adapter_model(
+    settings: Mapping[str, Any],  # Any: parsed JSON
+    adapter: Path,
+) -> AdapterModel:
     """Load the base model that `settings` name, at their revision, and attach the adapter.
 
     `settings` is the `model_config` that `registry.logging.log_adapter` stores; `adapter` the

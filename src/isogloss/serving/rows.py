@@ -58,7 +58,7 @@ def _text(field: str, value: object, *, may_be_empty: bool = False) -> str:
     return value
 
 
-def _absent(value: Any) -> bool:
+def _absent(value: Any) -> bool:  # Any: pandas' overloads exclude object
     """Whether a row has no such value: pandas has NaN where JSON had null or no key."""
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
