@@ -3,11 +3,13 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
 from markdown import Markdown
 
+import isogloss
 from isogloss.config.study_files import read_recipe, read_study
 
 ROOT = Path(__file__).parents[2]
@@ -99,3 +101,13 @@ def test_the_study_file_and_the_recipe_of_the_documentation_are_valid(tmp_path: 
     (tmp_path / "best.yaml").write_text(recipe, encoding="utf-8")
     assert read_study(tmp_path / "study.yaml", {}).seeds == (0, 1, 2)
     assert read_recipe(tmp_path / "best.yaml")["target_modules"] == "attention"
+
+
+def test_the_api_page_lists_the_values_of_every_enumeration() -> None:
+    text = (DOCS / "reference/api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `isogloss\.(\w+)` \| (`[^|]*`) \|", text, re.MULTILINE)
+    listed = {name: re.findall(r"`([^`]+)`", cell) for name, cell in rows}
+    listed = {name: values for name, values in listed.items() if not name.endswith("Config")}
+    enums = {name: getattr(isogloss, name) for name in isogloss.__all__}
+    enums = {name: e for name, e in enums.items() if isinstance(e, type) and issubclass(e, StrEnum)}
+    assert listed == {name: [member.value for member in e] for name, e in enums.items()}
