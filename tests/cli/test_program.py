@@ -1,6 +1,7 @@
 """The program `isogloss` has the entry points' commands and four of its own."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -61,3 +62,16 @@ def test_a_mistake_exits_2_in_one_sentence() -> None:
     result = CliRunner().invoke(program, ["evaluate", "--limit", "0"])
     assert result.exit_code == 2
     assert "limit should be greater than 0 or 'all', but got '0'." in result.output
+
+
+def test_libraries_do_not_log(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "isogloss", "compare", "--study", "nothing"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"),
+             "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert re.fullmatch(
+        r"Error: study 'nothing' has no finished evaluate run.*\n", result.stderr
+    ), result.stderr

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C", bound=BaseModel)
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-CHATTY = ("alembic", "mlflow", "transformers", "datasets", "httpx")
+CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformers")
 
 
 class _UserError(click.ClickException):
@@ -84,6 +84,7 @@ def set_verbosity(verbose: bool, quiet: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if not verbose:  # keep the terminal for isogloss's own progress and results
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
