@@ -25,7 +25,7 @@ logs.configure({level})
 logger = logging.getLogger("isogloss.example")
 logger.debug("detail")
 logger.info("begins")
-with logs.progress_bar(None, "counting", "step", total=20) as progress:
+with logs.progress_bar("counting", "step", total=20) as progress:
     for step in range(20):
         progress.set_postfix_str(f"loss {{step}}", refresh=False)
         progress.update()
@@ -136,7 +136,7 @@ def test_a_silenced_process_shows_errors_alone(
     logs.silence()
     logging.getLogger("isogloss.example").warning("not shown")
     logging.getLogger("isogloss.example").error("shown")
-    with logs.progress_bar(None, "counting", "step", total=2) as progress:
+    with logs.progress_bar("counting", "step", total=2) as progress:
         progress.update()
     shown = capsys.readouterr().err
     assert "not shown" not in shown

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -35,7 +35,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part.rename(folder)
 
 
-def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> Any:
+def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> object:
     """The content of a YAML file; `error_class` names the file if it is not YAML."""
     try:
         return yaml.safe_load(text)
@@ -44,7 +44,7 @@ def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError
 
 
 def validate(
-    content: Any, place: str, model: type[M], error_class: type[IsoglossError] = DataError
+    content: object, place: str, model: type[M], error_class: type[IsoglossError] = DataError
 ) -> M:
     """The content of `place` (a file) as `model`; `error_class` names the first invalid field."""
     try:

@@ -7,8 +7,7 @@ imports isogloss configures logging itself.
 import logging
 import re
 import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -69,20 +68,28 @@ def silence() -> None:
     logging.getLogger("isogloss").setLevel(logging.ERROR)
 
 
-def progress_bar(
-    items: Iterable[Any] | None, description: str, unit: str, **kwargs: Any
-) -> "tqdm[Any]":
-    """A progress bar of tqdm; `kwargs` are tqdm's.
+def progress_bar(description: str, unit: str, total: int, initial: int = 0) -> "tqdm[NoReturn]":
+    """Progress towards `total` units, `initial` of which are done.
 
-    On a terminal it is drawn. Elsewhere a line with elapsed and remaining time is logged at most
-    every LOG_INTERVAL seconds. Hidden if isogloss's logger is set above INFO.
+    A terminal shows a bar. Elsewhere a line with elapsed and remaining time is logged at most every
+    LOG_INTERVAL seconds. Hidden if isogloss's logger is set above INFO.
     """
-    options = dict(kwargs, desc=description, unit=unit, leave=False)
-    options["disable"] = logging.getLogger("isogloss").level > logging.INFO
+    hidden = logging.getLogger("isogloss").level > logging.INFO
     if sys.stderr.isatty():
-        return tqdm(items, mininterval=0.2, **options)
+        return tqdm(
+            desc=description,
+            unit=unit,
+            total=total,
+            initial=initial,
+            mininterval=0.2,
+            leave=False,
+            disable=hidden,
+        )
     return tqdm(
-        items,
+        desc=description,
+        unit=unit,
+        total=total,
+        initial=initial,
         file=_LogLines(),
         bar_format=(
             "{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed} elapsed, {remaining} remaining{postfix}"
@@ -91,5 +98,6 @@ def progress_bar(
         mininterval=LOG_INTERVAL,
         maxinterval=LOG_INTERVAL,
         miniters=1,
-        **options,
+        leave=False,
+        disable=hidden,
     )

@@ -73,7 +73,11 @@ def test_a_hub_model_is_shown_with_what_is_to_be_downloaded(
 
     def model_info(_: object, repository: str, **options: object) -> SimpleNamespace:
         asked.append((repository, options["revision"]))
-        sizes = {"model.safetensors": 2_500_000_000, "config.json": 10, "model.bin": 9_000_000_000}
+        sizes = {
+            "model.safetensors": 2_500_000_000,
+            "config.json": 600_000_000,
+            "model.bin": 9_000_000_000,
+        }
         return SimpleNamespace(
             sha="c" * 40,
             siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()],

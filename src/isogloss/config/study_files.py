@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +13,7 @@ from isogloss.files import load_yaml
 
 
 def read_study(
-    path: Path, overrides: Mapping[str, str], recipe: Mapping[str, Any] | None = None
+    path: Path, overrides: Mapping[str, str], recipe: Mapping[str, object] | None = None
 ) -> StudyConfig:
     """Read a study file.
 
@@ -34,12 +33,12 @@ def read_study(
         raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, object]:
     """The hyperparameters under `finetune` in a file such as tune's best.yaml."""
     return recipe_values(read_mapping(path, "recipe"), repr(str(path)))
 
 
-def recipe_values(content: object, where: str) -> dict[str, Any]:
+def recipe_values(content: object, where: str) -> dict[str, object]:
     """The validated hyperparameters under `finetune`; `where` names the recipe in errors.
 
     Raises ConfigError if there are none, or an unknown one.
@@ -56,7 +55,7 @@ def recipe_values(content: object, where: str) -> dict[str, Any]:
         raise ConfigError(f"recipe {where}: {explain(error, Hyperparameters)}") from error
 
 
-def read_mapping(path: Path, what: str) -> dict[str, Any]:
+def read_mapping(path: Path, what: str) -> dict[str, object]:
     """The mapping in a YAML file; `what` names the kind of file in errors.
 
     Raises ConfigError if the file cannot be read, is not YAML, or holds something else.

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -38,7 +37,7 @@ PLAIN = {
 CHOICES = ("enum", "literal_error", "reserved_word")  # messages that list what is accepted
 
 
-def as_text(name: str, value: Any) -> str:
+def as_text(name: str, value: object) -> str:
     """A parameter as the command line, MLproject and MLflow write it."""
     if value is None:
         return NONE_AS.get(name, "auto")

@@ -100,7 +100,7 @@ def arrange(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Pulled:
 def read(pulled: Pulled) -> dict[RunKey, pd.DataFrame]:
     """The predictions of each cell; ComparisonError if a run has none."""
     runs = pulled.runs
-    progress = progress_bar(None, "reading predictions", "run", total=len(runs))
+    progress = progress_bar("reading predictions", "run", total=len(runs))
 
     def fetch(run: Run) -> pd.DataFrame:
         table = tracking.read_predictions(run.info.run_id, COLUMNS)

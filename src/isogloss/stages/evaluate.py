@@ -224,7 +224,7 @@ def _predict(
 def _predict_language(
     evaluation: Evaluation, items_: list[Item], fitted: Fitted, model: LanguageModel, line: str
 ) -> pd.DataFrame:
-    with progress_bar(None, line, "item", total=len(items_)) as progress:
+    with progress_bar(line, "item", total=len(items_)) as progress:
         predictions = predict(
             model,
             items_,

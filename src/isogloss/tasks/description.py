@@ -127,8 +127,8 @@ def read_description(data_dir: str | None) -> tuple[Description, Path]:
     path = Path(data_dir).expanduser()
     if path.is_dir():
         if not (path / FILE).is_file():
-            content = {"name": path.resolve().name}
-            return validate(content, f"data_dir {data_dir!r}", Description, ConfigError), path
+            named: object = {"name": path.resolve().name}
+            return validate(named, f"data_dir {data_dir!r}", Description, ConfigError), path
         path = path / FILE
     if not path.is_file() or path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"data_dir {data_dir!r} is neither a folder nor a YAML file.")

@@ -166,9 +166,7 @@ def _run_steps(
     rows = training_rows(model, job.train_items, job.protocol)
     batches = islice(plan_batches(rows, recipe), state.step, None)
     budget = training_token_budget(model, job.gradient_checkpointing)
-    with progress_bar(
-        None, job.description, "step", total=recipe.steps, initial=state.step
-    ) as progress:
+    with progress_bar(job.description, "step", total=recipe.steps, initial=state.step) as progress:
         if not state.dev:
             _measure(model, adapter, state, job, log, on_measurement)
         while not state.finished:
