@@ -1,16 +1,19 @@
-"""Tables of predictions whose gains are known, for tests of the comparison and the report."""
+"""Tables of predictions with known gains, for tests of the comparison and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.types import Condition
 
 Tables = dict[RunKey, pd.DataFrame]
 
+BASE, TUNED = RunKey("m", Condition.BASE), RunKey("m", Condition.TUNED, "arb_Arab", "0")
 RELATED = ("amh_Ethi", "heb_Hebr", "mlt_Latn", "tir_Ethi")
 CONTROL = (
     *("deu_Latn", "fra_Latn", "hin_Deva", "jpn_Jpan", "kor_Hang", "rus_Cyrl", "spa_Latn"),
@@ -19,7 +22,7 @@ CONTROL = (
 
 
 def gains(related: float, control: float, spread: float = 0.01) -> dict[str, float]:
-    """A gain for each of four related and twelve control languages, `spread` to either side."""
+    """Gains of four related and twelve control languages, within `spread` of the two centres."""
     return {
         code: centre + spread * (2 * i / (len(codes) - 1) - 1)
         for codes, centre in ((RELATED, related), (CONTROL, control))
@@ -30,7 +33,7 @@ def gains(related: float, control: float, spread: float = 0.01) -> dict[str, flo
 def pair(
     gain: Mapping[str, float], *, n: int = 200, base: float = 0.4
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions before and after: the first items are right, more (or fewer) of them after."""
+    """Predictions before and after: the first items are correct, more (or fewer) of them after."""
     return (
         _predictions(dict.fromkeys(gain, base), n, valid=0.5, shift=0.0),
         _predictions({code: base + g for code, g in gain.items()}, n, valid=1.0, shift=0.25),
@@ -63,13 +66,18 @@ def _predictions(
     )
 
 
+def compare_pair(
+    runs: Sequence[pd.DataFrame], source: str = "arb_Arab", **options: Any
+) -> Comparison:
+    """The comparison of one model before and after tuning on `source`."""
+    before, after = runs
+    return compare({BASE: before, TUNED._replace(source=source): after}, source=source, **options)
+
+
 def tables(gain: Mapping[str, float], *, n: int = 200, base: float = 0.4) -> Tables:
-    """One model before and after, as `comparison.compare` takes them."""
+    """One model before and after, keyed for `comparison.compare`."""
     before, after = pair(gain, n=n, base=base)
-    return {
-        RunKey("m", Condition.BASE): before,
-        RunKey("m", Condition.TUNED, "arb_Arab", "0"): after,
-    }
+    return {BASE: before, TUNED: after}
 
 
 def study(
@@ -81,14 +89,14 @@ def study(
     n: int = 120,
     seed: int = 0,
 ) -> Tables:
-    """Random answers of models of rising ability, in four conditions, two items a passage.
+    """Random answers of models of rising ability in four conditions, two items per passage.
 
-    Weak models gain more, from tuning as from chain of thought, and kinship does nothing.
+    Weak models gain more, from tuning as from chain of thought; kinship has no effect.
     """
     rng = np.random.default_rng(seed)
     ease = {code: rng.normal(0, 0.4) for code in languages}
     item = rng.normal(0, 1, n // 2).repeat(2) + rng.normal(0, 0.7, n)
-    made: Tables = {}
+    predictions: Tables = {}
     for m in range(models):
         name, ability = f"model-{m}", -1.0 + 0.5 * m
         lift = {code: 1.2 - 0.3 * m + rng.normal(0, 0.15) for code in languages}
@@ -101,13 +109,13 @@ def study(
             for replicate in range(seeds):
                 conditions[RunKey(name, Condition.TUNED, source, str(replicate))] = (1.0, 1.0)
         conditions[RunKey(name, Condition.TUNED_COT, sources[0], "0")] = (1.1, 1.0)
-        for cell, (share, valid) in conditions.items():
+        for run, (share, valid) in conditions.items():
             parts = []
             for code in languages:
                 logit = ability + ease[code] + share * lift[code] - item
                 parts.append(_answers(code, 1 / (1 + np.exp(-logit)), valid, rng))
-            made[cell] = pd.concat(parts, ignore_index=True)
-    return made
+            predictions[run] = pd.concat(parts, ignore_index=True)
+    return predictions
 
 
 def _answers(
@@ -117,7 +125,7 @@ def _answers(
     answer = np.arange(n) % 4
     right = rng.random(n) < chance_I
     forced = np.where(right, answer, (answer + rng.integers(1, 4, n)) % 4)
-    said = rng.random(n) < valid
+    is_valid = rng.random(n) < valid
     return pd.DataFrame(
         {
             "task": "belebele",
@@ -128,9 +136,9 @@ def _answers(
             "answer": answer,
             "prediction": forced,
             "correct": right,
-            "valid": said,
+            "valid": is_valid,
             "forced": forced,
-            "greedy": np.where(said, forced, -1),
+            "greedy": np.where(is_valid, forced, -1),
             "choice_logprobs": [[-1.0, -2.0, -3.0, -4.0]] * n,
             "gold_logprob": np.log(np.clip(chance_I, 0.01, 1)) + rng.normal(0, 0.1, n),
             "tokens": rng.integers(100, 140, n) + 5 * len(code),

@@ -91,6 +91,17 @@ def test_a_difference_within_the_margin_is_equivalent_even_when_it_differs_from_
     assert relatedness_contrast(gain, labels, None).verdict == Verdict.RELATED_GAIN_MORE
 
 
+def test_equivalence_needs_the_90_percent_interval_within_the_margin():
+    test = relatedness_contrast(GAIN, RELATED, None).permutation
+    furthest_90, furthest_95 = (
+        max(map(abs, interval)) for interval in (test.interval_90, test.interval_95)
+    )
+    assert furthest_90 < furthest_95
+    for margin, equivalent in ((furthest_90 * 1.001, True), (furthest_90 * 0.999, False)):
+        verdict = relatedness_contrast(GAIN, RELATED, margin).verdict
+        assert (verdict == Verdict.EQUIVALENT) == equivalent
+
+
 def test_with_too_few_relabellings_the_interval_is_unbounded():
     contrast = relatedness_contrast([0.9, 0.8, 0.1, 0.0, 0.05], [True, True, *[False] * 3], 0.03)
     assert contrast.permutation.interval_95 == (-math.inf, math.inf)

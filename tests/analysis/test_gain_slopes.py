@@ -1,0 +1,140 @@
+"""Slopes of gains on baselines and on gains from chain of thought."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_predictions import CONTROL, RELATED, compare_pair, pair
+
+from isogloss.analysis.claims import ClaimVerdict, claim_verdicts
+from isogloss.analysis.comparison import compare
+from isogloss.analysis.omissions import Omission, OmissionReason, Predictor
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.types import Condition, Units
+
+CODES = (*RELATED, *CONTROL)
+
+
+def regular(correct_of_ten: dict[str, int]) -> pd.DataFrame:
+    """Ten passages of ten items each, with equally many correct in each: no sampling noise."""
+    return pd.DataFrame(
+        {
+            "task": "t",
+            "format": "letter",
+            "language": code,
+            "item_id": f"{passage}-{item}",
+            "passage_id": str(passage),
+            "correct": item < correct,
+        }
+        for code, correct in correct_of_ten.items()
+        for passage in range(10)
+        for item in range(10)
+    )
+
+
+def residuals(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    fit = stats.linregress(x, y)
+    return y - fit.intercept - fit.slope * x
+
+
+def test_slopes_over_languages_and_over_models(six_models):
+    within, over = six_models.baseline_slopes
+    assert (within.units, within.test.n_units) == (Units.LANGUAGES_WITHIN_MODELS, 16)
+    assert (over.units, over.test.n_units) == (Units.MODELS, 6)
+    assert over.test.interval.high < 0
+    # The line passes through the mean of the models, and spans their baselines.
+    in_contrast = [
+        [row for row in model.languages if row.group in ("related", "control")]
+        for model in six_models.models
+    ]
+    baselines = [np.mean([row.before for row in rows]) for rows in in_contrast]
+    gains = [np.mean([row.gain for row in rows]) for rows in in_contrast]
+    assert (over.x_min, over.x_max) == pytest.approx((min(baselines), max(baselines)))
+    assert over.predict(np.mean(baselines)) == pytest.approx(np.mean(gains))
+
+
+def test_weak_models_gain_more_and_gains_agree_over_models(six_models):
+    verdicts = claim_verdicts(six_models)
+    assert verdicts.kinship == six_models.contrast.verdict
+    assert verdicts.baseline == ClaimVerdict.WEAK_GAIN_MORE
+    assert verdicts.agreement == ClaimVerdict.GAINS_AGREE
+    assert verdicts.by_claim["C3"] == f"gains go together; {verdicts.size}"
+
+
+def test_sampling_noise_alone_does_not_make_weak_baselines_gain_more():
+    # One ability in all languages, so that baselines differ by chance alone.
+    rng = np.random.default_rng(0)
+    before, after = pair(dict.fromkeys(CODES, 0.2), n=200)
+    for rows, share in ((before, 0.4), (after, 0.6)):
+        rows["correct"] = rng.random(len(rows)) < share
+    comparison = compare_pair((before, after))
+    (slope,) = comparison.baseline_slopes
+    assert slope.test.naive < -0.5
+    assert not slope.test.interval.excludes(0.0)
+    assert claim_verdicts(comparison).baseline == ClaimVerdict.INCONCLUSIVE
+
+
+def test_without_sampling_noise_agreement_is_ordinary_regression_and_correlation():
+    rng = np.random.default_rng(1)
+    base, tuned, cot = (
+        dict(zip(CODES, map(int, counts), strict=True)) for counts in rng.integers(2, 9, (3, 16))
+    )
+    comparison = compare(
+        {
+            RunKey("m", Condition.BASE): regular(base),
+            RunKey("m", Condition.TUNED, "arb_Arab"): regular(tuned),
+            RunKey("m", Condition.BASE_COT): regular(cot),
+        },
+        source="arb_Arab",
+    )
+    before, after, thinking = (
+        np.array([counts[code] for code in CODES]) / 10 for counts in (base, tuned, cot)
+    )
+    (slope,) = comparison.baseline_slopes
+    assert slope.test.slope == pytest.approx(stats.linregress(before, after - before).slope)
+    (agreement,) = comparison.gain_agreements
+    test = agreement.slope.test
+    expected = stats.linregress(thinking - before, after - before)
+    assert (test.slope, test.correlation) == pytest.approx((expected.slope, expected.rvalue))
+    partial = stats.pearsonr(
+        residuals(after - before, before), residuals(thinking - before, before)
+    ).statistic
+    assert agreement.partial_correlation == pytest.approx(partial)
+    difference = stats.ttest_1samp(after - thinking, 0)
+    assert agreement.difference.estimate == pytest.approx(np.mean(after - thinking))
+    assert agreement.difference.p == pytest.approx(difference.pvalue)
+
+
+def test_equal_baselines_leave_the_partial_correlation_undefined():
+    rng = np.random.default_rng(2)
+    tuned, cot = (
+        dict(zip(CODES, map(int, counts), strict=True)) for counts in rng.integers(2, 9, (2, 16))
+    )
+    comparison = compare(
+        {
+            RunKey("m", Condition.BASE): regular(dict.fromkeys(CODES, 4)),
+            RunKey("m", Condition.TUNED, "arb_Arab"): regular(tuned),
+            RunKey("m", Condition.BASE_COT): regular(cot),
+        },
+        source="arb_Arab",
+    )
+    assert math.isnan(comparison.gain_agreements[0].partial_correlation)
+
+
+def test_a_single_passage_gives_no_slope_and_an_omission(runs):
+    comparison = compare_pair([rows.assign(passage_id="one") for rows in runs])
+    assert comparison.baseline_slopes == ()
+    assert comparison.omissions == (
+        Omission(
+            OmissionReason.NO_SLOPE,
+            predictor=Predictor.BASELINE,
+            units=Units.LANGUAGES,
+            problem="cross-fitting needs items from at least two passages per language.",
+        ),
+    )
+
+
+def test_agreement_needs_all_three_conditions(runs):
+    assert compare_pair(runs).gain_agreements == ()
