@@ -1,11 +1,10 @@
-"""Figures show what the numbers say, with names that can be read, however many there are."""
+"""Figures show the numbers of a comparison, with readable names for any number of languages."""
 
 import math
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -13,9 +12,11 @@ from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
 
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.formatting import interval_points, points
 from isogloss.languages import table
 from isogloss.report.page import figures
 from isogloss.report.style import COLOURS, MARKERS, drawable, model_labels
+from isogloss.stats.adjusted import AdjustedContrast
 from isogloss.types import Condition, Interval
 
 NAMES = (
@@ -39,8 +40,9 @@ def comparison():
 @pytest.fixture(scope="module")
 def several():
     """Six models, whose names are hard to draw, in four conditions, with a second source."""
-    made = study(n=40)
-    named = {cell._replace(model=NAMES[int(cell.model[-1])]): rows for cell, rows in made.items()}
+    named = {
+        run._replace(model=NAMES[int(run.model[-1])]): rows for run, rows in study(n=40).items()
+    }
     return compare(named, source="arb_Arab")
 
 
@@ -48,17 +50,17 @@ def several():
 def everything():
     """All the languages of Belebele."""
     codes = tuple(code for code, row in table().items() if row.belebele)
-    made = study(2, seeds=1, sources=("arb_Arab",), languages=codes, n=12)
-    return compare(made, source="arb_Arab")
+    runs = study(2, seeds=1, sources=("arb_Arab",), languages=codes, n=12)
+    return compare(runs, source="arb_Arab")
 
 
 @pytest.fixture(scope="module")
 def smallest():
-    """Two related and two control languages, few items of one passage, and nothing optional."""
+    """Two related and two control languages, few items of one passage, no optional columns."""
     few = {code: 0.2 + 0.1 * i for i, code in enumerate((*RELATED[:2], *CONTROL[:2]))}
-    unknown = ["gold_logprob", "greedy", "forced", "valid"]
+    optional = ["gold_logprob", "greedy", "forced", "valid"]
     before, after = (
-        rows.drop(columns=unknown).assign(choice_logprobs=[[]] * len(rows), passage_id="one")
+        rows.drop(columns=optional).assign(choice_logprobs=[[]] * len(rows), passage_id="one")
         for rows in pair(few, n=6, base=0.5)
     )
     return compare(
@@ -68,7 +70,7 @@ def smallest():
 
 
 def texts(figure):
-    """What is written; matplotlib makes ticks beyond the limits of the axes too and hides them."""
+    """The visible texts; matplotlib also makes tick labels beyond the limits of the axes."""
     beyond = set()
     for axes in figure.axes:
         for axis, at in ((axes.xaxis, 0), (axes.yaxis, 1)):
@@ -77,19 +79,19 @@ def texts(figure):
                 for label in (tick.label1, tick.label2):
                     if not low <= label.get_position()[at] <= high:
                         beyond.add(label)
-    found = (text for text in figure.findobj(Text) if text.get_visible() and text.get_text())
-    return [text for text in found if text not in beyond]
+    visible = (text for text in figure.findobj(Text) if text.get_visible() and text.get_text())
+    return [text for text in visible if text not in beyond]
 
 
 def strings(figure):
-    return {found.get_text() for found in texts(figure)}
+    return {text.get_text() for text in texts(figure)}
 
 
 def dashed(axes):
     return [line for line in axes.lines if line.get_linestyle() == "--"]
 
 
-def test_the_figures_are_those_that_the_runs_have_something_for(comparison, several, smallest):
+def test_figures_without_data_are_left_out(comparison, several, smallest):
     assert list(figures(comparison)) == ["gains", "contrast", "baseline", "parts", "before_after"]
     assert list(figures(several)) == [
         *("gains", "contrast", "baseline", "reasoning", "models", "parts", "before_after"),
@@ -99,14 +101,14 @@ def test_the_figures_are_those_that_the_runs_have_something_for(comparison, seve
 
 @pytest.fixture(scope="module")
 def drawn(request):
-    """A function that gives the figures of a comparison, drawn."""
+    """A function that returns the drawn figures of a comparison fixture."""
 
     @cache
     def draw(name):
-        found = figures(request.getfixturevalue(name))
-        for figure in found.values():
+        by_name = figures(request.getfixturevalue(name))
+        for figure in by_name.values():
             FigureCanvasAgg(figure).draw()
-        return found
+        return by_name
 
     return draw
 
@@ -119,16 +121,16 @@ def test_no_text_is_cut_off(name, drawn):
     for figure in drawn(name).values():
         renderer = figure.canvas.get_renderer()
         whole = figure.bbox
-        for found in texts(figure):
-            box = found.get_window_extent(renderer)
-            assert whole.x0 <= box.x0, found
-            assert whole.y0 <= box.y0, found
-            assert box.x1 <= whole.x1, found
-            assert box.y1 <= whole.y1, found
+        for text in texts(figure):
+            box = text.get_window_extent(renderer)
+            assert whole.x0 <= box.x0, text
+            assert whole.y0 <= box.y0, text
+            assert box.x1 <= whole.x1, text
+            assert box.y1 <= whole.y1, text
 
 
 @pytest.mark.real
-def test_names_of_122_languages_stand_clear_of_one_another(drawn):
+def test_names_of_122_languages_do_not_overlap(drawn):
     for name in ("gains", "before_after", "models", "parts"):
         figure = drawn("everything")[name]
         labels = figure.axes[0].get_yticklabels()
@@ -158,7 +160,7 @@ def test_figures_use_no_global_state(comparison):
     assert not _pylab_helpers.Gcf.figs
 
 
-def test_the_forest_shows_each_model_beside_the_mean(several):
+def test_the_forest_shows_single_models_beside_the_mean(several):
     axes = figures(several)["gains"].axes[0]
     small = [line for line in axes.lines if line.get_markersize() == 3]
     shown = sorted(x for line in small for x in line.get_xdata())
@@ -181,13 +183,13 @@ def test_the_lines_on_the_baseline_have_the_slopes_of_the_tests(several):
 
 
 @pytest.mark.parametrize("slope", [math.nan, -0.5])
-def test_a_slope_that_cannot_be_estimated_is_said_and_not_drawn(several, slope):
+def test_a_slope_that_cannot_be_estimated_is_named_and_not_drawn(several, slope):
     *others, relation = several.baseline_slopes
     test = relation.test._replace(slope=slope, interval=Interval(-math.inf, math.inf))
     lost = replace(several, baseline_slopes=(*others, replace(relation, test=test)))
     figure = figures(lost)["baseline"]
-    assert any("no line, lost in noise" in text for text in strings(figure))
-    assert any("cannot be told from noise" in text for text in strings(figure))
+    assert any("no slope beyond noise" in text for text in strings(figure))
+    assert any("no slope beyond sampling noise" in text for text in strings(figure))
     thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 1.8]
     assert [line.get_linestyle() for line in thick] == ["--"]
 
@@ -197,13 +199,13 @@ def test_tuning_is_drawn_against_chain_of_thought_with_the_diagonal(several):
     (diagonal,) = (line for line in axes.lines if line.get_linestyle() == ":")
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == list(axes.get_xlim())
     cot = several.conditions["base+cot"].models[0].languages
-    points = {
+    drawn = {
         (round(x, 6), round(y, 6))
         for line in axes.lines
         for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
     }
     tuned = {row.code: row.gain for row in several.models[0].languages}
-    assert {(round(100 * row.gain, 6), round(100 * tuned[row.code], 6)) for row in cot} <= points
+    assert {(round(100 * row.gain, 6), round(100 * tuned[row.code], 6)) for row in cot} <= drawn
 
 
 def test_the_heat_map_prints_every_gain_and_centres_its_colours(several):
@@ -219,23 +221,51 @@ def test_the_heat_map_prints_every_gain_and_centres_its_colours(several):
     )
 
 
-def test_contrasts_stand_against_the_margin_and_unbounded_ones_are_arrows(several, smallest):
+def test_the_forest_of_contrasts_has_a_row_per_analysis(several):
     figure = figures(several)["contrast"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[:2] == ["mean of 6 models", "Welch's t"]
-    assert {"each model", *model_labels(several).values(), "base+cot", "against English"} <= set(
+    assert labels[:3] == ["mean of 6 models", "Welch's t", "by model"]
+    assert {*model_labels(several).values(), "base+cot", "tuned+cot", "against English"} <= set(
         labels
     )
+    printed = {text.get_text() for text in figure.axes[0].texts}
+    (double,) = several.double_differences
+    interval = interval_points(double.contrast.permutation.interval_95)
+    assert f"{points(double.contrast.estimate)} {interval}" in printed
+
+
+def test_the_forest_of_contrasts_shades_the_margin(comparison):
+    (band,) = figures(comparison)["contrast"].axes[0].patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((-3, 6))
+
+
+def arrows(axes):
+    return {line.get_marker() for line in axes.lines} & {"<", ">"}
+
+
+def test_an_interval_beyond_the_axis_has_an_arrow(comparison):
+    first, *others = comparison.adjustments
+    for interval, markers in (
+        (Interval(-5.0, 0.01), {"<"}),
+        (Interval(-0.01, math.inf), {">"}),
+        (Interval(-0.01, 0.01), set()),
+    ):
+        made = AdjustedContrast(0.0, 0.5, interval, {}, 99)
+        changed = replace(comparison, adjustments=(replace(first, contrast=made), *others))
+        assert arrows(figures(changed)["contrast"].axes[0]) == markers
+
+
+def test_a_contrast_without_an_interval_is_a_point(smallest):
     axes = figures(smallest)["contrast"].axes[0]
-    assert {"<", ">"} <= {line.get_marker() for line in axes.lines}
-    assert np.diff(axes.patches[0].get_extents().intervalx) > 0
+    assert arrows(axes) == set()
+    assert [line for line in axes.lines if line.get_linewidth() == 4.5] == []
     written = strings(axes.figure)
     assert any("no 95% interval" in text for text in written)
     assert any("(no interval)" in text for text in written)
     assert not any("∞" in text for text in written)
 
 
-def test_names_that_cannot_be_drawn_or_told_apart_get_a_number(several):
+def test_names_that_cannot_be_drawn_or_are_not_unique_get_a_number(several):
     labels = model_labels(several)
     assert labels[NAMES[0]] == NAMES[0]  # matplotlib joins and orders these letters
     assert labels[NAMES[1]] == NAMES[1]

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.frames import contrasts_frame, gains_frame
 from isogloss.analysis.gains import mean_gain_parts
-from isogloss.report import figures as language_figures
-from isogloss.report import relation_figures
+from isogloss.report import contrast_figure, language_figures, model_figure, scatter_figures
 from isogloss.report.content import report_content
 from isogloss.report.markdown import markdown
 from isogloss.types import Condition
@@ -25,14 +24,14 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """The figures by name, in the order of the page, without those that lack data."""
     drawn = {
         "gains": language_figures.gains(comparison),
-        "contrast": relation_figures.contrast(comparison),
-        "baseline": relation_figures.baseline(comparison),
+        "contrast": contrast_figure.contrast(comparison),
+        "baseline": scatter_figures.baseline(comparison),
     }
     needed = {Condition.TUNED, Condition.BASE_COT}
     if comparison.gain_agreements and needed <= set(comparison.conditions):
-        drawn["reasoning"] = relation_figures.reasoning(comparison)
+        drawn["reasoning"] = scatter_figures.reasoning(comparison)
     if len(comparison.models) > 1:
-        drawn["models"] = language_figures.models(comparison)
+        drawn["models"] = model_figure.models(comparison)
     if mean_gain_parts(comparison.languages):
         drawn["parts"] = language_figures.parts(comparison)
     return {**drawn, "before_after": language_figures.before_after(comparison)}

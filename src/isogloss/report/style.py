@@ -1,12 +1,13 @@
-"""What all figures share: colours, layout in inches, names that can be drawn.
+"""What all figures share: colours, layout in inches, names that the font can draw.
 
-Drawn without pyplot, so without global state. Groups are told apart by marker as well as by colour
-(Okabe and Ito's palette, safe for colour-blind readers). The layout is reckoned from the widths of
-texts: a layout engine draws every figure twice.
+Figures are drawn without pyplot, so without global state. Groups differ in marker as well as in
+colour (Okabe and Ito's palette, safe for colour-blind readers). The layout is computed from text
+widths, since matplotlib's layout engines draw every figure twice.
 """
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -31,11 +32,20 @@ WIDTH = 7.6  # inches
 LONGEST_NAME = 24  # characters of a model's name in a figure
 
 
-def drawable(text: str, otherwise: str = "?", longest: int = LONGEST_NAME) -> str:
-    """The text on one line, as a figure can show it; `otherwise` if the font lacks its letters.
+class Margins(NamedTuple):
+    """Space around the axes in inches; `above` is below the title."""
 
-    It is shortened in the middle where it is longer than `longest`. Letters written from right to
-    left are joined and ordered by matplotlib itself.
+    left: float
+    right: float = 0.25
+    above: float = 0.0
+    below: float = 0.9
+
+
+def drawable(text: str, otherwise: str = "?", longest: int = LONGEST_NAME) -> str:
+    """The text on one line; `otherwise` if the font lacks one of its characters.
+
+    Text longer than `longest` is shortened in the middle. matplotlib itself joins and orders
+    letters written from right to left.
     """
     text = " ".join(text.split())
     if not text or any(ord(letter) not in _letters() for letter in text):
@@ -43,31 +53,23 @@ def drawable(text: str, otherwise: str = "?", longest: int = LONGEST_NAME) -> st
     if len(text) > longest:
         tail = longest // 2 - 1
         text = f"{text[: longest - tail - 1]}…{text[-tail:]}"
-    return text.replace("$", r"\$")  # else a pair of them would be taken as mathematics
+    return text.replace("$", r"\$")  # matplotlib reads a pair of them as mathematics
 
 
 def model_labels(comparison: Comparison) -> dict[str, str]:
-    """The name of each model in figures: its own if that can be drawn and told apart."""
+    """The name of each model in figures: its own if that can be drawn and is unique."""
     names = [model.label for model in comparison.models]
     short = [drawable(name, "") for name in names]
     return {
-        name: label if label and short.count(label) == 1 else f"model {place}"
-        for place, (name, label) in enumerate(zip(names, short, strict=True), start=1)
+        name: label if label and short.count(label) == 1 else f"model {number}"
+        for number, (name, label) in enumerate(zip(names, short, strict=True), start=1)
     }
 
 
 def sheet(
-    comparison: Comparison,
-    title: str,
-    height: float,
-    *,
-    left: float,
-    right: float = 0.25,
-    above: float = 0.0,
-    below: float = 0.9,
-    width: float = WIDTH,
+    comparison: Comparison, title: str, height: float, margins: Margins, width: float = WIDTH
 ) -> tuple[Figure, Axes]:
-    """A figure with its title and one pair of axes, `height` inches high, inside the margins."""
+    """A figure with a title, a line about the comparison, and axes `height` inches high."""
     contrast = comparison.contrast
     several = f"{len(comparison.models)} models; " if len(comparison.models) > 1 else ""
     about = (
@@ -75,20 +77,25 @@ def sheet(
         f"{contrast.n_related} related and {contrast.n_control} control languages; "
         f"verdict: {contrast.verdict}"
     )
-    head = _wrapped(title, width - 0.3, 12, "bold")
-    foot = _wrapped(about, width - 0.3, 9.5)
-    top = 0.32 + 0.21 * len(head) + 0.17 * len(foot) + above
-    whole = top + height + below
-    figure = Figure(figsize=(width, whole))
+    title_lines = _wrapped(title, width - 0.3, 12, "bold")
+    about_lines = _wrapped(about, width - 0.3, 9.5)
+    top = 0.32 + 0.21 * len(title_lines) + 0.17 * len(about_lines) + margins.above
+    total = top + height + margins.below
+    figure = Figure(figsize=(width, total))
     axes = figure.add_axes(
-        (left / width, below / whole, (width - left - right) / width, height / whole)
+        (
+            margins.left / width,
+            margins.below / total,
+            (width - margins.left - margins.right) / width,
+            height / total,
+        )
     )
     figure.text(
-        0.12 / width, 1 - 0.1 / whole, "\n".join(head),
+        0.12 / width, 1 - 0.1 / total, "\n".join(title_lines),
         va="top", fontsize=12, fontweight="bold", color=INK,
     )  # fmt: skip
     figure.text(
-        0.12 / width, 1 - (0.17 + 0.2 * len(head)) / whole, "\n".join(foot),
+        0.12 / width, 1 - (0.17 + 0.2 * len(title_lines)) / total, "\n".join(about_lines),
         va="top", fontsize=9.5, color=FAINT,
     )  # fmt: skip
     axes.set_axisbelow(True)
@@ -113,6 +120,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 @cache
 def _letters() -> frozenset[int]:
+    """Code points that the default font can draw."""
     return frozenset(FT2Font(findfont(FontProperties())).get_charmap())
 
 
