@@ -85,7 +85,7 @@ class Page(HTMLParser):
         self.alts += [values["alt"]] if tag == "img" else []
 
     def handle_data(self, data):
-        self.text += data
+        self.text += data.replace("\u00a0", " ")  # intervals do not break across lines
         if self.tags and self.tags[-1] == "h2" and not self.headings[-1]:
             self.headings[-1] = data
 

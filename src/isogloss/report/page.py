@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +14,12 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.frames import contrasts_frame, gains_frame
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.report import contrast_figure, language_figures, model_figure, scatter_figures
-from isogloss.report.content import report_content
+from isogloss.report.content import Content, report_content
 from isogloss.report.markdown import markdown
 from isogloss.types import Condition
 
 DPI = 150
+UNBROKEN = re.compile(r"\[[^\[\]]{1,30}\]|\bp [=<] [\d.]+")
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
@@ -57,14 +59,24 @@ def write(
         (folder / f"{name}.png").write_bytes(image)
     content = report_content(comparison, list(images), provenance, runs)
     (folder / "report.md").write_text(markdown(content), encoding="utf-8")
-    source = (files(__package__) / "report.html.j2").read_text(encoding="utf-8")
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
     page = folder / "report.html"
-    page.write_text(template.render(images=encoded, **content._asdict()), encoding="utf-8")
+    page.write_text(_html(content, images), encoding="utf-8")
     return page
+
+
+def _html(content: Content, images: Mapping[str, bytes]) -> str:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["unbroken"] = _unbroken
+    source = (files(__package__) / "report.html.j2").read_text(encoding="utf-8")
+    encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
+    return environment.from_string(source).render(images=encoded, **content._asdict())
+
+
+def _unbroken(text: str) -> str:
+    """Text whose intervals and p values do not break across lines."""
+    return UNBROKEN.sub(lambda match: match[0].replace(" ", "\u00a0"), text)
 
 
 def _png(figure: Figure) -> bytes:
