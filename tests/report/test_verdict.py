@@ -109,7 +109,10 @@ def test_a_difference_has_its_direction_and_its_size_against_the_margin(related,
     comparison = one_model(related, 0.1)
     text = summary(comparison)
     assert text.verdict == f"Related gain {way}"
-    assert text.headline == f"relatives of Standard Arabic gained {way} than controls."
+    assert text.headline == (
+        f"relatives of Standard Arabic gained {way} than controls, but one source cannot show that "
+        f"kinship is the cause."
+    )
     details = lines(comparison)
     assert "lies beyond ±3.0 points; the difference is larger than" in details["Equivalence"]
     assert details["Welch's t test"].endswith("and confirms the difference.")
@@ -227,6 +230,14 @@ def test_a_settled_contrast_with_seeds_and_a_conclusive_second_source_needs_noth
     conclusive = replace(double, contrast=double.contrast._replace(verdict=Verdict.EQUIVALENT))
     assert next_steps(replace(settled, double_differences=(conclusive,))) == (
         "Settled within this design; other models and tasks would show how far it extends."
+    )
+
+
+def test_with_a_second_source_a_difference_needs_no_caution():
+    comparison = seeds(3, sources=("arb_Arab", "eng_Latn"))
+    more = comparison.contrast._replace(verdict=Verdict.RELATED_GAIN_MORE)
+    assert summary(with_contrast(comparison, more)).headline == (
+        "relatives of Standard Arabic gained more than controls."
     )
 
 

@@ -14,6 +14,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import GROUPS
 from isogloss.formatting import decimal, interval_points, interval_text, points
+from isogloss.report.language_axes import CROWDED
 from isogloss.report.style import (
     COLOURS,
     FAINT,
@@ -166,7 +167,7 @@ def _scatter(
 
 
 def _draw_points(axes: Axes, clouds: Sequence[Cloud]) -> Iterator[Artist]:
-    several = len(clouds) > 1
+    crowded = len(clouds) > 1 or len(clouds[0].points) > CROWDED
     for place, group in enumerate(GROUPS):
         members = [point for cloud in clouds for point in cloud.points if point.group == group]
         if not members:
@@ -174,8 +175,8 @@ def _draw_points(axes: Axes, clouds: Sequence[Cloud]) -> Iterator[Artist]:
         colour, marker = COLOURS[group], MARKERS[group]
         axes.plot(
             [100 * point.x for point in members], [100 * point.y for point in members],
-            marker, color=colour, markersize=4 if several else 6.5,
-            alpha=0.4 if several else 0.85, markeredgewidth=0, zorder=2.5 - 0.1 * place,
+            marker, color=colour, markersize=4 if crowded else 6.5,
+            alpha=0.4 if crowded else 0.85, markeredgewidth=0, zorder=2.5 - 0.1 * place,
         )  # fmt: skip
         yield Line2D([], [], color=colour, marker=marker, ls="", label=group)
 

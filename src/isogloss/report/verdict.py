@@ -30,8 +30,8 @@ from isogloss.types import Group, Verdict
 HEADLINES = {
     Verdict.EQUIVALENT: "relatives of {source} gained as much as controls, to within ±{margin} "
     "points.",
-    Verdict.RELATED_GAIN_MORE: "relatives of {source} gained more than controls.",
-    Verdict.RELATED_GAIN_LESS: "relatives of {source} gained less than controls.",
+    Verdict.RELATED_GAIN_MORE: "relatives of {source} gained more than controls{caution}.",
+    Verdict.RELATED_GAIN_LESS: "relatives of {source} gained less than controls{caution}.",
     Verdict.INCONCLUSIVE: "these runs show neither that relatives of {source} gain differently "
     "from controls nor that they gain equally.",
 }
@@ -69,7 +69,9 @@ def summary(comparison: Comparison) -> Summary:
     return Summary(
         verdict=sentence(verdict),
         headline=HEADLINES[verdict].format(
-            source=comparison.source_name, margin=_margin(comparison)
+            source=comparison.source_name,
+            margin=_margin(comparison),
+            caution=_caution(comparison),
         ),
         numbers=_numbers(comparison),
         next_steps=next_steps(comparison),
@@ -92,6 +94,13 @@ def note(comparison: Comparison) -> str:
     ]
     details = "\n".join(f"- {line.label}: {line.text}" for line in lines)
     return "\n\n".join([f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, details])
+
+
+def _caution(comparison: Comparison) -> str:
+    """A difference from one source is not yet an effect of kinship."""
+    if not comparison.condition.tuned or comparison.double_differences:
+        return ""
+    return ", but one source cannot show that kinship is the cause"
 
 
 def _numbers(comparison: Comparison) -> str:
