@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CONFIGS, probe
-from launched import PROTOCOLS
+from launched_program import PROTOCOLS
 from tiny_training import RECIPE, train_tiny
 
 from isogloss.compat.transformers import (

@@ -1,4 +1,4 @@
-"""Two processes, started by a launch file of ours, compute what one does."""
+"""Two processes, started with the launch files of configs/accelerate, compute what one does."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launched import everything
+from launched_program import train_and_predict
 from safetensors.torch import load_file
 
 from isogloss.distributed import processes
@@ -28,8 +28,8 @@ NEEDS_DEEPSPEED = pytest.mark.skipif(
 CONFIGS = ROOT / "configs/accelerate"
 
 
-def launched(file: str, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """A command in two processes, by one of the launch files."""
+def launch(file: str, *command: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command in two processes with a launch file."""
     paths = [f"{ROOT}/src", str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [
@@ -54,18 +54,18 @@ def two(
     model_folder: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """What came out of two processes."""
+    """The results of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    model, result = str(model_folder("gemma3")), str(folder / "result.json")
-    said = launched(request.param, f"{ROOT}/tests/launched.py", model, result)
-    assert said.returncode == 0, said.stderr[-3000:]
-    found = json.loads((folder / "result.json").read_text("utf-8"))
-    assert found["count"] == 2
-    return {**found, "folder": folder, "file": request.param}
+    model, file = str(model_folder("gemma3")), folder / "results.json"
+    process = launch(request.param, f"{ROOT}/tests/launched_program.py", model, str(file))
+    assert process.returncode == 0, process.stderr[-3000:]
+    results = json.loads(file.read_text("utf-8"))
+    assert results["count"] == 2
+    return {**results, "folder": folder, "launch_file": request.param}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_have_everything_once_and_are_about_as_large(
+def test_shares_have_every_item_once_and_similar_sizes(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [50, 3, 40, 7, 7, 90, 1, 12, 33, 33, 60, 5]
@@ -73,33 +73,34 @@ def test_shares_have_everything_once_and_are_about_as_large(
     shares = []
     for rank in range(count):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        shares.append(processes.split_work(list(enumerate(sizes)), lambda thing: thing[1]))
-    assert sorted(thing for share in shares for thing in share) == list(enumerate(sizes))
-    assert all(share == sorted(share) for share in shares)  # in the order they came in
-    loads = [sum(size for _, size in share) for share in shares]
-    assert max(loads) - min(loads) <= max(sizes)
+        shares.append(processes.split_work(list(enumerate(sizes)), lambda item: item[1]))
+    assert sorted(item for share in shares for item in share) == list(enumerate(sizes))
+    assert all(share == sorted(share) for share in shares)  # in their original order
+    totals = [sum(size for _, size in share) for share in shares]
+    assert max(totals) - min(totals) <= max(sizes)
 
 
-def test_without_a_launcher_there_is_one_process_whatever_a_cluster_says(
+def test_without_a_launcher_there_is_one_process_whatever_the_cluster_sets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it in every job
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    seen: list[int] = []
-    processes.run_on_leader(lambda: seen.append(processes.count()))
-    assert seen == [1]
-    assert processes.run_on_all(lambda model, number: (model, number), "model", 5) == ("model", 5)
+    counts: list[int] = []
+    processes.run_on_leader(lambda: counts.append(processes.count()))
+    assert counts == [1]
+    result = processes.run_on_all(lambda model, number: (model, number), "model", 5)
+    assert result == ("model", 5)
 
 
-def test_weights_are_spread_where_that_is_asked_for(two: dict[str, Any]) -> None:
-    whole = two["file"] == "gpus.yaml"
-    assert two["weights_here"] == pytest.approx(1.0 if whole else 0.5, abs=0.01)
+def test_weights_are_sharded_only_where_the_launch_file_says_so(two: dict[str, Any]) -> None:
+    whole = two["launch_file"] == "gpus.yaml"
+    assert two["held_fraction"] == pytest.approx(1.0 if whole else 0.5, abs=0.01)
 
 
-def test_two_processes_train_and_answer_as_one_does(
+def test_two_processes_train_and_predict_as_one_does(
     two: dict[str, Any], model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    one = everything(load(locate(str(model_folder("gemma3"))), "float32"), tmp_path)
+    one = train_and_predict(load(locate(str(model_folder("gemma3"))), "float32"), tmp_path)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
     for measured, expected in zip(two["dev"], one["dev"], strict=True):
         assert measured == pytest.approx(expected, rel=1e-4)
@@ -108,28 +109,26 @@ def test_two_processes_train_and_answer_as_one_does(
         assert weight.numpy() == pytest.approx(weights[name].numpy(), abs=1e-4)
     assert one["answers"].keys() == two["answers"].keys()
     for name, tables in one["answers"].items():
-        for expected, made in zip(tables, two["answers"][name], strict=True):
-            assert [row[:2] for row in made] == [row[:2] for row in expected]
-            for (*_, these), (*_, those) in zip(made, expected, strict=True):
-                assert these == pytest.approx(those, abs=2e-3)
+        for expected_rows, rows in zip(tables, two["answers"][name], strict=True):
+            assert [row[:2] for row in rows] == [row[:2] for row in expected_rows]
+            for (*_, logprobs), (*_, expected) in zip(rows, expected_rows, strict=True):
+                assert logprobs == pytest.approx(expected, abs=2e-3)
     assert two["bfloat16"] == pytest.approx(one["bfloat16"], abs=0.2)
     assert two["answers"]["cloze False"] != two["answers"]["cloze True"]
     assert two["done"] == one["done"] == [11] * 12
 
 
-def test_training_cut_off_and_gone_on_with_gives_the_same_weights_with_dropout(
-    two: dict[str, Any],
-) -> None:
-    whole, cut = two["weights"]
-    assert whole == cut
+def test_a_resumed_training_with_dropout_gives_the_same_weights(two: dict[str, Any]) -> None:
+    whole, resumed = two["weights"]
+    assert whole == resumed
 
 
-def test_an_error_of_one_process_is_raised_by_the_one_that_leads_and_the_others_are_well(
+def test_an_error_of_a_follower_is_raised_in_the_leader_and_both_go_on(
     two: dict[str, Any],
 ) -> None:
     assert two["user"] == ["TrainingError", "out of memory here."]
-    kind, said = two["other"]
+    kind, message = two["other"]
     assert kind == "RuntimeError"
-    assert "process 1 of 2 has failed" in said
-    assert "KeyError: 'no such thing'" in said
-    assert re.search("the loss of step|gives no numbers after step", two["wild"])
+    assert "process 1 of 2 failed" in message
+    assert "KeyError: 'no such thing'" in message
+    assert re.search("the loss of step|log-probabilities are NaN", two["diverging"])

@@ -1,1 +1,1 @@
-"""Several processes that compute one result together: collectives and sharded weights."""
+"""Several processes that compute one result: function calls, collectives and sharded weights."""

@@ -1,89 +1,101 @@
-"""Sharding: a model too large for one device, its weights spread over those of all processes.
+"""Sharding: the weights of a model too large for one device, distributed over all processes.
 
-This is PyTorch's FSDP2 or DeepSpeed's ZeRO-3, with the settings of the launcher, as `accelerate
-launch` sets them in the environment. Only the base model is spread: adapters, which are small and
-come into it later, are whole in each process, and so are trained and saved as they are without it.
+With PyTorch's FSDP2 or DeepSpeed's ZeRO-3, configured by the launcher: `accelerate launch` puts the
+settings into the environment. Only the base model is sharded. Adapters are small and added later;
+every process has them whole, and trains and saves them as without sharding.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from isogloss.compat.interfaces import CausalNetwork
 from isogloss.compat.transformers import layer_classes
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError
 
-_deepspeed: list[Any] = []  # transformers looks whether ZeRO-3's settings are alive
-_mesh: list[Any] = []  # the devices of all processes, for FSDP
+if TYPE_CHECKING:
+    from accelerate.utils import DeepSpeedPlugin
+
+
+@dataclass
+class _State:
+    deepspeed: "DeepSpeedPlugin | None" = None  # transformers checks that ZeRO-3's are alive
+    mesh: DeviceMesh | None = None  # the devices of all processes, for FSDP
+
+
+_state = _State()
 
 
 @contextmanager
 def sharded_loading() -> Iterator[None]:
-    """Context in which the processes read a model, which `shard` is to spread.
+    """Context in which all processes load a model that `shard` will distribute.
 
-    ConfigError if the launcher asks for what cannot be had here.
+    Raises ConfigError for settings of the launcher that are not supported.
     """
     if not processes.sharded():
         yield
     elif processes.launcher_flag("ACCELERATE_USE_DEEPSPEED"):
-        _deepspeed[:] = [_zero_3()]  # each process reads but its part
+        _state.deepspeed = _zero_3()  # each process loads only its part
         yield
     else:
-        # Each process reads the whole model, and keeps its part: one at a time, or main memory
-        # would have to hold as many models as there are processes.
+        # Each process loads the whole model and keeps its part: one process at a time, because main
+        # memory would have to hold one model per process otherwise.
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        _mesh[:] = [init_device_mesh(device, (processes.count(),))]
+        _state.mesh = init_device_mesh(device, (processes.count(),))
         with processes.in_turn():
             yield
 
 
-def shard(network: Any) -> None:
-    """Spread the weights of a model that was read within `sharded_loading`."""
-    if _deepspeed:
+def shard(network: CausalNetwork) -> None:
+    """Distribute the weights of a model that was loaded within `sharded_loading`."""
+    if _state.deepspeed is not None:
         import deepspeed
 
-        deepspeed.initialize(model=network, config=_deepspeed[0].dschf.config)
+        deepspeed.initialize(model=network, config=_state.deepspeed.dschf.config)
     else:
         _shard_by_layers(network)
 
 
-def _zero_3() -> Any:
+def _zero_3() -> "DeepSpeedPlugin":
     from accelerate.utils import DeepSpeedPlugin
 
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage != 3:
         raise ConfigError(
-            f"zero_stage is {plugin.zero_stage} in the launcher's settings; 3 is what works here. "
-            f"Models that fit one device need no DeepSpeed."
+            f"zero_stage is {plugin.zero_stage} in the launcher's settings, but must be 3; models "
+            "that fit one device need no DeepSpeed."
         )
-    plugin.deepspeed_config["bf16"] = {"enabled": torch.cuda.is_available()}  # as `load` reads it
+    # The dtype in which `load` reads the weights.
+    plugin.deepspeed_config["bf16"] = {"enabled": torch.cuda.is_available()}
     plugin.set_deepspeed_weakref()
     return plugin
 
 
-def _shard_by_layers(network: Any) -> None:
+def _shard_by_layers(network: CausalNetwork) -> None:
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 
     plugin = FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
-        raise ConfigError("fsdp_version is 1 in the launcher's settings; 2 is what works here.")
+        raise ConfigError("fsdp_version is 1 in the launcher's settings, but must be 2.")
     if plugin.activation_checkpointing or isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         raise ConfigError(
-            "fsdp_activation_checkpointing and fsdp_offload_params do not work here; leave them "
+            "fsdp_activation_checkpointing and fsdp_offload_params are not supported; leave them "
             "false."
         )
     names = plugin.transformer_cls_names_to_wrap or layer_classes(network)
     layers = [module for module in network.modules() if type(module).__name__ in names]
     if not layers:
         raise ConfigError(
-            f"the model has no layers {', '.join(names) or 'that are known'}; "
-            f"fsdp_transformer_layer_cls_to_wrap names those that are to be spread."
+            f"the model has no layers of class {', '.join(names) or '(unknown)'}; set "
+            "fsdp_transformer_layer_cls_to_wrap to the classes of its layers."
         )
-    for module in (*layers, network):
-        fully_shard(module, mesh=_mesh[0], reshard_after_forward=plugin.reshard_after_forward)
+    for module in (*layers, cast(torch.nn.Module, network)):
+        fully_shard(module, mesh=_state.mesh, reshard_after_forward=plugin.reshard_after_forward)

@@ -1,11 +1,11 @@
-"""Adapters on disk: save, identify, attach to a model."""
+"""Adapters: saving, identifying, and attaching to a model."""
 
 import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
@@ -13,41 +13,44 @@ from isogloss.errors import ModelError
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation, file_sha256
 
+if TYPE_CHECKING:  # peft takes seconds to import
+    from peft import PeftModel
+
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def save_adapter(peft_model: Any, folder: Path, location: ModelLocation) -> None:
-    """Write an adapter in peft's layout, naming the base by name and revision, not by path."""
+def save_adapter(peft_model: "PeftModel", folder: Path, location: ModelLocation) -> None:
+    """Write an adapter in peft's layout, with the name and revision of its base, not its path."""
     peft_config = peft_model.peft_config["default"]
     peft_config.base_model_name_or_path = location.name
     peft_config.revision = location.revision
-    # save_embedding_layers="auto" would ask the Hub about a base that is a name.
-    peft_model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    # The default "auto" would look the base up on the Hub.
+    peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 def adapter_digest(folder: Path) -> str:
-    """Sha256 of an adapter's weights and configuration; ModelError if it is not an adapter."""
+    """Sha256 of an adapter's weights and configuration; ModelError if one is missing."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"adapter folder {str(folder)!r} has no {name}.")
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     for name, value in config.items():
-        if isinstance(value, list):  # sets, which peft writes in another order in each process
+        if isinstance(value, list):  # peft writes sets, in an order that differs by process
             config[name] = sorted(value, key=str)
     canonical = json.dumps(config, sort_keys=True)
     return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{canonical}".encode()).hexdigest()
 
 
 def attach(model: LanguageModel, folder: Path) -> str:
-    """Load an adapter beside the model's weights; return its digest, to be given to `using`.
+    """Load an adapter into a model and return its digest, the argument of `LanguageModel.using`.
 
-    Raises ModelError if it was trained on another model or another revision of it, or if layers of
-    the model are not where they are computed.
+    Raises ModelError if the adapter was trained on another model or revision, does not fit, or if
+    layers of the model are offloaded.
     """
     if processes.count() == 1:
         return _attach(model, folder)
-    # Not the path: the folder may be a temporary one of this machine.
+    # The files, because the folder may exist on this machine only.
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     return processes.run_on_all(_attach_files, model, files)
 
@@ -75,8 +78,8 @@ def _attach(model: LanguageModel, folder: Path) -> str:
         )
     if model.offloaded:
         raise ModelError(
-            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot have an "
-            "adapter; expected more GPU memory, or dtype nf4."
+            "device_map 'auto' has offloaded layers to CPU memory or disk, where they cannot have "
+            "an adapter; use more GPU memory, or dtype nf4."
         )
     name = digest[:16]
     try:
@@ -95,7 +98,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
 
 
 def detach(model: LanguageModel) -> None:
-    """Take every attached adapter out of the model again."""
+    """Remove all adapters from the model."""
     if model.peft_model is not None:
         model.peft_model.unload()
         model.peft_model = None

@@ -4,13 +4,16 @@ import hashlib
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from isogloss.errors import ModelError
 from isogloss.files import write_whole
 from isogloss.models.locate import cache_dir
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 NF4 = "nf4"
 BFLOAT16_SPEEDUP = 1.3  # of bfloat16 products over float32 ones, below which a CPU uses float32
@@ -60,7 +63,7 @@ def bitsandbytes_installed() -> bool:
     return bool(is_bitsandbytes_available())
 
 
-def nf4_config() -> Any:
+def nf4_config() -> "BitsAndBytesConfig":
     """transformers' configuration of 4-bit NormalFloat with double quantisation (QLoRA).
 
     Source: Dettmers et al., arXiv:2305.14314. Raises ModelError without bitsandbytes.

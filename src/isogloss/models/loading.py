@@ -1,6 +1,6 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -20,7 +20,7 @@ def load(
     location: ModelLocation,
     dtype: str = "auto",
     attention: str = "auto",
-    device_map: str | dict[str, Any] = "none",
+    device_map: str | dict[str, int | str] = "none",
 ) -> LanguageModel:
     """Load a located model in evaluation mode, on the GPU if there is one.
 
@@ -41,7 +41,7 @@ def load(
             "the launcher shards the weights over its processes, which excludes dtype 'nf4' and a "
             "device_map."
         )
-    options: dict[str, Any] = {"dtype": weights_dtype(dtype, device)}
+    options: dict[str, object] = {"dtype": weights_dtype(dtype, device)}
     if attention != "auto":
         _check_attention(attention, products)
         options["attn_implementation"] = attention
@@ -51,8 +51,9 @@ def load(
         options["quantization_config"] = nf4_config()
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.folder, local_files_only=True)
-        network = AutoModelForCausalLM.from_pretrained(
-            location.folder, local_files_only=True, **options
+        network = cast(
+            CausalNetwork,
+            AutoModelForCausalLM.from_pretrained(location.folder, local_files_only=True, **options),
         )
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -72,9 +73,7 @@ def load(
     if not processes.sharded():  # sharded weights must have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
-    return LanguageModel(
-        location, cast(Tokenizer, tokenizer), cast(CausalNetwork, network), device, products
-    )
+    return LanguageModel(location, cast(Tokenizer, tokenizer), network, device, products)
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:
@@ -92,7 +91,7 @@ def _check_attention(attention: str, products: torch.dtype) -> None:
         raise ModelError("attention is 'flash_attention_2', which needs dtype bfloat16 or nf4.")
 
 
-def _check_quantised(network: Any, location: ModelLocation) -> None:
+def _check_quantised(network: CausalNetwork, location: ModelLocation) -> None:
     """Avoid two bugs of bitsandbytes 0.50 on a CPU; ModelError if one cannot be avoided."""
     from bitsandbytes.nn.modules import Linear4bit
 
@@ -108,7 +107,7 @@ def _check_quantised(network: Any, location: ModelLocation) -> None:
                 )
 
 
-def _cast_matrices(network: Any, dtype: torch.dtype) -> None:
+def _cast_matrices(network: CausalNetwork, dtype: torch.dtype) -> None:
     """Cast matrices and embeddings to the dtype of products; autocast would do so on every pass.
 
     Norms keep their dtype, and so does the residual stream, which starts from the embeddings.

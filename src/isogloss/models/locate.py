@@ -1,7 +1,8 @@
-"""Locations: where a model's files are, found by its name; the embedded one dequantised on disk.
+"""Locations: where the files of a model are, by its name.
 
-`model` is `embedded` (Gemma 3 270M, shipped on PyPI), a Hub name with an optional `@revision`, a
-local folder in transformers' layout, or a .gguf file. Code that comes with a model is never run.
+A name is `embedded` (Gemma 3 270M, which comes as Python packages), a Hub name with an optional
+`@revision`, a local folder in transformers' layout, or a .gguf file. The embedded model and .gguf
+files are dequantised on disk. Code that comes with a model is never run.
 """
 
 import hashlib
@@ -13,7 +14,6 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -29,7 +29,7 @@ WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt
 
 @dataclass(frozen=True)
 class ModelLocation:
-    """Where a model's files are. `revision` identifies their content: a commit or a sha256."""
+    """The folder of a model's files. `revision` identifies their content: a commit or a sha256."""
 
     name: str
     folder: Path
@@ -37,23 +37,23 @@ class ModelLocation:
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made again: $ISOGLOSS_CACHE or ~/.cache/isogloss."""
+    """The folder for files that can be recomputed: $ISOGLOSS_CACHE or ~/.cache/isogloss."""
     configured = os.environ.get("ISOGLOSS_CACHE")
     return Path(configured) if configured else Path.home() / ".cache" / "isogloss"
 
 
 def locate(model: str) -> ModelLocation:
-    """Resolve a model's name to files on disk, without loading weights.
+    """Resolve the name of a model to files on disk, without loading weights.
 
-    The embedded model and .gguf files are dequantised into the cache the first time. Raises
-    ModelError if nothing of that name can be found.
+    Downloads a model of the Hub. Dequantises the embedded model and .gguf files into the cache the
+    first time. Raises ModelError for an unknown name.
     """
     path = Path(model).expanduser()
     if model == EMBEDDED:
         return _embedded()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError(f"model {model!r} is not a file; expected a GGUF file that exists.")
+            raise ModelError(f"model {model!r} does not exist; expected a GGUF file.")
         return ModelLocation(model, dequantise(path, sha256 := file_sha256(path)), sha256)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -102,8 +102,8 @@ def dequantised_folder(sha256: str) -> Path:
 def dequantise(gguf: Path, sha256: str) -> Path:
     """Write a GGUF model as float32 safetensors with its tokenizer; return the folder.
 
-    Done once for a given sha256: two processes that start together wait for one another, and the
-    folder appears by a rename, whole or not at all.
+    Once per sha256: processes that start together wait for each other, and the folder appears by a
+    rename, complete or not at all.
     """
     folder = dequantised_folder(sha256)
     cache_dir().mkdir(parents=True, exist_ok=True)
@@ -121,10 +121,11 @@ def dequantise(gguf: Path, sha256: str) -> Path:
         partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
         try:
             with shared_reader():
-                where: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    gguf.parent, gguf_file=gguf.name, local_files_only=True
+                )
                 network = AutoModelForCausalLM.from_pretrained(
-                    gguf.parent, dtype=torch.float32, **where
+                    gguf.parent, gguf_file=gguf.name, local_files_only=True, dtype=torch.float32
                 )
             save_dequantised(network, partial)
             tokenizer.save_pretrained(partial)
@@ -136,13 +137,13 @@ def dequantise(gguf: Path, sha256: str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content."""
+    """Hexadecimal sha256 of the content of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:
-    """Hexadecimal sha256 over the names and contents of a model folder's files."""
+    """Hexadecimal sha256 of the names and contents of the files of a model."""
     digest = hashlib.sha256()
     for pattern in WEIGHTS_AND_TOKENIZER:
         for path in sorted(folder.glob(pattern)):
@@ -151,7 +152,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def has_chat_template(location: ModelLocation) -> bool:
-    """Whether the model's tokenizer has a chat template, told from its files."""
+    """Whether the files of a model contain a chat template."""
     if (location.folder / "chat_template.jinja").is_file():
         return True
     for name in ("chat_template.json", "tokenizer_config.json"):

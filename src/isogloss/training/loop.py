@@ -121,8 +121,8 @@ def _train(
 ) -> TrainingResult:
     if model.offloaded:
         raise ConfigError(
-            "device_map 'auto' has left layers in CPU memory or on disk, where they cannot be "
-            "trained; expected more GPU memory, or dtype nf4."
+            "device_map 'auto' has offloaded layers to CPU memory or disk, where they cannot be "
+            "trained; use more GPU memory, or dtype nf4."
         )
     if processes.is_leader():
         job.folder.mkdir(parents=True, exist_ok=True)
