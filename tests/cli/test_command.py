@@ -1,4 +1,4 @@
-"""Command lines: help, and mistakes told in one sentence."""
+"""Command lines: help, and user errors in one sentence."""
 
 import importlib
 import logging

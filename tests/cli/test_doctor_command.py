@@ -22,16 +22,16 @@ def test_a_sound_machine_has_no_problem(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
     result = CliRunner().invoke(program, ["doctor"])
     assert result.exit_code == 0, result.output
-    assert result.output.endswith("No problems found.\n")
+    assert result.output.endswith("No problems by_name.\n")
     for title in doctor.CHECKS:
         assert f"\n{title}\n" in f"\n{result.output}"
 
 
 def test_versions_are_those_of_the_declared_dependencies() -> None:
-    found = values(doctor.python_and_packages())
-    assert found["torch"] == torch.__version__
-    assert found["mlflow"] == mlflow.__version__
-    assert len(found) == 2 + len(doctor.dependencies())
+    by_name = values(doctor.python_and_packages())
+    assert by_name["torch"] == torch.__version__
+    assert by_name["mlflow"] == mlflow.__version__
+    assert len(by_name) == 2 + len(doctor.dependencies())
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_a_package_that_is_missing_or_out_of_range_is_a_problem(
 
 
 def test_devices_name_memory_and_bfloat16() -> None:
-    found = values(doctor.devices())
-    assert "bfloat16: " in found["cpu"]
-    assert f"of {psutil.virtual_memory().total / 1e9:.1f} GB" in found["memory"]
-    assert torch.cuda.is_available() or found["gpu"] == "none"
+    by_name = values(doctor.devices())
+    assert "bfloat16: " in by_name["cpu"]
+    assert f"of {psutil.virtual_memory().total / 1e9:.1f} GB" in by_name["memory"]
+    assert torch.cuda.is_available() or by_name["gpu"] == "none"
 
 
 def test_settings_name_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_a_server_that_does_not_answer_is_a_problem_with_status_1(
     result = CliRunner().invoke(program, ["doctor"])
     assert result.exit_code == 1
     assert "problem: mlflow store: MLflow does not answer" in result.output
-    assert "No problems found" not in result.output
+    assert "No problems by_name" not in result.output
 
 
 def test_folders_are_reported_with_their_sizes(

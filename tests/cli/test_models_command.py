@@ -69,10 +69,10 @@ def test_a_gguf_file_is_shown_with_the_folder_of_its_dequantised_weights(
 def test_a_hub_model_is_shown_with_what_is_to_be_downloaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = []
+    requests = []
 
     def model_info(_: object, repository: str, **options: object) -> SimpleNamespace:
-        asked.append((repository, options["revision"]))
+        requests.append((repository, options["revision"]))
         sizes = {
             "model.safetensors": 2_500_000_000,
             "config.json": 600_000_000,
@@ -90,7 +90,7 @@ def test_a_hub_model_is_shown_with_what_is_to_be_downloaded(
         huggingface_hub, "try_to_load_from_cache", lambda _, name, revision: cached.get(name)
     )
     summary = summarise("org/name@v1")
-    assert asked == [("org/name", "v1")]
+    assert requests == [("org/name", "v1")]
     assert summary.revision == "c" * 40
     assert summary.files == "2.5 GB to download at first use"
     assert summary.chat_template is True

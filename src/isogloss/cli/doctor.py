@@ -52,14 +52,14 @@ def package(requirement: str) -> Finding:
     """The installed version of a dependency; a problem if it is missing or out of range."""
     from packaging.requirements import Requirement
 
-    wanted = Requirement(requirement)
+    declared = Requirement(requirement)
     try:
-        installed = version(wanted.name)
+        installed = version(declared.name)
     except PackageNotFoundError:
-        return Finding(wanted.name, "missing", f"install {requirement}")
-    if not wanted.specifier.contains(installed, prereleases=True):
-        return Finding(wanted.name, installed, f"install {requirement}")
-    return Finding(wanted.name, installed)
+        return Finding(declared.name, "missing", f"install {requirement}")
+    if not declared.specifier.contains(installed, prereleases=True):
+        return Finding(declared.name, installed, f"install {requirement}")
+    return Finding(declared.name, installed)
 
 
 def devices() -> list[Finding]:

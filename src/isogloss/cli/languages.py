@@ -11,9 +11,9 @@ def tasks_table() -> list[tuple[str, ...]]:
     from isogloss.languages import table
     from isogloss.tasks import belebele, probe, sib200
 
-    known = table().values()
-    in_sib200 = sum(language.sib200 for language in known)
-    in_belebele = sum(language.belebele for language in known)
+    entries = table().values()
+    in_sib200 = sum(language.sib200 for language in entries)
+    in_belebele = sum(language.belebele for language in entries)
     hub = "the Hub ({}) or data_dir"
     return [
         ("task", "languages", "data", "contents"),

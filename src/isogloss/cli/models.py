@@ -92,15 +92,15 @@ def _on_hub(name: str) -> ModelSummary:
         location = ModelLocation(repository, Path(cached), Path(cached).name)
         return _on_disk(location, "Hub model (from the cache: the Hub cannot be reached)")
     commit = str(info.sha)
-    wanted = [
+    needed = [
         file
         for file in info.siblings or []
         if any(fnmatch(file.rfilename, pattern) for pattern in WEIGHTS_AND_TOKENIZER)
     ]
-    paths = [try_to_load_from_cache(repository, file.rfilename, revision=commit) for file in wanted]
-    if wanted and all(isinstance(path, str) for path in paths):
+    paths = [try_to_load_from_cache(repository, file.rfilename, revision=commit) for file in needed]
+    if needed and all(isinstance(path, str) for path in paths):
         return _on_disk(ModelLocation(repository, Path(str(paths[0])).parent, commit), "Hub model")
-    missing = [file.size or 0 for file, path in zip(wanted, paths, strict=True) if path is None]
+    missing = [file.size or 0 for file, path in zip(needed, paths, strict=True) if path is None]
     tokenizer = (info.config or {}).get("tokenizer_config") or {}
     return ModelSummary(
         name,
@@ -109,7 +109,7 @@ def _on_hub(name: str) -> ModelSummary:
         commit,
         f"{size(sum(missing))} to download at first use",
         "chat_template" in tokenizer
-        or any(file.rfilename == "chat_template.jinja" for file in wanted),
+        or any(file.rfilename == "chat_template.jinja" for file in needed),
     )
 
 
