@@ -47,14 +47,14 @@ def children(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def runs(experiment: str, kind: str) -> list[Run]:
-    found: list[Run] = mlflow.search_runs(
+    matches: list[Run] = mlflow.search_runs(
         experiment_names=[experiment],
         filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list",
     )  # fmt: skip
-    return sorted(found, key=lambda run: run.data.tags.get("isogloss.condition", ""))
+    return sorted(matches, key=lambda run: run.data.tags.get("isogloss.condition", ""))
 
 
-def test_a_study_in_two_processes_finds_what_one_process_finds(
+def test_a_study_in_two_processes_has_the_results_of_one_process(
     model_folder: Callable[[str], Path],
 ) -> None:
     study = {
@@ -67,8 +67,8 @@ def test_a_study_in_two_processes_finds_what_one_process_finds(
     }  # fmt: skip
     Path("study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     with launched("main", "--study", "study.yaml", "--experiment", "two") as launcher:
-        _, complained = finished(launcher, 240)
-    assert complained.count("loading ") == 1  # the second process says nothing
+        _, log = finished(launcher, 240)
+    assert log.count("loading ") == 1  # the second process logs nothing
     subprocess.run(
         [sys.executable, "-m", "entrypoints.main", "--study", "study.yaml", "--experiment", "one"],
         env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
@@ -76,9 +76,9 @@ def test_a_study_in_two_processes_finds_what_one_process_finds(
     pairs = list(zip(runs("one", "evaluate"), runs("two", "evaluate"), strict=True))
     assert len(pairs) == 2
     for one, two in pairs:
-        expected, found = (read_predictions(run.info.run_id) for run in (one, two))
-        assert found["prediction"].tolist() == expected["prediction"].tolist()
-        assert np.allclose(found["gold_logprob"], expected["gold_logprob"], atol=1e-3)
+        expected, predictions = (read_predictions(run.info.run_id) for run in (one, two))
+        assert predictions["prediction"].tolist() == expected["prediction"].tolist()
+        assert np.allclose(predictions["gold_logprob"], expected["gold_logprob"], atol=1e-3)
         assert two.data.tags["isogloss.processes"] == "2"
         assert "isogloss.processes" not in one.data.tags
     (one,), (two,) = runs("one", "finetune"), runs("two", "finetune")
@@ -91,20 +91,20 @@ def test_a_study_in_two_processes_finds_what_one_process_finds(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_a_mistake_is_told_once_and_ends_both_processes() -> None:
-    for options, said in (
+def test_a_user_error_is_printed_once_and_ends_both_processes() -> None:
+    for options, message in (
         (["--steps", "-3"], "steps"),
         (["--task", "sib200", "--data_dir", "nowhere"], "data_dir 'nowhere' is not a folder."),
     ):
         with launched("finetune", *options) as launcher:
-            _, complained = launcher.communicate(timeout=60)
+            _, log = launcher.communicate(timeout=60)
         assert launcher.returncode != 0
-        assert complained.count("Error: ") - complained.count("ChildFailedError: ") == 1
-        assert said in complained
+        assert log.count("Error: ") - log.count("ChildFailedError: ") == 1
+        assert message in log
 
 
 @pytest.mark.parametrize(("rank", "processes"), [(0, 1), (1, 2)])
-def test_one_process_that_is_killed_ends_the_other_and_any_number_goes_on(
+def test_a_killed_process_ends_the_other_and_any_number_of_processes_resumes(
     model_folder: Callable[[str], Path], rank: int, processes: int
 ) -> None:
     command = (
@@ -125,17 +125,17 @@ def test_one_process_that_is_killed_ends_the_other_and_any_number_goes_on(
     assert last_step() < 400
     if processes == 2:
         with launched(*command) as launcher:
-            said, complained = finished(launcher, 240)
+            printed, log = finished(launcher, 240)
     else:
         alone = subprocess.run(
             [sys.executable, "-m", "entrypoints.finetune", *command[1:]],
             env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
             text=True,
         )  # fmt: skip
-        said, complained = alone.stdout, alone.stderr
+        printed, log = alone.stdout, alone.stderr
     (run,) = runs("Default", "finetune")
-    assert f"resuming run {run.info.run_id}" in complained
-    assert f"run {run.info.run_id}" in said
+    assert f"resuming run {run.info.run_id}" in log
+    assert f"run {run.info.run_id}" in printed
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 401))
 
@@ -148,8 +148,8 @@ def test_a_search_is_led_by_one_process(model_folder: Callable[[str], Path]) -> 
         "--dev_limit", "6", "--trials", "9", "--space", "space.yaml", "--measurements", "2",
         "--objective", "gold_logprob", "--storage", "sqlite:///search.db",
     ) as launcher:  # fmt: skip
-        said, _ = finished(launcher, 240)
-    assert "; the best is trial" in said
+        printed, _ = finished(launcher, 240)
+    assert "; the best is trial" in printed
     states = [run.data.tags["isogloss.state"] for run in runs("Default", "trial")]
     assert len(states) == 9
     assert set(states) <= {"complete", "pruned"}

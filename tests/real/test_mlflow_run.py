@@ -17,7 +17,7 @@ TARGETS = "heb_Hebr,amh_Ethi,eng_Latn,fra_Latn"
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is in the repository, and nothing else."""
+    """A copy of the repository's files alone."""
     folder = tmp_path_factory.mktemp("clone") / "isogloss"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -32,24 +32,24 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(clone: Path, name: str, *parameters: str) -> subprocess.CompletedProcess[str]:
     """Run an entry point; `parameters` are NAME=VALUE."""
-    given = [word for parameter in parameters for word in ("-P", parameter)]
-    # mlflow.set_tracking_uri speaks to child processes too: here the store is the clone's own.
+    words = [word for parameter in parameters for word in ("-P", parameter)]
+    # mlflow.set_tracking_uri sets a variable that child processes inherit; the clone has a store.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        ["mlflow", "run", ".", "-e", name, "--env-manager", "local", *given],
+        ["mlflow", "run", ".", "-e", name, "--env-manager", "local", *words],
         cwd=clone, env={**clean, "PATH": search}, capture_output=True, text=True,
     )  # fmt: skip
 
 
 def run_id(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 0, result.stderr[-3000:]
-    found = re.search(r"^run (\w{32})$", result.stdout, re.MULTILINE)
-    assert found, result.stdout
-    return found[1]
+    match = re.search(r"^run (\w{32})$", result.stdout, re.MULTILINE)
+    assert match, result.stdout
+    return match[1]
 
 
-def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
+def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> None:
     where = [f"languages={TARGETS}", "limit=2", "study=chain"]
     base = run_id(start(clone, "evaluate", *where))
     trained = run_id(start(clone, "finetune", "steps=1", "batch_size=2", "dev_limit=2"))
@@ -64,8 +64,8 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     by_alias = start(clone, "evaluate", "adapter=models:/reader@candidate", *where)
     assert run_id(by_alias) == tuned != base
     tracking = f"{clone}/mlruns/0/{base}/artifacts/predictions.parquet"
-    said = ["model=other", "condition=base", "task=probe", "format=cloze"]
-    imported = start(clone, "import", f"path={tracking}", *said)
+    origin = ["model=other", "condition=base", "task=probe", "format=cloze"]
+    imported = start(clone, "import", f"path={tracking}", *origin)
     assert re.search(r"^base +other: 4 languages, 8 items", imported.stdout, re.MULTILINE)
     planned = start(clone, "plan", "control=8,12")
     assert "equivalent" in planned.stdout, planned.stderr[-3000:]
@@ -77,7 +77,7 @@ def test_the_entry_points_lead_from_one_to_the_next(clone: Path) -> None:
     assert int(store.get_model_version_by_alias("reader", "candidate").version) == 1
 
 
-def test_a_parameter_that_does_not_exist_is_refused_by_name(clone: Path) -> None:
+def test_an_unknown_parameter_is_rejected_by_name(clone: Path) -> None:
     result = start(clone, "evaluate", "no_such_thing=1")
     assert result.returncode != 0
     assert "--no_such_thing" in result.stderr

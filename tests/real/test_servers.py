@@ -1,5 +1,5 @@
 """Every entry point against a tracking server with PostgreSQL, proxied artifacts and logins, and
-what becomes of work when that server goes away.
+runs during an outage of that server.
 """
 
 import re
@@ -38,41 +38,41 @@ def call(name: str, *parameters: str, code: int = 0) -> str:
     words = [
         word for one in parameters for word in (f"--{one.split('=')[0]}", one.split("=", 1)[1])
     ]
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", f"entrypoints.{name}", *words],
         env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert found.returncode == code, found.stderr[-3000:]
-    return found.stdout if code == 0 else found.stderr
+    assert result.returncode == code, result.stderr[-3000:]
+    return result.stdout if code == 0 else result.stderr
 
 
 def run_id(printed: str) -> str:
-    found = re.search(r"^run (\w{32})$", printed, re.MULTILINE)
-    assert found, printed
-    return found[1]
+    match = re.search(r"^run (\w{32})$", printed, re.MULTILINE)
+    assert match, printed
+    return match[1]
 
 
 def run_of(experiment: str) -> Run:
-    (found,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
-    return mlflow.get_run(found.info.run_id)
+    (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    return mlflow.get_run(run.info.run_id)
 
 
 def test_every_entry_point_works_with_it(
     server: Server, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    asked = [f"model={model_folder('gemma3')}", "dtype=float32", "limit=4", "experiment=chain"]
-    short = [*asked, "steps=2", "batch_size=2", "rank=2", "dev_limit=4"]
+    parameters = [f"model={model_folder('gemma3')}", "dtype=float32", "limit=4", "experiment=chain"]
+    short = [*parameters, "steps=2", "batch_size=2", "rank=2", "dev_limit=4"]
     where = [f"languages={TARGETS}", "study=chain"]
     trained = run_id(call("finetune", *short, "register_as=reader"))
-    base = run_id(call("evaluate", *asked, *where))
-    tuned = run_id(call("evaluate", *asked, *where, "adapter=models:/reader@candidate"))
-    assert run_id(call("evaluate", *asked, *where, f"adapter={trained}")) == tuned != base
-    said = call("register", f"adapter={trained}", "name=reader", "alias=champion")
-    assert "models:/reader/1: registered before; alias champion is at version 1" in said
-    assert run_id(call("evaluate", *asked, *where, "adapter=models:/reader@champion")) == tuned
+    base = run_id(call("evaluate", *parameters, *where))
+    tuned = run_id(call("evaluate", *parameters, *where, "adapter=models:/reader@candidate"))
+    assert run_id(call("evaluate", *parameters, *where, f"adapter={trained}")) == tuned != base
+    message = call("register", f"adapter={trained}", "name=reader", "alias=champion")
+    assert "models:/reader/1: registered before; alias champion is at version 1" in message
+    assert run_id(call("evaluate", *parameters, *where, "adapter=models:/reader@champion")) == tuned
     with adapter_folder(trained) as folder:
         local = shutil.copytree(folder, tmp_path / "adapter")
-    assert run_id(call("evaluate", *asked, *where, f"adapter={local}")) == tuned
+    assert run_id(call("evaluate", *parameters, *where, f"adapter={local}")) == tuned
     assert "- C1: " in call("compare", "study=chain", "experiment=chain")
     evaluated = mlflow.get_run(tuned)
     assert evaluated.info.artifact_uri.startswith("mlflow-artifacts:")
@@ -85,14 +85,14 @@ def test_every_entry_point_works_with_it(
     space = {"learning_rate": [1e-3, 1e-2], "rank": 2, "steps": 2, "batch_size": 2}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
     searched = call(
-        "tune", *asked, "dev_limit=4", "trials=3", f"space={tmp_path}/space.yaml",
+        "tune", *parameters, "dev_limit=4", "trials=3", f"space={tmp_path}/space.yaml",
         f"storage={server.storage}", "study=served",
     )  # fmt: skip
     assert "3 complete; the best is trial" in searched
     recipe = f"recipe={run_id(searched)}"
-    best = mlflow.get_run(run_id(call("finetune", *asked, "dev_limit=4", recipe)))
+    best = mlflow.get_run(run_id(call("finetune", *parameters, "dev_limit=4", recipe)))
     assert best.data.params["recipe.learning_rate"] in ("0.001", "0.01")
-    # A stranger's process: no source tree, nothing but packages and the server.
+    # A process of another user: the installed packages and the server, without the source tree.
     code = (
         "import mlflow; model = mlflow.pyfunc.load_model('models:/reader@champion'); "
         "print(model.predict([{'passage': 'A b.', 'question': 'C?', 'options': ['d', 'e']}]))"
@@ -104,14 +104,14 @@ def test_every_entry_point_works_with_it(
     assert "choice" in answer.stdout, answer.stderr[-3000:]
 
 
-def test_without_a_login_it_says_so_and_nothing_is_computed(
+def test_without_a_login_the_message_names_the_variables_and_nothing_is_computed(
     server: Server, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
-    said = call("finetune", f"model={model_folder('gemma3')}", "steps=1", code=2)
-    assert "Traceback" not in said
-    assert "MLFLOW_TRACKING_USERNAME" in said
+    message = call("finetune", f"model={model_folder('gemma3')}", "steps=1", code=2)
+    assert "Traceback" not in message
+    assert "MLFLOW_TRACKING_USERNAME" in message
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def settings(
     }  # fmt: skip
 
 
-def test_training_goes_on_while_the_server_is_away_and_every_metric_arrives(
+def test_training_continues_during_an_outage_and_every_metric_arrives(
     server: Server, settings: dict[str, object]
 ) -> None:
     settings |= {"steps": 60, "eval_every": 20}
@@ -133,41 +133,41 @@ def test_training_goes_on_while_the_server_is_away_and_every_metric_arrives(
         with server.away():
             gone = time.time()
             left = last_step()
-            wait_for(lambda: last_step() >= left + 35)  # it trains on
+            wait_for(lambda: last_step() >= left + 35)  # training continues
         back = time.time()
-        said, complained = finished(worker, 300)
-    assert "does not accept metrics; they are in" in complained
-    assert "MLflow accepts metrics again" in complained
+        printed, log = finished(worker, 300)
+    assert "does not accept metrics; they are in" in log
+    assert "MLflow accepts metrics again" in log
     run = run_of(str(settings["experiment"]))
-    assert run_id(said) == run.info.run_id
+    assert run_id(printed) == run.info.run_id
     assert run.info.status == "FINISHED"
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 61))
-    # Stamped with the time of the step and not of its arrival: some were made in the outage.
+    # Metrics have the time of their step, not of their arrival: some are from the outage.
     assert sum(gone * 1000 < point.timestamp < back * 1000 for point in losses) >= 20
     dev = mlflow.MlflowClient().get_metric_history(run.info.run_id, "dev/accuracy")
     assert [point.step for point in dev] == [0, 20, 40, 60]
 
 
-def test_what_was_computed_for_a_server_that_is_gone_is_uploaded_by_the_same_command(
+def test_an_adapter_trained_before_an_outage_is_uploaded_by_the_same_command(
     server: Server, settings: dict[str, object]
 ) -> None:
     settings |= {"steps": 12}
     with started("finetune", 0.3, settings, **AWAY) as worker:
         wait_for(lambda: last_step() >= 3)
         with server.away():
-            _, complained = worker.communicate(timeout=120)
+            _, log = worker.communicate(timeout=120)
     assert worker.returncode == 1
-    found = re.search(r"they are in (\S+unfinished/finetune-\w{12}), and the same", complained)
-    assert found, complained[-3000:]
-    folder = Path(found[1])
+    match = re.search(r"they are in (\S+unfinished/finetune-\w{12}), and the same", log)
+    assert match, log[-3000:]
+    folder = Path(match[1])
     before = (folder / "metrics.jsonl").read_bytes()
     weights = (folder / "last" / "adapter_model.safetensors").read_bytes()
     with started("finetune", 60.0, settings) as worker:  # a step would take a minute now
-        said, _ = finished(worker, 50)
+        printed, _ = finished(worker, 50)
     assert not folder.exists()
     run = run_of(str(settings["experiment"]))
-    assert (run_id(said), run.info.status) == (run.info.run_id, "FINISHED")
+    assert (run_id(printed), run.info.status) == (run.info.run_id, "FINISHED")
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 13))
     assert before.count(b"train/loss") == 12
@@ -175,23 +175,23 @@ def test_what_was_computed_for_a_server_that_is_gone_is_uploaded_by_the_same_com
         assert (adapter / "adapter_model.safetensors").read_bytes() == weights
 
 
-def test_answers_for_a_server_that_is_gone_are_uploaded_by_the_same_command(
+def test_predictions_made_before_an_outage_are_uploaded_by_the_same_command(
     server: Server, settings: dict[str, object]
 ) -> None:
-    asked = {
+    parameters = {
         key: settings[key] for key in ("model", "dtype", "experiment", "limit")
     } | {"languages": TARGETS, "limit": 200}  # fmt: skip
-    with started("evaluate", 0.0, asked, **AWAY) as worker:
+    with started("evaluate", 0.0, parameters, **AWAY) as worker:
         wait_for(lambda: any(Path("unfinished").glob("evaluate-*/*.parquet")))
         with server.away():
-            _, complained = worker.communicate(timeout=120)
+            _, log = worker.communicate(timeout=120)
     assert worker.returncode == 1
-    assert "the same command, run again" in complained
+    assert "the same command, run again" in log
     (folder,) = Path("unfinished").glob("evaluate-*")
     assert len(list(folder.glob("*.parquet"))) == 5
-    with started("evaluate", 0.0, asked) as worker:
-        said, complained = finished(worker)
-    assert complained.count("answers are here from before") == 5
-    run = run_of(str(asked["experiment"]))
-    assert run_id(said) == run.info.run_id
+    with started("evaluate", 0.0, parameters) as worker:
+        printed, log = finished(worker)
+    assert log.count("predictions are on disk") == 5
+    run = run_of(str(parameters["experiment"]))
+    assert run_id(printed) == run.info.run_id
     assert "accuracy/heb_Hebr" in run.data.metrics

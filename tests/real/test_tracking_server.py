@@ -1,4 +1,4 @@
-"""The tracking server of the other tests is what it is said to be."""
+"""The tracking server of the other tests: logins, proxied artifacts, and outages."""
 
 from pathlib import Path
 
@@ -14,34 +14,34 @@ SEARCH = "api/2.0/mlflow/experiments/search"
 
 @pytest.fixture
 def client(tracking_server: Server, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
-    """A client that logs in, and gives up soon."""
+    """A client that logs in and retries once."""
     for name, value in tracking_server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return mlflow.MlflowClient(tracking_server.uri)
 
 
-def test_it_is_healthy(tracking_server: Server) -> None:
+def test_the_server_is_healthy(tracking_server: Server) -> None:
     assert requests.get(f"{tracking_server.uri}/health", timeout=10).text == "OK"
 
 
-def test_who_does_not_log_in_is_refused(tracking_server: Server) -> None:
-    asked = {"params": {"max_results": 1}, "timeout": 10}
+def test_requests_without_a_valid_login_are_rejected(tracking_server: Server) -> None:
+    options = {"params": {"max_results": 1}, "timeout": 10}
     login = tracking_server.username, tracking_server.password
     address = f"{tracking_server.uri}/{SEARCH}"
-    assert requests.get(address, **asked).status_code == 401
-    assert requests.get(address, auth=(login[0], "wrong"), **asked).status_code == 401
-    assert requests.get(address, auth=login, **asked).status_code == 200
+    assert requests.get(address, **options).status_code == 401
+    assert requests.get(address, auth=(login[0], "wrong"), **options).status_code == 401
+    assert requests.get(address, auth=login, **options).status_code == 200
 
 
-def test_artifacts_want_a_login_too(tracking_server: Server) -> None:
+def test_artifacts_need_a_login(tracking_server: Server) -> None:
     address = f"{tracking_server.uri}/api/2.0/mlflow-artifacts/artifacts"
     assert requests.put(f"{address}/1/file", data=b"x", timeout=10).status_code == 401
     assert requests.get(f"{address}/1/file", timeout=10).status_code == 401
     assert requests.get(address, timeout=10).status_code == 401
 
 
-def test_a_run_outlives_an_outage(
+def test_a_run_survives_an_outage(
     tracking_server: Server, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
     experiment = client.create_experiment("outage")
