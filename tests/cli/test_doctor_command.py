@@ -22,7 +22,7 @@ def test_a_sound_machine_has_no_problem(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
     result = CliRunner().invoke(program, ["doctor"])
     assert result.exit_code == 0, result.output
-    assert result.output.endswith("No problems by_name.\n")
+    assert result.output.endswith("No problems found.\n")
     for title in doctor.CHECKS:
         assert f"\n{title}\n" in f"\n{result.output}"
 
@@ -81,7 +81,7 @@ def test_a_server_that_does_not_answer_is_a_problem_with_status_1(
     result = CliRunner().invoke(program, ["doctor"])
     assert result.exit_code == 1
     assert "problem: mlflow store: MLflow does not answer" in result.output
-    assert "No problems by_name" not in result.output
+    assert "No problems found" not in result.output
 
 
 def test_folders_are_reported_with_their_sizes(
