@@ -1,13 +1,15 @@
 """The tag contract: what stages write is what others read back, with the names users filter by."""
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.entities import Run
 
 from isogloss.errors import TrackingError
-from isogloss.tracking.tags import RunTags, prefixed, read_tags, tag
+from isogloss.tracking.tags import RunKind, RunTags, prefixed, read_tags, tag
 from isogloss.types import Condition, Format, Normalisation, PromptLanguage
 
 ALL = RunTags(
@@ -107,3 +109,11 @@ def test_a_value_that_isogloss_never_writes_is_rejected(name: str, message: str)
     run = run_with(**{name: "x"})
     with pytest.raises(TrackingError, match=f"{run.info.run_id}.*{message}"):
         read_tags(run)
+
+
+def test_every_kind_and_tag_is_in_the_reference() -> None:
+    reference = (Path(__file__).parents[2] / "docs/reference/runs.md").read_text("utf-8")
+    documented = set(re.findall(r"`(?:isogloss)?\.(\w+)`", reference))
+    assert {field.name for field in fields(RunTags)} | {"reasoning", "kind"} <= documented
+    (kinds,) = re.findall(r"^\| `isogloss.kind` .*", reference, re.MULTILINE)
+    assert {f"`{kind}`" for kind in RunKind} <= set(re.findall(r"`\w+`", kinds))
