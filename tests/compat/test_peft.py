@@ -83,13 +83,13 @@ def test_modules_are_converted_to_the_same_parameters_by_a_trial_injection(
     configs = [LoraConfig(target_modules=[name]) for name in sorted(linear)]
 
     def converted() -> list[set[str] | str]:
-        found: list[set[str] | str] = []
+        results: list[set[str] | str] = []
         for config in configs:
             try:
-                found.append(converted_parameters(config, network))
+                results.append(converted_parameters(config, network))
             except ValueError as error:
-                found.append(str(error))
-        return found
+                results.append(str(error))
+        return results
 
     private = converted()
     use_public_interfaces(monkeypatch)

@@ -93,8 +93,8 @@ def test_the_public_path_gives_the_same_answers(
     location = locate(str(model_folder(architecture)))
     expected = answers(load(location, "float32"), PROTOCOLS[name])
     use_public_interfaces(monkeypatch)
-    found = answers(load(location, "float32"), PROTOCOLS[name])
-    for (choice, logprobs), (other, others) in zip(found, expected, strict=True):
+    public = answers(load(location, "float32"), PROTOCOLS[name])
+    for (choice, logprobs), (other, others) in zip(public, expected, strict=True):
         assert choice == other
         assert logprobs == pytest.approx(others, abs=2e-4)
 
@@ -105,8 +105,8 @@ def test_the_public_path_multiplies_the_head_of_a_bfloat16_model_in_float32(
     location = locate(str(model_folder("gemma3")))
     expected = answers(load(location, "bfloat16"), PROTOCOLS["letter"])
     use_public_interfaces(monkeypatch)
-    found = answers(load(location, "bfloat16"), PROTOCOLS["letter"])
-    for (_, logprobs), (_, others) in zip(found, expected, strict=True):
+    public = answers(load(location, "bfloat16"), PROTOCOLS["letter"])
+    for (_, logprobs), (_, others) in zip(public, expected, strict=True):
         assert logprobs == pytest.approx(others, abs=0.2)
         spread = torch.tensor(logprobs)
         assert not torch.equal(spread, spread.bfloat16().float())
@@ -119,8 +119,8 @@ def test_the_public_path_trains_the_same_adapter(
     expected = train_tiny(load(location, "float32"), tmp_path / "private", RECIPE)
     use_public_interfaces(monkeypatch)
     model = load(location, "float32")
-    found = train_tiny(model, tmp_path / "public", RECIPE)
-    for metrics, others in zip(found, expected, strict=True):
+    public = train_tiny(model, tmp_path / "public", RECIPE)
+    for metrics, others in zip(public, expected, strict=True):
         assert metrics == pytest.approx(others, rel=1e-3, abs=1e-3)
     digests = [attach(model, tmp_path / name / "last") for name in ("private", "public")]
     tables = []

@@ -1,3 +1,5 @@
+"""Locations of models: folders, the Hub, GGUF files; unknown names are rejected."""
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from isogloss.models.loading import load
 from isogloss.models.locate import locate
 
 
-def test_a_folder_is_identified_by_its_content(
+def test_the_revision_of_a_folder_is_a_digest_of_its_content(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = model_folder("gemma3")
@@ -39,12 +41,12 @@ def test_a_hub_name_with_and_without_revision_loads_from_the_hub_cache(
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "nowhere", "missing.gguf", "bad//name"])
-def test_a_model_that_is_nowhere_is_refused_by_name(name: str) -> None:
+def test_an_unknown_model_is_rejected_by_name(name: str) -> None:
     with pytest.raises(ModelError, match=name):
         locate(name)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
         locate(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""LoRA on attention, on all linear layers and on experts, in models of every kind."""
+"""LoRA on attention, on all linear layers and on experts, in dense models and mixtures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,17 +26,19 @@ from isogloss.stages.session import Session
 from isogloss.tracking.resume import work_root
 
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")
-WIDE = ("all-linear", "attention", "all-linear+experts", "attention+experts")
-# Large enough steps for a gain within a few of them.
+GROUPS = ("all-linear", "attention", "all-linear+experts", "attention+experts")
+# Steps that are large enough for a gain within a few of them.
 FAST = replace(RECIPE, steps=20, eval_every=20, learning_rate=3e-2, rank=4, alpha=8)
 
 
-def opened(architecture: str, model_folder: Callable[[str], Path]) -> LanguageModel:
+def load_tiny(architecture: str, model_folder: Callable[[str], Path]) -> LanguageModel:
     return load(locate(str(model_folder(architecture))), "float32")
 
 
-def adapted(model: LanguageModel, target_modules: str, rank: int = 2) -> dict[str, torch.Size]:
-    """Shapes of what would be trained, by the weight that it belongs to; the model as before."""
+def trainable_shapes(
+    model: LanguageModel, target_modules: str, rank: int = 2
+) -> dict[str, torch.Size]:
+    """Shapes of the trainable weights, by the base weight; the model is left unchanged."""
     from peft import get_peft_model
 
     config = lora_config(model.network, target_modules, rank, 4, 0.0)
@@ -51,66 +53,68 @@ def adapted(model: LanguageModel, target_modules: str, rank: int = 2) -> dict[st
 
 
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))
-def test_attention_is_found_by_structure_in_every_architecture(
+def test_attention_gets_lora_in_every_architecture(
     architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
-    model = opened(architecture, model_folder)
+    model = load_tiny(architecture, model_folder)
     expected = {
         name.removeprefix("model.")
         for name, module in model.network.named_modules()
         if ".self_attn." in name and isinstance(module, torch.nn.Linear)
     }
     assert len(expected) >= 12
-    found = adapted(model, "attention")
-    assert {name.rpartition(".lora_")[0] for name in found} == expected
+    shapes = trainable_shapes(model, "attention")
+    assert {name.rpartition(".lora_")[0] for name in shapes} == expected
 
 
 @pytest.mark.parametrize("architecture", MIXTURES)
-def test_in_a_mixture_all_linear_is_each_linear_layer_and_neither_router_nor_experts(
+def test_all_linear_of_a_mixture_has_neither_router_nor_experts(
     architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
-    model = opened(architecture, model_folder)
+    model = load_tiny(architecture, model_folder)
     expected = {
         name.removeprefix("model.")
         for name, module in model.network.model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    found = adapted(model, "all-linear")
-    assert {name.rpartition(".lora_")[0] for name in found} == expected
-    assert all(2 in shape for shape in found.values())  # the rank that was asked for
+    shapes = trainable_shapes(model, "all-linear")
+    assert {name.rpartition(".lora_")[0] for name in shapes} == expected
+    assert all(2 in shape for shape in shapes.values())  # the rank
 
 
 @pytest.mark.parametrize("architecture", MIXTURES)
-def test_each_expert_has_the_rank_that_was_asked_for(
+def test_every_expert_has_the_full_rank(
     architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
-    model = opened(architecture, model_folder)
+    model = load_tiny(architecture, model_folder)
     experts = model.network.model.layers[1].mlp.experts
     count, twice_inner, outer = experts.gate_up_proj.shape
-    with_experts = adapted(model, "attention+experts")
-    alone = adapted(model, "attention")
-    assert alone.keys() < with_experts.keys()
-    of_layer = {
+    with_experts = trainable_shapes(model, "attention+experts")
+    without = trainable_shapes(model, "attention")
+    assert without.keys() < with_experts.keys()
+    in_layer = {
         name: tuple(shape)
         for name, shape in with_experts.items()
-        if name not in alone and name.startswith("layers.1.")
+        if name not in without and name.startswith("layers.1.")
     }
-    assert of_layer == {
+    assert in_layer == {
         "layers.1.mlp.experts.base_layer.lora_A": (2 * count, outer),
         "layers.1.mlp.experts.base_layer.lora_B": (twice_inner, 2 * count),
         "layers.1.mlp.experts.lora_A": (2 * count, twice_inner // 2),
         "layers.1.mlp.experts.lora_B": (outer, 2 * count),
     }
-    linear = adapted(model, "all-linear")
-    assert adapted(model, "all-linear+experts").keys() == linear.keys() | with_experts.keys()
+    linear = trainable_shapes(model, "all-linear")
+    assert (
+        trainable_shapes(model, "all-linear+experts").keys() == linear.keys() | with_experts.keys()
+    )
 
 
-@pytest.mark.parametrize("target_modules", WIDE)
+@pytest.mark.parametrize("target_modules", GROUPS)
 @pytest.mark.parametrize("architecture", MIXTURES)
-def test_a_mixture_trains_reloads_exactly_and_is_left_as_it_was(
+def test_training_leaves_a_mixture_unchanged_and_its_adapter_reloads_exactly(
     architecture: str, target_modules: str, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    model = opened(architecture, model_folder)
+    model = load_tiny(architecture, model_folder)
     before = answers(model)
     weights = {name: weight.clone() for name, weight in model.network.state_dict().items()}
     log = train_tiny(model, tmp_path / "adapter", replace(FAST, target_modules=target_modules))
@@ -121,7 +125,7 @@ def test_a_mixture_trains_reloads_exactly_and_is_left_as_it_was(
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())
     assert answers(model) == before
     first = answers(model, attach(model, tmp_path / "adapter" / "last"))
-    again = opened(architecture, model_folder)
+    again = load_tiny(architecture, model_folder)
     second = answers(again, attach(again, tmp_path / "adapter" / "last"))
     assert first == second != before
     assert answers(model, None) == before
@@ -130,29 +134,29 @@ def test_a_mixture_trains_reloads_exactly_and_is_left_as_it_was(
 
 
 @pytest.mark.parametrize("architecture", MIXTURES)
-def test_adapters_of_one_mixture_are_switched_in_memory(
+def test_adapters_of_one_mixture_can_be_switched_in_memory(
     architecture: str, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    model = opened(architecture, model_folder)
-    alone = {}
+    model = load_tiny(architecture, model_folder)
+    expected = {}
     for seed, targets in enumerate(("attention+experts", "attention+experts", "attention")):
         folder = tmp_path / str(seed)
         recipe = replace(RECIPE, learning_rate=3e-2, seed=seed, target_modules=targets)
         train_tiny(model, folder, recipe)
         digest = attach(model, folder / "last")
-        alone[digest] = answers(model, digest)
+        expected[digest] = answers(model, digest)
         detach(model)
-    assert len({str(values) for values in alone.values()}) == 3
+    assert len({str(values) for values in expected.values()}) == 3
     for seed in range(3):
         attach(model, tmp_path / str(seed) / "last")
-    for digest in [*alone, *reversed(alone)]:
-        assert answers(model, digest) == alone[digest]
+    for digest in [*expected, *reversed(expected)]:
+        assert answers(model, digest) == expected[digest]
 
 
-def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_in_place(
+def test_an_adapter_on_other_parameters_is_rejected_and_the_first_stays(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    model = opened("deepseek_v3", model_folder)
+    model = load_tiny("deepseek_v3", model_folder)
     for name in ("attention+experts", "all-linear+experts"):
         train_tiny(model, tmp_path / name, replace(RECIPE, target_modules=name))
     first = attach(model, tmp_path / "attention+experts" / "last")
@@ -161,7 +165,7 @@ def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_
         attach(model, tmp_path / "all-linear+experts" / "last")
     assert answers(model, first) == expected
     train_tiny(
-        opened("deepseek_v3", model_folder),
+        load_tiny("deepseek_v3", model_folder),
         tmp_path / "like the first",
         replace(RECIPE, target_modules="attention+experts", seed=1),
     )
@@ -184,7 +188,7 @@ def test_adapters_on_other_experts_of_one_model_are_refused_and_leave_the_first_
         ("mixtral", "q_proj,foo", 0.0, "mixtral has no linear module 'foo'"),
     ],
 )
-def test_what_cannot_have_lora_is_refused(
+def test_targets_that_cannot_have_lora_are_rejected(
     architecture: str,
     target_modules: str,
     dropout: float,
@@ -192,7 +196,7 @@ def test_what_cannot_have_lora_is_refused(
     model_folder: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    model = opened(architecture, model_folder)
+    model = load_tiny(architecture, model_folder)
     before = answers(model)
     recipe = replace(RECIPE, target_modules=target_modules, dropout=dropout)
     with pytest.raises(ConfigError, match=message):
@@ -200,7 +204,7 @@ def test_what_cannot_have_lora_is_refused(
     assert answers(model) == before
 
 
-def test_all_linear_of_a_dense_model_is_what_peft_takes_for_it(
+def test_all_linear_of_a_dense_model_is_left_to_peft(
     tiny: LanguageModel,
 ) -> None:
     config = lora_config(tiny.network, "all-linear", 2, 4, 0.1)
@@ -209,23 +213,23 @@ def test_all_linear_of_a_dense_model_is_what_peft_takes_for_it(
     assert sorted(names.target_modules) == ["q_proj", "v_proj"]
 
 
-def test_an_adapter_on_experts_is_logged_evaluated_and_served_with_the_same_answers(
+def test_an_adapter_on_experts_is_evaluated_and_served_with_the_same_answers(
     model_folder: Callable[[str], Path],
 ) -> None:
-    asked = {"model": str(model_folder("qwen3_moe")), "dtype": "float32", "format": "cloze"}
-    session = Session(asked["model"], "float32")
+    options = {"model": str(model_folder("qwen3_moe")), "dtype": "float32", "format": "cloze"}
+    session = Session(options["model"], "float32")
     config = FinetuneConfig(
-        **asked, steps=2, batch_size=4, limit=8, dev_limit=4, rank=2, learning_rate=0.03,
+        **options, steps=2, batch_size=4, limit=8, dev_limit=4, rank=2, learning_rate=0.03,
         target_modules="attention+experts",
     )  # fmt: skip
     uri = finetune(config, session).data.tags["isogloss.adapter_uri"]
-    evaluation = EvaluateConfig(**asked, languages=("heb_Hebr",), limit=4)
+    evaluation = EvaluateConfig(**options, languages=("heb_Hebr",), limit=4)
     with adapter_folder(uri) as folder:
         assert "target_parameters" in (folder / CONFIG).read_text()
         run = evaluate(evaluation, session, adapter=AdapterRef.in_folder(folder))
     assert "attention+experts" in run.data.tags["isogloss.recipe"]
     evaluated = tracking.read_predictions(run.info.run_id)
-    asked_rows = [
+    questions = [
         {
             "passage": item.passage,
             "question": item.question,
@@ -234,20 +238,20 @@ def test_an_adapter_on_experts_is_logged_evaluated_and_served_with_the_same_answ
         }
         for item in probe("heb_Hebr", "test", 4)
     ]
-    served = mlflow.pyfunc.load_model(uri).predict(asked_rows)
+    served = mlflow.pyfunc.load_model(uri).predict(questions)
     assert served["choice"].tolist() == evaluated["prediction"].tolist()
     logprob_RC = np.array(evaluated["choice_logprobs"].tolist())
     expected = np.exp(logprob_RC - np.logaddexp.reduce(logprob_RC, axis=1, keepdims=True))
     assert np.array(served["probabilities"].tolist()) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_recipe_of_experts_with_dropout_is_refused_before_anything_is_loaded() -> None:
+def test_experts_with_dropout_are_rejected_before_anything_is_loaded() -> None:
     config = FinetuneConfig(target_modules="attention+experts", dropout=0.05)
     with pytest.raises(ConfigError, match=r"dropout must be 0 .* got 0\.05"):
         recipe_of(config)
 
 
-def test_a_recipe_that_the_model_cannot_have_leaves_no_run_and_no_folder(
+def test_a_rejected_recipe_leaves_no_run_and_no_folder(
     model_folder: Callable[[str], Path],
 ) -> None:
     folder = str(model_folder("llama"))

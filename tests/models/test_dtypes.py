@@ -1,0 +1,57 @@
+"""Dtypes of products and weights, on CPUs and GPUs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from isogloss.models import dtypes
+from isogloss.models.dtypes import resolve_dtype, weights_dtype
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "dtype", "products", "weights"),
+    [
+        (True, "auto", torch.bfloat16, torch.bfloat16),
+        (True, "float32", torch.float32, torch.float32),
+        (True, "nf4", torch.bfloat16, torch.bfloat16),
+        (False, "auto", torch.float32, torch.float32),
+    ],
+)
+def test_on_a_gpu_weights_have_the_dtype_of_products(
+    bfloat16: bool,
+    dtype: str,
+    products: torch.dtype,
+    weights: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_gpu(monkeypatch, bfloat16)
+    assert resolve_dtype(dtype) == products
+    assert weights_dtype(dtype, CUDA) == weights
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_a_cpu_weights_are_float32(dtype: str) -> None:
+    assert weights_dtype(dtype, CPU) == torch.float32
+
+
+def test_the_faster_dtype_is_measured_once_per_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    seconds = {torch.float32: 2.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(dtypes, "_product_seconds", seconds.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_dtype("auto") == torch.bfloat16
+    seconds[torch.bfloat16] = 3.0  # a busy moment
+    assert resolve_dtype("auto") == torch.bfloat16
+    next(tmp_path.glob("dtype-*.txt")).unlink()
+    assert resolve_dtype("auto") == torch.float32
