@@ -27,7 +27,7 @@ from isogloss.analysis.comparison import compare
 from isogloss.config import EvaluateConfig, ImportConfig
 from isogloss.errors import IsoglossError
 from isogloss.importers.read_results import read_results
-from isogloss.stages import collect_runs as pulling
+from isogloss.stages.collect_runs import group_runs, read_tables
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.import_results import import_results
 from isogloss.stages.session import Session
@@ -178,7 +178,7 @@ def test_a_table_becomes_one_run_per_condition_and_compare_accepts_them(tmp_path
     assert values["accuracy_group/related"] == pytest.approx(0.4)
     assert {"accuracy_se/heb_Hebr", "gold_logprob/heb_Hebr", "format_valid/heb_Hebr"} <= set(values)
     assert tracking.read_predictions(tuned.info.run_id)["correct"].dtype == bool
-    compared = compare(pulling.read(pulling.arrange([base, tuned])), source="arb_Arab")
+    compared = compare(read_tables(group_runs([base, tuned])), source="arb_Arab")
     assert compared.contrast.estimate == pytest.approx(0.15, abs=0.01)
 
 
@@ -201,7 +201,7 @@ def test_two_adapters_of_unknown_seed_remain_two(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", tuned | {"correct": 0})
     made = [import_results(ImportConfig(path=name))[0] for name in ("a.jsonl", "b.jsonl")]
     with pytest.raises(IsoglossError, match="are of different adapters"):
-        pulling.arrange(made)
+        group_runs(made)
 
 
 def test_under_mlflow_run_its_run_is_the_parent(

@@ -17,7 +17,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.predictions.table import Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
-from isogloss.stages.collect_runs import pull
+from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
@@ -185,21 +185,24 @@ def test_a_run_reused_by_another_study_is_found_under_both_names(study: StudyCon
     )
     reused = evaluate(evaluation, Session(study.model, "float32"))
     for name in ("tiny", "another"):
-        pulled = pull(CompareConfig(study=name)).runs
-        assert reused.info.run_id in {run.info.run_id for run in pulled}
+        collected = collect_runs(CompareConfig(study=name)).runs
+        assert reused.info.run_id in {run.info.run_id for run in collected}
 
 
 def test_compare_finds_the_runs_of_a_study_by_name_and_rejects_runs_that_differ(
     study: StudyConfig,
 ) -> None:
-    assert [cell.condition for cell in pull(CompareConfig(study="tiny")).cells] == ["base", "tuned"]
+    assert [cell.condition for cell in collect_runs(CompareConfig(study="tiny")).by_key] == [
+        "base",
+        "tuned",
+    ]
     letters = EvaluateConfig(
         model=study.model, dtype="float32", languages=LANGUAGES, limit=6, format="letter"
     )
     evaluate(letters, Session(study.model, "float32"))
     with pytest.raises(ComparisonError, match=r"format is 'letter' in .*; 'cloze' in"):
-        pull(CompareConfig())
-    assert len(pull(CompareConfig(study="tiny")).cells) == 2
+        collect_runs(CompareConfig())
+    assert len(collect_runs(CompareConfig(study="tiny")).by_key) == 2
 
 
 @pytest.mark.real
@@ -213,7 +216,7 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_its_comparison
     )  # fmt: skip
     run_study(config)
     (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "wide"]
-    cells = pull(CompareConfig(study="wide")).cells
+    cells = collect_runs(CompareConfig(study="wide")).by_key
     assert [(cell.condition, cell.source, cell.seed) for cell in cells] == [
         ("base", "", ""),
         ("tuned", "arb_Arab", "0"),

@@ -1,6 +1,6 @@
-"""Pulling: which evaluate runs are judged, and that they may be judged together."""
+"""Which evaluate runs a comparison uses: found in MLflow, grouped, and their predictions read."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,195 +11,133 @@ from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.analysis.score_matrix import COLUMNS, RunKey, first_few
+from isogloss.analysis.score_matrix import COLUMNS, RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
-from isogloss.types import Condition
+from isogloss.stages.comparable_runs import check_comparable, run_key
+from isogloss.tracking import RunKind, tag
+from isogloss.types import LanguageCode
 
-# What runs have to agree in: all of them, those of a model, those of a model and condition.
-EVERYWHERE = ("task", "format", "normalisation", "prompt_version", "prompt_language")
-OF_A_MODEL = ("revision", "dtype", "attention", "chat", "recipe")
-OF_A_CONDITION = ("max_new_tokens",)
 DOWNLOADS = 8
+FINISHED = "FINISHED"
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """Runs by cell, newest first: of a language that several have, the newest counts.
+class CollectedRuns:
+    """Comparable runs by key, the newest first: if several have a language, the newest counts.
 
-    `omissions` are runs that were found and not used.
+    `omissions` are runs that were found but not used.
     """
 
-    cells: Mapping[RunKey, tuple[Run, ...]]
-    omissions: tuple[Omission, ...]
+    by_key: Mapping[RunKey, tuple[Run, ...]]
+    omissions: tuple[Omission, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
-        """Every run, cell by cell."""
-        return [run for runs in self.cells.values() for run in runs]
+        """Every run, key by key."""
+        return [run for runs in self.by_key.values() for run in runs]
 
 
-def pull(config: CompareConfig) -> Pulled:
-    """Find the evaluate runs that a configuration asks for; see `arrange`.
+def collect_runs(config: CompareConfig) -> CollectedRuns:
+    """Find the evaluate runs that a configuration selects; see `group_runs`.
 
-    Those named by `runs`; else those of the `study`, of `experiment` (this one by default), with
-    `tags`. A study that was run as a whole has what its newest run of each model, source and seeds
-    made or reused. ComparisonError if there are none.
+    Those named by `runs`, or else those of the experiments and studies that have the `tags`. Of a
+    study, the newest study run of each model, source and seeds decides which evaluate runs belong
+    to it. ComparisonError if there are none.
     """
     if config.runs:
-        return arrange([_evaluate_run(run_id) for run_id in config.runs])
-    found, unfinished = _search(config)
-    if not found:
+        return group_runs([_evaluate_run(run_id) for run_id in config.runs])
+    runs = _search(config)
+    finished = [run for run in runs if run.info.status == FINISHED]
+    unfinished = [run for run in runs if run.info.status != FINISHED]
+    if not finished:
         where = f"study {', '.join(map(repr, config.study))}" if config.study else "the experiment"
         tags = f" with tags {config.tags}" if config.tags else ""
-        waiting = f" ({len(unfinished)} are not finished)" if unfinished else ""
+        waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    omissions = [
-        Omission(
-            OmissionReason.UNFINISHED_RUN,
-            run=cell_of(run),
-            run_id=run.info.run_id,
-            status=run.info.status.lower(),
-        )
-        for run in unfinished
-    ]
-    return arrange(found, omissions)
+    return group_runs(finished, map(_unfinished, unfinished))
 
 
-def arrange(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> Pulled:
-    """Put finished evaluate runs into cells.
+def group_runs(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> CollectedRuns:
+    """Group finished evaluate runs by what they measured.
 
-    ComparisonError if they differ in what may not differ; it names the tag, its values and runs.
+    ComparisonError if they cannot be compared; see `check_comparable`.
     """
-    newest = sorted(runs, key=lambda run: -int(run.info.start_time))
-    by_id = {run.info.run_id: run for run in newest}
-    kept = list(by_id.values())
-    for names, scope in (
-        (EVERYWHERE, lambda run: ""),
-        (OF_A_MODEL, lambda run: f" of {tag(run, 'model')}"),
-        (OF_A_CONDITION, lambda run: f" of {tag(run, 'model')} in {tag(run, 'condition')}"),
-    ):
-        for name in names:
-            _agree(kept, name, scope)
-    _same_data(kept)
-    cells: dict[RunKey, list[Run]] = {}
-    for run in kept:
-        cells.setdefault(cell_of(run), []).append(run)
-    for cell, members in cells.items():
-        adapters = {tag(run, "adapter"): run for run in members}
-        if len(adapters) > 1:
-            raise ComparisonError(
-                f"runs {_ids(adapters.values())} are of different adapters, and nothing tells "
-                f"them apart: all are {cell}. Choose by `runs` or `tags`."
-            )
-    ordered = {cell: tuple(cells[cell]) for cell in sorted(cells)}
-    return Pulled(ordered, tuple(omissions))
+    newest_first = sorted(runs, key=lambda run: -int(run.info.start_time))
+    distinct = list({run.info.run_id: run for run in newest_first}.values())
+    check_comparable(distinct)
+    by_key: dict[RunKey, list[Run]] = {}
+    for run in distinct:
+        by_key.setdefault(run_key(run), []).append(run)
+    return CollectedRuns({key: tuple(by_key[key]) for key in sorted(by_key)}, tuple(omissions))
 
 
-def read(pulled: Pulled) -> dict[RunKey, pd.DataFrame]:
-    """The predictions of each cell; ComparisonError if a run has none."""
-    runs = pulled.runs
+def read_tables(collected: CollectedRuns) -> dict[RunKey, pd.DataFrame]:
+    """The predictions of each key; ComparisonError if a run has none."""
+    runs = collected.runs
     progress = progress_bar("reading predictions", "run", total=len(runs))
 
-    def fetch(run: Run) -> pd.DataFrame:
+    def read(run: Run) -> pd.DataFrame:
         table = tracking.read_predictions(run.info.run_id, COLUMNS)
         progress.update()
         return table
 
     with ThreadPoolExecutor(min(DOWNLOADS, len(runs))) as pool:
-        tables = dict(zip((run.info.run_id for run in runs), pool.map(fetch, runs), strict=True))
+        tables = dict(zip((run.info.run_id for run in runs), pool.map(read, runs), strict=True))
     progress.close()
     return {
-        cell: _merged([tables[run.info.run_id] for run in members])
-        for cell, members in pulled.cells.items()
+        key: _merge([tables[run.info.run_id] for run in members])
+        for key, members in collected.by_key.items()
     }
 
 
-def source_of(pulled: Pulled, config: CompareConfig) -> str:
-    """The language whose kin are judged; ComparisonError if the runs do not say which."""
+def source_language(collected: CollectedRuns, config: CompareConfig) -> LanguageCode:
+    """The language whose relatives are compared; ComparisonError if the runs have several."""
     if config.source:
         return config.source
-    tuned = {cell.source for cell in pulled.cells if cell.source}
-    sources = sorted(tuned or {source for run in pulled.runs if (source := tag(run, "source"))})
+    tuned = {key.source for key in collected.by_key if key.source}
+    sources = sorted(tuned or {source for run in collected.runs if (source := tag(run, "source"))})
     if len(sources) != 1:
         raise ComparisonError(
-            f"the runs are of {len(sources)} sources ({', '.join(sources)}); choose with source= "
-            f"whose kin are to be judged, the others then serve as control sources."
+            f"the runs have {len(sources)} sources ({', '.join(sources)}); choose one with "
+            f"`source`, the others then serve as control sources."
         )
     return sources[0]
 
 
-def cell_of(run: Run) -> RunKey:
-    """The cell that a run belongs to; adapters without a known seed are told by their digest."""
-    model = tag(run, "model") or "unknown"
-    try:
-        condition = Condition(tag(run, "condition") or "")
-    except ValueError:
-        raise ComparisonError(
-            f"run {run.info.run_id} has the condition {tag(run, 'condition')!r}; expected one of "
-            f"{', '.join(Condition)}."
-        ) from None
-    seed = tag(run, "seed") or ""
-    if not condition.tuned:
-        return RunKey(model, condition, "", seed)
-    return RunKey(
-        model, condition, tag(run, "source") or "", seed or (tag(run, "adapter") or "")[:8]
+def parse_tags(text: str | None) -> dict[str, str]:
+    """The tags of `NAME=VALUE, NAME=VALUE`; ConfigError if they are not of this form."""
+    tags: dict[str, str] = {}
+    for pair in text.split(",") if text else ():
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise ConfigError(
+                f"tags: expected NAME=VALUE, separated by commas, but got {pair.strip()!r}."
+            )
+        if name in tags:
+            raise ConfigError(f"tags: {name!r} is given twice, as {tags[name]!r} and {value!r}.")
+        tags[name] = value
+    return tags
+
+
+def _unfinished(run: Run) -> Omission:
+    return Omission(
+        OmissionReason.UNFINISHED_RUN,
+        run=run_key(run),
+        run_id=run.info.run_id,
+        status=run.info.status.lower(),
     )
 
 
-def tag(run: Run, name: str) -> str | None:
-    """A tag of the contract, without its prefix."""
-    value: str | None = run.data.tags.get(f"isogloss.{name}")
-    return value
-
-
-def _agree(runs: Sequence[Run], name: str, scope: Callable[[Run], str]) -> None:
-    """Refuse different values of a tag; runs that do not have it say nothing."""
-    found: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        if (value := tag(run, name)) is not None:
-            found.setdefault(scope(run), {}).setdefault(value, []).append(run)
-    for where, values in found.items():
-        if len(values) > 1:
-            listed = "; ".join(f"{value!r} in {_ids(having)}" for value, having in values.items())
-            raise ComparisonError(
-                f"the runs{where} may not be judged together: {name} is {listed}. Choose by "
-                f"`runs`, `study` or `tags`."
-            )
-
-
-def _same_data(runs: Sequence[Run]) -> None:
-    """Refuse different items under one language; runs that do not say are checked item by item."""
-    found: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        for pair in (tag(run, "language_digests") or "").split():
-            code, digest = pair.split(":")
-            found.setdefault(code, {}).setdefault(digest, []).append(run)
-    differ = [code for code, digests in found.items() if len(digests) > 1]
-    if differ:
-        listed = "; ".join(
-            f"{digest} in {_ids(having)}" for digest, having in found[differ[0]].items()
-        )
-        raise ComparisonError(
-            f"the runs may not be judged together: their items are different in "
-            f"{first_few(differ)} (digest of {differ[0]}: {listed}). Choose by `runs`, `study` or "
-            f"`tags`."
-        )
-
-
-def _ids(runs: Iterable[Run]) -> str:
-    return first_few(run.info.run_id for run in runs)
-
-
-def _merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of one cell, newest first: each language from the first that has it."""
-    parts, seen = [tables[0]], set(tables[0]["language"].unique())
+def _merge(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of one key, newest first: each language from the first table that has it."""
+    parts, languages = [tables[0]], set(tables[0]["language"].unique())
     for table in tables[1:]:
-        new = set(table["language"].unique()) - seen
+        new = set(table["language"].unique()) - languages
         if new:
             parts.append(table[table["language"].isin(new)])
-            seen |= new
+            languages |= new
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
@@ -208,57 +146,56 @@ def _evaluate_run(run_id: str) -> Run:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
         raise ComparisonError(f"{run_id!r} is not the id of a run.") from error
-    if tag(run, "kind") != "evaluate":
-        hint = f", but a {tag(run, 'kind')} run" if tag(run, "kind") else ""
-        raise ComparisonError(f"run {run_id!r} is not an evaluate run{hint}.")
-    if run.info.status != "FINISHED":
+    kind = tag(run, "kind")
+    if kind != RunKind.EVALUATE:
+        but = f" but a {kind} run" if kind else ""
+        raise ComparisonError(f"run {run_id!r} is not an evaluate run{but}.")
+    if run.info.status != FINISHED:
         raise ComparisonError(f"run {run_id!r} is not finished: it is {run.info.status.lower()}.")
     return run
 
 
-def _search(config: CompareConfig) -> tuple[list[Run], list[Run]]:
-    """Finished evaluate runs that are asked for, and unfinished ones."""
-    wanted = _tags(config.tags)
-    where = _experiments(config.experiment)
-    evaluated = [
+def _search(config: CompareConfig) -> list[Run]:
+    """Evaluate runs of the experiments, with the tags, of the studies."""
+    tags = parse_tags(config.tags)
+    experiment_ids = _experiment_ids(config.experiment)
+    runs = [
         run
-        for run in _of_kind(where, "evaluate")
-        if all(run.data.tags.get(key) == value for key, value in wanted.items())
+        for run in _runs_of_kind(experiment_ids, RunKind.EVALUATE)
+        if tag(run, "fingerprint")
+        and all(run.data.tags.get(name) == value for name, value in tags.items())
     ]
-    if config.study:
-        cells = _study_cells(where, config.study)
-        whole = {study for study, _ in cells}
-        ids = {run_id for _, run_ids in cells for run_id in run_ids}
-        by_hand = set(config.study) - whole
-        evaluated = [
-            run
-            for run in evaluated
-            if run.info.run_id in ids or by_hand & set(tracking.studies_of(run))
-        ]
-    evaluated = [run for run in evaluated if tag(run, "fingerprint")]
-    finished = [run for run in evaluated if run.info.status == "FINISHED"]
-    return finished, [run for run in evaluated if run.info.status != "FINISHED"]
+    if not config.study:
+        return runs
+    listed = _study_run_ids(experiment_ids, config.study)
+    ids = set().union(*listed.values())
+    unlisted = set(config.study) - set(listed)  # evaluate runs that name a study without a run
+    return [
+        run for run in runs if run.info.run_id in ids or unlisted & set(tracking.studies_of(run))
+    ]
 
 
-def _study_cells(where: list[str], studies: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The evaluate runs of each study's newest run of a model, source and seeds."""
-    newest: dict[tuple[str | None, ...], tuple[str, list[str]]] = {}
-    for run in _of_kind(where, "study"):  # newest first
-        name = tag(run, "study")
-        if run.info.status == "FINISHED" and name is not None and name in studies:
-            key = (name, tag(run, "model"), tag(run, "source"), tag(run, "seeds"))
-            newest.setdefault(key, (name, (tag(run, "cells") or "").split()))
-    return list(newest.values())
+def _study_run_ids(experiment_ids: list[str], studies: Sequence[str]) -> dict[str, set[str]]:
+    """Ids of evaluate runs, by study, of the newest study run of each model, source and seeds."""
+    newest: dict[tuple[str | None, ...], Run] = {}
+    for run in _runs_of_kind(experiment_ids, RunKind.STUDY):  # newest first
+        if run.info.status == FINISHED and tag(run, "study") in studies:
+            parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
+            newest.setdefault(parts, run)
+    by_study: dict[str, set[str]] = {}
+    for (study, *_), run in newest.items():
+        by_study.setdefault(str(study), set()).update((tag(run, "cells") or "").split())
+    return by_study
 
 
-def _of_kind(where: list[str], kind: str) -> list[Run]:
-    found: list[Run] = mlflow.search_runs(
-        where, filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
+def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:
+    runs: list[Run] = mlflow.search_runs(
+        experiment_ids, filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
     )
-    return found
+    return runs
 
 
-def _experiments(names: Sequence[str] | None) -> list[str]:
+def _experiment_ids(names: Sequence[str] | None) -> list[str]:
     if names is None:
         return [tracking.choose_experiment(None)]
     ids = []
@@ -268,13 +205,3 @@ def _experiments(names: Sequence[str] | None) -> list[str]:
             raise ComparisonError(f"there is no experiment {name!r}.")
         ids.append(str(experiment.experiment_id))
     return ids
-
-
-def _tags(text: str | None) -> dict[str, str]:
-    wanted = {}
-    for pair in text.split(",") if text else ():
-        key, found, value = pair.partition("=")
-        if not found or not key.strip():
-            raise ConfigError(f"tags: expected NAME=VALUE, separated by commas, but got {pair!r}.")
-        wanted[key.strip()] = value.strip()
-    return wanted

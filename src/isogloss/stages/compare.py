@@ -1,8 +1,9 @@
-"""The compare step: pull evaluate runs, judge them, log the report as a run of its own."""
+"""The compare step: compare the conditions of evaluate runs, and log the report as a run."""
 
 import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,127 +19,95 @@ from isogloss.errors import ConfigError
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
-from isogloss.stages.collect_runs import Pulled, pull, read, source_of, tag
-from isogloss.tracking import RunKind
+from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
+from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.types import LanguageCode
 
 logger = logging.getLogger(__name__)
 
 REPORT = "report/report.html"
-LONGEST_TAG = 5000  # what every MLflow server takes
+LONGEST_TAG = 5000  # the limit of every MLflow server
 SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
+SEVERAL = "several"
 
 
-def judge(pulled: Pulled, config: CompareConfig, experiment: str | None = None) -> Run:
-    """Judge evaluate runs; return the run with verdict, numbers, figures and report.
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """Which runs are compared, how and for which source; `fingerprint` covers all of it."""
 
-    `experiment` is where that run goes. Raises ComparisonError if nothing can be said of the runs.
+    collected: CollectedRuns
+    config: CompareConfig
+    source: LanguageCode
+    study: str | None
+    fingerprint: str
+
+
+def run_compare(config: CompareConfig) -> str:
+    """The entry point `compare`; returns the id of the compare run."""
+    collected = collect_runs(config)
+    # Under `mlflow run` the project run decides where the result goes, and `experiment` only
+    # where evaluate runs are searched.
+    experiment = None
+    if config.experiment and "MLFLOW_RUN_ID" not in os.environ:
+        experiment = config.experiment[0]
+    run = compare_runs(collected, config, experiment)
+    print_verdict(run)
+    return str(run.info.run_id)
+
+
+def compare_runs(
+    collected: CollectedRuns, config: CompareConfig, experiment: str | None = None
+) -> Run:
+    """Compare evaluate runs; return the run that holds verdict, numbers, figures and report.
+
+    A finished run of the same comparison is reused. `experiment` is where a new run goes. Raises
+    ComparisonError if the runs cannot be compared.
     """
+    plan = plan_comparison(collected, config)
+    experiment_id = tracking.choose_experiment(experiment)
+    if run := tracking.find_finished(RunKind.COMPARE, plan.fingerprint, experiment_id):
+        logger.info(f"compare: reusing run {run.info.run_id}")
+        tracking.record_reuse(run, plan.study)
+        return run
+    comparison = compare(
+        read_tables(collected),
+        source=plan.source,
+        margin=config.margin,
+        branch=config.branch,
+        condition=config.condition,
+        against=config.against,
+        omissions=collected.omissions,
+    )
+    return _log(plan, comparison, experiment)
+
+
+def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> ComparisonPlan:
+    """What a configuration compares in runs; ConfigError if a condition is compared with itself."""
     if config.against == config.condition:
         raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
-    source = source_of(pulled, config)
+    source = source_language(collected, config)
     fingerprint = tracking.fingerprint(
         kind="compare",
         runs=[
-            [*cell, tag(run, "fingerprint")] for cell, runs in pulled.cells.items() for run in runs
+            [*key, tag(run, "fingerprint")]
+            for key, runs in collected.by_key.items()
+            for run in runs
         ],
         source=source,
         condition=config.condition,
         against=config.against,
         branch=config.branch,
         margin=config.margin,
-        left_out=[omission_sentence(omission) for omission in pulled.omissions],
+        left_out=[omission_sentence(omission) for omission in collected.omissions],
         version=__version__,
     )
-    study = ",".join(config.study) if config.study else None
-    if found := tracking.find_finished(
-        RunKind.COMPARE, fingerprint, tracking.choose_experiment(experiment)
-    ):
-        logger.info(f"compare: reusing run {found.info.run_id}")
-        tracking.record_reuse(found, study)
-        return found
-    comparison = compare(
-        read(pulled),
+    return ComparisonPlan(
+        collected=collected,
+        config=config,
         source=source,
-        margin=config.margin,
-        branch=config.branch,
-        condition=config.condition,
-        against=config.against,
-        omissions=pulled.omissions,
+        study=",".join(config.study) if config.study else None,
+        fingerprint=fingerprint,
     )
-    tags = {name: tag(pulled.runs[0], name) for name in SHARED_TAGS} | {
-        "model": ", ".join(model.label for model in comparison.models),
-        "source": source,
-        "adapter": _adapter(pulled, config, source),
-        "reasoning": config.condition.reasoning,
-        "condition": config.condition,
-        "against": config.against,
-        "study": study,
-        "fingerprint": fingerprint,
-        "verdict": comparison.contrast.verdict,
-        "cells": " ".join(run.info.run_id for run in pulled.runs),
-    }
-    tags |= {
-        f"verdict_{name}": verdict for name, verdict in claim_verdicts(comparison).by_claim.items()
-    }
-    name = f"compare {config.condition} to {config.against}"
-    with (
-        tracking.open_run(RunKind.COMPARE, name, config, tags, experiment) as run,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        write(comparison, Path(folder), _provenance(comparison, pulled, study), _pulled(pulled))
-        mlflow.log_artifacts(folder, "report")
-        mlflow.log_metrics(comparison_metrics(comparison))
-        mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
-    return mlflow.get_run(run.info.run_id)
-
-
-def _adapter(pulled: Pulled, config: CompareConfig, source: str) -> str:
-    """The judged adapter's digest, `none` or `several`."""
-    adapters = {
-        tag(run, "adapter") or "none"
-        for cell, runs in pulled.cells.items()
-        if cell.condition == config.condition and cell.source in ("", source)
-        for run in runs
-    }
-    return adapters.pop() if len(adapters) == 1 else "several"
-
-
-def _provenance(comparison: Comparison, pulled: Pulled, study: str | None) -> dict[str, str]:
-    def every(name: str) -> str:
-        values = (tag(run, name) for run in pulled.runs)
-        return "; ".join(dict.fromkeys(value for value in values if value))
-
-    facts = {
-        "study": study or "none",
-        "task": f"{comparison.task}, {comparison.format} format",
-        "prompt version": every("prompt_version"),
-        "language of the prompt": every("prompt_language"),
-        "test data (sha256)": every("data_digest"),
-        "recipe of fine-tuning": every("recipe"),
-        "matrix products": every("dtype"),
-        "attention": every("attention"),
-        "versions": ", ".join(
-            [
-                f"isogloss {__version__}",
-                *(f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")),
-            ]
-        ),
-    }
-    return {name: value for name, value in facts.items() if value}
-
-
-def _pulled(pulled: Pulled) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("Model", "Condition", "Source", "Seed", "Adapter", "Languages", "Run")
-    ]
-    for cell, runs in pulled.cells.items():
-        for run in runs:
-            names = {name for name in run.data.metrics if name.startswith("accuracy/")}
-            n_languages = str(len(names - {"accuracy/mean"}))
-            adapter = (tag(run, "adapter") or "none")[:12]
-            source = cell.source or "none"
-            rows.append((*cell[:2], source, cell.seed, adapter, n_languages, run.info.run_id))
-    return rows
 
 
 def print_verdict(run: Run) -> None:
@@ -147,13 +116,85 @@ def print_verdict(run: Run) -> None:
     print(f"report: {tracking.artifact_path(run, REPORT)}")
 
 
-def run_compare(config: CompareConfig) -> str:
-    """The entry point `compare`; returns the id of the compare run."""
-    pulled = pull(config)
-    # `mlflow run` has chosen where this run is; `experiment` says where to look for the others.
-    here = None
-    if config.experiment and "MLFLOW_RUN_ID" not in os.environ:
-        here = config.experiment[0]
-    run = judge(pulled, config, here)
-    print_verdict(run)
-    return str(run.info.run_id)
+def _log(plan: ComparisonPlan, comparison: Comparison, experiment: str | None) -> Run:
+    config = plan.config
+    name = f"compare {config.condition} to {config.against}"
+    tags = _tags(plan, comparison)
+    with (
+        tracking.open_run(RunKind.COMPARE, name, config, tags, experiment) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        write(comparison, Path(folder), _provenance(plan, comparison), _runs_table(plan.collected))
+        mlflow.log_artifacts(folder, "report")
+        mlflow.log_metrics(comparison_metrics(comparison))
+        mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
+    return mlflow.get_run(run.info.run_id)
+
+
+def _tags(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str | None]:
+    """The tags of the compare run, without their prefix."""
+    runs = plan.collected.runs
+    verdicts = claim_verdicts(comparison).by_claim
+    return {
+        **{name: tag(runs[0], name) for name in SHARED_TAGS},
+        "model": ", ".join(model.label for model in comparison.models),
+        "source": plan.source,
+        "adapter": _adapter(plan),
+        "reasoning": plan.config.condition.reasoning,
+        "condition": plan.config.condition,
+        "against": plan.config.against,
+        "study": plan.study,
+        "fingerprint": plan.fingerprint,
+        "verdict": comparison.contrast.verdict,
+        "cells": " ".join(run.info.run_id for run in runs),
+        **{f"verdict_{claim}": verdict for claim, verdict in verdicts.items()},
+    }
+
+
+def _adapter(plan: ComparisonPlan) -> str:
+    """The digest of the adapter of the compared condition, `none` or `several`."""
+    adapters = {
+        tag(run, "adapter") or NO_ADAPTER
+        for key, runs in plan.collected.by_key.items()
+        if key.condition == plan.config.condition and key.source in ("", plan.source)
+        for run in runs
+    }
+    return adapters.pop() if len(adapters) == 1 else SEVERAL
+
+
+def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
+    def values_of(name: str) -> str:
+        values = (tag(run, name) for run in plan.collected.runs)
+        return "; ".join(dict.fromkeys(value for value in values if value))
+
+    packages = [f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")]
+    facts = {
+        "study": plan.study or "none",
+        "task": f"{comparison.task}, {comparison.format} format",
+        "prompt version": values_of("prompt_version"),
+        "prompt language": values_of("prompt_language"),
+        "test data (sha256)": values_of("data_digest"),
+        "fine-tuning recipe": values_of("recipe"),
+        "dtype": values_of("dtype"),
+        "attention": values_of("attention"),
+        "versions": ", ".join([f"isogloss {__version__}", *packages]),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _runs_table(collected: CollectedRuns) -> list[tuple[str, ...]]:
+    """One row per run, headings first."""
+    rows: list[tuple[str, ...]] = [
+        ("Model", "Condition", "Source", "Seed", "Adapter", "Languages", "Run")
+    ]
+    for key, runs in collected.by_key.items():
+        for run in runs:
+            accuracies = {name for name in run.data.metrics if name.startswith("accuracy/")}
+            n_languages = len(accuracies - {"accuracy/mean"})
+            adapter = (tag(run, "adapter") or NO_ADAPTER)[:12]
+            source = key.source or "none"
+            rows.append(
+                (key.model, key.condition, source, key.seed, adapter, str(n_languages),
+                 run.info.run_id)
+            )  # fmt: skip
+    return rows

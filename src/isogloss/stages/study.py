@@ -17,8 +17,8 @@ from isogloss.config.study_files import read_study
 from isogloss.errors import ConfigError
 from isogloss.languages import group
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.stages.collect_runs import arrange
-from isogloss.stages.compare import judge, print_verdict
+from isogloss.stages.collect_runs import group_runs
+from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.evaluate import evaluate, evaluation_data
 from isogloss.stages.finetune import finetune, recipe_named, source_data
 from isogloss.stages.session import Session
@@ -67,7 +67,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         comparison = CompareConfig(
             study=(config.study,), source=config.source, **config.compare.model_dump()
         )
-        compared = judge(arrange(runs.values()), comparison)
+        compared = compare_runs(group_runs(runs.values()), comparison)
         mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
     print_verdict(compared)
     return str(compared.info.run_id)

@@ -1,0 +1,121 @@
+"""What a compare run leaves: verdict, claims, numbers and report; and when it is reused."""
+
+import mlflow
+import pytest
+from logged_runs import log_run, log_runs
+from mlflow.entities import Run
+from synthetic_predictions import CONTROL, RELATED, gains, study, tables
+
+from isogloss.analysis.score_matrix import RunKey
+from isogloss.config import CompareConfig
+from isogloss.errors import ConfigError
+from isogloss.stages.collect_runs import collect_runs
+from isogloss.stages.compare import plan_comparison, run_compare
+from isogloss.types import Condition
+
+BASE = RunKey("m", Condition.BASE)
+TUNED = RunKey("m", Condition.TUNED, "arb_Arab", "0")
+
+
+def compare_run_list() -> list[Run]:
+    runs: list[Run] = mlflow.search_runs(
+        filter_string="tags.`isogloss.kind` = 'compare'", output_format="list"
+    )
+    return runs
+
+
+@pytest.mark.real
+def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log_runs(study(5, seeds=1, n=40))
+    run_compare(CompareConfig(source="arb_Arab"))
+    output = capsys.readouterr().out
+    assert "C1: " in output
+    assert "C3: Both gains rise together; " in output
+    (run,) = compare_run_list()
+    tags = run.data.tags
+    assert tags["mlflow.note.content"] in output
+    assert tags["isogloss.model"] == ", ".join(f"model-{m}" for m in range(5))
+    assert tags["isogloss.adapter"] == "several"
+    assert tags["isogloss.verdict"] == tags["isogloss.verdict_C1"]
+    assert tags["isogloss.verdict_C2"]
+    for name in (
+        *("contrast/accuracy", "baseline_slope/models", "cot_slope/models"),
+        *("double_difference/eng_Latn", "adjusted/baseline", "distance/p"),
+    ):
+        assert name in run.data.metrics
+    artifacts = mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="report")
+    assert {"report/report.html", "report/report.md", "report/gains.csv"} <= {
+        artifact.path for artifact in artifacts
+    }
+    run_compare(CompareConfig(source="arb_Arab"))
+    assert len(compare_run_list()) == 1
+    log_run(RunKey("model-9", Condition.BASE), study(1, n=40)[RunKey("model-0", Condition.BASE)])
+    run_compare(CompareConfig(source="arb_Arab"))
+    assert "Model model-9 is left out: it has no tuned run" in capsys.readouterr().out
+
+
+def test_the_tags_describe_the_comparison() -> None:
+    ids = log_runs(tables(gains(0.1, 0.05), n=20), study="s")
+    run_compare(CompareConfig(study="s"))
+    (run,) = compare_run_list()
+    expected = {
+        "task": "belebele", "format": "letter", "prompt_version": "2", "prompt_language": "english",
+        "model": "m", "source": "arb_Arab", "adapter": "marb_Arab0", "reasoning": "direct",
+        "condition": "tuned", "against": "base", "study": "s",
+        "cells": f"{ids[BASE]} {ids[TUNED]}",
+    }  # fmt: skip
+    tags = {name: run.data.tags[f"isogloss.{name}"] for name in expected}
+    assert tags == expected
+    assert run.data.tags["isogloss.verdict_C3"] == "not tested"
+
+
+def test_a_condition_is_not_compared_with_itself() -> None:
+    log_runs(tables(gains(0.1, 0.05), n=20))
+    with pytest.raises(ConfigError, match="condition 'tuned' cannot be compared with itself"):
+        run_compare(CompareConfig(condition="tuned", against="tuned"))
+
+
+def test_languages_that_a_run_lacks_are_left_out_and_named() -> None:
+    predictions = tables(gains(0.1, 0.05), n=20)
+    log_run(BASE, predictions[BASE])
+    tuned = predictions[TUNED]
+    log_run(TUNED, tuned[tuned["language"] != CONTROL[0]])
+    run_compare(CompareConfig())
+    (run,) = compare_run_list()
+    note = run.data.tags["mlflow.note.content"]
+    assert f"because m, tuned on arb_Arab, seed 0 lacks them: {CONTROL[0]}." in note
+    assert f"gain/{RELATED[0]}" in run.data.metrics
+    assert f"gain/{CONTROL[0]}" not in run.data.metrics
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"condition": "base+cot"},
+        {"against": "base+cot"},
+        {"margin": 0.05},
+        {"branch": "Semitic"},
+        {"source": "eng_Latn"},
+    ],
+)
+def test_every_option_that_decides_the_result_is_part_of_the_fingerprint(
+    change: dict[str, object],
+) -> None:
+    log_runs(tables(gains(0.1, 0.05), n=20))
+    collected = collect_runs(CompareConfig())
+    fingerprint = plan_comparison(collected, CompareConfig()).fingerprint
+    assert plan_comparison(collected, CompareConfig()).fingerprint == fingerprint
+    assert plan_comparison(collected, CompareConfig(**change)).fingerprint != fingerprint
+
+
+def test_runs_and_omissions_are_part_of_the_fingerprint() -> None:
+    predictions = tables(gains(0.1, 0.05), n=20)
+    log_runs(predictions)
+    fingerprints = [plan_comparison(collect_runs(CompareConfig()), CompareConfig()).fingerprint]
+    log_run(TUNED._replace(seed="1"), predictions[BASE], status="RUNNING")
+    fingerprints.append(plan_comparison(collect_runs(CompareConfig()), CompareConfig()).fingerprint)
+    log_run(TUNED._replace(seed="2"), predictions[TUNED])
+    fingerprints.append(plan_comparison(collect_runs(CompareConfig()), CompareConfig()).fingerprint)
+    assert len(set(fingerprints)) == 3
