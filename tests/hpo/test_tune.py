@@ -49,7 +49,7 @@ def states() -> list[str]:
 
 
 def trials(storage: str = "deep/journal") -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="search", storage=open_storage(storage)[0]).get_trials()
+    return optuna.load_study(study_name="search", storage=open_storage(storage)).get_trials()
 
 
 @pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])

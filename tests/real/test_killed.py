@@ -53,7 +53,7 @@ def test_two_workers_share_a_search_of_which_one_is_killed(
         one.send_signal(signal.SIGKILL)
         said, _ = finished(other)
     assert "8 complete, 1 fail; the best is trial" in said
-    made = optuna.load_study(study_name="search", storage=open_storage(storage)[0]).get_trials()
+    made = optuna.load_study(study_name="search", storage=open_storage(storage)).get_trials()
     assert [trial.state for trial in made].count(TrialState.COMPLETE) == 8
     assert len(made) == 9
     (killed,) = [trial for trial in made if trial.state == TrialState.FAIL]

@@ -154,13 +154,8 @@ def test_reasoning_both_makes_four_conditions_and_each_is_compared_with_the_base
         ("tuned+cot", "tuned", "With chain of thought,"),
         ("tuned", "base+cot", "With fine-tuning on Standard Arabic and no chain of thought,"),
     ):
-<<<<<<< HEAD:tests/stages/test_evaluate.py
         config = CompareConfig(study="four", condition=condition, against=against)
         note = compare_runs(collect_runs(config), config).data.tags["mlflow.note.content"]
-=======
-        asked = CompareConfig(study="four", condition=condition, against=against)
-        note = compare_runs(collect_runs(asked), asked).data.tags["mlflow.note.content"]
->>>>>>> fd20329 (Compare: plan, compute and log; comparability checks and collection of runs apart; tags are parsed with clear errors):tests/stages/test_conditions.py
         assert note.splitlines()[2].startswith(words)
     (study,) = runs("study")
     assert len(study.data.tags["isogloss.cells"].split()) == 4

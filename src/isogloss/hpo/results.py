@@ -1,4 +1,4 @@
-"""What a search has found: the best trial, a table of all, and a page of Optuna's plots."""
+"""Results of a search: the best trial, a table of all trials, and a page of Optuna's plots."""
 
 import html
 import math
@@ -9,10 +9,10 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 from optuna import visualization
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from isogloss.errors import TrainingError
-from isogloss.hpo.trials import outcome
+from isogloss.hpo.retry import REASON
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -21,30 +21,39 @@ STYLE = (
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The best completed trial; TrainingError with a reason if there is none."""
+    """The best complete trial; TrainingError with the last reason of failure if there is none."""
     try:
         return study.best_trial
     except ValueError:
         trials = study.get_trials(deepcopy=False)
-    reasons = [trial.user_attrs["reason"] for trial in trials if "reason" in trial.user_attrs]
+    reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
     raise TrainingError(
-        f"none of the {len(trials)} trials of study {study.study_name!r} was completed; the "
-        f"last one says: {reasons[-1] if reasons else 'nothing'}"
+        f"none of the {len(trials)} trials of study {study.study_name!r} is complete; "
+        + (f"the last failed: {reasons[-1]}" if reasons else "no trial gave a reason.")
     )
 
 
-def states(study: optuna.Study) -> dict[str, int]:
-    """How many trials are complete, pruned and failed."""
+def count_states(study: optuna.Study) -> dict[str, int]:
+    """Numbers of trials that are complete, pruned and failed, by Optuna's names of the states."""
     counts = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     return {state: counts[state] for state in ("complete", "pruned", "fail")}
 
 
+def failure_reason(trial: FrozenTrial) -> str | None:
+    """Why a trial failed; None if it did not."""
+    if trial.state != TrialState.FAIL:
+        return None
+    return str(trial.user_attrs.get(REASON, "its worker was killed or interrupted"))
+
+
 def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
-    """One row a trial: number, state, reason, objective, seconds, hyperparameters."""
+    """One row per trial: number, state, reason, objective, seconds, hyperparameters."""
     return pd.DataFrame(
         [
             {
-                **outcome(trial, {}),
+                "trial": str(trial.number),
+                "state": trial.state.name.lower(),
+                **({} if (reason := failure_reason(trial)) is None else {"reason": reason}),
                 objective: trial.value if trial.values else math.nan,
                 "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **trial.params,
@@ -55,19 +64,18 @@ def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
 
 
 def search_page(study: optuna.Study, objective: str) -> str:
-    """History, importances, slices and parallel coordinates of a search.
+    """A self-contained HTML page: history, importances, slices and parallel coordinates.
 
-    One HTML text that needs nothing else. A plot that the trials are too few or too much alike for
-    is named as missing.
+    Optuna cannot draw every plot from few or equal trials; the page says which one is missing.
     """
     sections = [
         ("History", "The objective of each trial in order, and the best so far.",
          visualization.plot_optimization_history),
-        ("Importances", "How much each hyperparameter tells the better trials from the rest "
-         "(PED-ANOVA). With a few dozen trials it is a hint, not a measurement.",
+        ("Importances", "How well each hyperparameter separates the better trials from the rest "
+         "(PED-ANOVA). With a few dozen trials this is a hint, not a measurement.",
          visualization.plot_param_importances),
         ("Slices", "Each hyperparameter against the objective.", visualization.plot_slice),
-        ("Parallel coordinates", "One line a trial, darker where it is better.",
+        ("Parallel coordinates", "One line per trial, darker for better ones.",
          visualization.plot_parallel_coordinate),
     ]  # fmt: skip
     body = []

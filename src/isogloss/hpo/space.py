@@ -1,8 +1,8 @@
-"""Search spaces: which hyperparameters a search decides, and from what, in a YAML file.
+"""Search spaces: the hyperparameters that a search varies, and their ranges, from a YAML file.
 
-Each key is a hyperparameter of `finetune`. A list is a choice, a mapping `{low, high, log, step}` a
-range with both ends included, and anything else a value held fixed. What is not named keeps its
-default.
+Each key is a hyperparameter of `finetune`. A list is a set of choices, a mapping `{low, high, log,
+step}` a range with both ends included, and any other value is fixed. Hyperparameters that the file
+leaves out keep their defaults.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ KEYS = {"low", "high", "log", "step"}
 
 
 class Space:
-    """A search space: distributions by hyperparameter, and the values held fixed."""
+    """A search space: distributions and fixed values, by hyperparameter."""
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]):
         self.distributions = dict(distributions)
         self.fixed = dict(fixed)
 
     def suggest(self, trial: optuna.Trial) -> Hyperparameters:
-        """The hyperparameters of a trial."""
+        """All hyperparameters of a trial, as Optuna's sampler suggests them."""
         chosen = {}
         for name, distribution in self.distributions.items():
             match distribution:
@@ -48,7 +48,7 @@ class Space:
         return self.complete(chosen)
 
     def complete(self, chosen: Mapping[str, Any]) -> Hyperparameters:
-        """All hyperparameters, of which a trial has chosen some."""
+        """All hyperparameters: those chosen, the fixed ones and the defaults."""
         return Hyperparameters(**self.fixed, **chosen)
 
     def describe(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Space:
 
 
 def read_space(path: Path) -> Space:
-    """Read a search space; ConfigError names the entry that cannot be used."""
+    """Read a search space; ConfigError names the first invalid entry."""
     content = read_mapping(path, "space")
     distributions: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
@@ -76,7 +76,8 @@ def read_space(path: Path) -> Space:
             raise ConfigError(f"space {str(path)!r}: {name}: {error}") from error
     if not distributions:
         raise ConfigError(
-            f"space {str(path)!r} holds everything fixed; there is nothing to search."
+            f"space {str(path)!r} has fixed values only, so there is nothing to search; expected a "
+            f"list of choices or a range {{low, high}}."
         )
     try:
         _check_experts(distributions, fixed)
@@ -86,7 +87,7 @@ def read_space(path: Path) -> Space:
 
 
 def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]) -> None:
-    """ConfigError if a trial could ask for LoRA on experts with dropout."""
+    """ConfigError if the space allows LoRA on experts together with dropout."""
     match distributions.get("dropout"):
         case CategoricalDistribution(choices=choices):
             dropout = max(cast("tuple[float, ...]", choices))
@@ -104,20 +105,22 @@ def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping
             reject_dropout(dropout, target_modules)
 
 
-def _value(name: str, given: Any) -> Any:
-    """A value as the hyperparameter takes it: YAML has 1e-4, without a dot, as text."""
-    return getattr(Hyperparameters.model_validate({name: given}), name)
+def _value(name: str, entry: Any) -> Any:
+    """A validated value of a hyperparameter. (YAML reads 1e-4, without a dot, as text.)"""
+    return getattr(Hyperparameters.model_validate({name: entry}), name)
 
 
 def _distribution(name: str, entry: list[Any] | dict[str, Any]) -> BaseDistribution:
-    """The distribution that a list of choices or a range stands for."""
+    """The distribution of a list of choices or of a range."""
     if isinstance(entry, list):
-        choices = [_value(name, one) for one in entry]
+        choices = [_value(name, choice) for choice in entry]
         if len(set(choices)) < len(choices) or not choices:
-            raise ValueError(f"a choice needs different values, but got {entry!r}.")
+            raise ValueError(f"a list of choices needs distinct values, but got {entry!r}.")
         return CategoricalDistribution(choices)
     if not {"low", "high"} <= set(entry) <= KEYS:
-        raise ValueError(f"a range has low and high, and may have log or step, but got {entry!r}.")
+        raise ValueError(
+            f"a range needs low and high and may have log and step, but got {entry!r}."
+        )
     low, high = _value(name, entry["low"]), _value(name, entry["high"])
     log, step = bool(entry.get("log", False)), entry.get("step")
     if name in INTEGERS:
