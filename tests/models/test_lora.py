@@ -21,8 +21,9 @@ from isogloss.models.locate import locate
 from isogloss.models.lora import lora_config
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
-from isogloss.stages.finetune import finetune, recipe_of
+from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
+from isogloss.stages.training_inputs import recipe_of
 from isogloss.tracking.resume import work_root
 
 MIXTURES = ("deepseek_v3", "mixtral", "qwen3_moe")

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isogloss.errors import TrainingError
 from isogloss.hpo.retry import REASON
+from isogloss.tracking.trials import TrialOutcome
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -39,11 +40,22 @@ def count_states(study: optuna.Study) -> dict[str, int]:
     return {state: counts[state] for state in ("complete", "pruned", "fail")}
 
 
-def failure_reason(trial: FrozenTrial) -> str | None:
-    """Why a trial failed; None if it did not."""
-    if trial.state != TrialState.FAIL:
-        return None
-    return str(trial.user_attrs.get(REASON, "its worker was killed or interrupted"))
+def trial_outcome(trial: FrozenTrial, next_attempt: int | None = None) -> TrialOutcome:
+    """How a finished trial ended; the reason of a killed one names its next attempt."""
+    reason = None
+    if trial.state == TrialState.FAIL:
+        reason = str(trial.user_attrs.get(REASON, "its worker was killed or interrupted"))
+        if next_attempt is not None:
+            reason += f"; tried again as trial {next_attempt}"
+    ended = trial.datetime_complete
+    return TrialOutcome(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        objective=trial.value if trial.state == TrialState.COMPLETE else None,
+        ended=None if ended is None else int(ended.timestamp() * 1000),
+        duration=None if trial.duration is None else trial.duration.total_seconds(),
+        reason=reason,
+    )
 
 
 def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
@@ -51,9 +63,7 @@ def trials_table(study: optuna.Study, objective: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "trial": str(trial.number),
-                "state": trial.state.name.lower(),
-                **({} if (reason := failure_reason(trial)) is None else {"reason": reason}),
+                **trial_outcome(trial).tags,
                 objective: trial.value if trial.values else math.nan,
                 "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **trial.params,

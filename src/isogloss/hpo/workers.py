@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import optuna
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from isogloss.errors import TrainingError
 from isogloss.hpo.retry import (
@@ -67,9 +67,7 @@ def run_trials(
             waiting = False
             continue
         if not waiting:
-            logger.info(
-                f"{finished} of {worker.trials} trials finished; waiting for other workers"
-            )
+            logger.info(f"{finished} of {worker.trials} trials finished; waiting for other workers")
             waiting = True
         time.sleep(POLL_INTERVAL)
 
@@ -116,7 +114,7 @@ def _run_trial(worker: Worker, objective: Objective, number: int) -> None:
 
 
 def _fail_surplus(worker: Worker, trial: optuna.Trial) -> None:
-    """Raise TrainingError if workers of other machines, which share no lock, took the last trial."""
+    """Raise TrainingError if another machine, which has another lock, took the last trial."""
     earlier = worker.study.get_trials(deepcopy=False)[: trial.number]
     taken = sum(has_outcome(other) or other.state == TrialState.RUNNING for other in earlier)
     if taken >= worker.trials:

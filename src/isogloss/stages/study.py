@@ -20,7 +20,7 @@ from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.evaluate import evaluate, evaluation_data
-from isogloss.stages.finetune import finetune, recipe_named, source_data
+from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -29,6 +29,7 @@ from isogloss.stages.study_cells import (
     study_cells,
     study_seeds,
 )
+from isogloss.stages.training_inputs import load_recipe, source_data
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.tags import PREFIX
@@ -135,7 +136,7 @@ def run_main(config: MainConfig) -> str:
     }
     study = read_study(Path(config.study), overrides)
     if config.recipe != "file":
-        recipe = recipe_named(config.recipe, study)
+        recipe = load_recipe(config.recipe, study)
         study = read_study(Path(config.study), overrides, recipe)
     run_id = run_study(study, config.experiment)
     print(f"all runs: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")

@@ -1,4 +1,4 @@
-"""The search: what it may look at, what it leaves, and what becomes of trials that end badly."""
+"""Tuning: the data it may see, the runs it leaves, and trials that fail, are pruned or retried."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,10 @@ from isogloss import tasks
 from isogloss.config import FinetuneConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, read_study
 from isogloss.errors import ConfigError, TrainingError
-from isogloss.hpo.storage import MEAN, MEASUREMENT, PairedPruner, open_storage
+from isogloss.hpo.pruner import MEAN, MEASUREMENT
+from isogloss.hpo.storage import open_storage
 from isogloss.stages import tune as tuning
-from isogloss.stages.finetune import recipe_of
+from isogloss.stages.training_inputs import recipe_of
 from isogloss.stages.tune import run_tune
 from isogloss.training import loop as training
 from isogloss.types import Split
@@ -38,10 +39,10 @@ def settings(model_folder: Callable[[str], Path], tmp_path: Path) -> dict[str, o
 
 
 def runs(kind: str) -> list[Run]:
-    found = mlflow.search_runs(
+    matches = mlflow.search_runs(
         filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
     )
-    return sorted(found, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
+    return sorted(matches, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
 
 
 def states() -> list[str]:
@@ -53,18 +54,18 @@ def trials(storage: str = "deep/journal") -> list[optuna.trial.FrozenTrial]:
 
 
 @pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])
-def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped(
+def test_a_search_has_one_run_per_trial_and_a_best_recipe_and_resumes(
     settings: dict[str, object],
     storage: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seen: set[tuple[str, str]] = set()
-    read = tasks._read  # whatever is read of a task's items goes through it
+    splits_read: set[tuple[str, str]] = set()
+    read = tasks._read  # every item of a task is read by it
 
     def record(task: tasks.Task, language: str, split: Split) -> list[tasks.Item]:
-        seen.add((language, split))
+        splits_read.add((language, split))
         return read(task, language, split)
 
     monkeypatch.setattr(tasks, "_read", record)
@@ -72,7 +73,7 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     run_tune(TuneConfig(**settings, trials=2))
     run_tune(TuneConfig(**settings, trials=3))
     assert [run.info.run_name for run in runs("trial")] == ["trial 0", "trial 1", "trial 2"]
-    (search,) = runs("tune")  # the second call goes on in the run of the first
+    (search,) = runs("tune")  # the second call resumes the run of the first
     assert search.info.status == "FINISHED"
     for run, trial in zip(runs("trial"), trials(storage), strict=True):
         assert run.info.status == "FINISHED"
@@ -96,21 +97,23 @@ def test_a_search_leaves_a_run_a_trial_and_a_recipe_and_goes_on_where_it_stopped
     for title in ("History", "Importances", "Slices", "Parallel coordinates"):
         assert f"<h2>{title}</h2>" in page
     assert '<script src="' not in page
-    said = capsys.readouterr().out
-    assert f"3 complete; the best is trial {best.number}" in said
+    printed = capsys.readouterr().out
+    assert f"3 complete; the best is trial {best.number}" in printed
     command = "mlflow run . -e finetune --env-manager local"
-    assert f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in said
+    assert (
+        f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in printed
+    )
     recipe_of(FinetuneConfig(recipe=search.info.run_id, source="eng_Latn", format="cloze"))
-    said = caplog.text
-    assert "was searched with model " in said
-    assert "source arb_Arab, here eng_Latn" in said
-    assert "format" not in said.splitlines()[-1]
-    assert not list(Path("unfinished").glob("*"))[1:]  # nothing but the folder of locks
-    # In no other language than the source, and of it no test item.
-    assert seen == {("arb_Arab", "train"), ("arb_Arab", "dev")}
+    message = caplog.messages[-1]
+    assert message.startswith("the recipe comes from a search with model ")
+    assert "source arb_Arab (here eng_Latn)" in message
+    assert "format" not in message
+    assert not list(Path("unfinished").glob("*"))[1:]  # only the folder of locks
+    # No language but the source, and none of its test items.
+    assert splits_read == {("arb_Arab", "train"), ("arb_Arab", "dev")}
 
 
-def test_the_best_recipe_is_taken_by_finetune_and_studies_and_what_is_given_goes_before_it(
+def test_finetune_and_studies_use_a_recipe_and_explicit_parameters_override_it(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "best.yaml"
@@ -127,33 +130,33 @@ def test_the_best_recipe_is_taken_by_finetune_and_studies_and_what_is_given_goes
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("rank: 4", "no mapping `finetune`"), ("finetune: {rnk: 4}", "rnk"), ("- 1", "not a mapping")],
 )
-def test_a_recipe_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_an_invalid_recipe_is_rejected(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_recipe(path)
     with pytest.raises(ConfigError, match="neither a file nor"):
         recipe_of(FinetuneConfig(recipe="0" * 32))
 
 
-def test_a_trial_without_memory_or_with_a_loss_that_is_no_number_fails_and_the_search_goes_on(
+def test_trials_without_memory_or_with_a_nan_loss_fail_and_the_search_continues(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accumulate = training._accumulate_gradients
     calls = iter(range(1000))
 
-    def fail_at_first(*given: object) -> float:
+    def fail_twice(*args: object) -> float:
         match next(calls):
             case 0:
                 raise MemoryError("no memory for this step")
             case 1:
                 return float("nan")
-        return accumulate(*given)
+        return accumulate(*args)
 
-    monkeypatch.setattr(training, "_accumulate_gradients", fail_at_first)
+    monkeypatch.setattr(training, "_accumulate_gradients", fail_twice)
     run_tune(TuneConfig(**settings, trials=4, pruning=False))
     assert states() == ["fail", "fail", "complete", "complete"]
     first, second, *_ = runs("trial")
@@ -163,7 +166,7 @@ def test_a_trial_without_memory_or_with_a_loss_that_is_no_number_fails_and_the_s
     assert "2 complete, 2 fail; the best is trial" in capsys.readouterr().out
 
 
-def test_a_search_without_a_completed_trial_says_why(
+def test_a_search_without_a_complete_trial_is_an_error_with_the_reason(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "_accumulate_gradients", lambda *_: float("inf"))
@@ -171,22 +174,22 @@ def test_a_search_without_a_completed_trial_says_why(
         run_tune(TuneConfig(**settings, trials=2))
 
 
-def test_a_study_that_was_begun_with_something_else_is_refused(
+def test_a_study_that_was_started_with_other_parameters_is_rejected(
     settings: dict[str, object],
 ) -> None:
     run_tune(TuneConfig(**settings, trials=1))
-    for other, named in (
+    for other, names in (
         ({"seed": 1}, "seed"),
         ({"objective": "gold_logprob", "pruning": False}, "objective and pruning"),
         ({"dev_limit": 3}, "dev items"),
         ({"limit": 3}, "training items"),
     ):
-        with pytest.raises(ConfigError, match=f"begun with another {named}, so its trials"):
+        with pytest.raises(ConfigError, match=f"started with another {names}, so its trials"):
             run_tune(TuneConfig(**{**settings, **other}, trials=2))
     run_tune(TuneConfig(**{**settings, "study": "another", "seed": 1}, trials=1))
 
 
-def test_a_storage_that_cannot_be_reached_is_named(settings: dict[str, object]) -> None:
+def test_an_unreachable_storage_is_an_error_with_its_name(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         run_tune(TuneConfig(**{**settings, "storage": "nowhere://x"}, trials=1))
 
@@ -197,7 +200,7 @@ def test_the_password_of_a_database_is_not_logged() -> None:
     assert TuneConfig(storage="sqlite:///x.db").model_dump()["storage"] == "sqlite:///x.db"
 
 
-def test_an_interrupted_trial_is_marked_failed_and_tried_again_with_the_same_recipe(
+def test_an_interrupted_trial_fails_and_is_retried_with_the_same_recipe(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> float:
@@ -211,67 +214,32 @@ def test_an_interrupted_trial_is_marked_failed_and_tried_again_with_the_same_rec
     assert states() == ["fail", "complete", "complete"]
     assert "tried again as trial 1" in runs("trial")[0].data.tags["isogloss.reason"]
     assert runs("trial")[1].data.tags["isogloss.retry_of"] == "0"
-    first, again, _ = trials()
-    assert first.params == again.params
+    first, retry, _ = trials()
+    assert first.params == retry.params
 
 
-def pruner_study(values: list[list[float]]) -> optuna.Study:
-    """A study whose best trial has had these scores of passages at each stage."""
-    study = optuna.create_study(direction="maximize", pruner=PairedPruner(startup=1))
-    trial = study.ask()
-    for stage, scores in enumerate(values, start=1):
-        for at, value in enumerate(scores):
-            trial.report(value, MEASUREMENT * stage + at)
-    study.tell(trial, 0.9)
-    return study
-
-
-def report(study: optuna.Study, stages: list[list[float]]) -> bool:
-    trial = study.ask()
-    for stage, scores in enumerate(stages, start=1):
-        for at, value in enumerate(scores):
-            trial.report(value, MEASUREMENT * stage + at)
-    return trial.should_prune()
-
-
-def test_the_pruner_stops_what_is_worse_on_the_same_passages_at_the_same_stage() -> None:
-    best = [[-1.0 - 0.1 * at for at in range(12)], [-0.1 - 0.1 * at for at in range(12)]]
-    study = pruner_study(best)
-    lower = [value - 0.05 for value in best[0]]
-    assert report(study, [lower])  # a little worse, in every pair
-    assert not report(study, [[value + 0.05 for value in best[0]]])
-    mixed = [value + (0.05 if at % 2 else -0.05) for at, value in enumerate(best[0])]
-    assert not report(study, [mixed])
-    # At the first stage it was as good as the best: what counts is the newest one.
-    assert report(study, [best[0], [value - 0.05 for value in best[1]]])
-    assert not report(study, [lower, best[1]])
-    assert not report(study, [lower[:5]])  # too few pairs to tell
-    study.pruner = PairedPruner(startup=2)
-    assert not report(study, [lower])  # too few trials
-
-
-def test_the_sampler_ranks_pruned_trials_by_the_mean_of_their_last_measurement(
+def test_the_last_value_of_a_measurement_is_the_mean_by_which_tpe_ranks_pruned_trials(
     settings: dict[str, object],
 ) -> None:
     run_tune(TuneConfig(**settings, trials=1))
     (trial,) = trials()
     reported = trial.intermediate_values
-    for stage in (1, 2):
-        means = [
+    for number in (1, 2):
+        passages = [
             value
             for step, value in reported.items()
-            if step // MEASUREMENT == stage and step % MEASUREMENT != MEAN
+            if step // MEASUREMENT == number and step % MEASUREMENT != MEAN
         ]
-        assert len(means) == 2  # of two items each
-        assert reported[MEASUREMENT * stage + MEAN] == pytest.approx(sum(means) / 2)
+        assert len(passages) == 2  # of two items each
+        assert reported[MEASUREMENT * number + MEAN] == pytest.approx(sum(passages) / 2)
     assert reported[max(reported)] == trial.value
 
 
-def test_a_pruned_trial_is_one_of_those_asked_for_and_its_run_says_so(
+def test_pruned_trials_count_and_their_runs_are_finished_with_that_state(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "PairedPruner", lambda _: optuna.pruners.ThresholdPruner(lower=2.0))
-    # The first trial has to be completed, or there is no best one.
+    # The first trial has to complete, since without it there is no best one.
     prune = optuna.pruners.ThresholdPruner.prune
     monkeypatch.setattr(
         optuna.pruners.ThresholdPruner, "prune",

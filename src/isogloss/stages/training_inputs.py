@@ -1,0 +1,122 @@
+"""What finetune and tune train on: source-language data and the recipe."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import yaml
+from mlflow.exceptions import MlflowException
+
+from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
+from isogloss.config.study_files import read_recipe, recipe_values
+from isogloss.errors import ConfigError, DataError
+from isogloss.inference.context_window import fit_to_model
+from isogloss.models.language_model import LanguageModel
+from isogloss.models.lora import has_experts, reject_dropout
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import as_shown, require_wording
+from isogloss.prompts.tokenisation import letter_tokens
+from isogloss.tasks import Item, Task, items, languages_of, open_task
+from isogloss.tracking import tag
+from isogloss.training.contamination import refuse_overlap
+from isogloss.training.recipe import Recipe
+from isogloss.types import Split
+
+logger = logging.getLogger(__name__)
+
+BEST_RECIPE = "best.yaml"  # artifact of a tune run
+RUN_ID_LENGTH = 32
+
+
+class SourceData(NamedTuple):
+    """A task with its training and dev items in the source language."""
+
+    task: Task
+    train: list[Item]
+    dev: list[Item]
+
+
+def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
+    """The training and dev items of a configuration, as they are shown to the model.
+
+    Raises DataError if a split is empty or a passage is in both splits.
+    """
+    task = open_task(config.task, config.data_dir)
+    languages_of(task, (config.source,))
+    require_wording((config.source,), config.prompt_language)
+    train_items = items(task, config.source, Split.TRAIN, config.limit)
+    dev_items = items(task, config.source, Split.DEV, config.dev_limit)
+    for split, split_items in ((Split.TRAIN, train_items), (Split.DEV, dev_items)):
+        if not split_items:
+            raise DataError(f"task {task.name!r} has no {split} items in {config.source}.")
+    refuse_overlap(train_items, dev_items, task.name)
+    shuffle_seed = config.seed if config.shuffle_options else None
+    return SourceData(
+        task,
+        as_shown(train_items, config.prompt_language, shuffle_seed),
+        as_shown(dev_items, config.prompt_language, shuffle_seed),
+    )
+
+
+def fit_source_data(
+    data: SourceData,
+    model: LanguageModel,
+    protocol: Protocol,
+    config: FinetuneConfig | TuneConfig,
+) -> SourceData:
+    """The data with passages shortened to the model's context window, if `long_inputs` allows it.
+
+    Raises DataError for prompts that are too long, and ModelError if the tokenizer gives two option
+    letters the same tokens.
+    """
+    letter_tokens(model.tokenizer, data.train, protocol)
+    train_items, dev_items = (
+        fit_to_model(split_items, model, protocol, config).items
+        for split_items in (data.train, data.dev)
+    )
+    return SourceData(data.task, train_items, dev_items)
+
+
+def recipe_of(config: FinetuneConfig) -> Recipe:
+    """The recipe of a configuration: explicit hyperparameters, then `config.recipe`, then defaults.
+
+    Raises ConfigError for LoRA on experts with dropout.
+    """
+    explicit = {
+        name: value
+        for name in Hyperparameters.model_fields
+        if (value := getattr(config, name)) is not None
+    }
+    from_recipe = {} if config.recipe is None else load_recipe(config.recipe, config)
+    values = Hyperparameters(**{**from_recipe, **explicit}).model_dump()
+    if has_experts(values["target_modules"]):
+        reject_dropout(values["dropout"], values["target_modules"])
+    return Recipe(
+        **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
+    )
+
+
+def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:
+    """Hyperparameters from a YAML file, or from the best recipe of a tune run given by its id.
+
+    Logs in what the search of that run differs from `config`. Raises ConfigError if there is no
+    such recipe.
+    """
+    if Path(recipe).exists() or len(recipe) != RUN_ID_LENGTH:
+        return read_recipe(Path(recipe))
+    try:
+        run = mlflow.get_run(recipe)
+        text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST_RECIPE}")
+    except (MlflowException, OSError) as error:
+        raise ConfigError(
+            f"recipe {recipe!r} is neither a file nor the id of a tune run."
+        ) from error
+    differences = []
+    for name in ("model", "task", "source", "format", "prompt_language"):
+        searched, current = tag(run, name), getattr(config, name)
+        if searched is not None and current not in (None, searched):
+            differences.append(f"{name} {searched} (here {current})")
+    if differences:
+        logger.info(f"the recipe comes from a search with {', '.join(differences)}")
+    return recipe_values(yaml.safe_load(text), repr(recipe))
