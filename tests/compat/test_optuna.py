@@ -61,10 +61,10 @@ def test_the_public_path_is_optunas_journal_and_holds_the_same_trials(tmp_path: 
         study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=12)
         return [(trial.params, trial.value) for trial in study.get_trials()]
 
-    private, _ = open_storage(str(tmp_path / "private.log"))
+    private = open_storage(str(tmp_path / "private.log"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISOGLOSS_PUBLIC_INTERFACES", "1")
-        public, _ = open_storage(str(tmp_path / "public.log"))
+        public = open_storage(str(tmp_path / "public.log"))
     assert isinstance(private, HeartbeatJournal)
     assert type(public) is JournalStorage
     assert search(public) == search(private)
