@@ -26,7 +26,7 @@ def report_measurement(
     trial.report(mean, MEASUREMENT * number + MEAN)
 
 
-class PairedPruner(BasePruner):  # type: ignore[misc]
+class PairedPruner(BasePruner):
     """Prunes a trial that is worse than the best one at the same measurement.
 
     The pairs are dev passages. The test is the one-sided Wilcoxon test of Optuna's WilcoxonPruner,

@@ -4,6 +4,7 @@ import html
 import math
 import warnings
 from collections import Counter
+from collections.abc import Callable
 
 import optuna
 import pandas as pd
@@ -78,7 +79,7 @@ def search_page(study: optuna.Study, objective: str) -> str:
 
     Optuna cannot draw every plot from few or equal trials; the page says which one is missing.
     """
-    sections = [
+    sections: list[tuple[str, str, Callable[..., go.Figure]]] = [
         ("History", "The objective of each trial in order, and the best so far.",
          visualization.plot_optimization_history),
         ("Importances", "How well each hyperparameter separates the better trials from the rest "
@@ -95,7 +96,7 @@ def search_page(study: optuna.Study, objective: str) -> str:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # too few trials for importances
-                figure: go.Figure = plot(study, target_name=objective)  # type: ignore[operator]
+                figure = plot(study, target_name=objective)
         except (ValueError, RuntimeError, UserWarning) as error:
             body.append(f"<p>Not drawn: {html.escape(str(error))}</p>")
             continue

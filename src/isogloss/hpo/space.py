@@ -6,8 +6,9 @@ leaves out keep their defaults.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -26,32 +27,35 @@ from isogloss.models.lora import has_experts, reject_dropout
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
 KEYS = {"low", "high", "log", "step"}
 
+Value = int | float | str
+Entry = list[Any] | dict[str, Any]  # YAML
 
+
+@dataclass(frozen=True)
 class Space:
     """A search space: distributions and fixed values, by hyperparameter."""
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]):
-        self.distributions = dict(distributions)
-        self.fixed = dict(fixed)
+    distributions: Mapping[str, BaseDistribution]
+    fixed: Mapping[str, Value]
 
     def suggest(self, trial: optuna.Trial) -> Hyperparameters:
         """All hyperparameters of a trial, as Optuna's sampler suggests them."""
-        chosen = {}
+        chosen: dict[str, Value] = {}
         for name, distribution in self.distributions.items():
             match distribution:
                 case CategoricalDistribution(choices=choices):
-                    chosen[name] = trial.suggest_categorical(name, choices)
+                    chosen[name] = _value(name, trial.suggest_categorical(name, choices))
                 case IntDistribution(low=low, high=high, log=log, step=step):
                     chosen[name] = trial.suggest_int(name, low, high, log=log, step=step)
                 case FloatDistribution(low=low, high=high, log=log, step=step):
                     chosen[name] = trial.suggest_float(name, low, high, log=log, step=step)
         return self.complete(chosen)
 
-    def complete(self, chosen: Mapping[str, Any]) -> Hyperparameters:
+    def complete(self, chosen: Mapping[str, object]) -> Hyperparameters:
         """All hyperparameters: those chosen, the fixed ones and the defaults."""
-        return Hyperparameters(**self.fixed, **chosen)
+        return Hyperparameters.model_validate({**self.fixed, **chosen})
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """The space as JSON, for fingerprints."""
         return {
             "fixed": self.complete({}).model_dump(exclude=set(self.distributions)),
@@ -63,7 +67,7 @@ def read_space(path: Path) -> Space:
     """Read a search space; ConfigError names the first invalid entry."""
     content = read_mapping(path, "space")
     distributions: dict[str, BaseDistribution] = {}
-    fixed: dict[str, Any] = {}
+    fixed: dict[str, Value] = {}
     for name, entry in content.items():
         try:
             if isinstance(entry, list | dict):
@@ -79,38 +83,37 @@ def read_space(path: Path) -> Space:
             f"space {str(path)!r} has fixed values only, so there is nothing to search; expected a "
             f"list of choices or a range {{low, high}}."
         )
+    space = Space(distributions, fixed)
     try:
-        _check_experts(distributions, fixed)
+        _check_experts(space)
     except ConfigError as error:
         raise ConfigError(f"space {str(path)!r}: {error}") from error
-    return Space(distributions, fixed)
+    return space
 
 
-def _check_experts(distributions: Mapping[str, BaseDistribution], fixed: Mapping[str, Any]) -> None:
+def _check_experts(space: Space) -> None:
     """ConfigError if the space allows LoRA on experts together with dropout."""
-    match distributions.get("dropout"):
-        case CategoricalDistribution(choices=choices):
-            dropout = max(cast("tuple[float, ...]", choices))
-        case FloatDistribution(high=high):
-            dropout = high
-        case _:
-            dropout = fixed.get("dropout", 0.0)
-    match distributions.get("target_modules"):
-        case CategoricalDistribution(choices=choices):
-            targets = cast("tuple[str, ...]", choices)
-        case _:
-            targets = (fixed.get("target_modules", "all-linear"),)
-    for target_modules in targets:
+
+    def largest_values(name: str) -> list[Any]:  # of the type of that hyperparameter
+        match space.distributions.get(name):
+            case CategoricalDistribution(choices=choices):
+                return [_value(name, choice) for choice in choices]
+            case FloatDistribution(high=high):
+                return [high]
+            case _:
+                return [getattr(space.complete({}), name)]
+
+    for target_modules in largest_values("target_modules"):
         if has_experts(target_modules):
-            reject_dropout(dropout, target_modules)
+            reject_dropout(max(largest_values("dropout")), target_modules)
 
 
-def _value(name: str, entry: Any) -> Any:
+def _value(name: str, entry: object) -> Any:  # of the type of that hyperparameter
     """A validated value of a hyperparameter. (YAML reads 1e-4, without a dot, as text.)"""
     return getattr(Hyperparameters.model_validate({name: entry}), name)
 
 
-def _distribution(name: str, entry: list[Any] | dict[str, Any]) -> BaseDistribution:
+def _distribution(name: str, entry: Entry) -> BaseDistribution:
     """The distribution of a list of choices or of a range."""
     if isinstance(entry, list):
         choices = [_value(name, choice) for choice in entry]

@@ -161,10 +161,11 @@ def _log_adapters(result: TrainingResult, plan: FinetunePlan, session: Session) 
     )
 
 
-def run_finetune(config: FinetuneConfig) -> None:
-    """The entry point `finetune`."""
+def run_finetune(config: FinetuneConfig) -> str:
+    """The entry point `finetune`; returns the id of its run."""
     run = finetune(config, Session.of(config))
     metrics, tags = run.data.metrics, run.data.tags
     print(f"dev accuracy in {config.source}: {metrics['dev/accuracy']:.3f}")
     print(f"adapter {tags['isogloss.adapter_uri']}")
     print(f"run {run.info.run_id}")
+    return str(run.info.run_id)

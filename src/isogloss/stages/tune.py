@@ -108,8 +108,11 @@ class SearchWork:
             self.study.set_user_attr(RUN_ID, run_id)
 
 
-def run_tune(config: TuneConfig) -> None:
-    """The entry point `tune`: run trials until there are enough, log and print the best recipe."""
+def run_tune(config: TuneConfig) -> str:
+    """The entry point `tune`: run trials until there are enough, log and print the best recipe.
+
+    Returns the id of the search's run.
+    """
     session = Session.of(config)
     plan = plan_search(config, session)
     lock = work_lock(plan.folder.name)
@@ -133,6 +136,7 @@ def run_tune(config: TuneConfig) -> None:
     with lock, suppress(OSError):  # not empty, or another worker has deleted it
         plan.folder.rmdir()
     _print_results(search, best)
+    return str(run.info.run_id)
 
 
 def plan_search(config: TuneConfig, session: Session) -> TunePlan:
@@ -308,7 +312,7 @@ def _log_results(search: Search) -> FrozenTrial:
     study, objective = search.study, search.plan.config.objective
     best = best_trial(study)
     mlflow.log_metrics(
-        {f"dev/{objective}": best.value, "best_trial": best.number}
+        {f"dev/{objective}": best.values[0], "best_trial": best.number}
         | {f"trials/{state}": count for state, count in count_states(study).items()}
     )
     mlflow.log_text(_recipe_yaml(search, best), BEST_RECIPE)
