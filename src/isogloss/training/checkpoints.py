@@ -33,7 +33,7 @@ class TrainingState:
         self.optimizer = torch.optim.AdamW(
             weights, lr=recipe.learning_rate, weight_decay=0.0, fused=True
         )
-        self.schedule: torch.optim.lr_scheduler.LambdaLR = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+        self.schedule: torch.optim.lr_scheduler.LambdaLR = get_linear_schedule_with_warmup(
             self.optimizer, recipe.warmup_steps, recipe.steps
         )
         self.step = 0
