@@ -1,0 +1,100 @@
+"""The page docs/explanation/calibration.md, from the rows of calibration.csv."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from scripts.simulation import Design
+
+TITLES = {
+    "rejects": (
+        "False positives",
+        "Share of studies with p ≤ 0.05, in percent; target 3 to 7 (with Holm's adjustment at "
+        "most 7).",
+    ),
+    "covers": (
+        "Coverage",
+        "Share of 95% intervals that contain the true value, in percent; target 93 to 97.",
+    ),
+    "equivalent at margin": (
+        "False claims of equivalence",
+        "Share of studies called equivalent although the true contrast is 3.0 points, which is the "
+        "margin, in percent; target at most 5.",
+    ),
+    "bias": ("Bias of slopes", "Median estimate minus the slope of the population."),
+    "share": ("Not estimated", "Share of studies, in percent."),
+    "power": (
+        "Power at a true contrast of six points",
+        "Detected, and predicted by `plan` from the mean squared spread, in percent; spread and "
+        "minimum detectable effect in points.",
+    ),
+}
+
+
+def page(rows: pd.DataFrame, designs: Mapping[str, Design]) -> str:
+    """The page: the designs, then two tables per question, one row per design."""
+    studies = int(rows[rows["name"] == "Welch, accuracy"]["n"].max())
+    lines = [*_introduction(studies), *_settings(designs)]
+    for kind, (title, explanation) in TITLES.items():
+        for sound, suffix in ((True, ""), (False, ", assumptions violated")):
+            part = rows[(rows["kind"] == kind) & (rows["sound"] == sound)]
+            if len(part):
+                lines += ["", f"## {title}{suffix}", "", explanation, "", *_table(part, kind)]
+    return "\n".join(lines) + "\n"
+
+
+def _introduction(studies: int) -> list[str]:
+    error = 100 * np.sqrt(0.05 * 0.95 / studies)
+    return [
+        "# Calibration",
+        "",
+        f"Each design is simulated {studies:,} times without an effect of kinship, and half as "
+        f"many times for equivalence, power and tests of one language (`make calibrate`, "
+        f"scripts/calibrate.py). Every study has new languages, items and seeds. Items are the "
+        f"same in all languages of a study; answers before and after tuning share the difficulty "
+        f"of the item. The Monte Carlo standard error of a rate of 5% is {error:.1f} points. "
+        f"Values outside the target range, before rounding, are **bold**. calibration.csv has the "
+        f"same numbers with their errors.",
+        "",
+        "Unless a row says otherwise, a design has 4 related and 12 control languages, 900 items "
+        "on 488 passages, four choices, one model and one seed; the gains of languages, in "
+        "log-odds, have a standard deviation of 0.25. `Design` in scripts/simulation.py describes "
+        "all settings.",
+    ]
+
+
+def _settings(designs: Mapping[str, Design]) -> list[str]:
+    """A table of what distinguishes each design from the default."""
+    default = Design()
+    lines = ["", "| design | settings |", "|---|---|"]
+    for name, design in designs.items():
+        changes = [
+            f"{field} {value:g}"
+            for field, value in vars(design).items()
+            if value != getattr(default, field)
+        ]
+        lines.append(f"| {name} | {', '.join(changes) or 'default'} |")
+    return lines
+
+
+def _table(part: pd.DataFrame, kind: str) -> list[str]:
+    names = list(dict.fromkeys(part["name"]))
+    texts = {
+        (design, name): _text(float(value), kind, bool(in_range))
+        for design, name, value, in_range in zip(
+            part["design"], part["name"], part["value"], part["in_range"], strict=True
+        )
+    }
+    lines = [f"| design | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    for design in dict.fromkeys(part["design"]):
+        cells = [texts.get((design, name), "") for name in names]
+        lines.append(f"| {design} | {' | '.join(cells)} |")
+    return lines
+
+
+def _text(value: float, kind: str, in_range: bool) -> str:
+    if kind == "bias":
+        return f"{value:+.2f}".replace("-", "−")
+    text = f"{100 * value:.1f}"
+    return text if in_range else f"**{text}**"
