@@ -4,7 +4,10 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import mlflow
 import numpy as np
@@ -16,6 +19,7 @@ import isogloss
 from isogloss.analysis.comparison import compare as compare_tables
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.api import STAGES
 from isogloss.config import CompareConfig, ImportConfig
 from isogloss.types import Condition, Verdict
 
@@ -250,3 +254,30 @@ def test_the_negative_control_is_judged_as_the_stage_judges_it(
     assert result.contrast.permutation.p == pytest.approx(0.041, abs=0.002)
     assert stage.data.tags["isogloss.verdict"] == result.verdict
     assert stage.data.metrics == pytest.approx(comparison_metrics(result.comparison), nan_ok=True)
+
+
+def test_every_stage_returns_the_ids_of_its_runs() -> None:
+    for config, (module, name) in STAGES.items():
+        stage = getattr(import_module(f"isogloss.stages.{module}"), name)
+        many = config in (isogloss.EvaluateConfig, isogloss.ImportConfig)
+        assert get_type_hints(stage)["return"] == (list[str] if many else str)
+
+
+def test_a_stage_runs_and_its_predictions_are_loaded(
+    model_folder: Callable[[str], Path],
+) -> None:
+    config = isogloss.EvaluateConfig(
+        model=str(model_folder("gemma3")), dtype="float32", languages=("heb_Hebr",), limit=2
+    )
+    (run_id,) = isogloss.run(config)
+    assert mlflow.get_run(run_id).data.tags["isogloss.kind"] == "evaluate"
+    predictions = isogloss.load_predictions(run_id)
+    assert list(predictions["language"]) == ["heb_Hebr", "heb_Hebr"]
+    plan_id = isogloss.run(isogloss.PlanConfig())
+    with pytest.raises(isogloss.ComparisonError, match=plan_id):
+        isogloss.load_predictions(plan_id)
+
+
+def test_only_a_configuration_can_be_run() -> None:
+    with pytest.raises(isogloss.ConfigError, match=r"expected a configuration .* but got dict"):
+        isogloss.run({"model": "m"})
