@@ -200,7 +200,7 @@ def test_two_adapters_of_unknown_seed_remain_two(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", tuned)
     write(tmp_path / "b.jsonl", tuned | {"correct": 0})
     made = [import_results(ImportConfig(path=name))[0] for name in ("a.jsonl", "b.jsonl")]
-    with pytest.raises(IsoglossError, match="are of different adapters"):
+    with pytest.raises(IsoglossError, match="have different adapters"):
         group_runs(made)
 
 
