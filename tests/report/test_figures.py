@@ -113,10 +113,16 @@ def drawn(request):
     return draw
 
 
+@pytest.fixture(scope="module")
+def unchanged():
+    """No gain in any language, before and after at the same accuracy."""
+    return compare(tables(gains(0.0, 0.0, spread=0.0), n=20), source="arb_Arab")
+
+
 LARGE = pytest.param("everything", marks=pytest.mark.real)
 
 
-@pytest.mark.parametrize("name", ["comparison", "several", LARGE, "smallest"])
+@pytest.mark.parametrize("name", ["comparison", "several", LARGE, "smallest", "unchanged"])
 def test_no_text_is_cut_off(name, drawn):
     for figure in drawn(name).values():
         renderer = figure.canvas.get_renderer()
@@ -147,6 +153,16 @@ def test_figures_name_every_language_and_mark_the_chance_level(comparison):
         assert {f"{row.name} ({row.code})" for row in comparison.languages} <= labels
         assert {"source", "control", "related: Semitic"} <= labels
     assert [line.get_xdata()[0] for line in dashed(drawn["before_after"].axes[0])] == [25]
+
+
+def test_equal_values_do_not_shrink_the_axes(unchanged):
+    drawn = figures(unchanged)
+    for axis in (
+        drawn["gains"].axes[0].xaxis, drawn["parts"].axes[0].xaxis,
+        drawn["baseline"].axes[0].xaxis, drawn["baseline"].axes[0].yaxis,
+    ):  # fmt: skip
+        low, high = axis.get_view_interval()
+        assert high - low >= 4
 
 
 def test_groups_differ_in_marker_as_well_as_in_colour():

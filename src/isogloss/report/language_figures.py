@@ -11,7 +11,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gains import LanguageGain, gain_parts, mean_gain_parts
 from isogloss.formatting import points, sentence
 from isogloss.report.language_axes import LanguageRows, language_axes, language_rows
-from isogloss.report.style import COLOURS, FAINT, INK, MARKERS, WIDTH, drawable, legend
+from isogloss.report.style import COLOURS, FAINT, INK, MARKERS, WIDTH, drawable, legend, widened
 from isogloss.types import FloatArray, Group
 
 PARTS = {"comprehension": ("#0072B2", ""), "format": ("#E69F00", "////")}
@@ -66,6 +66,7 @@ def gains(comparison: Comparison) -> Figure:
                 [mean, mean], [ys[0] - 0.5, ys[-1] + 0.5],
                 color=COLOURS[group], linewidth=5, alpha=0.25, solid_capstyle="butt", zorder=0,
             )  # fmt: skip
+    axes.set_xlim(widened(axes.get_xlim()))
     averaged = "mean over models; " if several else ""
     axes.set_xlabel(f"gain in accuracy, points ({averaged}95% interval)")
     handles = [Line2D([], [], color=FAINT, linewidth=5, alpha=0.5, label="group mean")]
@@ -105,6 +106,7 @@ def parts(comparison: Comparison) -> Figure:
         ends = {side: end + np.where(positive == side, value, 0) for side, end in ends.items()}
     axes.plot(total, ys, "D", color=INK, markersize=4.5, zorder=3)
     axes.margins(x=0.04)
+    axes.set_xlim(widened(axes.get_xlim()))
     axes.set_xlabel("gain in accuracy of free answers, points")
     handles: list[Artist] = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=f"{name} part")

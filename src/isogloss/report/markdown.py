@@ -40,7 +40,7 @@ def markdown(content: Content) -> str:
 
 
 def _claim(claim: ClaimText) -> list[str]:
-    numbers = [f"{label} {value}" for label, value in claim.numbers]
+    numbers = [f"{label[:1].lower()}{label[1:]} {value}" for label, value in claim.numbers]
     heading = f"**{claim.name}: {_escaped(claim.title)}.** "
     heading += f"{_escaped(sentence('; '.join([claim.verdict, *numbers])))}."
     rest = [claim.conclusion, claim.key_result, *claim.details]

@@ -25,6 +25,7 @@ from isogloss.report.style import (
     Margins,
     model_labels,
     sheet,
+    widened,
 )
 from isogloss.types import Condition, Group, Units
 
@@ -152,6 +153,7 @@ def _scatter(
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines["left"].set_visible(True)
     handles = list(_draw_points(axes, clouds))
+    axes.set(xlim=widened(axes.get_xlim()), ylim=widened(axes.get_ylim()))
     if diagonal:
         handles.append(_draw_diagonal(axes, clouds))
     for place, slope in enumerate(slopes, start=1):
@@ -184,7 +186,7 @@ def _draw_points(axes: Axes, clouds: Sequence[Cloud]) -> Iterator[Artist]:
 def _draw_diagonal(axes: Axes, clouds: Sequence[Cloud]) -> Artist:
     values = [100 * value for cloud in clouds for point in cloud.points for value in point[1:]]
     pad = 0.05 * (max(values) - min(values)) + 0.5
-    limits = (min(values) - pad, max(values) + pad)
+    limits = widened((min(values) - pad, max(values) + pad))
     axes.plot(limits, limits, color=INK, linewidth=1, linestyle=":", zorder=0.5)
     axes.set(xlim=limits, ylim=limits)
     return Line2D([], [], color=INK, linewidth=1, linestyle=":", label="equal gains")

@@ -29,6 +29,7 @@ MARKERS = {Group.SOURCE: "D", Group.VARIETY: "^", Group.RELATED: "o", Group.CONT
 INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
 MARGIN_COLOUR = "#F0E442"
 WIDTH = 7.6  # inches
+LEAST_SPAN = 4.0  # points
 LONGEST_NAME = 24  # characters of a model's name in a figure
 
 
@@ -101,6 +102,13 @@ def sheet(
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure, axes
+
+
+def widened(limits: tuple[float, float]) -> tuple[float, float]:
+    """Axis limits that span at least four points, even if all values are equal."""
+    low, high = limits
+    missing = max(0.0, LEAST_SPAN - (high - low))
+    return low - missing / 2, high + missing / 2
 
 
 def legend(figure: Figure, handles: Sequence[Artist], ncols: int = 3) -> None:
