@@ -23,13 +23,16 @@ import isogloss
 from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ModelError
+from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
+from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.wording import wording
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.registry.pyfunc_model import EXAMPLE
 from isogloss.serving.adapter_model import (
     QUESTIONS_PER_PASSAGE,
     batches,
+    load_adapter_model,
     locate_base,
     with_shared_passages,
 )
@@ -442,3 +445,38 @@ def test_the_base_is_located_at_the_revision_that_the_adapter_was_trained_on(
     monkeypatch.setattr("isogloss.serving.adapter_model.locate", locate)
     locate_base("Qwen/Qwen3-0.6B", "0123abcd")
     assert names == ["Qwen/Qwen3-0.6B@0123abcd"]
+
+
+def test_the_base_is_loaded_with_the_dtype_attention_and_device_map_of_training(
+    tiny: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[object, ...]] = []
+
+    def load(*arguments: object) -> LanguageModel:
+        loaded.append(arguments)
+        return tiny
+
+    module = "isogloss.serving.adapter_model"
+    monkeypatch.setattr(f"{module}.locate_base", lambda name, revision: f"{name}@{revision}")
+    monkeypatch.setattr(f"{module}.load", load)
+    monkeypatch.setattr(f"{module}.attach", lambda model, adapter: f"digest of {adapter.name}")
+    settings = {
+        "base_model": "base",
+        "base_revision": "1",
+        "base_dtype": "bfloat16",
+        "protocol": Protocol(Format.CLOZE, max_new_tokens=9).as_dict(),
+        "trained_language": "mlt_Latn",
+        "window": 77,
+    }
+    adapter = load_adapter_model(settings, tmp_path / "adapter")
+    assert adapter.model is tiny
+    assert adapter.digest == "digest of adapter"
+    assert adapter.protocol == Protocol(Format.CLOZE, max_new_tokens=9)
+    assert (adapter.language, adapter.window) == ("mlt_Latn", 77)
+    load_adapter_model(
+        {**settings, "base_attention": "eager", "base_device_map": "auto"}, tmp_path / "adapter"
+    )
+    assert loaded == [
+        ("base@1", "bfloat16", "auto", "none"),
+        ("base@1", "bfloat16", "eager", "auto"),
+    ]

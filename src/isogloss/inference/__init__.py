@@ -1,1 +1,1 @@
-"""What a loaded model answers: scoring, generation, predictions, context window."""
+"""Inference: scoring, generation, predictions and context windows of a loaded model."""

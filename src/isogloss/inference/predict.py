@@ -33,7 +33,7 @@ from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked of the model; all processes receive it."""
+    """Items to predict and how; all processes receive it."""
 
     items: Sequence[Item]
     protocol: Protocol
