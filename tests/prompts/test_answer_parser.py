@@ -248,6 +248,9 @@ def test_options_are_compared_without_points_marks_and_direction_characters():
         ("The answer is not A.\n\nThe answer is B.", 1),
         ("A: Paris is not meant.\nIt says: London.\nB: right.\nAnswer: B", 1),
         ("The first is B, I think.\n\nLet me see.\n\nAnswer: C", 2),
+        ("Answer: B\nCâu hỏi: gì?\nAnswer: C", 1),
+        ("Answer: B\nThen it says: gì?\nAnswer: C", 2),
+        ("The answer is B\nCâu hỏi: gì?\nAnswer: C", 2),
     ],
 )
 def test_a_next_question_is_removed_only_after_an_answer(text, index):
