@@ -16,7 +16,7 @@ class Row(NamedTuple):
     """
 
     place: str
-    values: dict[str, Any]
+    values: dict[str, Any]  # checked by the readers of columns
 
 
 def read_lines(path: Path) -> Iterator[str]:

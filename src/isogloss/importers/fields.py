@@ -10,6 +10,8 @@ from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.languages import table
 
+Value = Any  # of a results file: any type of JSON or Parquet, checked where it is read
+Fields = Mapping[str, Value]
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 CODE_LAST = re.compile(r"(?:(?P<stem>.*)[^0-9A-Za-z])?(?P<code>[a-z]{3}_[A-Z][a-z]{3})")
 
@@ -43,10 +45,10 @@ class ImportedAnswer:
     item_id: str
     passage_id: str
     correct: bool
-    columns: Mapping[str, Any]
+    columns: Fields
 
 
-def truth(value: Any, place: str, name: str) -> bool:
+def truth(value: Value, place: str, name: str) -> bool:
     """0, 1, true or false, as numbers or text; DataError for anything else."""
     words = {"true": 1.0, "false": 0.0}
     number = value
@@ -66,12 +68,12 @@ def truth(value: Any, place: str, name: str) -> bool:
     raise DataError(f"{place}: {name} must be 0, 1, true or false but is {value!r}{hint}.")
 
 
-def is_empty(value: Any) -> bool:
+def is_empty(value: Value) -> bool:
     """Whether a value is missing: null, an empty cell, or the NaN that pandas writes for one."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def text_of(value: Any, place: str, name: str) -> str:
+def text_of(value: Value, place: str, name: str) -> str:
     """An id or a name: non-empty text or a whole number; DataError for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -81,7 +83,7 @@ def text_of(value: Any, place: str, name: str) -> str:
 
 
 def language_in(
-    fields: Mapping[str, Any],
+    fields: Fields,
     names: Iterable[str],
     config: ImportConfig,
     place: str,
@@ -112,9 +114,7 @@ def task_in(name: str) -> str:
     return last["stem"] if last and last["stem"] and last["code"] in table() else name
 
 
-def passage_in(
-    fields: Mapping[str, Any], names: Iterable[str], config: ImportConfig, place: str
-) -> str:
+def passage_in(fields: Fields, names: Iterable[str], config: ImportConfig, place: str) -> str:
     """The passage id in the first non-empty field of `names`, or in the one the parameter names.
 
     DataError if there is no such field.
@@ -131,15 +131,13 @@ def passage_in(
     return text_of(fields[field], place, field)
 
 
-def item_in(fields: Mapping[str, Any], default: str) -> str:
+def item_in(fields: Fields, default: str) -> str:
     """The item id that `tasks.belebele` makes, if the fields are those of Belebele."""
     link, number = fields.get("link"), str(fields.get("question_number"))
     return f"{link}#{int(number)}" if link and number.isdecimal() else default
 
 
-def require(
-    fields: Mapping[str, Any], names: Iterable[str], place: str, parameter: str | None = None
-) -> None:
+def require(fields: Fields, names: Iterable[str], place: str, parameter: str | None = None) -> None:
     """Raise DataError that lists the missing and the present fields, if one is missing."""
     if missing := [name for name in names if name not in fields]:
         reason = f" (named by the parameter {parameter})" if parameter else ""

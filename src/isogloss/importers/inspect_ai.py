@@ -4,21 +4,19 @@
 """
 
 import string
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
-from isogloss.importers.fields import ImportedAnswer, RunFields
+from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 
 LANGUAGE = ("language", "lang", "dialect")
 PASSAGE = ("passage_id", "passage", "link")
 VALUES = {"C": 1, "I": 0, "N": 0, "P": 0.5}  # correct, incorrect, no answer, partially correct
 
 
-def read(path: Path, log: Mapping[str, Any], config: ImportConfig) -> list[ImportedAnswer]:
+def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
     """One answer per sample and epoch; with several epochs the epoch is the seed.
 
     The parameter `metric` names one of several scorers. Raises DataError for a log that is
@@ -68,7 +66,7 @@ def read(path: Path, log: Mapping[str, Any], config: ImportConfig) -> list[Impor
     return answers
 
 
-def _score(sample: Mapping[str, Any], metric: str | None, place: str) -> Mapping[str, Any]:
+def _score(sample: Fields, metric: str | None, place: str) -> Fields:
     scores = sample.get("scores") or {}
     if not scores:
         raise DataError(f"{place} has no score.")
@@ -80,9 +78,9 @@ def _score(sample: Mapping[str, Any], metric: str | None, place: str) -> Mapping
     return scores[scorer]  # type: ignore[no-any-return]
 
 
-def _columns(sample: Mapping[str, Any], score: Mapping[str, Any], correct: bool) -> dict[str, Any]:
+def _columns(sample: Fields, score: Fields, correct: bool) -> dict[str, Value]:
     """The generated text and, for multiple choice, the gold answer and the chosen option."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, Value] = {}
     text = (sample.get("output") or {}).get("completion")
     if isinstance(text, str):
         columns["text"] = text

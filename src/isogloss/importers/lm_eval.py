@@ -7,16 +7,15 @@ One file per task, `samples_TASK_TIME.jsonl`, with one line per document and fil
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
-from isogloss.importers.fields import ImportedAnswer, RunFields
+from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 from isogloss.row_files import Row
 from isogloss.types import FloatArray, Format
 
@@ -89,7 +88,7 @@ def _model(results: Path, config: ImportConfig) -> str | None:
     return name
 
 
-def _default_metric(values: Mapping[str, Any], place: str) -> str:
+def _default_metric(values: Fields, place: str) -> str:
     metrics = values.get("metrics", ["acc"])
     if "acc" in metrics or len(metrics) == 1:
         return "acc" if "acc" in metrics else str(metrics[0])
@@ -97,8 +96,8 @@ def _default_metric(values: Mapping[str, Any], place: str) -> str:
 
 
 def _columns(
-    values: Mapping[str, Any], metric: str, filter_name: str, place: str
-) -> tuple[Format, dict[str, Any]]:
+    values: Fields, metric: str, filter_name: str, place: str
+) -> tuple[Format, dict[str, Value]]:
     """Format of the question and optional columns of the answer."""
     try:
         requests = [tuple(request.values()) for request in values["arguments"].values()]
@@ -114,7 +113,7 @@ def _columns(
         raise DataError(
             f"{place}: arguments, resps and filtered_resps are not in the layout of lm-eval."
         ) from None
-    columns: dict[str, Any] = {}
+    columns: dict[str, Value] = {}
     if n > 1:
         greedy = max(greedy_choices, key=lambda at: len(texts[at]), default=-1)
         columns = {"greedy": greedy, "valid": greedy >= 0}
@@ -124,10 +123,10 @@ def _columns(
 
 
 def _choice_columns(
-    values: Mapping[str, Any], texts: Sequence[str], logprob_C: FloatArray, metric: str
-) -> dict[str, Any]:
+    values: Fields, texts: Sequence[str], logprob_C: FloatArray, metric: str
+) -> dict[str, Value]:
     """Columns of a choice; those that need the gold choice only if `acc` agrees with it."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, Value] = {}
     likeliest = int(logprob_C.argmax())
     if metric == "acc":
         columns |= {"prediction": likeliest, "forced": likeliest}
@@ -149,9 +148,9 @@ def _choice_columns(
     return columns
 
 
-def _generated_columns(resps: Any, filtered: Any, filter_name: str) -> dict[str, Any]:
+def _generated_columns(resps: Value, filtered: Value, filter_name: str) -> dict[str, Value]:
     """Columns of a generated answer."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, Value] = {}
     match resps:
         case [[str(text)]]:
             columns["text"] = text

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers.fields import (
     ImportedAnswer,
     RunFields,
+    Value,
     is_empty,
     language_in,
     passage_in,
@@ -50,8 +50,8 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
     return answers
 
 
-def _columns(values: dict[str, Any], correct: bool, place: str) -> dict[str, Any]:
-    columns: dict[str, Any] = {
+def _columns(values: dict[str, Value], correct: bool, place: str) -> dict[str, Value]:
+    columns: dict[str, Value] = {
         name: _whole(values[name], place, name, least)
         for name, least in MINIMUM.items()
         if not is_empty(values.get(name))
@@ -76,7 +76,7 @@ def _columns(values: dict[str, Any], correct: bool, place: str) -> dict[str, Any
     return columns
 
 
-def _whole(value: Any, place: str, name: str, least: int) -> int:
+def _whole(value: Value, place: str, name: str, least: int) -> int:
     """A whole number; pandas writes 3.0 for 3 in a column with missing values."""
     number = _number(value, place, name)
     if number != int(number) or number < least:
@@ -86,7 +86,7 @@ def _whole(value: Any, place: str, name: str, least: int) -> int:
     return int(number)
 
 
-def _number(value: Any, place: str, name: str) -> float:
+def _number(value: Value, place: str, name: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

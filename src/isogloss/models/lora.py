@@ -2,8 +2,8 @@
 
 `all-linear` is every linear layer but the head; `attention` is the linear layers of attention. With
 `+experts` come the experts of a Mixture-of-Experts model, which transformers keeps in parameters of
-three dimensions [experts, out, in]; each expert has a LoRA of the full rank. Any other value is a
-list of module names, separated by commas, as peft takes them.
+three dimensions [experts, out, in]; each expert has a LoRA of the full rank. Other values are
+lists of module names, separated by commas, as peft takes them.
 """
 
 import re

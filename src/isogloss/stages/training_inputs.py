@@ -97,7 +97,7 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
     )
 
 
-def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:
+def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
     """Hyperparameters from a YAML file, or from the best recipe of a tune run given by its id.
 
     Logs in what the search of that run differs from `config`. Raises ConfigError if there is no

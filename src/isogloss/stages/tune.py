@@ -9,7 +9,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -345,7 +345,7 @@ def _print_results(search: Search, best: FrozenTrial) -> None:
     print(f"run {run_id}")
 
 
-def _described(params: dict[str, Any]) -> str:
+def _described(params: Mapping[str, object]) -> str:
     """Hyperparameters in a log line: `learning_rate 0.0013, rank 8`."""
     return ", ".join(
         f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"

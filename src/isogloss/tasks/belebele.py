@@ -106,7 +106,7 @@ def _text(row: Row, name: str) -> str:
     return value
 
 
-def _field(row: Row, name: str) -> Any:
+def _field(row: Row, name: str) -> Any:  # of any type; checked by the caller
     if name not in row.values:
         raise DataError(f"{row.place}: there is no {name}.")
     return row.values[name]

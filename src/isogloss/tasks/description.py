@@ -1,7 +1,7 @@
 """The description of a user's own data: `task.yaml`, or just the names of the files."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -41,7 +41,7 @@ def _part(split: Split) -> Split:
     return split
 
 
-def _mapping(codes: Any) -> Any:
+def _mapping(codes: object) -> object:
     return {code: code for code in codes} if isinstance(codes, list) else codes
 
 

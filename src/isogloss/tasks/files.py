@@ -10,7 +10,7 @@ import re
 import string
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from isogloss.errors import DataError
 from isogloss.languages import language as known_language
@@ -244,7 +244,7 @@ def _text(row: Row, column: str) -> str:
     return _as_text(row, column, _field(row, column))
 
 
-def _field(row: Row, column: str) -> Any:
+def _field(row: Row, column: str) -> object:
     if column not in row.values:
         raise DataError(
             f"{row.place}: there is no column {column}; the columns are "
@@ -253,7 +253,7 @@ def _field(row: Row, column: str) -> Any:
     return row.values[column]
 
 
-def _as_text(row: Row, column: str, value: Any) -> str:
+def _as_text(row: Row, column: str, value: object) -> str:
     """Text unchanged, whole numbers as digits: options may be numbers in JSON."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

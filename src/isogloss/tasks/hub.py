@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from isogloss.errors import DataError
 from isogloss.row_files import Row
 from isogloss.types import Split
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def listing(repository: str, revision: str) -> list[str]:
@@ -74,7 +77,7 @@ def load_splits(
     from httpx2 import HTTPError
 
     name = " ".join(filter(None, (repository, config, data_files)))
-    files: Any = data_files
+    files: str | dict[str, str] | None = data_files
     if data_files and splits:
         files = {value: data_files.replace("{split}", value) for value in splits.values()}
     disable_progress_bars()
@@ -99,7 +102,7 @@ def load_splits(
     ]
 
 
-def _rows(place: str, data: Any) -> list[Row]:
+def _rows(place: str, data: "Dataset") -> list[Row]:
     rows = enumerate(data.to_list(), start=1)
     return [Row(f"{place} row {number}", values) for number, values in rows]
 

@@ -189,7 +189,7 @@ def filler_names(language: str) -> Mapping[tuple[str, str], str]:
     locale = Locale.parse(template.locale)
     # For a locale without stand-alone forms Babel returns those of the locale loaded last, so the
     # template states which form to use.
-    names_by_placeholder: dict[str, Mapping[Any, str]] = {
+    names_by_placeholder: dict[str, Mapping[Any, str]] = {  # keys differ by table
         "country": locale.territories,
         "language": locale.languages,
         "currency": {**locale.currencies, **template.currencies},
