@@ -1,4 +1,4 @@
-"""Entry points in processes of their own, slow enough to be caught at a step."""
+"""Entry points in separate processes, slowed down so that tests can interrupt them at a step."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment() -> dict[str, str]:
-    """Of a process that uses this test's store."""
+    """Environment variables of a process that uses this test's MLflow store."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT / "src"),
@@ -30,9 +30,9 @@ from isogloss.hpo import storage
 from isogloss.training import loop as training
 storage.HEARTBEAT, storage.GRACE = 1, 4
 accumulate = training._accumulate_gradients
-def slow(*given):
+def slow(*args):
     time.sleep({pause})
-    return accumulate(*given)
+    return accumulate(*args)
 training._accumulate_gradients = slow
 from isogloss.config import {config}
 from isogloss.errors import IsoglossError
@@ -48,9 +48,9 @@ except IsoglossError as error:
 def started(
     entry: str, pause: float, settings: dict[str, object], **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """An entry point in a process of its own, with a pause before each step of training.
+    """Start an entry point in a process that pauses before each training step.
 
-    It is killed at the end, if it still runs.
+    The process is killed at the end of the context if it still runs.
     """
     names = {
         "tune": ("tune", "TuneConfig"),
@@ -72,21 +72,21 @@ def started(
 
 
 def finished(worker: subprocess.Popen[str], seconds: float = 120) -> tuple[str, str]:
-    """What a process that ends well prints, and what it says on the way."""
-    said, complained = worker.communicate(timeout=seconds)
-    assert worker.returncode == 0, complained[-3000:]
-    return said, complained
+    """Wait for a process to succeed; return its standard output and standard error."""
+    stdout, stderr = worker.communicate(timeout=seconds)
+    assert worker.returncode == 0, stderr[-3000:]
+    return stdout, stderr
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
 def last_step() -> int:
-    """The step that the training under way has reached."""
+    """The last step that the running training has logged."""
     lines = [
         json.loads(line)["step"]
         for path in Path("unfinished").glob("finetune-*/metrics.jsonl")

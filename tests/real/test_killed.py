@@ -1,4 +1,4 @@
-"""Work whose process is killed with -9, and who goes on with it."""
+"""Processes killed with -9, and the processes that resume their work."""
 
 import signal
 from collections.abc import Callable
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def runs(kind: str) -> list[Run]:
-    found: list[Run] = mlflow.search_runs(
+    matches: list[Run] = mlflow.search_runs(
         filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
     )
-    return sorted(found, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
+    return sorted(matches, key=lambda run: int(run.data.tags.get("isogloss.trial", 0)))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def settings(model_folder: Callable[[str], Path]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])
-def test_two_workers_share_a_search_of_which_one_is_killed(
+def test_a_search_completes_when_one_of_its_two_workers_is_killed(
     settings: dict[str, object], storage: str, tmp_path: Path
 ) -> None:
     space = {
@@ -49,17 +49,17 @@ def test_two_workers_share_a_search_of_which_one_is_killed(
     }  # fmt: skip
     with started("tune", 0.7, settings) as one, started("tune", 0.7, settings) as other:
         at = "tune-*/trial-*/trial.json"
-        wait_for(lambda: len(list(Path("unfinished").glob(at))) == 2)  # both are at a trial
+        wait_for(lambda: len(list(Path("unfinished").glob(at))) == 2)  # both train
         one.send_signal(signal.SIGKILL)
-        said, _ = finished(other)
-    assert "8 complete, 1 fail; the best is trial" in said
-    made = optuna.load_study(study_name="search", storage=open_storage(storage)).get_trials()
-    assert [trial.state for trial in made].count(TrialState.COMPLETE) == 8
-    assert len(made) == 9
-    (killed,) = [trial for trial in made if trial.state == TrialState.FAIL]
-    (again,) = [one for one in made if one.system_attrs.get("failed_trial") == killed.number]
-    assert again.params == killed.params
-    drawn = [one.params["learning_rate"] for one in made if one is not again]
+        stdout, _ = finished(other)
+    assert "8 complete, 1 fail; the best is trial" in stdout
+    trials = optuna.load_study(study_name="search", storage=open_storage(storage)).get_trials()
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 8
+    assert len(trials) == 9
+    (killed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    (retry,) = [trial for trial in trials if trial.system_attrs.get("failed_trial") == killed.number]
+    assert retry.params == killed.params
+    drawn = [trial.params["learning_rate"] for trial in trials if trial is not retry]
     assert len(set(drawn)) == 8  # no two workers drew the same
     (search,) = runs("tune")
     assert search.info.status == "FINISHED"
@@ -68,12 +68,12 @@ def test_two_workers_share_a_search_of_which_one_is_killed(
     assert sorted(states) == ["complete"] * 8 + ["fail"]
     assert shown[killed.number].info.status == "FAILED"
     reason = shown[killed.number].data.tags["isogloss.reason"]
-    assert f"tried again as trial {again.number}" in reason
+    assert f"tried again as trial {retry.number}" in reason
     assert all(run.data.tags["mlflow.parentRunId"] == search.info.run_id for run in shown)
     assert not list(Path("unfinished").glob("tune-*"))
 
 
-def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unbroken_one(
+def test_finetune_killed_three_times_ends_with_the_weights_of_an_uninterrupted_one_in_one_run(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings |= {
@@ -84,22 +84,22 @@ def test_finetune_killed_three_times_ends_with_the_weights_and_the_run_of_an_unb
         with started("finetune", 0.25, settings):
             wait_for(lambda step=kill_at: last_step() >= step)
     with started("finetune", 0.0, settings) as worker:
-        said, complained = finished(worker)
-    (broken,) = runs("finetune")  # one run, whatever was killed
-    assert f"run {broken.info.run_id}" in said
-    assert f"resuming run {broken.info.run_id}" in complained
-    assert broken.info.status == "FINISHED"
+        stdout, stderr = finished(worker)
+    (interrupted,) = runs("finetune")  # one run for all four processes
+    assert f"run {interrupted.info.run_id}" in stdout
+    assert f"resuming run {interrupted.info.run_id}" in stderr
+    assert interrupted.info.status == "FINISHED"
     client = mlflow.MlflowClient()
-    losses = client.get_metric_history(broken.info.run_id, "train/loss")
+    losses = client.get_metric_history(interrupted.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 13))
-    dev = client.get_metric_history(broken.info.run_id, "dev/accuracy")
+    dev = client.get_metric_history(interrupted.info.run_id, "dev/accuracy")
     assert [point.step for point in dev] == [0, 4, 8, 12]
     assert not list(Path("unfinished").glob("finetune-*"))
 
-    with started("finetune", 0.0, {**settings, "experiment": "unbroken"}) as worker:
+    with started("finetune", 0.0, {**settings, "experiment": "uninterrupted"}) as worker:
         finished(worker)
-    (unbroken,) = mlflow.search_runs(experiment_names=["unbroken"], output_format="list")
-    digests = {run.data.tags["isogloss.adapter"] for run in (broken, unbroken)}
+    (uninterrupted,) = mlflow.search_runs(experiment_names=["uninterrupted"], output_format="list")
+    digests = {run.data.tags["isogloss.adapter"] for run in (interrupted, uninterrupted)}
     assert len(digests) == 1
-    again = client.get_metric_history(unbroken.info.run_id, "train/loss")
+    again = client.get_metric_history(uninterrupted.info.run_id, "train/loss")
     assert [point.value for point in again] == [point.value for point in losses]
