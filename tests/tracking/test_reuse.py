@@ -16,6 +16,7 @@ from isogloss.tracking import (
     record_reuse,
     reuse_or_lock,
     studies_of,
+    tag,
 )
 from isogloss.tracking.tags import prefixed
 
@@ -62,6 +63,7 @@ def test_a_finished_run_joins_the_study_that_reuses_it() -> None:
             assert finished is not None
             assert finished.info.run_id == run.info.run_id
     assert studies_of(mlflow.get_run(run.info.run_id)) == ["first", "second"]
+    assert tag(mlflow.get_run(run.info.run_id), "studies") == "first\nsecond"  # added once
     record_reuse(mlflow.get_run(run.info.run_id), "third")
     assert studies_of(mlflow.get_run(run.info.run_id)) == ["first", "second", "third"]
 
