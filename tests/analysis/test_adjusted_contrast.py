@@ -96,5 +96,5 @@ def test_the_last_adjustment_is_for_all_usable_covariates(tables):
 def test_an_adjustment_that_is_not_possible_has_a_problem_and_no_contrast(runs):
     baseline, script = compare_pair(runs).adjustments
     assert (baseline.contrast, script.contrast) == (None, None)
-    assert "differ barely more than by sampling noise" in baseline.problem
+    assert "differ by barely more than sampling noise" in baseline.problem
     assert "adjusting for script is not possible" in script.problem

@@ -98,11 +98,11 @@ def test_a_language_without_wording_is_rejected_and_the_available_ones_are_liste
         ('  travel: "נסיעות"\n', "", "texts lacks 'travel'"),
         ("  travel:", "  travels:", "texts lacks 'travel'"),
         ('"נסיעות"', '""', "texts 'travel' must be one line"),
-        ('"נסיעות"', '"ספורט"', "translates two texts alike"),
+        ('"נסיעות"', '"ספורט"', "have the same translation"),
         (
             '"נסיעות"',
             '"נסיעות"\n  trips: "טיולים"',
-            "texts has 'trips', which no task shows",
+            "texts has 'trips', which no task uses",
         ),
         ("texts:", "texts: [", "is not YAML"),
     ],

@@ -34,7 +34,7 @@ class ComparisonSpec:
 
 @dataclass(frozen=True)
 class AlignedStudy:
-    """Scores of several models, the group of each language [L], and what is asked of them."""
+    """Scores of several models, the group of each language [L], and what to compare."""
 
     scores: Scores
     models: tuple[str, ...]

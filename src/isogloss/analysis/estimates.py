@@ -93,7 +93,7 @@ class Estimate:
 
 
 def estimates(comparison: Comparison) -> list[Estimate]:
-    """Every contrast and slope of a comparison, the one that the verdict rests on first."""
+    """Every contrast and slope of a comparison, starting with the one behind the verdict."""
     return [
         *_contrasts(comparison),
         *_adjusted(comparison),

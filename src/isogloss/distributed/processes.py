@@ -349,6 +349,6 @@ def _collective(function: Callable[..., object], *args: object) -> None:
     except RuntimeError as error:
         _state.error_agreed = _state.unreachable = True  # no process is left to agree with
         raise ProcessError(
-            f"process {rank()} of {count()} lost the others: one of them ended "
+            f"process {rank()} of {count()} cannot reach the others; one of them ended "
             f"({str(error).strip().splitlines()[0][:200]})."
         ) from error

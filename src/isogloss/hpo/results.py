@@ -31,7 +31,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
     reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
     raise TrainingError(
         f"none of the {len(trials)} trials of study {study.study_name!r} is complete; "
-        + (f"the last failed: {reasons[-1]}" if reasons else "no trial gave a reason.")
+        + (f"the last failed: {reasons[-1]}" if reasons else "none of them recorded an error.")
     )
 
 

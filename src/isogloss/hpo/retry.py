@@ -2,7 +2,7 @@
 
 A worker of a running trial sends heartbeats (see `storage`). A trial without one for GRACE seconds
 is marked failed by any other worker and put back into the queue with the same hyperparameters,
-MAX_RETRIES times at most. An interrupted worker (Ctrl-C) does so itself.
+MAX_RETRIES times at most. An interrupted worker (Ctrl-C) does the same for its own trial.
 """
 
 import warnings
@@ -33,7 +33,7 @@ def fail_killed_trials(study: optuna.Study) -> None:
 
 
 def has_outcome(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards the number requested: complete, pruned, or failed by itself.
+    """Whether a trial counts towards the number requested: complete, pruned, or failed on its own.
 
     Trials of killed workers do not: they are retried.
     """

@@ -101,8 +101,8 @@ def _run_trial(worker: Worker, objective: Objective, number: int) -> None:
             study.optimize(run, n_trials=1, catch=(TrainingError,))
     except UpdateFinishedTrialError:
         logger.info(
-            f"trial {taken[0]}: another worker marked it as failed, since it had no heartbeat; "
-            f"its result is dropped"
+            f"trial {taken[0]}: another worker marked it as failed because its heartbeat "
+            f"stopped; its result is discarded"
         )
     except BaseException:
         if taken:

@@ -210,8 +210,8 @@ def _table(run: ImportedRun, answers: Mapping[tuple[str, str], ImportedAnswer]) 
     for name, count in counts.items():
         if 0 < count < len(rows):
             logger.warning(
-                f"{run.model}, {run.condition}: column {name} is left out, only {count} of "
-                f"{len(rows)} answers have it"
+                f"{run.model}, {run.condition}: column {name} is left out, because only "
+                f"{count} of {len(rows)} answers have it"
             )
     complete = [name for name, count in counts.items() if count == len(rows)]
     return pd.DataFrame(rows, columns=complete)

@@ -73,7 +73,7 @@ def _attach(model: LanguageModel, folder: Path) -> str:
     if trained_on is not None and trained_on != model.location.revision:
         raise ModelError(
             f"adapter {str(folder)!r} was trained on {config.get('base_model_name_or_path')!r} at "
-            f"{trained_on[:12]}, and the model is {model.location.name!r} at "
+            f"{trained_on[:12]}, but the model is {model.location.name!r} at "
             f"{model.location.revision[:12]}."
         )
     if model.offloaded:

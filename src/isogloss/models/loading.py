@@ -38,8 +38,8 @@ def load(
     products = resolve_dtype(dtype)
     if processes.sharded() and (dtype == NF4 or device_map != "none"):
         raise ModelError(
-            "the launcher shards the weights over its processes, which excludes dtype 'nf4' and a "
-            "device_map."
+            "the launcher shards the weights over its processes; dtype 'nf4' and device_map do not "
+            "work with that."
         )
     options: dict[str, object] = {"dtype": weights_dtype(dtype, device)}
     if attention != "auto":
@@ -102,7 +102,7 @@ def _check_quantised(network: CausalNetwork, location: ModelLocation) -> None:
             module.support_avx512bf16_for_cpu = False
             if module.in_features % 64:
                 raise ModelError(
-                    f"dtype is 'nf4', but model {location.name!r} has layers of "
+                    f"dtype is 'nf4', but model {location.name!r} has layers with "
                     f"{module.in_features} inputs; on a CPU bitsandbytes needs a multiple of 64."
                 )
 

@@ -43,7 +43,7 @@ def reject_dropout(dropout: float, target_modules: str) -> None:
     if dropout > 0:
         raise ConfigError(
             f"dropout must be 0 with target_modules {target_modules!r}, but got {dropout:g}: peft "
-            "has no dropout for experts and for layers that share their names."
+            "does not support dropout for experts or for layers that share their names."
         )
 
 
@@ -95,7 +95,7 @@ def _targets(
     if not layers:
         raise ConfigError(
             f"target_modules is {target_modules!r}, but {network.config.model_type} has no "
-            "attention that can be recognised; expected names of modules, separated by commas."
+            "recognisable attention layers; expected names of modules, separated by commas."
         )
     modules, converted = _split_by_conversion(network, layers)
     if converted and getattr(network, "is_loaded_in_4bit", False):

@@ -107,7 +107,7 @@ def parse_answer(
     """
     if not 2 <= len(options) <= MOST_OPTIONS:
         raise DataError(
-            f"an answer is parsed among 2 to {MOST_OPTIONS} options but there are {len(options)}."
+            f"parsing an answer needs 2 to {MOST_OPTIONS} options but got {len(options)}."
         )
     folded = fold(text).text.strip()
     keys = tuple(comparison_key(fold(option).text) for option in options)
@@ -205,7 +205,10 @@ def _next_question(text: str, marker: Marker, words: Sequence[str]) -> int:
 
 
 def _option_after_marker(text: str, kind: MarkerKind, options: Options) -> int | None:
-    """Return the option that a text after a marker begins with or, but for a bare one, names."""
+    """Return the option that the text after a marker begins with.
+
+    After a marker that is not bare, it may also be the only option that the line names.
+    """
     same_line, _, below = text.partition("\n")
     ends_line = not same_line.strip(SURROUNDING)
     if kind == "is" or (kind == "bare" and not ends_line):

@@ -88,8 +88,8 @@ def _ensure_registered_model(
     if any(tags.get(key, value) != value for key, value in own.items()):
         raise ModelError(
             f"registered model {name!r} is for {tags[f'{PREFIX}task']} and adapters tuned on "
-            f"{tags[f'{PREFIX}source']}, and this one is for {task}, tuned on {source}; aliases "
-            f"are by task and source, so it needs another name."
+            f"{tags[f'{PREFIX}source']}, but this one is for {task} and tuned on {source}; "
+            f"register it under another name."
         )
 
 

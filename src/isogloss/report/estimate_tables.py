@@ -257,7 +257,7 @@ def _interval(estimate: Estimate, low: float, high: float) -> str:
 
 
 def _permutation_interval(estimate: Estimate, low: float, high: float) -> str:
-    """An interval over relabellings, of which there may be too few."""
+    """An interval over relabellings; there may be too few of them."""
     return "none" if math.isinf(low) else _interval(estimate, low, high)
 
 

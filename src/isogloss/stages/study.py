@@ -101,7 +101,7 @@ def _evaluate_cell(
 
 
 def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[StudyCell]) -> Task:
-    """Raise now what would otherwise be raised after hours; return the task.
+    """Raise errors now that would otherwise occur after hours; return the task.
 
     Raises DataError if training data are among the items to be evaluated, and ConfigError if the
     contrast has fewer than two languages in a group.
@@ -116,11 +116,12 @@ def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[S
         train_items = source_data(training).train
         refuse_contamination(training_record(task.name, train_items), task.name, all_items, [])
     groups = [group(code, config.source, config.compare.branch) for code in items_by_language]
-    for name in (Group.RELATED, Group.CONTROL):
+    relations = {Group.RELATED: f"related to {config.source}", Group.CONTROL: "controls"}
+    for name, relation in relations.items():
         if groups.count(name) < 2:
             raise ConfigError(
                 f"a contrast needs two related and two control languages, but of the languages of "
-                f"study {config.study!r} {groups.count(name)} are {name} to {config.source}; "
+                f"study {config.study!r} {groups.count(name)} are {relation}; "
                 f"choose other languages or another branch."
             )
     session.protocol(base.config, task)

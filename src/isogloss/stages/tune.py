@@ -1,6 +1,6 @@
 """Tuning: an Optuna search for a training recipe, measured on source-language dev data only.
 
-The Optuna study holds the search: its workers share it, and a search of which workers were killed
+The Optuna study holds the search: its workers share it, and a search whose workers were killed
 resumes from it. MLflow shows the search as one run with a child run per trial.
 """
 
@@ -192,8 +192,8 @@ def _open_study(plan: TunePlan) -> optuna.Study:
     differing = [name for name, value in plan.decisive.items() if (stored or {}).get(name) != value]
     if differing:
         raise ConfigError(
-            f"study {plan.name!r} was started with another {listed(differing)}, so its trials do "
-            f"not compare with new ones; expected the same, or another study=NAME."
+            f"study {plan.name!r} was started with another {listed(differing)}, so its trials "
+            f"are not comparable with new ones; use the same, or another study=NAME."
         )
     return study
 

@@ -162,7 +162,7 @@ def without_shared_noise(
     # Rounding leaves a variance of 1e-33 in equal baselines.
     if variance <= max(LEAST_RELIABLE * noise_variance, 1e-12):
         raise ComparisonError(
-            "the baselines of these languages differ barely more than by sampling noise, so there "
+            "the baselines of these languages differ by barely more than sampling noise, so there "
             "is nothing to adjust for."
         )
     return (

@@ -64,7 +64,8 @@ def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
     """Two-sided exact McNemar p of paired correctness, both [I] of booleans.
 
     Binomial over the discordant items; 1 if there are none. Equals statsmodels'
-    `mcnemar(exact=True)`. It assumes independent items, so read it beside the clustered interval.
+    `mcnemar(exact=True)`. It assumes independent items, so read it together with the
+    clustered interval.
     """
     before, after = np.asarray(before_I, dtype=bool), np.asarray(after_I, dtype=bool)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())

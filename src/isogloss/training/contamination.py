@@ -160,7 +160,7 @@ def _texts(items: Iterable[Item]) -> dict[str, str]:
 def _text_matches(
     trained: Mapping[str, Sequence[str]], evaluated: Mapping[str, frozenset[str]]
 ) -> list[Match]:
-    """Pairs of passages of which one contains the other, by their fingerprints."""
+    """Pairs of passages in which one contains the other, by their fingerprints."""
     passages_with: dict[str, list[str]] = {}
     for passage, prints in evaluated.items():
         for print_ in prints:

@@ -92,9 +92,9 @@ def _check_texts(texts: Mapping[str, str], file: str) -> None:
         if english not in texts:
             raise DataError(f"{file}: texts lacks {english!r}.")
     if unknown := sorted(texts.keys() - set(TEXTS)):
-        raise DataError(f"{file}: texts has {unknown[0]!r}, which no task shows.")
+        raise DataError(f"{file}: texts has {unknown[0]!r}, which no task uses.")
     if len(set(texts.values())) < len(texts):
-        raise DataError(f"{file}: texts translates two texts alike.")
+        raise DataError(f"{file}: two entries of texts have the same translation.")
 
 
 def _check_placeholder(text: str, where: str) -> None:
