@@ -1,12 +1,12 @@
-"""A tracking server as teams have it, on this machine: PostgreSQL, logins, proxied artifacts.
+"""A local tracking server with the set-up of a team: PostgreSQL, logins, proxied artifacts.
 
     eval "$(python scripts/tracking_server.py start --folder /tmp/tracking)"
     python scripts/tracking_server.py status --folder /tmp/tracking
     python scripts/tracking_server.py stop --folder /tmp/tracking [--only-mlflow]
 
-`start` prints the MLFLOW_TRACKING_* variables that clients need, and brings up what is down: in a
-folder used before with the same data, port and password. It wants Debian's package `postgresql`,
-and in MLflow's environment Flask-WTF and psycopg2-binary.
+`start` starts whatever is not running and prints the MLFLOW_TRACKING_* variables that clients need.
+A folder that was used before keeps its data, port and password. The script needs Debian's package
+`postgresql`, and Flask-WTF and psycopg2-binary in MLflow's environment.
 """
 
 import base64
@@ -34,16 +34,16 @@ HOST = "127.0.0.1"
 OWNER = "mlflow"  # of the databases
 DATABASES = "tracking", "users", "optuna"
 MARK = "TRACKING_SERVER_FOLDER"  # in the environment of every process of an MLflow server
-SHORTEST = 12  # password that MLflow accepts
-PATIENCE = 120.0  # seconds until it has to answer
-GRACE = 15.0  # seconds to finish requests in
+SHORTEST = 12  # characters of a password that MLflow accepts
+PATIENCE = 120.0  # seconds within which MLflow must answer
+GRACE = 15.0  # seconds to finish open requests
 # PostgreSQL refuses to run as root.
 RUN_AS = ("runuser", "-u", "postgres", "--") if os.geteuid() == 0 else ()
 
 
 @dataclass
 class Settings:
-    """What a folder remembers, in server.json."""
+    """The settings of a server, stored in server.json in its folder."""
 
     port: int
     auth: bool
@@ -55,34 +55,34 @@ class Settings:
 
     @property
     def uri(self) -> str:
-        """Where MLflow is."""
+        """The address of MLflow."""
         return f"http://{HOST}:{self.port}"
 
     def database(self, name: str, scheme: str = "postgresql+psycopg2") -> str:
-        """The URI of a database, without its password: that is in PGPASSWORD."""
+        """The URI of a database, without the password, which is in PGPASSWORD."""
         return f"{scheme}://{OWNER}@{HOST}:{self.database_port}/{name}"
 
 
 def load(folder: Path) -> Settings | None:
-    """The settings of a folder used before."""
+    """The stored settings; None if the folder is new."""
     path = folder / "server.json"
     return Settings(**json.loads(path.read_text())) if path.is_file() else None
 
 
 def save(folder: Path, settings: Settings) -> None:
-    """Remember the settings, for the owner's eyes alone."""
+    """Store the settings in a file that only its owner can read."""
     path = folder / "server.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
 
 
 def say(text: str) -> None:
-    """To stderr: stdout is for the shell."""
+    """Print to stderr, because the shell evaluates stdout."""
     click.echo(text, err=True)
 
 
 def free(port: int = 0) -> int:
-    """That port if nobody listens there, or any free one."""
+    """The port if it is free; with 0, any free port."""
     try:
         with socket.create_server((HOST, port)) as server:
             found: int = server.getsockname()[1]
@@ -92,12 +92,12 @@ def free(port: int = 0) -> int:
 
 
 def tail(path: Path, lines: int = 20) -> str:
-    """The end of a log."""
+    """The last lines of a log."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def wait(done: Callable[[], bool], seconds: float) -> bool:
-    """Whether it is done in that time."""
+    """Whether `done` becomes true within that time."""
     end = time.monotonic() + seconds
     while not (finished := done()) and time.monotonic() < end:
         time.sleep(0.1)
@@ -114,7 +114,7 @@ def binary(name: str) -> str:
 
 
 def run(*command: str, read: str = "", password: str = "") -> None:
-    """Run a program of PostgreSQL's to its end; what it says is for when it fails."""
+    """Run a PostgreSQL program and wait; if it fails, its output is the error message."""
     result = subprocess.run(
         command, input=read, cwd="/", env={**os.environ, "PGPASSWORD": password},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -131,7 +131,7 @@ def database_is_up(folder: Path) -> bool:
 
 
 def create_cluster(folder: Path, password: str) -> None:
-    """An empty cluster, whose owner has that password."""
+    """Create an empty cluster whose owner has that password."""
     with tempfile.NamedTemporaryFile("w", dir=folder) as file:
         file.write(password)
         file.flush()
@@ -145,7 +145,7 @@ def create_cluster(folder: Path, password: str) -> None:
 
 
 def start_database(folder: Path, settings: Settings) -> None:
-    """Bring PostgreSQL up, with its databases in it."""
+    """Start PostgreSQL and create the databases that are missing."""
     data, log = folder / "postgresql", folder / "postgresql.log"
     data.mkdir(mode=0o700, exist_ok=True)
     log.touch()
@@ -154,11 +154,11 @@ def start_database(folder: Path, settings: Settings) -> None:
             shutil.chown(path, "postgres")
         if subprocess.run([*RUN_AS, "test", "-w", str(data)], cwd="/").returncode:
             raise click.ClickException(
-                f"the user postgres cannot reach {folder}: take a folder that others may enter"
+                f"the user postgres cannot access {folder}; choose one that other users can enter"
             )
     if not (data / "PG_VERSION").is_file():
         create_cluster(folder, settings.database_password)
-    # The unix socket is in the cluster's own folder.
+    # The Unix socket is in the cluster's own folder.
     listen = f"-h {HOST} -p {settings.database_port} -k ."
     try:
         run(
@@ -180,14 +180,14 @@ def start_database(folder: Path, settings: Settings) -> None:
 
 
 def stop_database(folder: Path) -> None:
-    """Shut PostgreSQL down."""
+    """Stop PostgreSQL if it runs."""
     if database_is_up(folder):
         data = str(folder / "postgresql")
         run(*RUN_AS, binary("pg_ctl"), "stop", "--wait", "-m", "fast", "-D", data)
 
 
 def mlflow_processes(folder: Path) -> list[int]:
-    """The processes of the folder's MLflow server: they have its name in their environment."""
+    """The processes of the folder's MLflow server, found by a variable in their environment."""
     mark = f"\0{MARK}={folder}\0".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -201,8 +201,8 @@ def mlflow_processes(folder: Path) -> list[int]:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether MLflow is healthy, and answers who logs in."""
-    # No proxy of the environment's is asked for this machine.
+    """Whether MLflow is healthy and accepts the login."""
+    # A proxy set in the environment must not be used for this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     login = base64.b64encode(f"{settings.user}:{settings.password}".encode()).decode()
     if settings.auth:
@@ -219,7 +219,7 @@ def answers(settings: Settings) -> bool:
 
 
 def start_mlflow(folder: Path, settings: Settings, workers: int) -> None:
-    """Bring MLflow up."""
+    """Start MLflow and wait until it answers."""
     free(settings.port)
     access = configparser.ConfigParser(interpolation=None)
     access["mlflow"] = {
@@ -231,7 +231,7 @@ def start_mlflow(folder: Path, settings: Settings, workers: int) -> None:
     (folder / "auth.ini").touch(mode=0o600)
     with (folder / "auth.ini").open("w") as file:
         access.write(file)
-    # The settings of a client are none of the server's.
+    # Client settings must not reach the server.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment = {
         **clean,
@@ -240,7 +240,7 @@ def start_mlflow(folder: Path, settings: Settings, workers: int) -> None:
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secret_key,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nobody needs here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes
     }
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.port),
@@ -262,7 +262,7 @@ def start_mlflow(folder: Path, settings: Settings, workers: int) -> None:
 
 
 def stop_mlflow(folder: Path) -> None:
-    """End all processes of MLflow's, by force if they do not end by themselves."""
+    """End all MLflow processes, by force if they do not end when asked to."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in mlflow_processes(folder):
             try:
@@ -271,23 +271,23 @@ def stop_mlflow(folder: Path) -> None:
                 continue
         if wait(lambda: not mlflow_processes(folder), GRACE):
             return
-    raise click.ClickException(f"MLflow does not end: processes {mlflow_processes(folder)}")
+    raise click.ClickException(f"MLflow could not be stopped: {mlflow_processes(folder)} still run")
 
 
 def settle(
     folder: Path, port: int | None, auth: bool | None, user: str | None, password: str | None
 ) -> Settings:
-    """The settings of a folder: what it remembers, but for what is said now."""
+    """The stored settings of a folder, with the given ones in place of the stored ones."""
     if password is not None and len(password) < SHORTEST:
-        raise click.UsageError(f"MLflow wants a password of {SHORTEST} characters at least")
+        raise click.UsageError(f"MLflow requires a password of at least {SHORTEST} characters")
     said = {"port": port, "auth": auth, "user": user, "password": password}
     given = {name: value for name, value in said.items() if value is not None}
     if known := load(folder):
         changed = {name for name, value in given.items() if value != getattr(known, name)}
         if changed & {"user", "password"}:
-            raise click.UsageError(f"{folder} has another user or password: its server.json")
+            raise click.UsageError(f"{folder} has another user or password; see its server.json")
         if changed and mlflow_processes(folder):
-            raise click.UsageError("MLflow runs with other settings: stop it first")
+            raise click.UsageError("MLflow is running with other settings; stop it first")
         return Settings(**{**asdict(known), **given})
     return Settings(
         port=free() if port is None else port,
@@ -302,22 +302,22 @@ def settle(
 
 @click.group(help=__doc__)
 def cli() -> None:
-    """A tracking server for this machine alone."""
+    """A tracking server that only this machine can reach."""
 
 
 folder_option = click.option(
-    "--folder", required=True, help="All of it is here.",
+    "--folder", required=True, help="Folder of data, settings and logs.",
     type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
 )  # fmt: skip
 
 
 @cli.command()
 @folder_option
-@click.option("--port", type=int, help="MLflow's; a free one if not said.")
-@click.option("--auth/--no-auth", default=None, help="Whether clients log in; they do by default.")
-@click.option("--user", help="Who may do everything; admin by default.")
-@click.option("--password", help="That user's; a random one by default.")
-@click.option("--workers", default=2, show_default=True, help="Processes that answer.")
+@click.option("--port", type=int, help="Port of MLflow; by default a free one.")
+@click.option("--auth/--no-auth", default=None, help="Whether clients must log in; on by default.")
+@click.option("--user", help="Name of the administrator; admin by default.")
+@click.option("--password", help="The administrator's password; random by default.")
+@click.option("--workers", default=2, show_default=True, help="Server processes of MLflow.")
 def start(
     folder: Path,
     port: int | None,
@@ -326,7 +326,7 @@ def start(
     password: str | None,
     workers: int,
 ) -> None:
-    """Start what is down, and print the variables for clients."""
+    """Start what is not running, and print the variables for clients."""
     settings = settle(folder, port, auth, user, password)
     undo: list[Callable[[Path], None]] = []
     try:
@@ -343,7 +343,7 @@ def start(
             undo.append(stop_mlflow)
             start_mlflow(folder, settings, workers)
         elif not answers(settings):
-            raise click.ClickException(f"MLflow runs, but does not answer at {settings.uri}")
+            raise click.ClickException(f"MLflow is running but does not answer at {settings.uri}")
     except BaseException:
         for function in reversed(undo):
             function(folder)
@@ -352,7 +352,7 @@ def start(
     if settings.auth:
         variables["MLFLOW_TRACKING_USERNAME"] = settings.user
         variables["MLFLOW_TRACKING_PASSWORD"] = settings.password
-    # For `tune`, as `-P storage=$OPTUNA_STORAGE`; the password is in a variable of its own.
+    # For `tune`, as `-P storage=$OPTUNA_STORAGE`; the password is in its own variable.
     variables["OPTUNA_STORAGE"] = settings.database("optuna")
     variables["PGPASSWORD"] = settings.database_password
     for name, value in variables.items():
@@ -361,9 +361,9 @@ def start(
 
 @cli.command()
 @folder_option
-@click.option("--only-mlflow", is_flag=True, help="Let PostgreSQL run: an outage of MLflow alone.")
+@click.option("--only-mlflow", is_flag=True, help="Keep PostgreSQL running (an outage of MLflow).")
 def stop(folder: Path, only_mlflow: bool) -> None:
-    """Stop MLflow and PostgreSQL; the data stay."""
+    """Stop MLflow and PostgreSQL; the data are kept."""
     stop_mlflow(folder)
     if not only_mlflow:
         stop_database(folder)
@@ -372,7 +372,7 @@ def stop(folder: Path, only_mlflow: bool) -> None:
 @cli.command()
 @folder_option
 def status(folder: Path) -> None:
-    """Say what runs; exit code 1 unless both do."""
+    """Print what is running; exit code 1 unless both are."""
     settings = load(folder)
     database, mlflow = database_is_up(folder), bool(mlflow_processes(folder))
     healthy = mlflow and settings is not None and answers(settings)
