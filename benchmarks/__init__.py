@@ -1,1 +1,1 @@
-"""Benchmarks: isogloss beside other tools, on the embedded model and real items."""
+"""Benchmarks: isogloss compared with other tools, on the embedded model and real items."""

@@ -1,4 +1,4 @@
-"""Fixtures: a clean environment, a store of its own for each test, tiny random models on disk."""
+"""Fixtures: a clean environment, a separate store for each test, tiny random models on disk."""
 
 import gc
 import logging
@@ -23,12 +23,12 @@ torch.set_num_threads(1)  # tests run beside one another
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: no collection needs to go through it again."""
+    """Exempt imported objects, which are never freed, from garbage collection."""
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Nor those that pytest makes at its end, in the process that only hands out tests too."""
+    """Also exempt the objects that pytest creates at its end, in every process."""
     gc.freeze()
 
 
@@ -89,7 +89,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: making its tables takes seconds, copying it none.
+    """An MLflow database without runs: creating its tables takes seconds, copying it no time.
 
     Artifacts of all its copies lie in one folder beside it.
     """

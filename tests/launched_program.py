@@ -102,7 +102,7 @@ def set_dtype(model: LanguageModel, dtype: torch.dtype) -> None:
 
 
 def fail(model: LanguageModel, folder: Path) -> dict[str, Any]:
-    """Fail in several ways, after each of which the processes go on; return the errors."""
+    """Fail in several ways, continuing after each failure; return the errors."""
     results: dict[str, Any] = {}
     recipe = replace(RECIPE, dropout=0.3)
     train_probe(model, folder / "whole", recipe)

@@ -1,4 +1,4 @@
-"""Fixtures: a tracking server as teams have it."""
+"""Fixtures: a tracking server like that of a team."""
 
 import shlex
 import shutil
@@ -25,7 +25,7 @@ def call(command: str, folder: Path, *options: str) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """A tracking server that runs, and who may do everything there."""
+    """A running tracking server and the login of its administrator."""
 
     uri: str
     username: str

@@ -53,7 +53,7 @@ def store(
 
 @pytest.fixture(scope="module")
 def post(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
-    """A function that sends a body to the server's /invocations; nothing runs on after it."""
+    """A function that sends a body to the server's /invocations; no process is left running afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,7 +86,7 @@ def post(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]
 
 
 def wait(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return when the server answers; fail with what it has said if it does not."""
+    """Return when the server answers; if it does not, fail with its output."""
     until = time.monotonic() + 120
     while time.monotonic() < until and server.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""Failures of a tracking server: told from one another, and nothing lost by them."""
+"""Failures of a tracking server are distinguished, and no results are lost."""
 
 import os
 import threading

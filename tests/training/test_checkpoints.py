@@ -25,7 +25,7 @@ RECIPE = Recipe(
 
 
 class PowerCutError(Exception):
-    """Stands for a process that ends in the middle of a step."""
+    """Represents a process that ends in the middle of a step."""
 
 
 def train_until(

@@ -1,4 +1,4 @@
-"""The best dev score, and how long training goes on without a better one."""
+"""The best dev score, and how long training continues without a better one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The training loop: loss, steps, adapters and what training leaves of the model."""
+"""The training loop: loss, steps, adapters and the state of the model after training."""
 
 from collections.abc import Callable
 from dataclasses import replace
