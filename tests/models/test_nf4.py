@@ -156,5 +156,5 @@ def test_nf4_without_bitsandbytes_names_the_package_to_install(
 def test_nf4_on_a_cpu_rejects_widths_that_bitsandbytes_computes_wrongly(
     model_folder: Callable[[str], Path],
 ) -> None:
-    with pytest.raises(ModelError, match=r"layers of 32 inputs; .* a multiple of 64"):
+    with pytest.raises(ModelError, match=r"layers with 32 inputs; .* a multiple of 64"):
         load(locate(str(model_folder("llama"))), "nf4")

@@ -259,7 +259,7 @@ def test_a_next_question_is_removed_only_after_an_answer(text, index):
 
 @pytest.mark.parametrize("number", [0, 1, 11])
 def test_fewer_than_two_or_more_than_ten_options_are_rejected(number):
-    with pytest.raises(DataError, match=f"2 to 10 options but there are {number}"):
+    with pytest.raises(DataError, match=f"2 to 10 options but got {number}"):
         parse_answer("A", ["x"] * number)
 
 

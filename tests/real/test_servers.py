@@ -158,7 +158,7 @@ def test_an_adapter_trained_before_an_outage_is_uploaded_by_the_same_command(
         with server.away():
             _, log = worker.communicate(timeout=120)
     assert worker.returncode == 1
-    match = re.search(r"they are in (\S+unfinished/finetune-\w{12}), and the same", log)
+    match = re.search(r"they are in (\S+unfinished/finetune-\w{12}), and running", log)
     assert match, log[-3000:]
     folder = Path(match[1])
     before = (folder / "metrics.jsonl").read_bytes()
@@ -186,7 +186,7 @@ def test_predictions_made_before_an_outage_are_uploaded_by_the_same_command(
         with server.away():
             _, log = worker.communicate(timeout=120)
     assert worker.returncode == 1
-    assert "the same command, run again" in log
+    assert "running the same command again" in log
     (folder,) = Path("unfinished").glob("evaluate-*")
     assert len(list(folder.glob("*.parquet"))) == 5
     with started("evaluate", 0.0, parameters) as worker:

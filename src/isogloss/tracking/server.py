@@ -78,8 +78,8 @@ def upload_error(folder: Path, error: BaseException | None) -> TrackingError:
     """The error for results in `folder` that could not be uploaded."""
     return TrackingError(
         f"the results could not be sent to MLflow at {mlflow.get_tracking_uri()} "
-        f"({reason(error)}); they are kept in {folder}; run the same command again to send them "
-        f"without recomputing them."
+        f"({reason(error)}); they are in {folder}, and running the same command again sends "
+        f"them without recomputing them."
     )
 
 
