@@ -57,7 +57,9 @@ def test_a_search_completes_when_one_of_its_two_workers_is_killed(
     assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 8
     assert len(trials) == 9
     (killed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
-    (retry,) = [trial for trial in trials if trial.system_attrs.get("failed_trial") == killed.number]
+    (retry,) = [
+        trial for trial in trials if trial.system_attrs.get("failed_trial") == killed.number
+    ]
     assert retry.params == killed.params
     drawn = [trial.params["learning_rate"] for trial in trials if trial is not retry]
     assert len(set(drawn)) == 8  # no two workers drew the same
