@@ -13,6 +13,8 @@ torch nor MLflow.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from isogloss.version import __version__
+
 if TYPE_CHECKING:
     from isogloss.api import ComparisonResult, compare, load_predictions, run
     from isogloss.config import (
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
         Units,
         Verdict,
     )
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "isogloss.api": ("ComparisonResult", "compare", "load_predictions", "run"),

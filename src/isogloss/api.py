@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, overload
 import pandas as pd
 from pydantic import BaseModel
 
-from isogloss import __version__
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.comparison import compare as compare_tables
@@ -44,6 +43,7 @@ from isogloss.report.page import figures, write
 from isogloss.report.verdict import note, summary
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Condition, Verdict
+from isogloss.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

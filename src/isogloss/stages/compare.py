@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from isogloss import __version__, tracking
+from isogloss import tracking
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
@@ -22,6 +22,7 @@ from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.types import LanguageCode
+from isogloss.version import __version__
 
 logger = logging.getLogger(__name__)
 
