@@ -49,7 +49,7 @@ check: install-dev docs
 	ruff format --check .
 	ruff check .
 	mypy
-	PYTHONPATH=src lint-imports --quiet
+	PYTHONPATH=src lint-imports --no-logo
 	PYTHONPATH=src python -m scripts.generate --check
 
 # MLproject, conda.yaml and the tables of parameters, from src/isogloss/config and pyproject.toml.

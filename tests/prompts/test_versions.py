@@ -5,10 +5,12 @@ the old rule are reused for the new one.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 from types import SimpleNamespace
 
+from isogloss.prompts import answer_patterns
 from isogloss.prompts.answer_parser import PARSER_VERSION, answer_start, is_complete, parse_answer
 from isogloss.prompts.answer_patterns import ENUMERATIONS
 from isogloss.prompts.protocol import Protocol
@@ -88,12 +90,28 @@ def rendered() -> Iterator[object]:
         yield wording(code).model_dump()
 
 
+def pattern_constants() -> Iterator[tuple[str, object]]:
+    """Every constant of the answer patterns; a regular expression as its pattern and flags."""
+    for name, value in sorted(vars(answer_patterns).items()):
+        if isinstance(value, re.Pattern):
+            yield name, (value.pattern, value.flags)
+        elif name.isupper():
+            yield name, value
+
+
 PARSED = ("3", "4c8816f1de3a110f")
+PATTERNS = ("3", "32e54d86ac00e988")
 RENDERED = ("2", "29b4a754521d4375")
 
 
 def test_a_rule_of_the_parser_does_not_change_without_parser_version() -> None:
     assert (PARSER_VERSION, sha256(parsed())) == PARSED, "raise PARSER_VERSION, then update PARSED"
+
+
+def test_a_pattern_of_the_parser_does_not_change_without_parser_version() -> None:
+    assert (PARSER_VERSION, sha256(pattern_constants())) == PATTERNS, (
+        "raise PARSER_VERSION, then update PATTERNS"
+    )
 
 
 def test_a_prompt_does_not_change_without_prompt_version() -> None:
