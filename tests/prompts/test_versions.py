@@ -100,7 +100,7 @@ def pattern_constants() -> Iterator[tuple[str, object]]:
 
 
 PARSED = ("3", "4c8816f1de3a110f")
-PATTERNS = ("3", "32e54d86ac00e988")
+PATTERNS = ("3", "3498d62a36edbf31")
 RENDERED = ("2", "29b4a754521d4375")
 
 

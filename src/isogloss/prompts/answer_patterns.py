@@ -53,7 +53,7 @@ POSITIONS = {
     for position, letter in enumerate(unicodedata.normalize("NFKC", letters).split())
     for cased in (letter, letter.lower())
 }
-_LETTERS = "|".join(sorted({*POSITIONS, *LOOKS_LIKE}, key=len, reverse=True))
+_LETTERS = "|".join(sorted({*POSITIONS, *LOOKS_LIKE}, key=lambda text: (-len(text), text)))
 _OPTION = rf"(?:(?<![^\W\d_])(?:{OPTION})(?![^\W\d_])|{OPTION_ATTACHED})"
 LETTER = re.compile(rf"{_LETTERS}|\d+|[፩-፱]")
 POINTED = re.compile(
