@@ -115,9 +115,9 @@ def test_shared_noise_counts_whole_passages():
 
 def test_adjustments_that_are_not_possible_raise():
     covariate, gain = simulated(5)
-    with pytest.raises(ComparisonError, match="barely more than by sampling noise"):
+    with pytest.raises(ComparisonError, match="by barely more than sampling noise"):
         without_shared_noise(gain, covariate, RELATED[:, None].astype(float), 2.0, -2.0)
-    with pytest.raises(ComparisonError, match="barely more than by sampling noise"):
+    with pytest.raises(ComparisonError, match="by barely more than sampling noise"):
         without_shared_noise(gain, np.full(16, 0.3), RELATED[:, None].astype(float), 0.0, 0.0)
     with pytest.raises(ComparisonError, match="adjusting for x, y is not possible"):
         freedman_lane(gain, RELATED, {"x": covariate, "y": 2 * covariate})
