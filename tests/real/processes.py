@@ -26,6 +26,7 @@ def environment() -> dict[str, str]:
 
 SLOWLY = """
 import json, sys, time
+from isogloss import logs
 from isogloss.hpo import storage
 from isogloss.training import loop as training
 storage.HEARTBEAT, storage.GRACE = 1, 4
@@ -37,6 +38,7 @@ training._accumulate_gradients = slow
 from isogloss.config import {config}
 from isogloss.errors import IsoglossError
 from isogloss.stages.{module} import {entry}
+logs.configure()
 try:
     {entry}({config}(**json.loads(sys.argv[1])))
 except IsoglossError as error:
