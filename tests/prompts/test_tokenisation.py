@@ -15,7 +15,7 @@ ITEM = Item("i", "p", "heb_Hebr", "Some text.", "Which one? ", ("one", "two", "t
 
 
 class Characters:
-    """A tokenizer with one token per character, and a token for " A" after the prompt's colon."""
+    """A tokenizer with one token per character, and other tokens for a text that ends in `merges`."""
 
     def __init__(self, bos_token_id: int | None = None, adds_bos: bool = False, merges: str = ""):
         self.bos_token_id, self.adds_bos, self.merges = bos_token_id, adds_bos, merges
@@ -27,7 +27,7 @@ class Characters:
     def tokens(self, text: str) -> list[int]:
         if self.merges and text.endswith(self.merges):
             stem = text.removesuffix(self.merges)
-            return [ord(char) for char in stem] + [10_000]
+            return [ord(char) for char in stem] + [10_000] * len(self.merges)
         return [ord(char) for char in text]
 
 
@@ -75,7 +75,7 @@ def test_letters_with_the_same_tokens_are_rejected() -> None:
 
 
 def test_a_letter_that_changes_the_tokens_of_the_prompt_is_rejected() -> None:
-    # "Answer: A" ends in a token that spans the end of the context.
+    # With " A", the last token of the context is another one; the number of tokens is the same.
     with pytest.raises(ModelError, match="does not distinguish the letters"):
         letter_tokens(Characters(merges="r: A"), [ITEM], Protocol("letter"))
 
