@@ -37,6 +37,8 @@ ALL = RunTags(
     seed=0,
     recipe="40 steps of 16",
     imported="results.csv",
+    versions={"prompts": "2", "scoring": "1"},
+    libraries={"torch": "2.13.0+cpu"},
 )
 
 
@@ -79,6 +81,8 @@ def test_tags_have_the_names_and_values_of_the_contract() -> None:
         "seed": "0",
         "recipe": "40 steps of 16",
         "imported": "results.csv",
+        "versions": "prompts:2 scoring:1",
+        "libraries": "torch:2.13.0+cpu",
     }
 
 

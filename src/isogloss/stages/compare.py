@@ -21,6 +21,7 @@ from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
 from isogloss.types import LanguageCode
 from isogloss.version import __version__
 
@@ -100,7 +101,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         branch=config.branch,
         margin=config.margin,
         left_out=[omission_sentence(omission) for omission in collected.omissions],
-        version=__version__,
+        versions=comparison_versions(),
     )
     return ComparisonPlan(
         collected=collected,
@@ -148,6 +149,8 @@ def _tags(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str | None]
         "fingerprint": plan.fingerprint,
         "verdict": comparison.contrast.verdict,
         "cells": " ".join(run.info.run_id for run in runs),
+        "versions": versions_text(comparison_versions()),
+        "libraries": versions_text(statistics_libraries()),
         **{f"verdict_{claim}": verdict for claim, verdict in verdicts.items()},
     }
 

@@ -24,9 +24,8 @@ from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.metrics import evaluation_metrics, token_metrics
 from isogloss.predictions.table import frame
-from isogloss.prompts.answer_parser import PARSER_VERSION
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import PROMPT_VERSION, as_shown, require_wording
+from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.lookup import AdapterRef, adapter_folder, logged_model
 from isogloss.stages.session import Session
@@ -35,6 +34,7 @@ from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import uploading
+from isogloss.tracking.versions import evaluation_versions
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.types import Condition, Format, LanguageCode, Normalisation
 
@@ -125,9 +125,8 @@ def plan_evaluation(
         model=session.location.revision,
         adapter=adapter_digest,
         data=tracking.data_digest([item for rows in items_by_language.values() for item in rows]),
-        prompt=PROMPT_VERSION,
         protocol=protocol.as_dict(),
-        reading=PARSER_VERSION,
+        versions=evaluation_versions(task.name, protocol),
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
         seed=config.seed if config.shuffle_options else None,
@@ -171,6 +170,7 @@ def evaluation_tags(
         max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
         seed=record.seed if record else None,
         recipe=record.recipe if record else None,
+        versions=evaluation_versions(task.name, protocol),
         choices=letter_tokens(session.model.tokenizer, evaluation.all_items, protocol),
     )
 

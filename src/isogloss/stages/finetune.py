@@ -12,7 +12,6 @@ from isogloss.config import FinetuneConfig
 from isogloss.languages import language
 from isogloss.models.adapters import adapter_digest
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.registry.logging import TrainedAdapter, log_adapter
 from isogloss.registry.register import register
 from isogloss.stages.session import Session
@@ -21,6 +20,7 @@ from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import uploading
 from isogloss.tracking.tags import RunKind, RunTags, prefixed
+from isogloss.tracking.versions import training_versions
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
 from isogloss.types import Condition, Split
@@ -68,12 +68,13 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
     protocol = session.protocol(config, data.task)
     recipe = recipe_of(config)
     data_digest, dev_digest = tracking.data_digest(data.train), tracking.data_digest(data.dev)
+    versions = training_versions(data.task.name, protocol)
     fingerprint = tracking.fingerprint(
         kind="finetune",
         model=session.location.revision,
         data=data_digest,
         dev=dev_digest,
-        prompt=PROMPT_VERSION,
+        versions=versions,
         protocol=protocol.as_dict(),
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
@@ -85,6 +86,7 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
         fingerprint=fingerprint,
         data_digest=data_digest,
         dev_digest=dev_digest,
+        versions=versions,
     )
     return FinetunePlan(config, data, protocol, recipe, tags, fingerprint)
 

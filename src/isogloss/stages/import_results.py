@@ -17,6 +17,7 @@ from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
 from isogloss.tracking.tags import PREFIX
 from isogloss.types import Condition, Format
+from isogloss.version import METRICS_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) 
     """The evaluate run of one table of predictions."""
     condition = Condition(run.condition)
     seed = int(run.seed) if run.seed else None
-    fingerprint = tracking.fingerprint(kind="import", key=run, rows=table_digest(predictions))
+    fingerprint = tracking.fingerprint(
+        kind="import", key=run, rows=table_digest(predictions), metrics=METRICS_VERSION
+    )
     # Adapters of unknown seed are different replicates, so each has a name of its own.
     adapter = f"imported-{run.source}-{run.seed or fingerprint[:8]}"
     data = [name for name in DATA_COLUMNS if name in predictions]

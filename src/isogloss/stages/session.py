@@ -18,6 +18,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.tasks import Task
 from isogloss.tracking import RunTags
+from isogloss.tracking.versions import model_libraries
 from isogloss.types import Condition, Reasoning
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Session:
             dtype=self.dtype,
             attention=None if self.attention == AUTO else self.attention,
             processes=processes.count() if processes.count() > 1 else None,
+            libraries=model_libraries(adapter=condition.tuned),
         )
 
 

@@ -42,7 +42,6 @@ from isogloss.hpo.storage import open_storage
 from isogloss.hpo.workers import STARTUP_TRIALS, Worker, run_trials
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import BEST_RECIPE, SourceData, fit_source_data, source_data
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
@@ -50,6 +49,7 @@ from isogloss.tracking.resume import WorkDir, work_lock, work_root
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial
+from isogloss.tracking.versions import training_versions
 from isogloss.training.loop import TrainingJob, train
 from isogloss.training.recipe import Recipe
 from isogloss.types import Condition
@@ -146,11 +146,12 @@ def plan_search(config: TuneConfig, session: Session) -> TunePlan:
     protocol = session.protocol(config, data.task)
     name = config.study or f"{data.task.name}-{config.source}-{protocol.format}-{config.model}"
     data_digest, dev_digest = tracking.data_digest(data.train), tracking.data_digest(data.dev)
+    versions = training_versions(data.task.name, protocol)
     decisive = {
         "model": session.location.revision,
         "training items": data_digest,
         "dev items": dev_digest,
-        "prompts": PROMPT_VERSION,
+        "version of isogloss's components": versions,
         "protocol": protocol.as_dict(),
         "long_inputs, max_length": [config.long_inputs, config.max_length],
         **session.numerics,
@@ -167,6 +168,7 @@ def plan_search(config: TuneConfig, session: Session) -> TunePlan:
         fingerprint=tracking.fingerprint(kind="tune", **decisive),
         data_digest=data_digest,
         dev_digest=dev_digest,
+        versions=versions,
     )
     # Studies in different storages may have the same name.
     place = hashlib.sha256(f"{name} {config.storage}".encode()).hexdigest()[:12]

@@ -11,6 +11,7 @@ from typing import TypeVar
 from mlflow.entities import Run
 
 from isogloss.errors import TrackingError
+from isogloss.tracking.versions import Versions, parse_versions, versions_text
 from isogloss.types import (
     Condition,
     Format,
@@ -45,8 +46,9 @@ class RunTags:
     """Tags of a run that scores or trains; a field that is None has no tag.
 
     `adapter` is the sha256 of an adapter or `none`. `data_digest` covers all items, evaluated on or
-    trained on; `language_digests` those of each language. `processes` is None unless several
-    compute together. `choices` names the tokens of the option letters.
+    trained on; `language_digests` those of each language. `versions` are those of the components
+    that decide the result, `libraries` those of the libraries it was computed with. `processes` is
+    None unless several compute together. `choices` names the tokens of the option letters.
     """
 
     model: str | None = None
@@ -73,6 +75,8 @@ class RunTags:
     seed: int | None = None
     recipe: str | None = None
     imported: str | None = None
+    versions: Versions | None = None
+    libraries: Versions | None = None
 
     @property
     def reasoning(self) -> Reasoning | None:
@@ -87,6 +91,8 @@ class RunTags:
             "reasoning": self.reasoning,
             "chat": None if self.chat is None else str(self.chat).lower(),
             "language_digests": " ".join(f"{code}:{digests[code]}" for code in digests),
+            "versions": versions_text(self.versions or {}),
+            "libraries": versions_text(self.libraries or {}),
         }
         return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
@@ -123,6 +129,8 @@ def read_tags(run: Run) -> RunTags:
         seed=_parsed(run, "seed", int),
         recipe=tag(run, "recipe"),
         imported=tag(run, "imported"),
+        versions=_parsed_versions(run, "versions"),
+        libraries=_parsed_versions(run, "libraries"),
     )
 
 
@@ -143,6 +151,11 @@ def _parsed(run: Run, name: str, parse: Callable[[str], T]) -> T | None:
         raise TrackingError(
             f"run {run.info.run_id!r}: tag {PREFIX}{name} must be {expected} but is {text!r}."
         ) from None
+
+
+def _parsed_versions(run: Run, name: str) -> dict[str, str] | None:
+    text = tag(run, name)
+    return None if text is None else parse_versions(text)
 
 
 def prefixed(values: Mapping[str, str]) -> dict[str, str]:
