@@ -50,5 +50,8 @@ def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
         locate(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="has no weights in safetensors"):
+        locate(str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(locate(str(tmp_path)))

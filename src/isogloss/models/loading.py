@@ -41,7 +41,11 @@ def load(
             "the launcher shards the weights over its processes; dtype 'nf4' and device_map do not "
             "work with that."
         )
-    options: dict[str, object] = {"dtype": weights_dtype(dtype, device)}
+    # Never a pickle. By default transformers takes one where there are no safetensors.
+    options: dict[str, object] = {
+        "dtype": weights_dtype(dtype, device),
+        "use_safetensors": True,
+    }
     if attention != "auto":
         _check_attention(attention, products)
         options["attn_implementation"] = attention

@@ -12,7 +12,9 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -24,7 +26,22 @@ from isogloss.errors import ModelError
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+# What is downloaded from the Hub, from subfolders too. Pickles are not.
+WEIGHTS_AND_TOKENIZER = [
+    *("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.spm", "*.bpe"),
+    *("*.codes", "*.vocab"),
+]
+# What is not in the revision of a folder: it neither decides a result nor is read. Everything else
+# is, so that no kind of file is forgotten.
+DOCUMENTS = (
+    *("*.md", "*.rst", "*.pdf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
+    *("licen[cs]e*", "notice*", "use_policy*"),
+)
+TRAINER_STATE = (
+    *("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json"),
+    *("training_args.bin", "events.out.tfevents.*"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,12 @@ def locate(model: str) -> ModelLocation:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model folder {model!r} has no config.json.")
+        if (path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"model folder {model!r} has an adapter_config.json, and transformers would load "
+                f"the adapter and its base model; expected the folder of a model alone."
+            )
+        _require_safetensors(path, model)
         return ModelLocation(str(path.resolve()), path, folder_sha256(path))
     return _from_hub(model)
 
@@ -91,7 +114,21 @@ def _from_hub(model: str) -> ModelLocation:
             f"model {model!r} is neither `{EMBEDDED}`, a folder, a .gguf file nor a model on the "
             f"Hugging Face Hub that can be reached ({reason})."
         ) from error
+    _require_safetensors(folder, model)
     return ModelLocation(name, folder, folder.name)
+
+
+def _require_safetensors(folder: Path, model: str) -> None:
+    """Raise ModelError for a model whose weights are only in pickles, which could run code."""
+    if any(folder.glob("*.safetensors")) or (folder / SAFETENSORS_INDEX).is_file():
+        return
+    raise ModelError(
+        f"model {model!r} has no weights in safetensors, and other formats, such as the pickle "
+        f"pytorch_model.bin, are never loaded; convert weights that you trust by `python -c "
+        f'"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f"M.from_pretrained({model!r}, dtype='auto').save_pretrained('NEW_FOLDER'); "
+        f"T.from_pretrained({model!r}).save_pretrained('NEW_FOLDER')\"`."
+    )
 
 
 def dequantised_folder(sha256: str) -> Path:
@@ -143,12 +180,39 @@ def file_sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """Hexadecimal sha256 of the names and contents of the files of a model."""
+    """Hexadecimal sha256 of the names and contents of the files of a model.
+
+    Covers every file in the folder and in its subfolders that could decide a result: all but hidden
+    ones, DOCUMENTS and TRAINER_STATE. Links are followed. Every byte is read each time, since a
+    file can change and keep its size and time.
+    """
     digest = hashlib.sha256()
-    for pattern in WEIGHTS_AND_TOKENIZER:
-        for path in sorted(folder.glob(pattern)):
-            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    for name, path in sorted(_decisive_files(folder)):
+        digest.update(f"{name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _decisive_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Relative name and path of each file in the revision of a folder."""
+    entered = set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        entered.add(os.path.realpath(parent))
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not name.startswith(".")
+            and os.path.realpath(os.path.join(parent, name)) not in entered  # a circle of links
+        ]
+        for name in names:
+            if not _is_irrelevant(name):
+                path = Path(parent, name)
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _is_irrelevant(name: str) -> bool:
+    return name.startswith(".") or any(
+        fnmatch(name.lower(), pattern) for pattern in (*DOCUMENTS, *TRAINER_STATE)
+    )
 
 
 def has_chat_template(location: ModelLocation) -> bool:
