@@ -5,7 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import ConfigError
-from isogloss.languages import NODES, UNSPACED, distance, group, language, members, table
+from isogloss.languages import (
+    NODES,
+    UNSPACED,
+    distance,
+    group,
+    language,
+    members,
+    pooled_source,
+    source_branch,
+    source_distance,
+    source_languages,
+    source_name,
+    table,
+)
+from isogloss.types import Group
 
 CODES = st.sampled_from(sorted(table()))
 
@@ -219,3 +233,48 @@ def test_dialects_and_scripts_of_one_language_have_distance_zero() -> None:
         "hrv_Latn srp_Cyrl",
     ):
         assert distance(*pair.split()) == 0
+
+
+POOL = "arb_Arab+heb_Hebr"
+
+
+def test_a_pooled_source_has_one_order_with_a_language_before_its_varieties() -> None:
+    assert pooled_source("ary_Arab+arb_Arab + acm_Arab") == "arb_Arab+acm_Arab+ary_Arab"
+    assert pooled_source("heb_Hebr+arb_Arab+heb_Hebr") == POOL
+    assert pooled_source("heb_Hebr") == "heb_Hebr"
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("arb_Arab", Group.SOURCE),
+        ("heb_Hebr", Group.SOURCE),
+        ("arz_Arab", Group.VARIETY),
+        ("amh_Ethi", Group.RELATED),
+        ("hau_Latn", Group.CONTROL),
+    ],
+)
+def test_groups_are_relative_to_every_language_of_a_pooled_source(
+    target: str, expected: Group
+) -> None:
+    assert group(target, POOL) == expected
+
+
+def test_relatives_of_any_branch_of_a_pooled_source_are_related() -> None:
+    assert group("fra_Latn", "arb_Arab+spa_Latn") == Group.RELATED
+    assert group("fra_Latn", "arb_Arab+spa_Latn", "Semitic") == Group.CONTROL
+    assert source_branch("arb_Arab+spa_Latn") == "Semitic + Romance"
+
+
+def test_a_pooled_source_is_as_near_as_its_nearest_language() -> None:
+    assert source_distance(POOL, "arz_Arab") == distance("arb_Arab", "arz_Arab") < 1
+    nearest = min(distance("arb_Arab", "mlt_Latn"), distance("heb_Hebr", "mlt_Latn"))
+    assert source_distance(POOL, "mlt_Latn") == nearest
+
+
+def test_pooled_sources_have_names_and_unknown_ones_are_rejected() -> None:
+    assert source_name(POOL) == "Standard Arabic + Hebrew"
+    six = "arb_Arab+acm_Arab+apc_Arab+ars_Arab+ary_Arab+arz_Arab"
+    assert source_name(six) == "Standard Arabic + 5 pooled languages"
+    with pytest.raises(ConfigError, match="unknown language 'xyz_Latn'"):
+        source_languages("arb_Arab+xyz_Latn")

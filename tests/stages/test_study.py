@@ -302,3 +302,33 @@ def test_a_run_that_mlflow_run_opened_is_adopted_and_keeps_its_experiment(
     run = evaluate(evaluation, Session(evaluation.model, "float32"))
     assert run.info.run_id == opened.info.run_id
     assert run.info.experiment_id == experiment
+
+
+def test_a_study_of_a_pooled_source_compares_relatives_of_the_pool(
+    model_folder: Callable[[str], Path],
+) -> None:
+    languages = ("arb_Arab", "heb_Hebr", "amh_Ethi", "tir_Ethi", "eng_Latn", "fra_Latn")
+    config = study_config(
+        model_folder("gemma3"), source="heb_Hebr+arb_Arab", languages=languages, study="pool"
+    )
+    compared = mlflow.get_run(run_study(config))
+    assert compared.data.tags["isogloss.source"] == "arb_Arab+heb_Hebr"
+    note = compared.data.tags["mlflow.note.content"]
+    assert "Standard Arabic + Hebrew" in note
+    table = pd.read_csv(
+        mlflow.artifacts.download_artifacts(
+            run_id=compared.info.run_id, artifact_path="report/gains.csv"
+        )
+    ).set_index("code")
+    assert list(table.loc[list(languages), "group"]) == [
+        "source", "source", "related", "related", "control", "control",
+    ]  # fmt: skip
+
+
+def test_a_control_source_may_be_pooled(model_folder: Callable[[str], Path]) -> None:
+    languages = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn", "fin_Latn")
+    config = study_config(
+        model_folder("gemma3"), control_source="fra_Latn+eng_Latn", languages=languages
+    )
+    compared = mlflow.get_run(run_study(config))
+    assert "double_difference/eng_Latn.fra_Latn" in compared.data.metrics

@@ -12,7 +12,7 @@ from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
 from isogloss.analysis.passage_shares import passage_shares
 from isogloss.errors import ComparisonError
-from isogloss.languages import language
+from isogloss.languages import language, source_languages
 from isogloss.stats.adjusted import (
     AdjustedContrast,
     freedman_lane,
@@ -61,12 +61,13 @@ def adjustments(study: AlignedStudy) -> tuple[Adjustment, ...]:
 
 def _covariates(study: AlignedStudy) -> dict[Covariate, FloatArray]:
     """Values of each covariate, [T]."""
-    scores, script = study.scores, language(study.spec.source).script
+    scores = study.scores
+    scripts = {row.script for row in source_languages(study.spec.source)}
     baseline_L = study.run_weights().before @ scores.accuracy
     values: dict[Covariate, FloatArray] = {
         Covariate.BASELINE: baseline_L[study.in_contrast],
         Covariate.SCRIPT: np.array(
-            [float(language(code).script == script) for code in study.codes]
+            [float(language(code).script in scripts) for code in study.codes]
         ),
     }
     if scores.fertility is not None:

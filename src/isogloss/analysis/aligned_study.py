@@ -12,7 +12,7 @@ import numpy as np
 
 from isogloss.analysis.score_matrix import Scores
 from isogloss.errors import ComparisonError
-from isogloss.languages import group, language
+from isogloss.languages import group, source_branch, source_name
 from isogloss.types import BoolArray, Condition, FloatArray, Group
 
 
@@ -116,11 +116,11 @@ def language_groups(languages: Sequence[str], spec: ComparisonSpec) -> tuple[Gro
     groups = tuple(group(code, spec.source, spec.branch) for code in languages)
     n_related, n_control = groups.count(Group.RELATED), groups.count(Group.CONTROL)
     if min(n_related, n_control) < 2:
-        source = language(spec.source)
+        name, branch = source_name(spec.source), spec.branch or source_branch(spec.source)
         raise ComparisonError(
             f"a relatedness contrast needs at least 2 related and 2 control languages, but of the "
-            f"{len(groups)} languages that all runs have {n_related} are related to {source.name} "
-            f"({spec.branch or source.branch}) and {n_control} are controls; choose other "
+            f"{len(groups)} languages that all runs have {n_related} are related to {name} "
+            f"({branch}) and {n_control} are controls; choose other "
             f"runs, source or branch."
         )
     return groups

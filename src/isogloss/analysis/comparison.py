@@ -24,7 +24,7 @@ from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gain
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError
-from isogloss.languages import language
+from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
 from isogloss.types import Condition, Measure, Reasoning
@@ -129,8 +129,8 @@ def compare(
         condition=spec.condition,
         against=spec.against,
         source=source,
-        source_name=language(source).name,
-        branch=branch or language(source).branch,
+        source_name=source_name(source),
+        branch=branch or source_branch(source),
         task=scores.task,
         format=scores.format,
         margin=margin,
@@ -157,7 +157,7 @@ def change(condition: Condition, against: Condition, source: str) -> str:
     """What `condition` has and `against` has not, as it reads after "with"."""
     changes = []
     if condition.tuned != against.tuned:
-        changes.append(f"{'' if condition.tuned else 'no '}fine-tuning on {language(source).name}")
+        changes.append(f"{'' if condition.tuned else 'no '}fine-tuning on {source_name(source)}")
     if condition.reasoning != against.reasoning:
         cot = condition.reasoning == Reasoning.COT
         changes.append("chain of thought" if cot else "no chain of thought")

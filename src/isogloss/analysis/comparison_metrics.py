@@ -7,6 +7,7 @@ import numpy as np
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import gain_parts, mean_gain_parts
+from isogloss.languages import JOIN
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Measure, Units
 
@@ -61,7 +62,9 @@ def _robustness(comparison: Comparison) -> Metrics:
         values["distance/spearman"] = comparison.distance.rank.correlation
         values["distance/p"] = comparison.distance.rank.p
     for difference in comparison.double_differences:
-        values |= _contrast(f"double_difference/{difference.code}", difference.contrast)
+        # MLflow rejects `+` in the name of a metric.
+        name = difference.code.replace(JOIN, ".")
+        values |= _contrast(f"double_difference/{name}", difference.contrast)
     return values
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
-from isogloss.languages import distance
+from isogloss.languages import source_distance
 from isogloss.stats.slopes import SlopeTest, noise_free_scatter, slope_test
 from isogloss.types import FloatArray, Measure
 
@@ -31,7 +31,7 @@ def distance_test(study: AlignedStudy) -> DistanceTest | None:
     """Gain against distance; None if the gain or the distance is the same in all languages."""
     gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
     gain_T = gain_L[study.in_contrast]
-    distance_T = np.array([distance(study.spec.source, code) for code in study.codes])
+    distance_T = np.array([source_distance(study.spec.source, code) for code in study.codes])
     if np.ptp(distance_T) == 0 or np.ptp(gain_T) == 0:
         return None
 

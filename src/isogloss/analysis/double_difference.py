@@ -10,7 +10,7 @@ import numpy as np
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
-from isogloss.languages import group, language
+from isogloss.languages import group, source_name
 from isogloss.stats.contrasts import Contrast, relatedness_contrast
 from isogloss.types import Group
 
@@ -87,7 +87,7 @@ def _double_difference(study: AlignedStudy, control_source: str) -> DoubleDiffer
     contrast = relatedness_contrast(difference_L[index_U], related_U, spec.margin, seed=spec.seed)
     return DoubleDifference(
         code=control_source,
-        name=language(control_source).name,
+        name=source_name(control_source),
         models=tuple(models),
         related=tuple(code for code, related in zip(codes, is_related, strict=True) if related),
         control=tuple(code for code, related in zip(codes, is_related, strict=True) if not related),

@@ -29,10 +29,10 @@ def languages_table(branch: str | None, source: str) -> list[tuple[str, ...]]:
 
     Raises ConfigError for an unknown branch or language.
     """
-    from isogloss.languages import group, language, members, table
+    from isogloss.languages import group, language, members, source_languages, table
     from isogloss.tasks import probe
 
-    language(source)
+    source_languages(source)
     codes = members(branch) if branch else table().keys()
     in_probe = probe.languages()
     rows: list[tuple[str, ...]] = [("code", "name", "branch", "script", "group", "tasks")]

@@ -55,7 +55,7 @@ class CompareConfig(fields.Config):
         Field(description="condition it is compared with: base, base+cot or tuned"),
     ] = Condition.BASE
     source: Annotated[
-        fields.LanguageName | None,
+        fields.SourceName | None,
         NoneWord("auto"),
         Field(description="language fine-tuned on; auto: the only source language of the runs"),
     ] = None

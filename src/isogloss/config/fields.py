@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from isogloss.config.words import NoneWord, separated, text
+from isogloss.languages import pooled_source
 from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning, Split
 
 LanguageName = Annotated[str, text("a FLORES-200 code such as arb_Arab")]
@@ -26,8 +27,17 @@ DataDir = Annotated[
         "none: download from the Hub (the probe needs no data)"
     ),
 ]
+SourceName = Annotated[
+    str,
+    text("a FLORES-200 code such as arb_Arab"),
+    AfterValidator(pooled_source),
+]
 Source = Annotated[
-    LanguageName, Field(description="language fine-tuned on; groups are relative to it")
+    SourceName,
+    Field(
+        description="language fine-tuned on, or several pooled ones joined by +; groups are "
+        "relative to it"
+    ),
 ]
 FormatName = Annotated[
     Format | None,
@@ -131,7 +141,11 @@ ReasoningName = Annotated[
     Field(description="direct (answer immediately) or cot (chain of thought first)"),
 ]
 DevLimit = Annotated[
-    PositiveInt, Field(description="number of source-language dev items to measure on")
+    PositiveInt,
+    Field(
+        description="number of source-language dev items to measure on, shared evenly by pooled "
+        "languages"
+    ),
 ]
 Patience = Annotated[
     PositiveInt | None,

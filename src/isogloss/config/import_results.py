@@ -34,7 +34,7 @@ class ImportConfig(fields.Config):
         Field(description="base, tuned, base+cot, tuned+cot; auto: from the file"),
     ] = None
     source: Annotated[
-        fields.LanguageName | None,
+        fields.SourceName | None,
         NoneWord("auto"),
         Field(
             description="language fine-tuned on; for base results, the language that groups are "

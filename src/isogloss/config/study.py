@@ -57,7 +57,7 @@ class StudyConfig(SharedConfig):
         Field(description="seeds, separated by commas, one adapter each; auto: the one in `seed`"),
     ] = None
     control_source: Annotated[
-        fields.LanguageName | None,
+        fields.SourceName | None,
         NoneWord("none"),
         Field(
             description="second language to fine-tune on, whose gains the first one's are compared "

@@ -1,5 +1,7 @@
 """Languages by FLORES-200 code: classification, relatedness and genealogical distance.
 
+A source is one language or several pooled ones, whose codes are joined by `+`.
+
 table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are from
 Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the names in
 common use for a node of its tree. docs/reference/languages.md lists the decisions made by hand.
@@ -26,6 +28,8 @@ NODES = {
     "Munda": "Mundaic",
     "Tai": "Daic",
 }
+
+JOIN = "+"  # between the codes of a pooled source
 
 UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
 
@@ -96,20 +100,58 @@ def members(branch: str) -> frozenset[str]:
     return codes
 
 
+def pooled_source(source: str) -> str:
+    """A source in its canonical order: a language before its varieties, then by code.
+
+    The order in which a user names pooled languages means nothing. Unknown codes are kept.
+    """
+    codes = {part.strip() for part in source.split(JOIN)}
+
+    def key(code: str) -> tuple[bool, str]:
+        return code not in table() or table()[code].variety_of is not None, code
+
+    return JOIN.join(sorted(codes, key=key))
+
+
+def source_languages(source: str) -> tuple[Language, ...]:
+    """The languages of a source, one or several pooled ones; ConfigError for an unknown one."""
+    return tuple(language(code) for code in source.split(JOIN))
+
+
+def source_name(source: str) -> str:
+    """The name of a source: `Hebrew`, `Hebrew + Maltese`, `Hebrew + 5 pooled languages`."""
+    names = [row.name for row in source_languages(source)]
+    if len(names) > 2:
+        return f"{names[0]} + {len(names) - 1} pooled languages"
+    return " + ".join(names)
+
+
+def source_branch(source: str) -> str:
+    """The branch of a source; the branches of pooled languages, joined by `+`."""
+    return " + ".join(dict.fromkeys(row.branch for row in source_languages(source)))
+
+
 def group(target: str, source: str, branch: str | None = None) -> Group:
     """The group of `target` relative to `source`: source, variety, related or control.
 
-    `branch` is the branch whose languages count as related, as in `members`; by default it is the
-    source's own branch, and it need not contain the source. A dialect or script variant of the
-    source is a `variety` and enters no contrast. ConfigError for an unknown code or branch.
+    `source` may be pooled: each of its languages is `source`, a variety of any of them is a
+    `variety`, and a relative of any of them is `related`. `branch` is the branch whose languages
+    count as related, as in `members`; by default it is the source's own branch, and it need not
+    contain the source. A dialect or script variant of the source is a `variety` and enters no
+    contrast. ConfigError for an unknown code or branch.
     """
-    target_row, source_row = language(target), language(source)
-    related = members(branch or source_row.branch)
-    if target == source:
+    target_row, pool = language(target), source_languages(source)
+    branches = [members(name) for name in ([branch] if branch else {row.branch for row in pool})]
+    if target in {row.code for row in pool}:
         return Group.SOURCE
-    if (target_row.variety_of or target) == (source_row.variety_of or source):
+    if (target_row.variety_of or target) in {row.variety_of or row.code for row in pool}:
         return Group.VARIETY
-    return Group.RELATED if target in related else Group.CONTROL
+    return Group.RELATED if any(target in codes for codes in branches) else Group.CONTROL
+
+
+def source_distance(source: str, target: str) -> float:
+    """`distance` of a language from the nearest language of a source."""
+    return min(distance(row.code, target) for row in source_languages(source))
 
 
 def distance(left: str, right: str) -> float:

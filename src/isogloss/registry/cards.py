@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from isogloss.languages import language
+from isogloss.languages import language, source_languages, source_name
 from isogloss.models.locate import EMBEDDED, ModelLocation
 from isogloss.tracking import RunTags
 from isogloss.training.early_stopping import DevScore
@@ -75,13 +75,13 @@ def git_commit() -> str:
 def card(facts: CardFacts) -> str:
     """The card of a new adapter, without results in other languages."""
     base, tags = facts.base, facts.tags
-    source = language(str(tags.source))
+    source = source_name(str(tags.source))
     licence = licence_of(base)
     header = {
         "library_name": "peft",
         "base_model": base.name,
         "license": licence if licence != "unknown" else "other",
-        "language": [source.code.split("_")[0]],
+        "language": sorted({row.code[:3] for row in source_languages(str(tags.source))}),
         "tags": ["isogloss", "lora", "multiple-choice", "reading-comprehension"],
         "pipeline_tag": "text-generation",
     }
@@ -92,19 +92,19 @@ def card(facts: CardFacts) -> str:
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
 
-# {base.name} tuned on {source.name} ({tags.task})
+# {base.name} tuned on {source} ({tags.task})
 
-A LoRA adapter, trained to measure how far fine-tuning on {source.name} transfers to other \
+A LoRA adapter, trained to measure how far fine-tuning on {source} transfers to other \
 languages.
 
 | | |
 |---|---|
 | base model | {base.name}, revision `{base.revision}` |
 | licence of the base | {licence} (the adapter is a derivative of it) |
-| training data | {tags.task}, {source.name} (`{source.code}`), digest `{tags.data_digest}` |
+| training data | {tags.task}, {source} (`{tags.source}`), digest `{tags.data_digest}` |
 | format | {tags.format}, prompts in {tags.prompt_language}, chat template: {chat} |
 | training | {facts.recipe}; loss on answer tokens only; adapter after step {facts.step} |
-| dev data | {source.name}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold \
+| dev data | {source}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold \
 log-probability {facts.dev.gold_logprob:.3f} nats |
 | code | commit `{facts.commit}` |
 | fingerprint | `{tags.fingerprint}` |

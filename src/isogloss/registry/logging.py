@@ -16,6 +16,7 @@ from mlflow.entities import LoggedModelStatus
 from isogloss.compat.mlflow import log_model
 from isogloss.config import FinetuneConfig, command_line
 from isogloss.inference.context_window import context_window
+from isogloss.languages import source_languages
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
@@ -111,7 +112,7 @@ def model_settings(adapter: TrainedAdapter, model: LanguageModel) -> dict[str, A
         "base_attention": config.attention,
         "base_device_map": config.device_map,
         "protocol": adapter.protocol.as_dict(),
-        "trained_language": config.source,
+        "trained_language": source_languages(config.source)[0].code,
         "window": context_window(model, config.max_length),
     }
 

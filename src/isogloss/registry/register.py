@@ -8,7 +8,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
-from isogloss.languages import language
+from isogloss.languages import source_name
 from isogloss.registry.cards import CARD, with_results, without_header
 from isogloss.registry.logging import NOTE
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
@@ -82,7 +82,7 @@ def _ensure_registered_model(
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        description = f"Adapters tuned on {language(source).name} ({source}) for {task}."
+        description = f"Adapters tuned on {source_name(source)} ({source}) for {task}."
         client.create_registered_model(name, tags=own, description=description)
         return
     if any(tags.get(key, value) != value for key, value in own.items()):

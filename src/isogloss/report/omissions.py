@@ -1,7 +1,7 @@
 """What a comparison leaves out, as sentences."""
 
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.languages import language
+from isogloss.languages import source_name
 
 
 def omission_sentence(omission: Omission) -> str:
@@ -28,7 +28,7 @@ def omission_sentence(omission: Omission) -> str:
                 f"{seeds}."
             )
         case OmissionReason.NO_DOUBLE_DIFFERENCE:
-            name = language(omission.source).name
+            name = source_name(omission.source)
             return f"No double difference against {name}: {omission.problem}"
         case OmissionReason.NO_SLOPE:
             return f"No slope on {omission.predictor} over {omission.units}: {omission.problem}"

@@ -18,7 +18,7 @@ from isogloss.errors import ConfigError
 from isogloss.files import write_whole
 from isogloss.inference.context_window import Fitted, fit_to_model
 from isogloss.inference.predict import predict
-from isogloss.languages import language
+from isogloss.languages import language, source_languages
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
@@ -138,7 +138,7 @@ def plan_evaluation(
 def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, list[Item]]]:
     """The task, and the items of each target language as prompts show them."""
     task = open_task(config.task, config.data_dir)
-    language(config.source)
+    source_languages(config.source)
     targets = languages_of(task, config.languages)
     require_wording(targets, config.prompt_language)
     shuffle_seed = config.seed if config.shuffle_options else None
@@ -190,9 +190,11 @@ def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) 
             f"the adapter was trained on {record.language}, but `source` is {config.source}; set "
             f"source={record.language}, since language groups are relative to it."
         )
-    same_language = evaluation.items.get(record.language, [])
-    if not same_language and record.language in task.languages:
-        same_language = items(task, record.language, config.split, None)
+    same_language: list[Item] = []
+    for row in source_languages(record.language):
+        same_language += evaluation.items.get(row.code) or (
+            items(task, row.code, config.split, None) if row.code in task.languages else []
+        )
     if not same_language and record.task != task.name:
         logger.warning(
             f"{task.name} has no {record.language} items, the language in which the adapter was "

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
-from isogloss.languages import language
+from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
 from isogloss.prompts.protocol import Protocol
 from isogloss.registry.logging import TrainedAdapter, log_adapter
@@ -120,7 +120,7 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         checkpoint_every=config.checkpoint_every,
         gradient_checkpointing=config.gradient_checkpointing,
     )
-    name = f"finetune {language(config.source).name}"
+    name = f"finetune {source_name(config.source)}"
     tags = plan.tags.as_dict()
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from isogloss.config import EvaluateConfig, FinetuneConfig, SharedConfig, StudyConfig
-from isogloss.languages import language
+from isogloss.languages import source_name
 from isogloss.types import Condition, LanguageCode, Reasoning
 
 
@@ -27,7 +27,7 @@ class FinetuneCell:
     @property
     def adapter(self) -> str:
         """The adapter in words: source language and seed."""
-        return f"{language(self.config.source).name}, seed {self.config.seed}"
+        return f"{source_name(self.config.source)}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)

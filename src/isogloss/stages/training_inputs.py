@@ -10,8 +10,9 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
-from isogloss.errors import ConfigError, DataError
+from isogloss.errors import ConfigError
 from isogloss.inference.context_window import fit_to_model
+from isogloss.languages import source_languages
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lora import has_experts, reject_dropout
 from isogloss.prompts.protocol import Protocol
@@ -21,7 +22,7 @@ from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tracking import tag
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
-from isogloss.types import Split
+from isogloss.types import LanguageCode, Split
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ RUN_ID_LENGTH = 32
 
 
 class SourceData(NamedTuple):
-    """A task with its training and dev items in the source language."""
+    """A task with its training and dev items in the source's languages, one after another."""
 
     task: Task
     train: list[Item]
@@ -40,16 +41,16 @@ class SourceData(NamedTuple):
 def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     """The training and dev items of a configuration, as they are shown to the model.
 
-    Raises DataError if a split is empty or a passage is in both splits.
+    Each language of a pooled source contributes the same number of items. Raises DataError if a
+    split is empty or a passage is in both splits.
     """
     task = open_task(config.task, config.data_dir)
-    languages_of(task, (config.source,))
-    require_wording((config.source,), config.prompt_language)
-    train_items = items(task, config.source, Split.TRAIN, config.limit)
-    dev_items = items(task, config.source, Split.DEV, config.dev_limit)
-    for split, split_items in ((Split.TRAIN, train_items), (Split.DEV, dev_items)):
-        if not split_items:
-            raise DataError(f"task {task.name!r} has no {split} items in {config.source}.")
+    codes = tuple(row.code for row in source_languages(config.source))
+    languages_of(task, codes)
+    require_wording(codes, config.prompt_language)
+    dev_limit = max(1, config.dev_limit // len(codes))
+    train_items = _pooled(task, codes, Split.TRAIN, config.limit)
+    dev_items = _pooled(task, codes, Split.DEV, dev_limit)
     refuse_overlap(train_items, dev_items, task.name)
     shuffle_seed = config.seed if config.shuffle_options else None
     return SourceData(
@@ -57,6 +58,15 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
         as_shown(train_items, config.prompt_language, shuffle_seed),
         as_shown(dev_items, config.prompt_language, shuffle_seed),
     )
+
+
+def _pooled(
+    task: Task, codes: tuple[LanguageCode, ...], split: Split, limit: int | None
+) -> list[Item]:
+    """The first `limit` items of each language, the same number of each."""
+    by_language = [items(task, code, split, limit) for code in codes]
+    fewest = min(map(len, by_language))
+    return [item for rows in by_language for item in rows[:fewest]]
 
 
 def fit_source_data(

@@ -53,7 +53,8 @@ def training_rows(
     share = can_share(model) or public_only()  # batches are the same with public interfaces
     rows = []
     for _, members in groupby(
-        range(len(items)), lambda index: items[index].passage_id if share else index
+        range(len(items)),
+        lambda index: (items[index].language, items[index].passage_id) if share else index,
     ):
         row = TrainingRow(TokenTree(), [], len(indices := list(members)))
         for index in indices:

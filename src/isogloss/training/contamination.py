@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isogloss.errors import DataError
+from isogloss.languages import JOIN, pooled_source
 from isogloss.tasks import Item
 
 RECORD = "trained_on.json"
@@ -30,6 +31,9 @@ MIN_SHARED = 3
 @dataclass(frozen=True)
 class TrainingRecord:
     """The training data of an adapter: fingerprints of each passage's text, by passage id.
+
+    `language` is the source: one code, or several joined by `+`; a passage's fingerprints are then
+    those of its texts in all of them.
 
     `seed` and `recipe` (in words) are None if unknown. Adapters of one recipe and different seeds
     are replicates.
@@ -56,11 +60,11 @@ class Match(NamedTuple):
 def training_record(
     task: str, items: Sequence[Item], seed: int | None = None, recipe: str | None = None
 ) -> TrainingRecord:
-    """The record of training on these items, all of one language."""
+    """The record of training on these items, of one language or several pooled ones."""
     return TrainingRecord(
         task,
-        items[0].language,
-        {passage: sorted(fingerprints(text)) for passage, text in _texts(items).items()},
+        pooled_source(JOIN.join({item.language for item in items})),
+        {passage: sorted(prints) for passage, prints in _prints(items).items()},
         seed,
         recipe,
     )
@@ -78,17 +82,13 @@ def refuse_contamination(
     """Raise DataError if a passage of the training data is to be evaluated.
 
     `items` are the items to evaluate, in any languages. `same_language` are the same items in the
-    training language; empty if the task does not have it, and then other tasks are not checked.
+    training languages; empty if the task has none of them, and then other tasks are not checked.
     """
     evaluated = dict.fromkeys(item.passage_id for item in items)
     if trained.task == task:
         matches = [Match(passage, passage) for passage in evaluated if passage in trained.passages]
     else:
-        prints = {
-            passage: fingerprints(text)
-            for passage, text in _texts(same_language).items()
-            if passage in evaluated
-        }
+        prints = _prints(item for item in same_language if item.passage_id in evaluated)
         matches = _text_matches(trained.passages, prints)
     if not matches:
         return
@@ -111,14 +111,18 @@ def refuse_contamination(
 
 
 def refuse_overlap(train_items: Sequence[Item], dev_items: Sequence[Item], task: str) -> None:
-    """Raise DataError if training and dev data of one language share a passage, by id or text."""
-    train, dev = _texts(train_items), _texts(dev_items)
-    by_text = {_normalised(text): passage for passage, text in train.items()}
-    shared = [
-        Match(passage if passage in train else by_text[_normalised(text)], passage)
-        for passage, text in dev.items()
-        if passage in train or _normalised(text) in by_text
-    ]
+    """Raise DataError if training and dev data share a passage, by id or by text."""
+    ids = {item.passage_id for item in train_items}
+    by_text = {_normalised(_text(item)): item.passage_id for item in train_items}
+    matches = {
+        item.passage_id: Match(
+            item.passage_id if item.passage_id in ids else by_text[_normalised(_text(item))],
+            item.passage_id,
+        )
+        for item in dev_items
+        if item.passage_id in ids or _normalised(_text(item)) in by_text
+    }
+    shared = list(matches.values())
     if shared:
         raise DataError(
             f"{len(shared)} passages of task {task!r} are both in train and in dev, the first "
@@ -149,11 +153,19 @@ def _normalised(text: str) -> str:
     )
 
 
-def _texts(items: Iterable[Item]) -> dict[str, str]:
-    """The text of each passage; question and sorted options of items without a passage."""
+def _text(item: Item) -> str:
+    """The passage of an item; question and sorted options if it has none."""
+    return item.passage or " ".join((item.question, *sorted(item.options)))
+
+
+def _prints(items: Iterable[Item]) -> dict[str, frozenset[str]]:
+    """The fingerprints of each passage, in all languages of the items."""
+    texts: dict[str, set[str]] = {}
+    for item in items:
+        texts.setdefault(item.passage_id, set()).add(_text(item))
     return {
-        item.passage_id: item.passage or " ".join((item.question, *sorted(item.options)))
-        for item in items
+        passage: frozenset().union(*map(fingerprints, of_passage))
+        for passage, of_passage in texts.items()
     }
 
 
