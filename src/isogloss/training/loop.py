@@ -260,7 +260,9 @@ def _save(
     recipe = job.recipe
     with whole_folder(job.folder / name) as folder:
         save_adapter(adapter, folder, model.location)
-        description = recipe.describe(len(job.train_items))
+        description = recipe.describe(
+            len(job.train_items) // len({item.language for item in job.train_items})
+        )
         training_record(job.task, job.train_items, recipe.seed, description).write(folder)
         frame(predictions).to_parquet(folder / DEV_PREDICTIONS, index=False)
 

@@ -26,14 +26,14 @@ class Recipe:
         """Steps over which the learning rate rises linearly from zero."""
         return int(WARMUP_FRACTION * self.steps)
 
-    def describe(self, n_items: int) -> str:
+    def describe(self, items_per_language: int) -> str:
         """The recipe in words, without the seed: equal for replicates that differ only in it."""
         early = ""
         if self.patience is not None:
             early = f", stopped after {self.patience} dev measurements of {self.eval_every} steps"
             early += " without a better one"
         return (
-            f"{self.steps} steps of {self.batch_size} of {n_items} items, "
-            f"learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
+            f"{self.steps} steps of {self.batch_size} of {items_per_language} items "
+            f"per language, learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
             f"dropout {self.dropout:g}, {self.target_modules}{early}"
         )
