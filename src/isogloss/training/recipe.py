@@ -33,7 +33,7 @@ class Recipe:
             early = f", stopped after {self.patience} dev measurements of {self.eval_every} steps"
             early += " without a better one"
         return (
-            f"{self.steps} steps of {self.batch_size} of {items_per_language} items "
-            f"per language, learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
+            f"{self.steps} steps of {self.batch_size} of {items_per_language} items per language, "
+            f"learning rate {self.learning_rate:g}, rank {self.rank}, alpha {self.alpha}, "
             f"dropout {self.dropout:g}, {self.target_modules}{early}"
         )
