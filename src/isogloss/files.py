@@ -1,8 +1,10 @@
 """Files: atomic writes, and YAML validated against a pydantic model."""
 
+import errno
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,25 +16,67 @@ from isogloss.errors import DataError, IsoglossError
 M = TypeVar("M", bound=BaseModel)
 
 
+PART = ".part"  # suffix of what is not whole yet
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader finds the old content or the new, never a part of it."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    """Write a file atomically: a reader finds the old content or the new, never a part of it.
+
+    Of several writers the last one wins, and none fails.
+    """
+    part = _unique(path, PART)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces `folder` at the end of the context.
 
-    After an error, or if the process is killed, `folder` is as it was before.
+    After an error, or if the process is killed while the context is open, `folder` is as it was
+    before. Of several writers the last one wins, and none fails.
     """
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = _unique(folder, PART)
     part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        yield part
+        _replace_folder(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def delete_parts(folder: Path) -> None:
+    """Delete what killed writers left in a folder in which nobody writes now."""
+    for path in folder.glob(f"*{PART}"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _unique(path: Path, suffix: str) -> Path:
+    """A name beside `path` that no other writer has, whatever its process, thread or machine."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{suffix}")
+
+
+def _replace_folder(part: Path, folder: Path) -> None:
+    """Rename `part` to `folder`; a folder cannot be renamed onto one with content."""
+    while True:
+        old = _unique(folder, PART)
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            part.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            continue  # another writer was faster
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+        return
 
 
 def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> object:

@@ -47,20 +47,26 @@ def error_from(uri: str) -> MlflowException:
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"),
+    ("status", "expected", "clause"),
     [
-        (401, Failure.ACCESS_DENIED),
-        (403, Failure.ACCESS_DENIED),
-        (404, Failure.NO_ANSWER),
-        (502, Failure.NO_ANSWER),
-        (503, Failure.NO_ANSWER),
+        (200, Failure.NOT_MLFLOW, "answers with a page that is not MLflow's"),
+        (401, Failure.ACCESS_DENIED, "answers HTTP 401 Unauthorized"),
+        (403, Failure.ACCESS_DENIED, "answers HTTP 403 Forbidden"),
+        (404, Failure.NOT_MLFLOW, "answers HTTP 404 Not Found"),
+        (413, Failure.NOT_MLFLOW, "answers HTTP 413 Request Entity Too Large"),
+        (500, Failure.NOT_MLFLOW, "answers HTTP 500 Internal Server Error"),
+        (502, Failure.NOT_MLFLOW, "answers HTTP 502 Bad Gateway"),
+        (503, Failure.NOT_MLFLOW, "answers HTTP 503 Service Unavailable"),
+        (599, Failure.NOT_MLFLOW, "answers HTTP 599"),
     ],
 )
-def test_a_page_that_is_not_mlflows_is_no_answer_or_a_denied_access(
-    server: HTTPServer, status: int, expected: Failure
+def test_a_page_that_is_not_mlflows_is_told_from_silence(
+    server: HTTPServer, status: int, expected: Failure, clause: str
 ) -> None:
     server.status = status  # type: ignore[attr-defined]
-    assert failure(error_from(f"http://127.0.0.1:{server.server_port}")) == expected
+    error = error_from(f"http://127.0.0.1:{server.server_port}")
+    assert failure(error) == expected
+    assert reason(error) == clause
 
 
 def test_a_closed_port_is_no_answer(server: HTTPServer) -> None:

@@ -1,11 +1,17 @@
-"""MLflow: a model logged without being loaded.
+"""MLflow: a model logged without being loaded, and the HTTP status behind an error.
 
 `mlflow.pyfunc.log_model` loads the logged model, including its base, to try the input example.
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
 flavor too.
+
+MLflow's exceptions have no HTTP status; the texts that its REST client writes do.
 """
 
+import re
+
 import mlflow
+import requests
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 
@@ -37,3 +43,26 @@ def log_model(**arguments: object) -> ModelInfo:
         **arguments,
     )
     return info
+
+
+_STATUS = re.compile(r"failed with error code (\d{3})\b|too many (\d{3}) error responses")
+_NOT_JSON = "API request to endpoint was successful but the response body was not"
+
+
+def http_status(error: BaseException | None) -> int | None:
+    """The HTTP status of an answer that is not MLflow's own, such as that of a proxy.
+
+    None if there was no answer, or one that MLflow wrote (RestException).
+    """
+    response = getattr(error, "response", None)
+    if isinstance(error, requests.RequestException) and response is not None:
+        return int(response.status_code)
+    if isinstance(error, RestException) or not isinstance(error, MlflowException):
+        return None
+    found = _STATUS.search(error.message)
+    return int(found[1] or found[2]) if found else None
+
+
+def is_foreign_page(error: BaseException | None) -> bool:
+    """Whether the server answered with success and a page that is not MLflow's."""
+    return isinstance(error, MlflowException) and error.message.startswith(_NOT_JSON)

@@ -90,7 +90,7 @@ def _embedded() -> ModelLocation:
 
     folder = dequantised_folder(EXPECTED_SHA256)
     if not folder.is_dir():
-        gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{os.getpid()}.gguf"
+        gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{uuid.uuid4().hex}.gguf"
         try:
             assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
             dequantise(gguf, EXPECTED_SHA256)

@@ -12,7 +12,14 @@ import mlflow
 from mlflow.entities import Metric
 
 from isogloss.files import write_whole
-from isogloss.tracking.server import UNREACHABLE, server_timeout, upload_error
+from isogloss.tracking.server import (
+    UNREACHABLE,
+    is_permanent,
+    reason,
+    server_timeout,
+    shown_uri,
+    upload_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +27,8 @@ METRICS_FILE = "metrics.jsonl"
 METRICS_PER_REQUEST = 500
 SHORT_WAIT = 5.0  # seconds
 SILENCE = 10.0  # seconds without an answer after which the user is told
-LONGEST_PAUSE = 10.0  # seconds between two attempts
+FIRST_PAUSE = 1.0  # seconds between two attempts, then twice as long each time
+LONGEST_PAUSE = 10.0
 
 
 class MetricLog:
@@ -28,7 +36,8 @@ class MetricLog:
 
     Each step is logged once: when training resumes from a checkpoint, the steps it repeats are in
     the file already. A thread sends the metrics and retries until the context ends and its timeout
-    passes. Sending a metric twice is harmless, since MLflow identifies it by step and time.
+    passes. Sending a metric twice is harmless, since MLflow identifies it by step and time. An error
+    that no retry changes ends the thread; the user is told at once, and the context ends with it.
     """
 
     def __init__(self, folder: Path, run_id: Callable[[], str]) -> None:
@@ -41,10 +50,11 @@ class MetricLog:
         self._error: BaseException | None = None
         self._last_sent = time.monotonic()
         self._behind = False
+        self._all_sent = False
         for metric in read_metrics(folder):
             self._logged.add((metric.step, metric.key))
             self._unsent.put(metric)
-        self._thread = threading.Thread(target=self._send, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._send_or_fail, name="metrics", daemon=True)
         self._thread.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -62,10 +72,10 @@ class MetricLog:
             self._unsent.put(metric)
         # MLflow's client retries for minutes without a message.
         silent = time.monotonic() - self._last_sent > SILENCE and self._unsent.qsize() > len(new)
-        if silent and not self._behind:
+        if silent and not self._behind and self._thread.is_alive():
             self._behind = True
             logger.warning(
-                f"MLflow at {mlflow.get_tracking_uri()} does not accept metrics; they are in "
+                f"MLflow at {shown_uri()} does not accept metrics; they are in "
                 f"{self._path} and are sent as soon as it does"
             )
 
@@ -79,13 +89,25 @@ class MetricLog:
         disk.
         """
         if not self.close(server_timeout() if kind is None else SHORT_WAIT) and kind is None:
-            raise upload_error(self.folder, self._error)
+            raise upload_error(self.folder, self._error) from self._error
 
     def close(self, timeout: float) -> bool:
         """Accept no more metrics; whether MLflow has all of them within `timeout` seconds."""
         self._unsent.put(None)
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self._all_sent
+
+    def _send_or_fail(self) -> None:
+        try:
+            self._send()
+            self._all_sent = True
+        except BaseException as error:
+            # Whatever it is: a thread that dies silently would lose what is not sent yet.
+            self._error = error
+            logger.warning(
+                f"MLflow at {shown_uri()} gets no more metrics ({reason(error)}); "
+                f"they are in {self._path}, and the work goes on"
+            )
 
     def _send(self) -> None:
         client = mlflow.MlflowClient()
@@ -96,12 +118,14 @@ class MetricLog:
                 batch.append(self._unsent.get())
             closed = batch[-1] is None
             metrics = [metric for metric in batch if metric is not None]
-            pause = 1.0
+            pause = FIRST_PAUSE
             while metrics:
                 try:
                     client.log_batch(self._run_id(), metrics=metrics)
                     break
                 except UNREACHABLE as error:
+                    if is_permanent(error):
+                        raise
                     self._error = error
                     time.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)

@@ -18,7 +18,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from isogloss.errors import ConfigError
-from isogloss.files import write_whole
+from isogloss.files import delete_parts, write_whole
 from isogloss.tracking.tags import RunKind
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
         lock.acquire()
     try:
         work.folder.mkdir(exist_ok=True)
+        delete_parts(work.folder)
         yield work
     finally:
         if work.folder.is_dir() and not any(work.folder.iterdir()):

@@ -1,24 +1,47 @@
-"""A tracking server that does not answer or refuses a request, and uploads that fail because of it.
+"""What went wrong with MLflow, as a clause for one sentence, and uploads that fail because of it.
 
 Results are on disk before they are sent (see `resume`), so a failed upload loses nothing.
 """
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 import requests
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import InvalidUrlException, MlflowException
+from urllib3.exceptions import NameResolutionError
 
+from isogloss.compat.mlflow import http_status, is_foreign_page
 from isogloss.errors import TrackingError
 
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 LONGEST_REASON = 300  # characters
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-_ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+_ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
+# Errors that the same request meets again. BAD_REQUEST is not one: a local store has it for every
+# error of its database. Neither is ENDPOINT_NOT_FOUND: a proxy answers so while a server restarts.
+_PERMANENT = (
+    *_ACCESS,
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "NOT_FOUND",
+    "NOT_IMPLEMENTED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+)
+_TRANSIENT_STATUS = (
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 
 
 class Failure(Enum):
@@ -26,6 +49,7 @@ class Failure(Enum):
 
     NO_ANSWER = auto()
     ACCESS_DENIED = auto()
+    NOT_MLFLOW = auto()  # an answer of a proxy or of another server
     OTHER = auto()
 
 
@@ -33,28 +57,79 @@ def failure(error: BaseException | None) -> Failure:
     """What kind of failure an error is; None is a request that is still being retried."""
     if error is None:
         return Failure.NO_ANSWER
-    if isinstance(error, MlflowException):
-        if error.error_code in _ACCESS:
-            return Failure.ACCESS_DENIED
-        # A page that is not MLflow's, from a proxy or another server. MLflow raises its plain
-        # exception for it, and nothing but the text differs from errors of a local store.
-        page = str(error).startswith("API request to endpoint")
-        if page and not isinstance(error, RestException):
-            return Failure.NO_ANSWER
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, requests.RequestException):
-            return Failure.NO_ANSWER
-        cause = cause.__cause__ or cause.__context__
+    status = http_status(error)
+    if isinstance(error, MlflowException) and error.error_code in _ACCESS:
+        return Failure.ACCESS_DENIED
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return Failure.ACCESS_DENIED
+    if status is not None or is_foreign_page(error):
+        return Failure.NOT_MLFLOW
+    silent = (requests.ConnectionError, requests.Timeout)
+    if any(isinstance(cause, silent) for cause in _causes(error)) and _tls_fault(error) is None:
+        return Failure.NO_ANSWER
     return Failure.OTHER
 
 
 def reason(error: BaseException | None) -> str:
     """An error as a clause for a sentence: `does not answer`, or the first line of its text."""
-    if failure(error) == Failure.NO_ANSWER:
-        return "does not answer"
+    kind = failure(error)
+    if kind == Failure.NO_ANSWER:
+        unknown = any(isinstance(cause, NameResolutionError) for cause in _causes(error))
+        return "has a host name that is not known here" if unknown else "does not answer"
+    status = http_status(error) if error else None
+    if status is not None:
+        return f"answers HTTP {status} {responses.get(status, '')}".rstrip()
+    if kind == Failure.NOT_MLFLOW:
+        return "answers with a page that is not MLflow's"
+    if (fault := _tls_fault(error)) is not None:
+        return f"fails the TLS handshake: {fault}"
     lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[0][:LONGEST_REASON]
+    named = isinstance(error, UNREACHABLE) or not str(error).strip()
+    return (lines[0] if named else f"{type(error).__name__}: {lines[0]}")[:LONGEST_REASON]
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether the same request would fail again: it is refused, not unanswered."""
+    if isinstance(error, InvalidUrlException) or not isinstance(error, UNREACHABLE):
+        return True
+    if isinstance(error, MlflowException) and error.error_code in _PERMANENT:
+        return True
+    status = http_status(error)
+    refused = status is not None and 400 <= status < 500
+    return refused and status not in _TRANSIENT_STATUS
+
+
+def sentence(error: BaseException) -> str:
+    """A whole sentence about MLflow's failure, with what the user can do about it."""
+    subject, clause = f"MLflow at {shown_uri()}", reason(error)
+    kind = failure(error)
+    if kind == Failure.ACCESS_DENIED:
+        return (
+            f"{subject} denies access ({clause}); set MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    if http_status(error) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"{subject} {clause}; raise the limit of the proxy in front of it."
+    if _tls_fault(error) is not None:
+        return (
+            f"{subject} {clause}; for an own certificate set MLFLOW_TRACKING_SERVER_CERT_PATH, "
+            f"without TLS use http://."
+        )
+    if kind == Failure.NOT_MLFLOW:
+        return f"{subject} {clause}; see MLFLOW_TRACKING_URI and the proxy in front of it."
+    if kind == Failure.NO_ANSWER:
+        return f"{subject} {clause}."
+    return f"{subject}: {clause.rstrip('.')}."
+
+
+def shown_uri(uri: str | None = None) -> str:
+    """A URI, by default that of MLflow, without its password."""
+    uri = mlflow.get_tracking_uri() if uri is None else uri
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
 
 
 def server_timeout() -> float:
@@ -77,7 +152,7 @@ def uploading(folder: Path) -> Iterator[None]:
 def upload_error(folder: Path, error: BaseException | None) -> TrackingError:
     """The error for results in `folder` that could not be uploaded."""
     return TrackingError(
-        f"the results could not be sent to MLflow at {mlflow.get_tracking_uri()} "
+        f"the results could not be sent to MLflow at {shown_uri()} "
         f"({reason(error)}); they are in {folder}, and running the same command again sends "
         f"them without recomputing them."
     )
@@ -95,3 +170,25 @@ def no_retries() -> Iterator[None]:
             del os.environ[_RETRIES]
         else:
             os.environ[_RETRIES] = before
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and the errors that requests keeps within its own."""
+    seen: list[BaseException] = []
+    pending = [error]
+    while pending:
+        cause = pending.pop()
+        if not isinstance(cause, BaseException) or cause in seen:
+            continue
+        seen.append(cause)
+        yield cause
+        pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
+        pending += [part for part in cause.args if isinstance(part, BaseException)]
+
+
+def _tls_fault(error: BaseException | None) -> str | None:
+    """What TLS found wrong, in OpenSSL's words."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return (cause.reason or str(cause)).lower().replace("_", " ")
+    return None

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from isogloss.files import write_whole
@@ -36,15 +36,18 @@ class TrialRun:
         write_whole(folder / TRIAL_FILE, json.dumps(asdict(self)).encode())
 
     def run_id(self, folder: Path) -> str:
-        """The id of the run in the current store; creates the run if it does not exist there."""
+        """The id of the run in the current store; creates the run if it is not there or deleted."""
         work = WorkDir(folder)
         client = mlflow.MlflowClient()
         if existing := work.run_id:
             try:
-                return str(client.get_run(existing).info.run_id)
+                info = client.get_run(existing).info
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
+            else:
+                if info.lifecycle_stage == LifecycleStage.ACTIVE:
+                    return str(info.run_id)
         run = client.create_run(
             self.experiment_id, start_time=self.started, tags=dict(self.tags), run_name=self.name
         )
