@@ -36,8 +36,8 @@ class MetricLog:
 
     Each step is logged once: when training resumes from a checkpoint, the steps it repeats are in
     the file already. A thread sends the metrics and retries until the context ends and its timeout
-    passes. Sending a metric twice is harmless, since MLflow identifies it by step and time. An error
-    that no retry changes ends the thread; the user is told at once, and the context ends with it.
+    passes. Sending a metric twice is harmless, since MLflow identifies it by step and time. An
+    error that no retry changes ends the thread: it is logged, and raised when the context ends.
     """
 
     def __init__(self, folder: Path, run_id: Callable[[], str]) -> None:

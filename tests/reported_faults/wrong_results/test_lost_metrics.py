@@ -121,12 +121,10 @@ def test_unfinished_work_is_kept_when_the_thread_dies(
     assert (work.folder / METRICS_FILE).is_file()
 
 
-def test_a_run_deleted_while_it_is_logged_is_a_permanent_error(
-    run_id: str, tmp_path: Path
-) -> None:
+def test_a_run_deleted_while_it_is_logged_is_a_permanent_error(run_id: str, tmp_path: Path) -> None:
     mlflow.delete_run(run_id)
     started = time.monotonic()
-    with pytest.raises(TrackingError, match="deleted|active"):
+    with pytest.raises(TrackingError, match=r"deleted|active"):
         log_two_steps(tmp_path, run_id)
     assert time.monotonic() - started < 5
 
@@ -189,23 +187,27 @@ def test_two_writers_of_one_folder_both_write_it_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_as_before_after_an_error(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "last") as folder:
-        (folder / "a").write_text("old")
-    with pytest.raises(OSError, match="disk full"), whole_folder(tmp_path / "last") as folder:
-        (folder / "a").write_text("new")
-        raise OSError("disk full")
+    def fill(text: str, error: BaseException | None = None) -> None:
+        with whole_folder(tmp_path / "last") as folder:
+            (folder / "a").write_text(text)
+            if error:
+                raise error
+
+    fill("old")
+    with pytest.raises(OSError, match="disk full"):
+        fill("new", OSError("disk full"))
     assert (tmp_path / "last/a").read_text() == "old"
     assert names(tmp_path) == {"last"}
 
 
 def test_what_a_killed_writer_left_is_deleted_when_its_work_is_resumed() -> None:
-    config = EvaluateConfig()
-    with pytest.raises(KeyboardInterrupt), reuse_or_lock(RunKind.EVALUATE, "e" * 64, config) as (
-        work,
-        _,
-    ):
-        (work.folder / "checkpoint.0123.part").write_bytes(b"half")
-        (work.folder / "kept.parquet").write_bytes(b"whole")
-        raise KeyboardInterrupt
-    with reuse_or_lock(RunKind.EVALUATE, "e" * 64, config) as (work, _):
+    def leave_a_part() -> None:
+        with reuse_or_lock(RunKind.EVALUATE, "e" * 64, EvaluateConfig()) as (work, _):
+            (work.folder / "checkpoint.0123.part").write_bytes(b"half")
+            (work.folder / "kept.parquet").write_bytes(b"whole")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_a_part()
+    with reuse_or_lock(RunKind.EVALUATE, "e" * 64, EvaluateConfig()) as (work, _):
         assert names(work.folder) == {"kept.parquet"}
