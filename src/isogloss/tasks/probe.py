@@ -2,21 +2,21 @@
 
 A passage states four to six facts of one kind; a question asks for one of them, and its four
 options all occur in the passage. Facts are drawn before any language is chosen, so items are
-parallel by construction. Names come from CLDR, wording from `probe_templates/CODE.yaml`. Facts are
-invented, so a question can only be answered by reading the passage.
+parallel by construction. Names come from `probe_names.csv` (CLDR), wording from
+`probe_templates/CODE.yaml`. Facts are invented, so a question can only be answered by reading the
+passage. A change of any item's text needs another PROBE_VERSION.
 """
 
+import csv
 import random
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import product
 from string import Formatter
-from typing import Any, Literal
+from typing import Literal
 
-from babel import Locale
 from pydantic import BaseModel
 
 from isogloss.errors import ConfigError, DataError
@@ -27,6 +27,7 @@ from isogloss.types import Format, Normalisation, Split
 PASSAGES: dict[Split, int] = {Split.TRAIN: 400, Split.DEV: 60, Split.TEST: 200}
 MOST_PASSAGES = 2000
 OPTIONS = 4
+NAMED = ("month", "weekday", "country", "language", "currency")  # other fillers are digits
 
 # Placeholders of a fact by kind: those that identify it, and the one its question asks for.
 KINDS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -86,7 +87,11 @@ class Wording(BaseModel, extra="forbid", frozen=True):
 
 
 class Template(BaseModel, extra="forbid", frozen=True):
-    """One file of `probe_templates`; `months` and `weekdays` are the CLDR form of the names."""
+    """One file of `probe_templates`.
+
+    `locale`, `months` and `weekdays` (the CLDR form of the names) and `currencies` state where
+    scripts/build_probe_names.py takes names from.
+    """
 
     language: str
     locale: str
@@ -184,32 +189,33 @@ def _check_placeholders(text: str, expected: tuple[str, ...], place: str) -> Non
 
 @cache
 def filler_names(language: str) -> Mapping[tuple[str, str], str]:
-    """Names of the fillers in a language, by placeholder and id."""
-    template = read_template(language)
-    locale = Locale.parse(template.locale)
-    # For a locale without stand-alone forms Babel returns those of the locale loaded last, so the
-    # template states which form to use.
-    names_by_placeholder: dict[str, Mapping[Any, str]] = {  # keys differ by table
-        "country": locale.territories,
-        "language": locale.languages,
-        "currency": {**locale.currencies, **template.currencies},
-        "month": {str(i): name for i, name in locale.months[template.months]["wide"].items()},
-        "weekday": {str(i): name for i, name in locale.days[template.weekdays]["wide"].items()},
-    }
+    """Names of the fillers in a language, by placeholder and id; numbers are their own names.
+
+    Raises DataError if probe_names.csv lacks a name.
+    """
+    rows = _name_table()
     names = {}
     for placeholder, by_split in FILLERS.items():
         for filler in (filler for ids in by_split.values() for filler in ids):
-            known = names_by_placeholder.get(placeholder, {filler: filler})
-            if filler not in known:
-                raise DataError(f"CLDR has no name in {language} for {placeholder} {filler}.")
-            names[placeholder, filler] = _clean(known[filler])
+            if placeholder not in NAMED:
+                names[placeholder, filler] = filler
+                continue
+            name = rows.get((placeholder, filler), {}).get(language)
+            if not name:
+                raise DataError(
+                    f"probe_names.csv has no name in {language} for {placeholder} {filler}; "
+                    f"scripts/build_probe_names.py writes it."
+                )
+            names[placeholder, filler] = name
     return names
 
 
-def _clean(name: str) -> str:
-    """NFC without direction marks; the zero-width non-joiner of Persian is spelling and remains."""
-    marks = {"\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\ufeff"}
-    return unicodedata.normalize("NFC", "".join(c for c in name if c not in marks)).strip()
+@cache
+def _name_table() -> Mapping[tuple[str, str], Mapping[str, str]]:
+    """The rows of probe_names.csv, by placeholder and id: names by language."""
+    text = (files(__package__) / "probe_names.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return {(row["placeholder"], row["id"]): row for row in rows}
 
 
 def draw_facts(split: Split, index: int, seed: int) -> tuple[str, list[Fact], random.Random]:
