@@ -150,15 +150,18 @@ def test_good_rows_are_answered_as_load_model_does_and_bad_ones_named(
         ({**good[2], "options": ["x", 3]}, "options[1] must be text but is 3."),
         ({**good[3], "language": "ace_Arab"}, "language 'ace_Arab' has no wording for prompts"),
         ({**good[3], "passage": "un livre " * 4000}, "passage, question and options must fit the"),
+        ({**good[3], "question": "\ud800"}, "question must be text but holds half of a surrogate"),
     ]
     mixed = [bad[0][0], good[0], bad[1][0], bad[2][0], good[1], bad[3][0], bad[4][0], *good[2:]]
-    response = post(BODIES[body]([*mixed, bad[5][0]]))
+    response = post(BODIES[body]([*mixed, bad[5][0], bad[6][0]]))
     assert response.status_code == 200, response.text
     answers = response.json()["predictions"]
-    wrong = [answers[at] for at in (0, 2, 3, 5, 6, 9)]
+    wrong = [answers[at] for at in (0, 2, 3, 5, 6, 9, 10)]
     for answer, (_, message) in zip(wrong, bad, strict=True):
         assert answer.pop("error").startswith(message)
-        assert answer == {"choice": -1, "answer": None, "probabilities": [], "valid": False}
+        assert answer == {
+            "choice": -1, "answer": None, "probabilities": [], "valid": False, "text": None,
+        }  # fmt: skip
     right = [answers[at] for at in (1, 4, 7, 8)]
     for answer, theirs in zip(right, expected, strict=True):
         probabilities = theirs.pop("probabilities")

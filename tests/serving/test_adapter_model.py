@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -18,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import probe
+from fastapi.testclient import TestClient
+from mlflow.pyfunc.scoring_server import init
 
 import isogloss
 from isogloss import tracking
@@ -28,7 +31,7 @@ from isogloss.models.locate import ModelLocation
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.wording import wording
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.registry.pyfunc_model import EXAMPLE
+from isogloss.registry.pyfunc_model import EXAMPLE, SERVER
 from isogloss.serving.adapter_model import (
     QUESTIONS_PER_PASSAGE,
     batches,
@@ -47,7 +50,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 LANGUAGES = ("arb_Arab", "heb_Hebr", "eng_Latn")
 LIMIT = 4
 TRAINING = {"steps": 2, "batch_size": 4, "limit": 8, "dev_limit": 4, "rank": 2, "alpha": 4}
-COLUMNS = ["choice", "answer", "probabilities", "valid", "error"]
+COLUMNS = ["choice", "answer", "probabilities", "valid", "text", "error"]
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,15 @@ def test_a_batch_of_mixed_languages_is_answered_as_evaluate_does(
         assert answer.answer == chosen
         assert answer.valid == expected["valid"]
         assert answer.error is None
-        logprobs = expected["choice_logprobs"]
+        assert answer.text == expected["text"]
+        if format == "generate":
+            assert answer.probabilities == []
+            continue
+        scores = expected["choice_logprobs"]
+        if format == "cloze":
+            scores = scores / [len(option) for option in item.options]
         assert np.log(answer.probabilities) == pytest.approx(
-            logprobs - np.logaddexp.reduce(logprobs), abs=1e-5
+            scores - np.logaddexp.reduce(scores), abs=1e-5
         )
         assert sum(answer.probabilities) == pytest.approx(1)
 
@@ -264,6 +273,7 @@ def test_all_rows_may_be_invalid_or_absent_and_absent_values_are_null_in_json(
                 "answer": None,
                 "probabilities": [],
                 "valid": False,
+                "text": None,
                 "error": "options must be a list of 2 to 26 texts but has 0.",
             }
         ]
@@ -325,7 +335,36 @@ def test_options_beyond_what_the_answer_parser_takes_are_rejected_only_where_tex
     served = trained(format).model.predict(pd.DataFrame([eleven, EXAMPLE[0]]))
     message = None if accepted else "options must be a list of 2 to 10 texts but has 11."
     assert served["error"].tolist() == [message, None]
-    assert len(served["probabilities"][1]) == 4
+    assert len(served["probabilities"][1]) == (4 if accepted else 0)
+
+
+@pytest.mark.parametrize("key", ["dataframe_records", "dataframe_split", "inputs"])
+def test_half_a_character_in_a_request_is_an_error_of_its_row(
+    trained: Training, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    logged = trained("letter")
+    monkeypatch.setitem(sys.modules, SERVER, ModuleType(SERVER))
+    with pd.option_context("mode.string_storage", "auto"):
+        client = TestClient(init(mlflow.pyfunc.load_model(str(logged.folder))))
+        rows = [EXAMPLE[0], {**EXAMPLE[0], "passage": "x\ud800"}, EXAMPLE[1]]
+        split = {"columns": list(rows[0]), "data": [list(one.values()) for one in rows]}
+        body = json.dumps({key: split if "split" in key else rows})
+        response = client.post(
+            "/invocations", content=body, headers={"Content-Type": "application/json"}
+        )
+    assert response.status_code == 200, response.text
+    first, bad, last = response.json()["predictions"]
+    assert bad["error"] == "passage must be text but holds half of a surrogate pair."
+    expected = logged.model.predict(EXAMPLE).to_dict("records")
+    for answer, theirs in zip((first, last), expected, strict=True):
+        assert answer.pop("probabilities") == pytest.approx(theirs.pop("probabilities"), abs=1e-6)
+        assert answer == theirs
+
+
+def test_loading_a_model_outside_a_server_changes_no_setting_of_pandas(trained: Training) -> None:
+    before = pd.get_option("mode.string_storage")
+    mlflow.pyfunc.load_model(str(trained("letter").folder))
+    assert pd.get_option("mode.string_storage") == before
 
 
 def test_a_column_that_no_row_has_is_rejected_by_name(

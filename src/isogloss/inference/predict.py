@@ -217,7 +217,7 @@ def _tokens_and_words(model: LanguageModel, items: Sequence[Item]) -> list[tuple
 def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Prediction:
     protocol = request.protocol
     loglikelihood_C: FloatArray = np.asarray(evidence.scores.loglikelihoods, dtype=np.float64)
-    ranked_C = _normalised(item, protocol, loglikelihood_C, evidence.unconditional)
+    ranked_C = ranking_scores(item, protocol, loglikelihood_C, evidence.unconditional)
     forced = int(ranked_C.argmax())
     greedy = evidence.scores.greedy
     if evidence.generated is not None:
@@ -259,13 +259,16 @@ def _parsed(item: Item, protocol: Protocol, generated: Generated) -> int:
     return -1 if choice is None else choice
 
 
-def _normalised(
+def ranking_scores(
     item: Item,
     protocol: Protocol,
     loglikelihood_C: FloatArray,
     unconditional_C: Sequence[float] | None,
 ) -> FloatArray:
-    """Return the log-likelihoods as they are ranked; see `predict`."""
+    """Return the scores of which the first maximum is the choice: normalised log-likelihoods.
+
+    See `predict`. In nats, per character with `length` normalisation.
+    """
     if protocol.shows_options or protocol.normalisation == Normalisation.NONE:
         return loglikelihood_C
     if unconditional_C is not None:

@@ -1,5 +1,6 @@
 """An adapter as an MLflow pyfunc model: its signature, its example, and calls into serving."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "answer", required=False),
             ColSpec(Array(DataType.double), "probabilities"),
             ColSpec(DataType.boolean, "valid"),
+            ColSpec(DataType.string, "text", required=False),
             ColSpec(DataType.string, "error", required=False),
         ]
     ),
@@ -46,6 +48,17 @@ EXAMPLE = [
 ]
 
 
+SERVER = "mlflow.pyfunc.scoring_server.app"  # the module that `mlflow models serve` runs
+
+
+def accept_any_text() -> None:
+    """Let this process's tables hold text with half of a surrogate pair, which JSON may contain.
+
+    By default pandas stores text as UTF-8, so that MLflow's table of a request fails as a whole.
+    """
+    pd.set_option("mode.string_storage", "python")
+
+
 class PyfuncModel(PythonModel):
     """Answers multiple-choice questions about passages; see `serving.adapter_model`."""
 
@@ -54,6 +67,8 @@ class PyfuncModel(PythonModel):
 
         Raises ModelError if the base is not found or is at another revision.
         """
+        if SERVER in sys.modules:
+            accept_any_text()
         self.adapter_model = load_adapter_model(
             context.model_config, Path(context.artifacts["adapter"])
         )

@@ -1,9 +1,10 @@
 """A fine-tuned adapter on its base model: rows of a request in, answers out.
 
 A row is presented to the model exactly as `evaluate` presents an item. A row that cannot be
-presented gets an error message; the other rows are answered as they would be without it.
+presented or answered gets an error message; the other rows are answered as without it.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import pandas as pd
 
 from isogloss.errors import DataError, IsoglossError, ModelError
 from isogloss.inference.context_window import prompt_lengths
-from isogloss.inference.predict import predict
+from isogloss.inference.predict import predict, ranking_scores
 from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
@@ -28,7 +29,9 @@ from isogloss.prompts.render import as_shown
 from isogloss.prompts.wording import languages as languages_with_wording
 from isogloss.serving.rows import MOST_OPTIONS, Row, row_item
 from isogloss.tasks import Item
-from isogloss.types import LanguageCode, PromptLanguage
+from isogloss.types import FloatArray, Format, LanguageCode, PromptLanguage
+
+logger = logging.getLogger(__name__)
 
 # These bound memory: rows per call of the model, and questions that share one passage's tokens.
 ROWS_PER_CALL = 2048
@@ -39,16 +42,18 @@ QUESTIONS_PER_PASSAGE = 16
 class Answer:
     """One row of output.
 
-    `choice` is an index into the row's options, -1 for none; `answer` is that option's text.
-    `probabilities` are those of the options as continuations of the prompt, normalised over the
-    options. `valid` says whether the model's own answer is one of the options. `error` says why a
-    row was not presented to the model; its `probabilities` are empty then.
+    `choice` is an index into the row's options, -1 for none; `answer` is that option's text. In
+    `generate` format the choice is what was parsed from `text`, and there are no `probabilities`.
+    Otherwise it is the most probable option: `probabilities` are the softmax of the scores that are
+    ranked. `text` is what the model generated, None where it generates nothing. `valid` says
+    whether the model's own answer is one of the options. `error` says why a row has no answer.
     """
 
     choice: int = -1
     answer: str | None = None
     probabilities: tuple[float, ...] = ()
     valid: bool = False
+    text: str | None = None
     error: str | None = None
 
 
@@ -78,16 +83,29 @@ class AdapterModel:
         for number, row in enumerate(rows):
             try:
                 items[number] = self._item(number, row)
-            except IsoglossError as error:
-                answers[number] = Answer(error=str(error))
+            except Exception as error:  # also what a chat template or a tokenizer raises
+                answers[number] = Answer(error=reason(error))
         items = with_shared_passages(items)
         for numbers in batches(items):
-            with self.model.using(self.digest):
-                batch = [items[number] for number in numbers]
-                predictions = predict(self.model, batch, self.protocol, task="")
-            for number, prediction in zip(numbers, predictions, strict=True):
-                answers[number] = answer_of(prediction, rows[number]["options"])
+            batch = [items[number] for number in numbers]
+            for number, answer in zip(numbers, self._answer_items(batch), strict=True):
+                answers[number] = in_words_of_row(answer, rows[number])
         return answers
+
+    def _answer_items(self, items: Sequence[Item]) -> list[Answer]:
+        """Answer items; those that fail together are answered by halves, until one fails alone."""
+        try:
+            with self.model.using(self.digest):
+                predictions = predict(self.model, items, self.protocol, task="")
+            return [
+                answer_of(prediction, item, self.protocol)
+                for prediction, item in zip(predictions, items, strict=True)
+            ]
+        except Exception as error:
+            if len(items) == 1:
+                return [Answer(error=reason(error))]
+        middle = len(items) // 2
+        return [*self._answer_items(items[:middle]), *self._answer_items(items[middle:])]
 
     def _item(self, number: int, row: Row) -> Item:
         """Return the item of a row as prompts show it; IsoglossError if it cannot be presented."""
@@ -180,17 +198,51 @@ def batches(items: Mapping[int, Item]) -> Iterator[list[int]]:
             yield numbers[start : start + ROWS_PER_CALL]
 
 
-def answer_of(prediction: Prediction, options: Sequence[str]) -> Answer:
-    """Return a prediction as an answer among these options."""
+def answer_of(prediction: Prediction, item: Item, protocol: Protocol) -> Answer:
+    """Return a prediction as an answer among its item's options; ModelError if scores are NaN."""
     choice = prediction.prediction
-    logprob_C = np.array(prediction.choice_logprobs)
-    probability_C = np.exp(logprob_C - np.logaddexp.reduce(logprob_C))
+    scores_C = ranking_scores(
+        item,
+        protocol,
+        np.array(prediction.choice_logprobs, dtype=np.float64),
+        prediction.unconditional_logprobs,
+    )
+    if not np.isfinite(scores_C).all():
+        raise ModelError(f"the model's scores of the options are not finite: {scores_C.tolist()}.")
+    generates = protocol.format == Format.GENERATE
     return Answer(
         choice,
-        str(options[choice]) if choice >= 0 else None,
-        tuple(probability_C.tolist()),
+        item.options[choice] if choice >= 0 else None,
+        () if generates else tuple(probabilities(scores_C).tolist()),
         prediction.valid,
+        prediction.text,
     )
+
+
+def probabilities(scores_C: FloatArray) -> FloatArray:
+    """Return the softmax [C] of scores; its first maximum is theirs.
+
+    Rounding may make two probabilities equal that the scores distinguish, hence the last step.
+    """
+    probability_C = np.exp(scores_C - np.logaddexp.reduce(scores_C))
+    best = int(scores_C.argmax())
+    if int(probability_C.argmax()) != best:
+        probability_C[best] = np.nextafter(probability_C.max(), 1)
+    return probability_C
+
+
+def in_words_of_row(answer: Answer, row: Row) -> Answer:
+    """Return the answer with the row's own text of the option, which prompts may translate."""
+    return replace(answer, answer=str(row["options"][answer.choice])) if answer.choice >= 0 else answer
+
+
+def reason(error: Exception) -> str:
+    """Return in one sentence why a row has no answer; an unexpected error is logged in full."""
+    if isinstance(error, IsoglossError):
+        return str(error)
+    logger.error("a row has no answer", exc_info=error)
+    summary = " ".join(str(error).split())
+    return f"the model cannot answer this row ({type(error).__name__}: {summary:.200})."
 
 
 def answer_table(answers: Sequence[Answer]) -> pd.DataFrame:
@@ -203,6 +255,7 @@ def answer_table(answers: Sequence[Answer]) -> pd.DataFrame:
                 [list(answer.probabilities) for answer in answers], dtype=object
             ),
             "valid": pd.Series([answer.valid for answer in answers], dtype=bool),
+            "text": pd.Series([answer.text for answer in answers], dtype=object),
             "error": pd.Series([answer.error for answer in answers], dtype=object),
         }
     )

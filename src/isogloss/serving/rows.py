@@ -39,7 +39,9 @@ def row_item(
 
 def _options(value: object, most: int) -> tuple[str, ...]:
     expected = f"a list of {FEWEST_OPTIONS} to {most} texts"
-    if not isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # not a list if the array has no dimension
+    if not isinstance(value, list | tuple):
         raise DataError(f"options must be {expected} but is {_shown(value)}.")
     if not FEWEST_OPTIONS <= len(value) <= most:
         raise DataError(f"options must be {expected} but has {len(value)}.")
@@ -68,4 +70,4 @@ def _shown(value: object) -> str:
         return "missing"
     if isinstance(value, str) and not value.strip():
         return "empty"
-    return f"{value!r:.60}"
+    return " ".join(f"{value!r:.60}".split())
