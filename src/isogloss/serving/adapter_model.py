@@ -233,7 +233,9 @@ def probabilities(scores_C: FloatArray) -> FloatArray:
 
 def in_words_of_row(answer: Answer, row: Row) -> Answer:
     """Return the answer with the row's own text of the option, which prompts may translate."""
-    return replace(answer, answer=str(row["options"][answer.choice])) if answer.choice >= 0 else answer
+    return (
+        replace(answer, answer=str(row["options"][answer.choice])) if answer.choice >= 0 else answer
+    )
 
 
 def reason(error: Exception) -> str:

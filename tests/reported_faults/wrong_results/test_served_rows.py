@@ -109,9 +109,7 @@ BAD: dict[str, tuple[Row, str]] = {
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_bad_rows_fail_alone_and_good_rows_are_answered_as_alone(
-    served: Served, name: str
-) -> None:
+def test_bad_rows_fail_alone_and_good_rows_are_answered_as_alone(served: Served, name: str) -> None:
     model, good = served(PROTOCOLS[name]), good_rows(1)
     alone = [answers(model, [row])[0] for row in good]
     bad = [{**good[0], **change} for change, _ in BAD.values()]
@@ -247,7 +245,9 @@ def test_the_choice_is_the_most_probable_option(
     model = served(Protocol(format, normalisation))
     rows = good_rows(6)
     for number, row in enumerate(rows):  # of very different lengths
-        row["options"] = [option * (1 + (number + at) % 4) for at, option in enumerate(row["options"])]
+        row["options"] = [
+            option * (1 + (number + at) % 4) for at, option in enumerate(row["options"])
+        ]
     for row, answer in zip(rows, answers(model, rows), strict=True):
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-12)
         assert answer["choice"] == int(np.argmax(answer["probabilities"]))
