@@ -224,7 +224,7 @@ def probabilities(scores_C: FloatArray) -> FloatArray:
 
     Rounding may make two probabilities equal that the scores distinguish, hence the last step.
     """
-    probability_C = np.exp(scores_C - np.logaddexp.reduce(scores_C))
+    probability_C: FloatArray = np.exp(scores_C - np.logaddexp.reduce(scores_C))
     best = int(scores_C.argmax())
     if int(probability_C.argmax()) != best:
         probability_C[best] = np.nextafter(probability_C.max(), 1)
