@@ -1,14 +1,16 @@
 """Files: atomic writes, and YAML validated against a pydantic model."""
 
 import errno
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
+from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from isogloss.errors import DataError, IsoglossError
@@ -55,6 +57,37 @@ def delete_parts(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a database URL; None for other databases, and for one in memory."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    memory = parsed.database in (None, "", ":memory:")
+    return None if memory or parsed.get_backend_name() != "sqlite" else Path(str(parsed.database))
+
+
+@contextmanager
+def sqlite_lock(url: str) -> Iterator[None]:
+    """Context that one process at a time enters to create the tables of a sqlite database.
+
+    The lock is a file beside the database. Other databases, and one in a folder that cannot be
+    written, are not locked.
+    """
+    path = sqlite_file(url)
+    lock: AbstractContextManager[object] = nullcontext()
+    if path is not None:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if os.access(path.parent, os.W_OK):
+            lock = FileLock(f"{path.absolute()}.lock")
+    with lock:
+        yield
 
 
 def _unique(path: Path, suffix: str) -> Path:

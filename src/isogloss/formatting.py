@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 from isogloss.types import Interval
 
@@ -73,3 +74,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def without_password(uri: str) -> str:
+    """A URI with *** in place of its password."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))

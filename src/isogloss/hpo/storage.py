@@ -15,6 +15,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from isogloss.compat import public_only
 from isogloss.errors import ConfigError
+from isogloss.files import sqlite_lock
+from isogloss.formatting import without_password
+from isogloss.hpo.journal import recover_journal
 from isogloss.hpo.retry import quiet_optuna, retry_callback
 
 HEARTBEAT = 5  # seconds between heartbeats
@@ -25,12 +28,17 @@ ATTEMPTS = 3  # to open a database
 def open_storage(storage: str) -> BaseStorage:
     """Open the database at a URL, or else a journal file.
 
-    Raises ConfigError if the database cannot be reached.
+    A damaged journal is repaired. Raises ConfigError if the storage cannot be used.
     """
     if "://" in storage:
         return _open_database(storage)
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    return _open_journal(Path(storage))
+    path = Path(storage)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_journal(path)
+        return _open_journal(path)
+    except OSError as error:
+        raise ConfigError(f"storage {storage!r} cannot be used ({error.strerror}).") from error
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -47,19 +55,21 @@ def _open_database(url: str) -> RDBStorage:
 
     for attempt in range(ATTEMPTS):
         try:
-            with quiet_optuna():
+            with sqlite_lock(url), quiet_optuna():
                 return RDBStorage(
                     url,
                     heartbeat_interval=HEARTBEAT,
                     grace_period=GRACE,
                     heartbeat_stale_trial_callback=retry_callback(),
                 )
-        except (SQLAlchemyError, ImportError, ValueError) as error:
-            # Workers that create the tables at the same time make each other fail.
+        except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+            # Workers that create the tables at the same time make each other fail. RuntimeError is
+            # Optuna's for a schema of another version.
             if attempt == ATTEMPTS - 1:
+                cause = str(error).strip().splitlines()[0]
                 hint = "; a database in PostgreSQL is postgresql+psycopg2://USER@HOST/NAME"
                 raise ConfigError(
-                    f"storage {url!r} cannot be used ({str(error).strip().splitlines()[0]})"
+                    f"storage {without_password(url)!r} cannot be used ({cause})"
                     f"{hint if url.startswith('postgres') else ''}."
                 ) from error
             time.sleep(1)

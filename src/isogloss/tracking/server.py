@@ -11,7 +11,6 @@ from enum import Enum, auto
 from http import HTTPStatus
 from http.client import responses
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 import requests
@@ -20,6 +19,7 @@ from urllib3.exceptions import NameResolutionError
 
 from isogloss.compat.mlflow import http_status, is_foreign_page
 from isogloss.errors import TrackingError
+from isogloss.formatting import without_password
 
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 LONGEST_REASON = 300  # characters
@@ -122,14 +122,9 @@ def sentence(error: BaseException) -> str:
     return f"{subject}: {clause.rstrip('.')}."
 
 
-def shown_uri(uri: str | None = None) -> str:
-    """A URI, by default that of MLflow, without its password."""
-    uri = mlflow.get_tracking_uri() if uri is None else uri
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+def shown_uri() -> str:
+    """The URI of MLflow without its password."""
+    return without_password(mlflow.get_tracking_uri())
 
 
 def server_timeout() -> float:
