@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def _pieces(content: bytes) -> Iterator[tuple[int, Record | str]]:
         text = line.decode("utf-8", errors="replace")
         starts = [found.start() for found in re.finditer(re.escape(START), text)]
         bounds = sorted({0, *starts, len(text)})
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             part = text[start:end]
             yield number, _record(part) or part
 
