@@ -7,6 +7,7 @@ IsoglossError
 ├── TrainingError   training that ran out of memory or diverged
 ├── TrackingError   results that could not be sent to MLflow
 ├── ProcessError    a process of a group that computes together has ended
+├── StudyError      cells of a study that failed while others finished
 └── ComparisonError runs that are missing or must not be compared
 
 Each message is one sentence that names the value and what is accepted. Entry points print it and
@@ -44,3 +45,7 @@ class ProcessError(IsoglossError):
 
 class ComparisonError(IsoglossError):
     """Runs that are missing or must not be compared."""
+
+
+class StudyError(IsoglossError):
+    """Cells of a study that failed while others finished."""

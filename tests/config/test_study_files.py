@@ -29,6 +29,66 @@ def test_a_study_file_is_checked_and_overridden_by_name(tmp_path: Path) -> None:
             study_files.read_study(path, {})
 
 
+MODELS = """
+study: s
+models:
+- embedded
+- {model: org/name, revision: abc, label: large, dtype: nf4, max_length: 2048}
+- {model: org/tuned, recipe: {rank: 4}}
+- {model: org/other, recipe: best.yaml}
+sources:
+- eng_Latn
+- arz_Arab+arb_Arab
+- {source: tur_Latn, limit: 50, seeds: "3,4"}
+"""
+
+
+def test_models_and_sources_are_names_or_mappings(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(MODELS)
+    (tmp_path / "best.yaml").write_text("finetune: {steps: 7}\n")
+    study = study_files.read_study(path, {})
+    assert study.models
+    assert [model.name for model in study.models] == [
+        "embedded", "org/name@abc", "org/tuned", "org/other",
+    ]  # fmt: skip
+    assert study.models[1].own == {"model": "org/name@abc", "dtype": "nf4", "max_length": 2048}
+    assert [model.recipe for model in study.models] == [None, None, {"rank": 4}, {"steps": 7}]
+    assert study.sources
+    assert [(entry.source, entry.limit, entry.seeds) for entry in study.sources] == [
+        ("eng_Latn", None, None), ("arb_Arab+arz_Arab", None, None), ("tur_Latn", 50, (3, 4)),
+    ]  # fmt: skip
+    study = study_files.read_study(path, {"models": "a,b", "sources": "heb_Hebr"})
+    assert [model.name for model in study.models or ()] == ["a", "b"]
+    assert [entry.source for entry in study.sources or ()] == ["heb_Hebr"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("models: [{model: a, dtyp: nf4}]",
+         "unknown parameter 'models.dtyp'; did you mean 'models.dtype'?"),
+        ("models: [a, {model: b, dtype: int4}]",
+         "item 2 of models: dtype should be 'auto', 'float32', 'bfloat16' or 'nf4', but got "
+         "'int4'."),
+        ("models: [{label: a}]", "item 1 of models: model is required."),
+        ("models: [a, a]", "models has a twice."),
+        ("models: [{model: a, label: x}, {model: b, label: x}]", "labels of models has x twice."),
+        ("sources: [arb_Arab+arz_Arab, arz_Arab+arb_Arab]",
+         "sources has arb_Arab+arz_Arab twice."),
+        ("models: []", "models should have at least one value or 'auto'"),
+        ("models: [{model: a, recipe: {stepz: 3}}]",
+         "recipe of model 'a': unknown parameter 'stepz'; did you mean 'steps'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_model_or_source_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"study: s\n{content}\n")
+    with pytest.raises(study_files.ConfigError) as caught:
+        study_files.read_study(path, {})
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_study_file_of_the_repository_is_sound(path: Path) -> None:
     assert study_files.read_study(path, {}).study == path.stem

@@ -42,7 +42,9 @@ FIELDS = [(config_class, name) for config_class in CLASSES for name in config_cl
 
 
 OVERRIDES = [
-    name for name in MainConfig.model_fields if name not in ("study", "experiment", "recipe")
+    name
+    for name in MainConfig.model_fields
+    if name not in ("study", "experiment", "recipe", "dry_run")
 ]
 
 

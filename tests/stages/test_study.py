@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
-from isogloss.errors import ComparisonError, ConfigError
+from isogloss.errors import ComparisonError, ConfigError, ModelError, StudyError
 from isogloss.predictions.table import Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
@@ -332,3 +332,56 @@ def test_a_control_source_may_be_pooled(model_folder: Callable[[str], Path]) -> 
     )
     compared = mlflow.get_run(run_study(config))
     assert "double_difference/eng_Latn.fra_Latn" in compared.data.metrics
+
+
+def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
+    model_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(model_folder("gemma3"), tmp_path / "broken"))
+    weights = broken / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    models = [
+        {"model": str(model_folder("gemma3")), "label": "first"},
+        {"model": str(broken), "label": "second"},
+        {"model": str(model_folder("llama")), "label": "third"},
+    ]
+    config = study_config(model_folder("gemma3"), models=models, study="three")
+    with pytest.raises(StudyError) as caught:
+        run_study(config)
+    message = str(caught.value)
+    assert message.startswith("3 of 9 cells failed")
+    assert "second · base: model" in message
+    assert "second · tuned · Standard Arabic, seed 0: its adapter is missing" in message
+    (parent,) = runs("study")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["isogloss.failed"] == "3"
+    (compared,) = runs("compare")
+    report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
+    assert "The cell 'second · base' failed: model" in report
+    table = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/models.csv").splitlines()
+    assert table[0] == "model,base,tuned on arb_Arab"
+    assert [line.split(",")[0] for line in table[1:]] == ["first", "second", "third"]
+    assert table[2] == "second,failed,failed"
+    base, tuned = table[1].split(",")[1:]
+    assert 0 < float(base) < 1
+    assert 0 < float(tuned) < 1
+    assert "second" in capsys.readouterr().out
+
+    weights.write_bytes(whole)
+    # The revision of the folder is another now; the finished cells of the others are reused.
+    compared = mlflow.get_run(run_study(config))
+    assert len(runs("finetune")) == 3
+    labels = {"first", "second", "third"}
+    assert set(compared.data.tags["isogloss.model"].split(", ")) == labels
+    by_name = collect_runs(CompareConfig(study="three"))
+    assert {key.model for key in by_name.by_key} == labels
+
+
+def test_a_model_without_a_chat_template_is_refused_before_the_first_run(
+    model_folder: Callable[[str], Path],
+) -> None:
+    models = [str(model_folder("gemma3")), {"model": str(model_folder("llama")), "chat": "on"}]
+    with pytest.raises(ModelError, match="has no chat template"):
+        run_study(study_config(model_folder("gemma3"), models=models))
+    assert not runs("study")

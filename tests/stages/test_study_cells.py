@@ -97,3 +97,33 @@ def test_cells_have_the_parameters_of_the_study() -> None:
 def test_without_seeds_the_adapter_has_the_seed_of_the_study() -> None:
     _, finetuned, _ = study_cells(config(seed=3))
     assert finetuned.config.seed == 3
+
+
+MANY = {
+    "study": "s",
+    "models": ["a", {"model": "b", "label": "B", "dtype": "nf4", "recipe": {"rank": 3}}],
+    "sources": ["arb_Arab", {"source": "eng_Latn", "limit": 9, "seeds": "5,6"}],
+    "seeds": "1",
+    "finetune": {"steps": 5, "rank": 2},
+}
+
+
+def test_models_come_one_after_another_and_base_is_evaluated_once_per_model() -> None:
+    cells = study_cells(StudyConfig.model_validate(MANY))
+    assert [cell.label for cell in cells[: len(cells) // 2]] == [
+        "a · base",
+        "a · finetune · Standard Arabic, seed 1",
+        "a · tuned · Standard Arabic, seed 1",
+        "a · finetune · English, seed 5",
+        "a · tuned · English, seed 5",
+        "a · finetune · English, seed 6",
+        "a · tuned · English, seed 6",
+    ]
+    second = cells[len(cells) // 2 :]
+    assert [cell.config.model for cell in second] == ["b"] * 7
+    assert {cell.label.split(" · ")[0] for cell in second} == {"B"}
+    assert {cell.config.dtype for cell in second} == {"nf4"}
+    trainings = [cell.config for cell in second if isinstance(cell, FinetuneCell)]
+    assert [(own.rank, own.steps, own.limit) for own in trainings] == [
+        (3, 5, None), (3, 5, 9), (3, 5, 9),
+    ]  # fmt: skip

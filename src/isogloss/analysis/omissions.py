@@ -10,6 +10,7 @@ from isogloss.types import Condition, Units
 class OmissionReason(StrEnum):
     """Why something is missing from a comparison."""
 
+    FAILED_CELL = "failed cell"
     UNFINISHED_RUN = "unfinished run"
     MISSING_CONDITION = "missing condition"
     MISSING_LANGUAGES = "missing languages"
@@ -31,6 +32,7 @@ class Omission:
 
     | reason               | facts                               |
     |----------------------|-------------------------------------|
+    | failed cell          | `cell` (its label), `problem`       |
     | unfinished run       | `run`, `run_id`, `status`           |
     | missing condition    | `model`, `conditions`, `source`     |
     | missing languages    | `run`, `languages`                  |
@@ -40,6 +42,7 @@ class Omission:
     """
 
     reason: OmissionReason
+    cell: str = ""
     run: RunKey | None = None
     run_id: str = ""
     status: str = ""

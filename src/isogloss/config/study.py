@@ -1,8 +1,9 @@
 """Parameters of the entry point `main`, and the content of study files."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
 from isogloss.config.finetune import Hyperparameters
@@ -16,6 +17,11 @@ Override = Annotated[
     str,
     Field(min_length=1, description="replaces the study file's value; file: keep the file's value"),
 ]
+
+
+def _named(field: str) -> BeforeValidator:
+    """Annotation of a mapping with a name of its own: the name alone stands for the mapping."""
+    return BeforeValidator(lambda value: {field: value} if isinstance(value, str) else value)
 
 
 class StudyTraining(Hyperparameters):
@@ -37,12 +43,78 @@ class StudyComparison(fields.Config):
     branch: fields.Branch = None
 
 
+class StudyModel(fields.Config):
+    """One of the `models` of a study file: its name, and what differs from the study.
+
+    `revision` is a commit or tag of the Hub. `parameters` (of Mixture-of-Experts models also
+    `active_parameters`, per token) is for dry runs on machines that do not have the model.
+    """
+
+    model: fields.Model
+    label: Annotated[
+        Annotated[str, text("a short name for tables and figures")] | None, NoneWord("auto")
+    ] = None
+    revision: Annotated[Annotated[str, text("a commit or tag")] | None, NoneWord("auto")] = None
+    dtype: fields.Dtype | None = None
+    attention: fields.Attention | None = None
+    device_map: fields.DeviceMap | None = None
+    chat: fields.Chat | None = None
+    max_length: fields.MaxLength = None
+    recipe: object = None  # hyperparameters, or the path of a recipe; `read_study` validates it
+    parameters: PositiveFloat | None = None
+    active_parameters: PositiveFloat | None = None
+
+    @property
+    def name(self) -> str:
+        """The parameter `model` that loads it: its name, at its revision."""
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+    @property
+    def own(self) -> dict[str, object]:
+        """The shared parameters that it replaces, by name."""
+        replaced = ("dtype", "attention", "device_map", "chat", "max_length")
+        values = {name: getattr(self, name) for name in replaced}
+        return {
+            "model": self.name,
+            **{name: value for name, value in values.items() if value is not None},
+        }
+
+
+class StudySource(fields.Config):
+    """One of the `sources` of a study file: a language or several pooled ones.
+
+    `limit` is the number of training items of each language, `seeds` those of its adapters.
+    """
+
+    source: fields.Source
+    limit: fields.Limit = None
+    seeds: Annotated[tuple[fields.Seed, ...] | None, separated(), NoneWord("auto")] = None
+
+
 class StudyConfig(SharedConfig):
-    """A study file: one source, many targets, base against tuned, with or without reasoning."""
+    """A study file: models, sources and targets, base against tuned, with or without reasoning."""
 
     study: Annotated[
         str, text("the name of a study"), Field(description="name that groups the study's runs")
     ]
+    models: Annotated[
+        tuple[Annotated[StudyModel, _named("model")], ...] | None,
+        separated(),
+        NoneWord("auto"),
+        Field(
+            description="models, each a name or a mapping with what is its own; auto: the one in "
+            "`model`"
+        ),
+    ] = None
+    sources: Annotated[
+        tuple[Annotated[StudySource, _named("source")], ...] | None,
+        separated(),
+        NoneWord("auto"),
+        Field(
+            description="languages to fine-tune on, each a code, several pooled ones joined by +, "
+            "or a mapping; the contrast is that of the first; auto: `source` and `control_source`"
+        ),
+    ] = None
     languages: fields.Languages = None
     split: fields.SplitName = Split.TEST
     reasoning: Annotated[
@@ -71,6 +143,20 @@ class StudyConfig(SharedConfig):
         StudyComparison, Field(description="margin and branch of the comparison")
     ] = StudyComparison()
 
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        """Reject a model, a label or a source that is listed twice."""
+        for name, values in (
+            ("models", [entry.name for entry in self.models or ()]),
+            ("labels of models", [entry.label or entry.name for entry in self.models or ()]),
+            ("sources", [entry.source for entry in self.sources or ()]),
+        ):
+            if repeated := [value for value in values if values.count(value) > 1]:
+                raise PydanticCustomError(
+                    "repeated", "{name} has {value} twice", {"name": name, "value": repeated[0]}
+                )
+        return self
+
 
 class MainConfig(fields.Config):
     """Run a whole study from a YAML file: base, finetune, tuned, compare.
@@ -82,9 +168,11 @@ class MainConfig(fields.Config):
         "configs/demo.yaml"
     )
     model: Override = KEEP_FILE
+    models: Override = KEEP_FILE
     task: Override = KEEP_FILE
     data_dir: Override = KEEP_FILE
     source: Override = KEEP_FILE
+    sources: Override = KEEP_FILE
     languages: Override = KEEP_FILE
     format: Override = KEEP_FILE
     prompt_language: Override = KEEP_FILE
@@ -101,4 +189,10 @@ class MainConfig(fields.Config):
             "the study file; file: keep the file's values"
         ),
     ] = KEEP_FILE
+    dry_run: Annotated[
+        bool,
+        Field(
+            description="list the cells with items, tokens, memory, time and disk, and run nothing"
+        ),
+    ] = False
     experiment: fields.Experiment = None

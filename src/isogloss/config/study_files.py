@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from isogloss.config.finetune import Hyperparameters
-from isogloss.config.study import StudyConfig
+from isogloss.config.study import StudyConfig, StudyModel
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
 from isogloss.files import load_yaml
@@ -28,9 +28,24 @@ def read_study(
     if recipe is not None and isinstance(training, dict):
         training = {**training, **recipe}
     try:
-        return StudyConfig.model_validate({**content, **overrides, "finetune": training})
+        study = StudyConfig.model_validate({**content, **overrides, "finetune": training})
     except ValidationError as error:
         raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
+    if study.models is None:
+        return study
+    models = tuple(_with_recipe(model, path) for model in study.models)
+    return study.model_copy(update={"models": models})
+
+
+def _with_recipe(model: StudyModel, study_file: Path) -> StudyModel:
+    """A model of a study whose recipe is its validated hyperparameters by name."""
+    if model.recipe is None:
+        return model
+    if isinstance(model.recipe, str):
+        values = read_recipe(study_file.parent / model.recipe)
+    else:
+        values = recipe_values({"finetune": model.recipe}, f"of model {model.name!r}")
+    return model.model_copy(update={"recipe": values})
 
 
 def read_recipe(path: Path) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -64,9 +65,17 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
 
 
 def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
+    if not entry["loc"]:  # a check of several parameters together
+        return f"{entry['msg']}."
     names = [part for part in entry["loc"] if isinstance(part, str)]
     positions = [part for part in entry["loc"] if isinstance(part, int)]
+    # An entry of `models` may be the value of its field `model` alone.
+    if positions and names[1:] == [names[0].removesuffix("s")] and entry["type"] != "missing":
+        names = names[:1]
+    nested = bool(positions) and len(names) > 1
     subject = name = ".".join(names)
+    if nested:
+        subject = name = f"item {positions[0] + 1} of {names[0]}: {'.'.join(names[1:])}"
     fields = _fields(names[:-1], config_class)
     if entry["type"] == "extra_forbidden":
         return _unknown(names, fields)
@@ -77,7 +86,7 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     accepted = accepted.replace("greater than or equal to", "at least")
     accepted = accepted.replace("less than or equal to", "at most")
     word = none_word(fields[names[-1]])
-    if positions:
+    if positions and not nested:
         subject = f"item {positions[0] + 1} of {name}"
         accepted += f", or {name} should be {word!r}" if word else ""
     elif word:
@@ -93,11 +102,18 @@ def _fields(sections: Sequence[str], config_class: type[BaseModel]) -> dict[str,
     """The fields of a configuration, or of a section of it."""
     fields = config_class.model_fields
     for section in sections:
-        annotation = fields[section].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        section_class = _section_class(fields[section].annotation)
+        if section_class is None:
             return {}
-        fields = annotation.model_fields
+        fields = section_class.model_fields
     return fields
+
+
+def _section_class(annotation: object) -> type[BaseModel] | None:
+    """The configuration in the type of a field: itself, optional, or in a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_class, get_args(annotation))), None)
 
 
 def _unknown(names: Sequence[str], fields: dict[str, FieldInfo]) -> str:

@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 
 from isogloss.compat.interfaces import CausalNetwork, Tokenizer
 from isogloss.distributed import processes
@@ -59,7 +60,7 @@ def load(
             CausalNetwork,
             AutoModelForCausalLM.from_pretrained(location.folder, local_files_only=True, **options),
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {location.name!r} cannot be loaded ({reason}).") from error
     module = cast(torch.nn.Module, network)

@@ -12,6 +12,8 @@ def omission_sentence(omission: Omission) -> str:
     """
     conditions = " and no ".join(omission.conditions)
     match omission.reason:
+        case OmissionReason.FAILED_CELL:
+            return f"The cell {omission.cell!r} failed: {omission.problem}"
         case OmissionReason.UNFINISHED_RUN:
             return f"Run {omission.run_id} ({omission.run}) is left out: it is {omission.status}."
         case OmissionReason.MISSING_CONDITION:

@@ -1,5 +1,6 @@
 """Which evaluate runs a comparison uses: found in MLflow, grouped, and their predictions read."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, run_key
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.tags import read_parts
 from isogloss.types import LanguageCode
 
 DOWNLOADS = 8
@@ -48,7 +50,7 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
     """
     if config.runs:
         return group_runs([_evaluate_run(run_id) for run_id in config.runs])
-    runs = _search(config)
+    runs, labels = _search(config)
     finished = [run for run in runs if run.info.status == FINISHED]
     unfinished = [run for run in runs if run.info.status != FINISHED]
     if not finished:
@@ -56,20 +58,28 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
         tags = f" with tags {config.tags}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    return group_runs(finished, map(_unfinished, unfinished))
+    return group_runs(finished, map(_unfinished, unfinished), labels)
 
 
-def group_runs(runs: Iterable[Run], omissions: Iterable[Omission] = ()) -> CollectedRuns:
+def group_runs(
+    runs: Iterable[Run],
+    omissions: Iterable[Omission] = (),
+    labels: Mapping[str, str] | None = None,
+) -> CollectedRuns:
     """Group finished evaluate runs by what they measured.
 
-    ComparisonError if they cannot be compared; see `check_comparable`.
+    `labels` are the names that tables and figures show for models. ComparisonError if the runs
+    cannot be compared; see `check_comparable`.
     """
     newest_first = sorted(runs, key=lambda run: -int(run.info.start_time))
     distinct = list({run.info.run_id: run for run in newest_first}.values())
     check_comparable(distinct)
     by_key: dict[RunKey, list[Run]] = {}
     for run in distinct:
-        by_key.setdefault(run_key(run), []).append(run)
+        key = run_key(run)
+        if labels:
+            key = key._replace(model=labels.get(key.model, key.model))
+        by_key.setdefault(key, []).append(run)
     return CollectedRuns({key: tuple(by_key[key]) for key in sorted(by_key)}, tuple(omissions))
 
 
@@ -155,8 +165,8 @@ def _evaluate_run(run_id: str) -> Run:
     return run
 
 
-def _search(config: CompareConfig) -> list[Run]:
-    """Evaluate runs of the experiments, with the tags, of the studies."""
+def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str]]:
+    """Evaluate runs of the experiments, with the tags, of the studies; labels of their models."""
     tags = parse_tags(config.tags)
     experiment_ids = _experiment_ids(config.experiment)
     runs = [
@@ -166,26 +176,34 @@ def _search(config: CompareConfig) -> list[Run]:
         and all(run.data.tags.get(name) == value for name, value in tags.items())
     ]
     if not config.study:
-        return runs
-    listed = _study_run_ids(experiment_ids, config.study)
-    ids = set().union(*listed.values())
-    unlisted = set(config.study) - set(listed)  # evaluate runs that name a study without a run
-    return [
+        return runs, {}
+    study_runs = _study_runs(experiment_ids, config.study)
+    ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
+    # Evaluate runs may name a study that has no run of its own.
+    unlisted = set(config.study) - {tag(run, "study") for run in study_runs}
+    selected = [
         run for run in runs if run.info.run_id in ids or unlisted & set(tracking.studies_of(run))
     ]
+    return selected, _labels(study_runs)
 
 
-def _study_run_ids(experiment_ids: list[str], studies: Sequence[str]) -> dict[str, set[str]]:
-    """Ids of evaluate runs, by study, of the newest study run of each model, source and seeds."""
+def _labels(study_runs: Iterable[Run]) -> dict[str, str]:
+    """Labels by model, without those that several models have."""
+    labels: dict[str, str] = {}
+    for run in study_runs:
+        labels |= json.loads(tag(run, "labels") or "{}")
+    values = list(labels.values())
+    return {model: label for model, label in labels.items() if values.count(label) == 1}
+
+
+def _study_runs(experiment_ids: list[str], studies: Sequence[str]) -> list[Run]:
+    """The newest finished study run of each study, model, source and seeds."""
     newest: dict[tuple[str | None, ...], Run] = {}
     for run in _runs_of_kind(experiment_ids, RunKind.STUDY):  # newest first
         if run.info.status == FINISHED and tag(run, "study") in studies:
             parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
             newest.setdefault(parts, run)
-    by_study: dict[str, set[str]] = {}
-    for (study, *_), run in newest.items():
-        by_study.setdefault(str(study), set()).update((tag(run, "cells") or "").split())
-    return by_study
+    return list(newest.values())
 
 
 def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:

@@ -21,6 +21,7 @@ from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
 from isogloss.types import LanguageCode
 from isogloss.version import __version__
@@ -128,6 +129,7 @@ def _log(plan: ComparisonPlan, comparison: Comparison, experiment: str | None) -
     ):
         write(comparison, Path(folder), _provenance(plan, comparison), _runs_table(plan.collected))
         mlflow.log_artifacts(folder, "report")
+        mlflow.set_tags(in_parts("cells", [run.info.run_id for run in plan.collected.runs]))
         mlflow.log_metrics(comparison_metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
@@ -148,7 +150,6 @@ def _tags(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str | None]
         "study": plan.study,
         "fingerprint": plan.fingerprint,
         "verdict": comparison.contrast.verdict,
-        "cells": " ".join(run.info.run_id for run in runs),
         "versions": versions_text(comparison_versions()),
         "libraries": versions_text(statistics_libraries()),
         **{f"verdict_{claim}": verdict for claim, verdict in verdicts.items()},

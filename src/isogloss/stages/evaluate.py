@@ -34,6 +34,7 @@ from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import uploading
+from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import evaluation_versions
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.types import Condition, Format, LanguageCode, Normalisation
@@ -286,7 +287,7 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
             label = f"adapter {number} of {len(names)} · {name}" if len(names) > 1 else None
             runs.append(evaluate(own, session, adapter, label))
         if len(names) > 1:
-            mlflow.set_tag("isogloss.cells", " ".join(run.info.run_id for run in runs))
+            mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs]))
     for name, run in zip(names, runs, strict=True):
         if len(names) > 1:
             print(f"\nadapter {name}")

@@ -15,7 +15,7 @@ from isogloss.config import ImportConfig
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
-from isogloss.tracking.tags import PREFIX
+from isogloss.tracking.tags import in_parts
 from isogloss.types import Condition, Format
 from isogloss.version import METRICS_VERSION
 
@@ -49,7 +49,7 @@ def import_results(config: ImportConfig) -> list[Run]:
     tags = RunTags(study=config.study, imported=_file_name(config)).as_dict()
     with tracking.open_run(RunKind.IMPORT, "import", config, tags, config.experiment):
         runs = [_reuse_or_log(run) for run in planned]
-        mlflow.set_tag(f"{PREFIX}cells", " ".join(run.info.run_id for run in runs))
+        mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs]))
     return runs
 
 

@@ -18,6 +18,7 @@ from isogloss.report.power import Pilot, Plan, figure, sentences, text
 from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.tags import read_parts
 from isogloss.types import Group
 
 RELATED, ITEMS, SEEDS = 4, 900, 1
@@ -165,7 +166,7 @@ def _in_contrast(compared: Run, prefix: str, names: Iterable[str]) -> list[str]:
 def _items_per_language(compared: Run) -> int:
     """Mean number of items of the languages compared; 0 if the evaluate runs do not record it."""
     counts = []
-    for run_id in compared.data.tags.get("isogloss.cells", "").split():
+    for run_id in read_parts(compared, "cells"):
         try:
             metrics = mlflow.get_run(run_id).data.metrics
         except MlflowException:  # permanently deleted since

@@ -70,6 +70,16 @@ class Session:
         )
         return processes.run_on_all(_load, None, request, location=self.location)
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return "model" in self.__dict__
+
+    def unload(self) -> None:
+        """Free the model; the next use loads it again."""
+        if self.loaded:
+            del self.model
+
     def protocol(
         self,
         config: SharedConfig,

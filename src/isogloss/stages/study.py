@@ -1,21 +1,37 @@
-"""A study: base on all targets, fine-tuning, tuned on all targets, comparison.
+"""A study: for each model base on all targets, fine-tuning, tuned on all targets; then comparison.
 
-Optionally with chain of thought, several seeds and a control source. One process loads the base
-model once and runs every cell as a child of one parent run; cells that have finished are reused.
+Optionally with chain of thought, several seeds and several sources. One process loads each model
+once and runs every cell as a child of one parent run. Cells that have finished are reused. A cell
+that fails is named at the end and in the report, and does not stop the others.
 """
 
-from collections.abc import Sequence
+import gc
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
 
 from isogloss import tracking
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.config import CompareConfig, MainConfig, StudyConfig
+from isogloss.config.study import KEEP_FILE
 from isogloss.config.study_files import read_study
-from isogloss.errors import ConfigError
-from isogloss.languages import group
+from isogloss.errors import (
+    ConfigError,
+    IsoglossError,
+    ModelError,
+    ProcessError,
+    StudyError,
+    TrackingError,
+)
+from isogloss.formatting import aligned, decimal
+from isogloss.languages import group, source_name
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
@@ -27,14 +43,18 @@ from isogloss.stages.study_cells import (
     FinetuneCell,
     StudyCell,
     study_cells,
+    study_models,
     study_seeds,
+    study_sources,
 )
 from isogloss.stages.training_inputs import load_recipe, source_data
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
-from isogloss.tracking.tags import PREFIX
+from isogloss.tracking.tags import PREFIX, in_parts
 from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group
+
+logger = logging.getLogger(__name__)
 
 # Tags that the study's run takes over from its comparison, whether that was reused or not.
 RESULT_TAGS = (
@@ -45,69 +65,165 @@ RESULT_TAGS = (
 )
 
 
+@dataclass
+class StudyRuns:
+    """The runs of a study so far, and the reasons of the cells that failed."""
+
+    finetuned: dict[FinetuneCell, Run] = field(default_factory=dict)
+    evaluated: dict[EvaluateCell, Run] = field(default_factory=dict)
+    failed: dict[StudyCell, str] = field(default_factory=dict)
+
+
 def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     """Run a study and return the id of its compare run.
 
     Finished cells are reused. Unusable parameters and data raise before the first run is opened.
+    Raises StudyError at the end if cells failed; the comparison is then that of the others.
     """
-    session = Session.of(config)
     cells = study_cells(config)
-    task = _check_before_start(config, session, cells)
+    sessions = {cell.config.model: Session.of(cell.config) for cell in reversed(cells)}
+    task = _check_before_start(config, sessions, cells)
+    models, sources = study_models(config), study_sources(config)
+    seeds = [study_seeds(config, source) for source in sources]
     tags = {
-        "model": config.model,
-        "source": config.source,
+        "model": ", ".join(model.name for model in models),
+        "source": sources[0].source,
+        "sources": ",".join(source.source for source in sources),
         "reasoning": config.reasoning,
         "study": config.study,
         "task": task.name,
         "format": config.format or task.format,
-        "seeds": ",".join(map(str, study_seeds(config))),
+        "seeds": " ".join(",".join(map(str, own)) for own in dict.fromkeys(seeds)),
     }
+    labels = {model.name: model.label for model in models if model.label}
+    if labels:
+        tags["labels"] = json.dumps(labels)
     with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment):
-        runs = _run_cells(cells, session)
-        mlflow.set_tag(f"{PREFIX}cells", " ".join(runs))
-        comparison = CompareConfig(
-            study=(config.study,), source=config.source, **config.compare.model_dump()
-        )
-        compared = compare_runs(group_runs(runs.values()), comparison)
-        mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
-    print_verdict(compared)
+        runs = _run_cells(cells, sessions)
+        mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
+        table = models_table(cells, runs)
+        mlflow.log_text("\n".join(",".join(row) for row in table) + "\n", "models.csv")
+        compared = _compare(config, runs, labels)
+        if compared:
+            mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
+        if compared is None or runs.failed:
+            mlflow.set_tag(f"{PREFIX}failed", str(len(runs.failed)))
+    if compared:
+        print_verdict(compared)
+    if len(models) > 1:
+        print(f"\nmean accuracy over target languages\n{aligned(table)}")
+    if runs.failed or compared is None:
+        raise StudyError(_failures(runs, len(cells)))
     return str(compared.info.run_id)
 
 
-def _run_cells(cells: Sequence[StudyCell], session: Session) -> dict[str, Run]:
-    """Run the cells in order; return the evaluate runs by id."""
-    finetuned: dict[FinetuneCell, Run] = {}
-    evaluated: dict[str, Run] = {}
-    for number, cell in enumerate(cells, 1):
-        label = f"cell {number} of {len(cells)} · {cell.label}"
-        if isinstance(cell, FinetuneCell):
-            finetuned[cell] = finetune(cell.config, session, label)
-        else:
-            run = _evaluate_cell(cell, finetuned, session, label)
-            evaluated[run.info.run_id] = run
-    return evaluated
+def models_table(cells: Sequence[StudyCell], runs: StudyRuns) -> list[tuple[str, ...]]:
+    """Mean accuracy over target languages: one row per model, one column per condition and source.
+
+    A cell is the mean over seeds; `failed` where no run has finished.
+    """
+    columns: dict[str, None] = {}
+    values: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        if not isinstance(cell, EvaluateCell):
+            continue
+        column = str(cell.condition)
+        if cell.finetuned:
+            column += f" on {cell.finetuned.config.source}"
+        columns[column] = None
+        row = values.setdefault(cell.model_label or cell.config.model, {})
+        accuracies = row.setdefault(column, [])
+        if run := runs.evaluated.get(cell):
+            accuracies.append(run.data.metrics["accuracy/mean"])
+
+    def text(accuracies: Sequence[float]) -> str:
+        mean = sum(accuracies) / len(accuracies) if accuracies else None
+        return "failed" if mean is None else decimal(mean, 3, signed=False)
+
+    rows = [
+        (model, *(text(row.get(name, [])) for name in columns)) for model, row in values.items()
+    ]
+    return [("model", *columns), *rows]
 
 
-def _evaluate_cell(
-    cell: EvaluateCell, finetuned: dict[FinetuneCell, Run], session: Session, label: str
-) -> Run:
-    if cell.finetuned is None:
-        return evaluate(cell.config, session, label=label)
-    run = finetuned[cell.finetuned]
-    run_id = run.info.run_id
-    adapter = AdapterRef(str(tag(run, "adapter")), partial(adapter_folder, run_id))
-    config = cell.config.model_copy(update={"adapter": run_id})
-    return evaluate(config, session, adapter, label)
+def _run_cells(cells: Sequence[StudyCell], sessions: Mapping[str, Session]) -> StudyRuns:
+    """Run the cells in order, one model after another in memory."""
+    runs = StudyRuns()
+    numbered = list(enumerate(cells, 1))
+    for model, members in groupby(numbered, lambda entry: entry[1].config.model):
+        session = sessions[model]
+        unusable: str | None = None
+        for number, cell in members:
+            label = f"cell {number} of {len(cells)} · {cell.label}"
+            try:
+                if unusable:
+                    raise ModelError(unusable)
+                _run_cell(cell, runs, session, label)
+            except (ProcessError, TrackingError):
+                raise  # no other cell would fare better
+            except Exception as error:  # any failure of a cell leaves the others to be done
+                reason = str(error) if isinstance(error, IsoglossError) else repr(error)
+                runs.failed[cell] = reason
+                logger.error(f"{label} failed: {reason}")
+                logger.debug("traceback of the failed cell", exc_info=error)
+                if isinstance(error, ModelError) and not session.loaded:
+                    unusable = reason
+        session.unload()
+        gc.collect()
+    return runs
 
 
-def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[StudyCell]) -> Task:
+def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) -> None:
+    if isinstance(cell, FinetuneCell):
+        runs.finetuned[cell] = finetune(cell.config, session, label)
+    elif cell.finetuned is None:
+        runs.evaluated[cell] = evaluate(cell.config, session, label=label)
+    elif cell.finetuned not in runs.finetuned:
+        raise StudyError(f"its adapter is missing, because {cell.finetuned.label!r} failed.")
+    else:
+        run = runs.finetuned[cell.finetuned]
+        run_id = run.info.run_id
+        adapter = AdapterRef(str(tag(run, "adapter")), partial(adapter_folder, run_id))
+        config = cell.config.model_copy(update={"adapter": run_id})
+        runs.evaluated[cell] = evaluate(config, session, adapter, label)
+
+
+def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) -> Run | None:
+    """Compare what has been evaluated; None if the failures leave nothing to compare."""
+    omissions = [
+        Omission(OmissionReason.FAILED_CELL, cell=cell.label, problem=reason)
+        for cell, reason in runs.failed.items()
+    ]
+    source = study_sources(config)[0].source
+    comparison = CompareConfig(study=(config.study,), source=source, **config.compare.model_dump())
+    try:
+        collected = group_runs(runs.evaluated.values(), omissions, labels)
+        return compare_runs(collected, comparison)
+    except IsoglossError as error:
+        if not runs.failed:
+            raise
+        logger.error(f"no comparison: {error}")
+        return None
+
+
+def _failures(runs: StudyRuns, n_cells: int) -> str:
+    lines = "".join(f"\n  {cell.label}: {reason}" for cell, reason in runs.failed.items())
+    return (
+        f"{len(runs.failed)} of {n_cells} cells failed; the same command runs what is missing:"
+        f"{lines}"
+    )
+
+
+def _check_before_start(
+    config: StudyConfig, sessions: Mapping[str, Session], cells: Sequence[StudyCell]
+) -> Task:
     """Raise errors now that would otherwise occur after hours; return the task.
 
-    Raises DataError if training data are among the items to be evaluated, and ConfigError if the
-    contrast has fewer than two languages in a group.
+    Raises DataError if training data are among the items to be evaluated, ConfigError if the
+    contrast has fewer than two languages in a group, and the errors of all models together.
     """
-    base = next(cell for cell in cells if isinstance(cell, EvaluateCell))
-    task, items_by_language = evaluation_data(base.config)
+    evaluations = [cell for cell in cells if isinstance(cell, EvaluateCell)]
+    task, items_by_language = evaluation_data(evaluations[0].config)
     all_items = [item for rows in items_by_language.values() for item in rows]
     trainings = {
         cell.config.source: cell.config for cell in cells if isinstance(cell, FinetuneCell)
@@ -115,8 +231,12 @@ def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[S
     for training in trainings.values():
         train_items = source_data(training).train
         refuse_contamination(training_record(task.name, train_items), task.name, all_items, [])
-    groups = [group(code, config.source, config.compare.branch) for code in items_by_language]
-    relations = {Group.RELATED: f"related to {config.source}", Group.CONTROL: "controls"}
+    source = study_sources(config)[0].source
+    groups = [group(code, source, config.compare.branch) for code in items_by_language]
+    relations = {
+        Group.RELATED: f"related to {source_name(source)}",
+        Group.CONTROL: "controls",
+    }
     for name, relation in relations.items():
         if groups.count(name) < 2:
             raise ConfigError(
@@ -124,7 +244,14 @@ def _check_before_start(config: StudyConfig, session: Session, cells: Sequence[S
                 f"study {config.study!r} {groups.count(name)} are {relation}; "
                 f"choose other languages or another branch."
             )
-    session.protocol(base.config, task)
+    problems = []
+    for cell in {cell.config.model: cell for cell in evaluations}.values():
+        try:
+            sessions[cell.config.model].protocol(cell.config, task)
+        except IsoglossError as error:
+            problems.append(str(error))
+    if problems:
+        raise ModelError("\n".join(problems))
     return task
 
 
@@ -133,10 +260,10 @@ def run_main(config: MainConfig) -> str:
     overrides = {
         name: value
         for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
-        if value != "file"
+        if name in StudyConfig.model_fields and value != KEEP_FILE
     }
     study = read_study(Path(config.study), overrides)
-    if config.recipe != "file":
+    if config.recipe != KEEP_FILE:
         recipe = load_recipe(config.recipe, study)
         study = read_study(Path(config.study), overrides, recipe)
     run_id = run_study(study, config.experiment)

@@ -6,27 +6,28 @@ launchers work from this list; nothing is loaded to make it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 from isogloss.config import EvaluateConfig, FinetuneConfig, SharedConfig, StudyConfig
+from isogloss.config.study import StudyModel, StudySource
 from isogloss.languages import source_name
-from isogloss.types import Condition, LanguageCode, Reasoning
+from isogloss.types import Condition, Reasoning
 
 
 @dataclass(frozen=True)
 class FinetuneCell:
-    """The fine-tuning of one adapter."""
+    """The fine-tuning of one adapter. `model_label` is set in a study of several models."""
 
     config: FinetuneConfig
+    model_label: str | None = None
 
     @property
     def label(self) -> str:
         """Its name in progress lines."""
-        return f"finetune · {self.adapter}"
+        return " · ".join(filter(None, (self.model_label, "finetune", self.adapter)))
 
     @property
     def adapter(self) -> str:
-        """The adapter in words: source language and seed."""
+        """The adapter in words: source and seed."""
         return f"{source_name(self.config.source)}, seed {self.config.seed}"
 
 
@@ -35,10 +36,12 @@ class EvaluateCell:
     """One condition evaluated on all targets: with the adapter of `finetuned`, or the base model.
 
     The adapter is in no configuration, since it does not exist before its fine-tuning.
+    `model_label` is set in a study of several models.
     """
 
     config: EvaluateConfig
     finetuned: FinetuneCell | None = None
+    model_label: str | None = None
 
     @property
     def condition(self) -> Condition:
@@ -48,26 +51,48 @@ class EvaluateCell:
     @property
     def label(self) -> str:
         """Its name in progress lines."""
-        adapter = f" · {self.finetuned.adapter}" if self.finetuned else ""
-        return f"{self.condition}{adapter}"
+        adapter = self.finetuned.adapter if self.finetuned else None
+        return " · ".join(filter(None, (self.model_label, self.condition, adapter)))
 
 
 StudyCell = FinetuneCell | EvaluateCell
 
 
 def study_cells(config: StudyConfig) -> list[StudyCell]:
-    """The cells of a study in the order they run: an adapter is trained before it is evaluated."""
-    cells: list[StudyCell] = [
-        EvaluateCell(_evaluation(config, config.source, reasoning))
-        for reasoning in study_reasonings(config)
-    ]
-    for finetuned in _finetunings(config):
-        cells.append(finetuned)
+    """The cells of a study in the order they run.
+
+    Models come one after another. The base conditions of a model come first and serve all its
+    sources and seeds; an adapter is trained before it is evaluated.
+    """
+    cells: list[StudyCell] = []
+    models, sources = study_models(config), study_sources(config)
+    for model in models:
+        label = (model.label or model.name) if len(models) > 1 else None
+        shared = _shared(config) | model.own
         cells += [
-            EvaluateCell(_evaluation(config, finetuned.config.source, reasoning), finetuned)
+            EvaluateCell(_evaluation(config, shared, sources[0], reasoning), None, label)
             for reasoning in study_reasonings(config)
         ]
+        for source, finetuning in _finetunings(config, model):
+            cells.append(finetuned := FinetuneCell(finetuning, label))
+            cells += [
+                EvaluateCell(_evaluation(config, shared, source, reasoning), finetuned, label)
+                for reasoning in study_reasonings(config)
+            ]
     return cells
+
+
+def study_models(config: StudyConfig) -> tuple[StudyModel, ...]:
+    """The models of a study, in the order of the file."""
+    return config.models or (StudyModel(model=config.model),)
+
+
+def study_sources(config: StudyConfig) -> tuple[StudySource, ...]:
+    """The sources of a study; the contrast is that of the first."""
+    if config.sources:
+        return config.sources
+    controls = [config.control_source] if config.control_source else []
+    return tuple(StudySource(source=source) for source in (config.source, *controls))
 
 
 def study_reasonings(config: StudyConfig) -> list[Reasoning]:
@@ -75,32 +100,37 @@ def study_reasonings(config: StudyConfig) -> list[Reasoning]:
     return list(Reasoning) if config.reasoning == "both" else [Reasoning(config.reasoning)]
 
 
-def study_sources(config: StudyConfig) -> list[LanguageCode]:
-    """The source language, and the control source if there is one."""
-    return [config.source, *([config.control_source] if config.control_source else [])]
+def study_seeds(config: StudyConfig, source: StudySource) -> tuple[int, ...]:
+    """The seeds of the adapters of a source."""
+    return source.seeds or config.seeds or (config.seed,)
 
 
-def study_seeds(config: StudyConfig) -> tuple[int, ...]:
-    """The seeds of the adapters of each source."""
-    return config.seeds or (config.seed,)
+def _finetunings(
+    config: StudyConfig, model: StudyModel
+) -> Iterator[tuple[StudySource, FinetuneConfig]]:
+    recipe = model.recipe if isinstance(model.recipe, dict) else {}
+    training = config.finetune.model_dump() | recipe
+    for source in study_sources(config):
+        for seed in study_seeds(config, source):
+            own = {"source": source.source, "seed": seed}
+            if source.limit is not None:
+                own["limit"] = source.limit
+            values = _shared(config) | model.own | training | own
+            yield source, FinetuneConfig.model_validate(values)
 
 
-def _finetunings(config: StudyConfig) -> Iterator[FinetuneCell]:
-    for source, seed in product(study_sources(config), study_seeds(config)):
-        shared = _shared(config) | {"source": source, "seed": seed}
-        yield FinetuneCell(FinetuneConfig.model_validate(shared | config.finetune.model_dump()))
-
-
-def _evaluation(config: StudyConfig, source: LanguageCode, reasoning: Reasoning) -> EvaluateConfig:
+def _evaluation(
+    config: StudyConfig, shared: dict[str, object], source: StudySource, reasoning: Reasoning
+) -> EvaluateConfig:
     # The study's `seed` and not the adapter's, so that all adapters see the same order of options.
     own = {
-        "source": source,
+        "source": source.source,
         "languages": config.languages,
         "split": config.split,
         "reasoning": reasoning,
         "max_new_tokens": config.max_new_tokens if reasoning == Reasoning.COT else None,
     }
-    return EvaluateConfig.model_validate(_shared(config) | own)
+    return EvaluateConfig.model_validate(shared | own)
 
 
 def _shared(config: StudyConfig) -> dict[str, object]:

@@ -3,7 +3,7 @@
 Names and values are a contract with users and with earlier versions (docs/reference/runs.md).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import EnumType, StrEnum
 from typing import TypeVar
@@ -23,6 +23,7 @@ from isogloss.types import (
 
 PREFIX = "isogloss."
 NO_ADAPTER = "none"
+WORDS_PER_TAG = 120  # ids of runs have 32 characters
 
 T = TypeVar("T")
 
@@ -138,6 +139,30 @@ def tag(run: Run, name: str) -> str | None:
     """The text of one tag, named without its prefix."""
     value: str | None = run.data.tags.get(f"{PREFIX}{name}")
     return value
+
+
+def in_parts(name: str, words: Sequence[str]) -> dict[str, str]:
+    """Tags, with prefix, of a list of words that one tag may be too short for.
+
+    The first part is under `name`, the others under `name.2`, `name.3`, ...; `read_parts` joins
+    them. MLflow's servers accept 5,000 to 8,000 characters per tag.
+    """
+    parts = [words[at : at + WORDS_PER_TAG] for at in range(0, len(words), WORDS_PER_TAG)]
+    return prefixed(
+        {
+            name if number == 1 else f"{name}.{number}": " ".join(part)
+            for number, part in enumerate(parts or [[]], 1)
+        }
+    )
+
+
+def read_parts(run: Run, name: str) -> list[str]:
+    """The words that `in_parts` has put into tags of a run."""
+    words, number = (tag(run, name) or "").split(), 2
+    while part := tag(run, f"{name}.{number}"):
+        words += part.split()
+        number += 1
+    return words
 
 
 def _parsed(run: Run, name: str, parse: Callable[[str], T]) -> T | None:
