@@ -112,6 +112,21 @@ def _replace_folder(part: Path, folder: Path) -> None:
         return
 
 
+def looked_for(path: str | Path | None) -> str:
+    """Where a relative path was looked for, to end an error message; empty for an absolute one.
+
+    `mlflow run` starts its command in the project's folder, whatever folder it was called from.
+    """
+    if path is None or Path(path).expanduser().is_absolute():
+        return ""
+    hint = (
+        " (mlflow run starts in the project's folder: give an absolute path)"
+        if "MLFLOW_RUN_ID" in os.environ
+        else ""
+    )
+    return f"; looked for at {Path(path).absolute()}{hint}"
+
+
 def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> object:
     """The content of a YAML file; `error_class` names the file if it is not YAML."""
     try:

@@ -298,7 +298,7 @@ def test_missing_ambiguous_and_unknown_files_are_rejected(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="unknown language 'xxx_Xxxx'"):
         opened(tmp_path)
     describe(tmp_path, languages=["eng_Latn", "fra_Latn"])
-    with pytest.raises(DataError, match=r"has no file fra_Latn with \.jsonl, \.csv, \.parquet"):
+    with pytest.raises(DataError, match=r"has no file fra_Latn with \.jsonl, \.csv, \.tsv, \.pa"):
         opened(tmp_path)
     (tmp_path / "fra_Latn.jsonl").mkdir()
     with pytest.raises(DataError, match=r"fra_Latn\.jsonl cannot be read: Is a directory"):

@@ -2,9 +2,9 @@
 
 One file CODE.jsonl per language, 900 questions on 488 FLORES-200 passages, parallel by link and
 question_number. Read from the Hub (facebook/belebele at a pinned revision, files under data/) or
-from a local folder with either layout. The set has no splits of its own: train, dev and test are
-split by passage. Two or three items per language have two identical options, a known fault of the
-data.
+from a local folder with either layout, also as CODE.parquet. The set has no splits of its own:
+train, dev and test are split by passage. Two or three items per language have two identical
+options, a known fault of the data.
 """
 
 from functools import partial
@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import DataError
+from isogloss.files import looked_for
 from isogloss.languages import table
-from isogloss.row_files import Row, read_jsonl
+from isogloss.row_files import Row, extension, read_rows, stem
 from isogloss.tasks import hub
-from isogloss.tasks.checks import LocatedItem, check_items
+from isogloss.tasks.checks import LocatedItem, check_items, check_unicode
+from isogloss.tasks.folders import files_by_name
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import sort_key, split_of
 from isogloss.types import Format, Normalisation, Split
 
 HUB = "facebook/belebele"
 REVISION = "75b399394a9803252cfec289d103de462763db7c"
+EXTENSIONS = (".jsonl", ".parquet")
 TEXTS = ("link", "flores_passage", "question", *(f"mc_answer{number}" for number in range(1, 5)))
 
 
@@ -45,12 +48,13 @@ def languages(data_dir: str | None) -> tuple[str, ...]:
         paths = [Path(name) for name in hub.listing(HUB, REVISION)]
         paths = [path for path in paths if path.parent == Path("data")]
     else:
-        paths = list(hub.local_root(data_dir).iterdir())
-    codes = {path.stem for path in paths if path.suffix == ".jsonl"} & table().keys()
+        by_name = files_by_name(hub.local_root(data_dir), table().keys(), EXTENSIONS)
+        paths = [path for paths in by_name.values() for path in paths]
+    codes = {stem(path) for path in paths if extension(path) in EXTENSIONS} & table().keys()
     if not codes:
         raise DataError(
             f"belebele finds no language in {data_dir or HUB!r}; expected CODE.jsonl, such as "
-            "eng_Latn.jsonl."
+            f"eng_Latn.jsonl{looked_for(data_dir)}."
         )
     return tuple(sorted(codes))
 
@@ -65,10 +69,17 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     if data_dir is None:
         path = hub.download(HUB, REVISION, f"data/{language}.jsonl")
     else:
-        path = hub.local_root(data_dir) / f"{language}.jsonl"
-        if not path.is_file():
-            raise DataError(f"belebele has no file {path}.")
-    rows = read_jsonl(path)
+        root = hub.local_root(data_dir)
+        found = files_by_name(root, (language,), EXTENSIONS).get(language, [])
+        if len(found) != 1:
+            listed = " and ".join(path.name for path in found)
+            raise DataError(
+                f"belebele has no file {root / language}.jsonl."
+                if not found
+                else f"{root} has {listed} for {language}; expected one file."
+            )
+        [path] = found
+    rows = read_rows(path)
     items = [_item(row, language) for row in rows]
     check_items([LocatedItem(row.place, item) for row, item in zip(rows, items, strict=True)])
     numbered = zip(map(_number, rows), items, strict=True)
@@ -103,6 +114,7 @@ def _text(row: Row, name: str) -> str:
     value = _field(row, name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{row.place}: {name} must be text but is {value!r}.")
+    check_unicode(row.place, name, value)
     return value
 
 

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, validate
+from isogloss.files import load_yaml, looked_for, validate
 from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
@@ -68,6 +68,7 @@ class Columns(BaseModel, extra="forbid", frozen=True):
     question: Text = "question"
     options: Text | Annotated[tuple[Text, ...], Field(min_length=2)] | None = None
     answer: Text = "answer"
+    split: Text | None = None
 
 
 class Description(BaseModel, extra="forbid", frozen=True):
@@ -75,7 +76,7 @@ class Description(BaseModel, extra="forbid", frozen=True):
 
     `languages` maps FLORES-200 codes to their names in the data: a file name without extension, or
     the value of {language} in `config` or `data_files`. `splits` maps train, dev and test to splits
-    of the data set on the Hub, or to values of the column `split`.
+    of the data set on the Hub, or to values of the column that names the split.
     """
 
     name: Annotated[Text, AfterValidator(_not_built_in)]
@@ -105,6 +106,8 @@ class Description(BaseModel, extra="forbid", frozen=True):
             raise ValueError("folder and hub are both set; expected one of them")
         if self.languages is None:
             raise ValueError("hub needs languages")
+        if self.splits and self.columns.split:
+            raise ValueError("splits names splits on the Hub, so columns.split cannot be set too")
         if (self.config is None) == (self.data_files is None):
             raise ValueError("hub needs one of config and data_files")
         if "{language}" not in (self.config or self.data_files or ""):
@@ -131,7 +134,9 @@ def read_description(data_dir: str | None) -> tuple[Description, Path]:
             return validate(named, f"data_dir {data_dir!r}", Description, ConfigError), path
         path = path / FILE
     if not path.is_file() or path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"data_dir {data_dir!r} is neither a folder nor a YAML file.")
+        raise ConfigError(
+            f"data_dir {data_dir!r} is neither a folder nor a YAML file{looked_for(data_dir)}."
+        )
     try:
         content = load_yaml(path.read_text(encoding="utf-8"), str(path), ConfigError)
     except UnicodeDecodeError as error:

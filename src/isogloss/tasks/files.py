@@ -6,8 +6,10 @@ column the id is the row number; without passage_id it is the id of the first it
 passage. Both are parallel if the files are parallel row by row.
 """
 
+import logging
 import re
 import string
+import unicodedata
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +19,18 @@ from isogloss.languages import language as known_language
 from isogloss.languages import table
 from isogloss.row_files import READERS, Row, read_rows
 from isogloss.tasks import hub
-from isogloss.tasks.checks import LocatedItem, check_items, check_options
+from isogloss.tasks.checks import LocatedItem, check_items, check_options, check_unicode
 from isogloss.tasks.description import Description, read_description
+from isogloss.tasks.folders import files_by_name
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import SHARES, sort_key, split_of
 from isogloss.types import Split
 
+SPLIT = "split"  # the column that names the split, unless the description names another
 NUMBERED = re.compile(r"option_([1-9]\d*)")
-CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
+CODE = re.compile(r"[a-z]{3}[-_][a-z]{4}", re.IGNORECASE)  # in any spelling
+
+logger = logging.getLogger(__name__)
 
 
 class TaskRow(NamedTuple):
@@ -70,20 +76,20 @@ def find_files(description: Description, folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"the folder {folder} of task {description.name!r} does not exist.")
-    by_name: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in READERS:
-            by_name.setdefault(path.stem, []).append(path)
     names = description.languages
+    by_name = files_by_name(folder, tuple(table()) if names is None else tuple(names.values()))
     if names is None:
         for name in by_name:
             if CODE.fullmatch(name):
                 known_language(name)
         names = {name: name for name in by_name if name in table()}
+        _name_others(folder, by_name)
     if not names:
+        present = ", ".join(sorted(path.name for paths in by_name.values() for path in paths))
         raise DataError(
-            f"{folder} has no file for any language; expected names such as eng_Latn.jsonl, with "
-            f"the extension {', '.join(READERS)}."
+            f"{folder} has no file for any language{f' but {present}' if present else ''}; "
+            f"expected names such as eng_Latn.jsonl, with the extension {', '.join(READERS)}, or a "
+            "task.yaml that maps codes to names under languages."
         )
     for code, name in names.items():
         paths = by_name.get(name, [])
@@ -95,6 +101,16 @@ def find_files(description: Description, folder: Path) -> dict[str, Path]:
     return {code: by_name[name][0] for code, name in names.items()}
 
 
+def _name_others(folder: Path, by_name: dict[str, list[Path]]) -> None:
+    """Log the files that no language is read from."""
+    others = [path.name for name in by_name.keys() - table().keys() for path in by_name[name]]
+    if others:
+        logger.warning(
+            f"{folder}: {', '.join(sorted(others))} not read, because the name is no language "
+            "code; task.yaml can map codes to names under languages"
+        )
+
+
 def to_items(
     description: Description, language: str, split: Split, rows: list[TaskRow]
 ) -> list[Item]:
@@ -103,7 +119,10 @@ def to_items(
     Raises DataError, naming file and line, for a missing column, a value of the wrong type, an
     invalid item, and a passage in two splits.
     """
-    named = any(row.split or "split" in row.row.values for row in rows) or description.splits
+    column = description.columns.split
+    named = (
+        column or description.splits or any(row.split or SPLIT in row.row.values for row in rows)
+    )
     first_ids: dict[str, str] = {}
     located, splits = [], []
     for row in rows:
@@ -192,6 +211,8 @@ def _answer(description: Description, row: Row, options: tuple[str, ...]) -> int
     answer = _text(row, name)
     if start == "text":
         accepted = list(options)
+        if answer not in accepted:  # composed or decomposed letters, spaces at the ends
+            answer, *accepted = map(_folded, (answer, *options))
     elif start == "letter":
         accepted = list(string.ascii_uppercase[: len(options)])
         answer = answer.strip().upper()
@@ -200,9 +221,14 @@ def _answer(description: Description, row: Row, options: tuple[str, ...]) -> int
         answer = answer.strip()
     if accepted.count(answer) != 1:
         raise DataError(
-            f"{row.place}: {name} must be exactly one of {', '.join(accepted)} but is {answer!r}."
+            f"{row.place}: {name} must be exactly one of {', '.join(accepted)} but is {answer!r} "
+            f"(answer_from in task.yaml, here {start}, says how answers are written)."
         )
     return accepted.index(answer)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _named_split(description: Description, row: TaskRow) -> Split:
@@ -213,10 +239,11 @@ def _named_split(description: Description, row: TaskRow) -> Split:
         if description.splits
         else {split: split for split in SHARES}
     )
-    value = _field(row.row, "split")
-    if value not in accepted:
+    column = description.columns.split or SPLIT
+    value = _field(row.row, column)
+    if not isinstance(value, str) or value not in accepted:
         raise DataError(
-            f"{row.row.place}: split must be one of {', '.join(accepted)} but is {value!r}."
+            f"{row.row.place}: {column} must be one of {', '.join(accepted)} but is {value!r}."
         )
     return accepted[value]
 
@@ -259,4 +286,5 @@ def _as_text(row: Row, column: str, value: object) -> str:
         return str(value)
     if not isinstance(value, str):
         raise DataError(f"{row.place}: {column} must be text but is {value!r}.")
+    check_unicode(row.place, column, value)
     return value

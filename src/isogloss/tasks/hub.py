@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isogloss.errors import DataError
+from isogloss.files import looked_for
 from isogloss.row_files import Row
 from isogloss.types import Split
 
@@ -55,7 +56,7 @@ def local_root(data_dir: str) -> Path:
     """The folder with the files of a local copy: `data_dir` or, as on the Hub, data/ in it."""
     root = Path(data_dir).expanduser()
     if not root.is_dir():
-        raise DataError(f"data_dir {data_dir!r} is not a folder.")
+        raise DataError(f"data_dir {data_dir!r} is not a folder{looked_for(data_dir)}.")
     return root / "data" if (root / "data").is_dir() else root
 
 
@@ -83,6 +84,13 @@ def load_splits(
     disable_progress_bars()
     try:
         data: DatasetDict = load_dataset(repository, config, data_files=files, revision=revision)
+    except RuntimeError as error:  # for a data set that is a script, which no longer runs
+        if "script" not in str(error):
+            raise
+        raise DataError(
+            f"{name} needs a script of the data set, which `datasets` no longer runs; set revision "
+            "to refs/convert/parquet, or save its files in a folder and set data_dir to it."
+        ) from error
     except (DatasetsError, HTTPError, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{name} cannot be loaded from the Hub ({reason}).") from error

@@ -7,15 +7,21 @@ items have the same options, and normalisation would favour the long ones everyw
 """
 
 import hashlib
+import logging
 from functools import partial
 from pathlib import Path
 
 from isogloss.errors import DataError
+from isogloss.files import looked_for
 from isogloss.languages import table
 from isogloss.row_files import Row, read_separated
 from isogloss.tasks import hub
+from isogloss.tasks.folders import files_by_name
 from isogloss.tasks.items import Item, Task
+from isogloss.tasks.splits import SHARES
 from isogloss.types import Format, Normalisation, Split
+
+logger = logging.getLogger(__name__)
 
 HUB = "Davlan/sib200"
 REVISION = "38977a667f6fc264d5c26ec57a01e16db040b358"
@@ -50,15 +56,27 @@ def languages(data_dir: str | None) -> tuple[str, ...]:
     """Sorted codes of the known languages that have data in `data_dir` or on the Hub."""
     if data_dir is None:
         paths = [Path(name) for name in hub.listing(HUB, REVISION)]
+        codes = {path.parent.name for path in paths if path.name == "test.tsv"} & table().keys()
     else:
-        paths = list(hub.local_root(data_dir).glob("*/test.tsv"))
-    codes = {path.parent.name for path in paths if path.name == "test.tsv"} & table().keys()
+        folders = [
+            folder
+            for folder in sorted(hub.local_root(data_dir).iterdir())
+            if folder.is_dir() and folder.name in table()
+        ]
+        codes = {folder.name for folder in folders if Split.TEST in _files(folder)}
+        if without := [folder.name for folder in folders if folder.name not in codes]:
+            logger.warning(f"sib200 finds no test.tsv in {', '.join(without)} of {data_dir}")
     if not codes:
         raise DataError(
             f"sib200 finds no language in {data_dir or HUB!r}; expected CODE/test.tsv, such as "
-            "eng_Latn/test.tsv."
+            f"eng_Latn/test.tsv{looked_for(data_dir)}."
         )
     return tuple(sorted(codes))
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """The files of a language by split."""
+    return files_by_name(folder, tuple(SHARES), (".tsv",))
 
 
 def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
@@ -72,13 +90,19 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     if split == Split.ALL:
         parts = (Split.TRAIN, Split.DEV, Split.TEST)
         return [item for part in parts for item in load(language, part, data_dir)]
-    name = f"{language}/{split}.tsv"
     if data_dir is None:
-        path = hub.download(HUB, REVISION, f"data/{name}")
+        path = hub.download(HUB, REVISION, f"data/{language}/{split}.tsv")
     else:
-        path = hub.local_root(data_dir) / name
-        if not path.is_file():
-            raise DataError(f"sib200 has no file {path}.")
+        folder = hub.local_root(data_dir) / language
+        found = _files(folder).get(split, []) if folder.is_dir() else []
+        if len(found) != 1:
+            listed = " and ".join(path.name for path in found)
+            raise DataError(
+                f"sib200 has no file {folder / split}.tsv."
+                if not found
+                else f"{folder} has {listed}; expected one file."
+            )
+        [path] = found
     rows = read_separated(path, "\t", quoted=False)
     if rows and (missing := set(COLUMNS) - rows[0].values.keys()):
         raise DataError(f"{path} has no column {', '.join(sorted(missing))}.")
