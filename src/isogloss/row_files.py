@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
@@ -26,6 +27,7 @@ NOT_TEXT = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # a Python string has no pairs
 LONGEST_CELL = 2**31 - 1  # the limit of Python's csv is 131,072 characters; passages may be longer
 
 
@@ -109,6 +111,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {repeated!r} is there twice")
     return values
+
+
+def check_unicode(place: str, name: str, value: str) -> None:
+    """Raise DataError for half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    if not value.isascii() and (halves := LONE_SURROGATE.findall(value)):
+        raise DataError(
+            f"{place}: {name} has {halves[0]!r}, half of a character; write both halves or none."
+        )
 
 
 def read_jsonl(path: Path) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.languages import table
+from isogloss.row_files import LONE_SURROGATE, check_unicode
 
 Value = Any  # of a results file: any type of JSON or Parquet, checked where it is read
 Fields = Mapping[str, Value]
@@ -68,6 +69,22 @@ def truth(value: Value, place: str, name: str) -> bool:
     raise DataError(f"{place}: {name} must be 0, 1, true or false but is {value!r}{hint}.")
 
 
+def check_finite(value: Value, place: str, name: str, item_id: str, language: str | None) -> None:
+    """Raise DataError for NaN or an infinity, as a number or as text, by item and language.
+
+    A model whose weights or activations overflow gives such scores, and the first choice wins.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return
+    if not math.isfinite(number):
+        raise DataError(
+            f"{place}: {name} of item {item_id!r}{f' in {language}' if language else ''} is "
+            f"{number}, which is no score; the model's scores cannot be used."
+        )
+
+
 def is_empty(value: Value) -> bool:
     """Whether a value is missing: null, an empty cell, or the NaN that pandas writes for one."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
@@ -79,7 +96,13 @@ def text_of(value: Value, place: str, name: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{place}: {name} must be text but is {value!r}.")
+    check_unicode(place, name, value)
     return value
+
+
+def writable(text: str) -> str:
+    """Generated text with halves of surrogate pairs, which UTF-8 cannot hold, as U+FFFD."""
+    return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def language_in(

@@ -10,17 +10,19 @@ from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
+from isogloss.importers.model_args import check_condition
 
 LANGUAGE = ("language", "lang", "dialect")
 PASSAGE = ("passage_id", "passage", "link")
+NO_MODEL = "none/none"  # the solver chooses the models
 VALUES = {"C": 1, "I": 0, "N": 0, "P": 0.5}  # correct, incorrect, no answer, partially correct
 
 
 def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
     """One answer per sample and epoch; with several epochs the epoch is the seed.
 
-    The parameter `metric` names one of several scorers. Raises DataError for a log that is
-    unfinished or has no samples, and for a sample that failed or has no score.
+    The parameter `metric` names one of several scorers, or SCORER.KEY. Raises DataError for a log
+    that is unfinished or has no samples, and for a sample that failed or has no score.
     """
     if log["status"] != "success" or log.get("invalidated"):
         status = "invalidated" if log["status"] == "success" else log["status"]
@@ -30,7 +32,7 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
         raise DataError(f"{path} has no samples; export the whole log, not only its header.")
     header = log["eval"]
     name = fields.text_of(header.get("task"), str(path), "eval.task").rpartition("/")[2]
-    model = fields.text_of(header.get("model"), str(path), "eval.model")
+    model = _model(header, str(path), config)
     several = len({sample.get("epoch", 1) for sample in samples}) > 1
     shared = [*(header.get("task_args") or {}).items(), *(header.get("metadata") or {}).items()]
     answers = []
@@ -40,8 +42,11 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
         values = {**dict(shared), "id": sample.get("id"), **(sample.get("metadata") or {})}
         if sample.get("error"):
             raise DataError(f"{place} failed: {sample['error'].get('message', '')[:200]!r}.")
-        score = _score(sample, config.metric, place)
-        value = score.get("value")
+        scorer, score = _score(sample, config.metric, place)
+        value = score["value"]
+        language = fields.language_in(values, LANGUAGE, config, place, name)
+        item_id = fields.item_in(values, fields.text_of(sample.get("id"), place, "id"))
+        fields.check_finite(value, place, f"score {scorer}", item_id, language)
         run = RunFields(
             "inspect_ai",
             model=model,
@@ -56,8 +61,8 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
             ImportedAnswer(
                 place,
                 run,
-                fields.language_in(values, LANGUAGE, config, place, name),
-                fields.item_in(values, fields.text_of(sample.get("id"), place, "id")),
+                language,
+                item_id,
                 fields.passage_in(values, PASSAGE, config, place),
                 correct,
                 _columns(sample, score, correct),
@@ -66,16 +71,46 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
     return answers
 
 
-def _score(sample: Fields, metric: str | None, place: str) -> Fields:
+def _model(header: Fields, place: str, config: ImportConfig) -> str | None:
+    """The model, without an adapter; None for a log that names none.
+
+    vLLM takes `vllm/BASE:ADAPTER`, where ADAPTER is the name, the path or PATH@REVISION.
+    """
+    model = fields.text_of(header.get("model"), place, "eval.model")
+    base, _, adapter = model.partition(":") if model.startswith("vllm/") else (model, "", "")
+    check_condition(
+        config.condition,
+        header.get("model_args") or {},
+        place,
+        others=[f"model {model}"] if adapter else [],
+    )
+    return None if model == NO_MODEL else base
+
+
+def _score(sample: Fields, metric: str | None, place: str) -> tuple[str, Fields]:
+    """The name and the score that `metric` names: a scorer, or SCORER.KEY of a dictionary.
+
+    The value of the score is neither a dictionary nor a list.
+    """
     scores = sample.get("scores") or {}
     if not scores:
         raise DataError(f"{place} has no score.")
-    if metric is None and len(scores) > 1:
-        raise DataError(f"{place}: set metric to one of the scorers {', '.join(scores)}.")
-    scorer = metric or next(iter(scores))
-    if scorer not in scores:
-        raise DataError(f"{place} has no score {scorer!r}; it has {', '.join(scores)}.")
-    return scores[scorer]  # type: ignore[no-any-return]
+    single: dict[str, Fields] = {}
+    for scorer, score in scores.items():
+        value = score.get("value")
+        if isinstance(value, dict):
+            single |= {f"{scorer}.{key}": {**score, "value": value[key]} for key in value}
+        elif not isinstance(value, list):
+            single[scorer] = {**score, "value": value}
+    if metric is None and len(single) == 1:
+        return next(iter(single.items()))
+    if not single:
+        raise DataError(f"{place}: the scores {', '.join(scores)} are lists; expected one value.")
+    if metric is None:
+        raise DataError(f"{place}: set metric to one of the scorers {', '.join(single)}.")
+    if metric not in single:
+        raise DataError(f"{place} has no score {metric!r}; it has {', '.join(single)}.")
+    return metric, single[metric]
 
 
 def _columns(sample: Fields, score: Fields, correct: bool) -> dict[str, Value]:
@@ -83,7 +118,7 @@ def _columns(sample: Fields, score: Fields, correct: bool) -> dict[str, Value]:
     columns: dict[str, Value] = {}
     text = (sample.get("output") or {}).get("completion")
     if isinstance(text, str):
-        columns["text"] = text
+        columns["text"] = fields.writable(text)
     letters = string.ascii_uppercase[: len(sample.get("choices") or ())]
     target, chosen = sample.get("target"), score.get("answer")
     if isinstance(target, list) and len(target) == 1:

@@ -4,7 +4,6 @@ One file per task, `samples_TASK_TIME.jsonl`, with one line per document and fil
 `results_TIME.json` in the same folder, which names the model.
 """
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
-from isogloss.row_files import Row
+from isogloss.importers.model_args import check_condition, is_adapter_folder
+from isogloss.row_files import Row, parse_json, read_lines
 from isogloss.types import FloatArray, Format
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
     The parameter `metric` is METRIC or METRIC,FILTER. The default is `acc`, or the only metric, and
     the first of several filters, with a warning.
     """
-    named = NAME.fullmatch(path.name)
+    named = NAME.fullmatch(path.name.removesuffix(".gz"))
     name = named["task"] if named else ""
-    model = _model(path.with_name(f"results_{named['time']}.json"), config) if named else None
+    model = _model(_results_file(path, named["time"]) if named else None, path, config)
     metric, _, filter_name = (config.metric or "").partition(",")
     filters = list(dict.fromkeys(str(row.values.get("filter", "none")) for row in rows))
     chosen = filter_name or filters[0]
@@ -54,13 +54,18 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
         doc_fields = {"doc_id": values["doc_id"], **doc}
         column = metric or _default_metric(values, place)
         fields.require(values, (column,), place, "metric")
+        language = fields.language_in(doc_fields, ("dialect",), config, place, name)
+        item_id = fields.item_in(doc_fields, fields.text_of(values["doc_id"], place, "doc_id"))
+        fields.check_finite(values[column], place, column, item_id, language)
+        for number in _log_likelihoods(values):
+            fields.check_finite(number, place, "a log-likelihood", item_id, language)
         format, columns = _columns(values, column, chosen, place)
         answers.append(
             ImportedAnswer(
                 place,
                 RunFields("lm-eval", model=model, task=fields.task_in(name) or None, format=format),
-                fields.language_in(doc_fields, ("dialect",), config, place, name),
-                fields.item_in(doc_fields, fields.text_of(values["doc_id"], place, "doc_id")),
+                language,
+                item_id,
                 fields.passage_in(doc_fields, ("link",), config, place),
                 fields.truth(values[column], place, column),
                 columns,
@@ -69,23 +74,50 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
     return answers
 
 
-def _model(results: Path, config: ImportConfig) -> str | None:
-    """The model in a results file; DataError if it has an adapter in a base condition."""
-    if not results.is_file():
+def _results_file(samples: Path, time: str) -> Path | None:
+    """The results of the run that wrote a file of samples; named by --output_path NAME.json."""
+    found = sorted(samples.parent.glob(f"*_{time}.json"))
+    return found[0] if found else None
+
+
+def is_results(content: Value) -> bool:
+    """Whether the content of a JSON file is that of results, which have no answers."""
+    return isinstance(content, dict) and {"results", "config"} <= content.keys()
+
+
+def _model(results: Path | None, samples: Path, config: ImportConfig) -> str | None:
+    """The model in a results file; DataError if its adapter and the condition disagree."""
+    if results is None:
+        if config.condition is not None and not config.condition.tuned:
+            logger.warning(
+                f"{samples} has no results file beside it: whether the model had an adapter is not "
+                "checked"
+            )
         return None
     try:
-        content = json.loads(results.read_text(encoding="utf-8"))
+        content = parse_json("".join(read_lines(results)))
         args = content["config"]["model_args"]
         if isinstance(args, str):
-            args = dict(part.partition("=")[::2] for part in args.split(","))
+            args = dict(part.strip().partition("=")[::2] for part in args.split(","))
         name = str(args.get("pretrained") or content["model_name"])
+        others = [key for key in ("peft_sha", "delta_sha") if content["config"].get(key)]
+        backend = content["config"].get("model")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{results} is not a results file of lm-eval: {error!r}.") from None
-    if args.get("peft") and config.condition is not None and not config.condition.tuned:
-        raise DataError(
-            f"{results}: the model has an adapter (peft), but condition is {config.condition}."
-        )
+    if is_adapter_folder(name):
+        others.append("pretrained")
+    check_condition(config.condition, args, str(results), backend=backend, others=others)
     return name
+
+
+def _log_likelihoods(values: Fields) -> list[Value]:
+    """The log-likelihoods of all requests of a document; none of generated text."""
+    responses = values["filtered_resps"]
+    return [
+        response[0]
+        for response in (responses if isinstance(responses, list) else ())
+        if isinstance(response, list | tuple) and len(response) == 2
+    ]
 
 
 def _default_metric(values: Fields, place: str) -> str:
@@ -130,9 +162,7 @@ def _choice_columns(
     likeliest = int(logprob_C.argmax())
     if metric == "acc":
         columns |= {"prediction": likeliest, "forced": likeliest}
-    finite = bool(np.isfinite(logprob_C).all())
-    if finite:
-        columns["choice_logprobs"] = logprob_C.tolist()
+    columns["choice_logprobs"] = logprob_C.tolist()
     target = str(values["target"]).strip()  # an index, or the text of the choice
     answer = -1
     if target.isdecimal() and int(target) < len(texts):
@@ -142,9 +172,7 @@ def _choice_columns(
     correct = likeliest == answer
     if answer >= 0 and values.get("acc", correct) == correct:
         columns["answer"] = answer
-        if finite:
-            gold = logprob_C[answer] - np.logaddexp.reduce(logprob_C)
-            columns["gold_logprob"] = float(gold)
+        columns["gold_logprob"] = float(logprob_C[answer] - np.logaddexp.reduce(logprob_C))
     return columns
 
 
@@ -153,7 +181,7 @@ def _generated_columns(resps: Value, filtered: Value, filter_name: str) -> dict[
     columns: dict[str, Value] = {}
     match resps:
         case [[str(text)]]:
-            columns["text"] = text
+            columns["text"] = fields.writable(text)
     match filtered:
         case [str(parsed)] if filter_name != "none":
             columns["valid"] = parsed != INVALID

@@ -1,7 +1,6 @@
 """Reads results files as tables of predictions, one per run; an invalid file is rejected whole."""
 
 import glob
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,21 +10,30 @@ import pandas as pd
 
 from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
+from isogloss.files import looked_for
 from isogloss.importers import inspect_ai, lm_eval, tables
 from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
 from isogloss.languages import language
-from isogloss.row_files import read_jsonl, read_lines, read_parquet, read_separated
+from isogloss.row_files import (
+    extension,
+    parse_json,
+    read_csv,
+    read_jsonl,
+    read_lines,
+    read_parquet,
+)
 from isogloss.types import Condition, Format
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 3  # files listed in a warning
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".eval")
 COLUMNS = (
     *("task", "language", "format", "item_id", "passage_id", "answer", "prediction", "correct"),
     *("valid", "forced", "greedy", "choice_logprobs", "gold_logprob", "text", "tokens", "words"),
 )
 RENAMABLE = ("model", "task")  # parameters may rename those that a tool has logged
-DEFAULT_SOURCE = "arb_Arab"
+MANIFESTS = ("logs.json", "listing.json", "eval-set.json")  # what inspect_ai writes beside logs
 EXPECTED = {
     "model": "one name for base and tuned",
     "condition": ", ".join(Condition),
@@ -37,7 +45,7 @@ EXPECTED = {
 
 
 class ImportedRun(NamedTuple):
-    """What identifies one imported run; `seed` is empty if it is unknown.
+    """What identifies one imported run; `seed` and, of a base run, `source` may be empty: unknown.
 
     The fields are plain text: they are part of the fingerprint.
     """
@@ -57,6 +65,11 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
     sample, for anything invalid.
     """
     answers = [answer for path in find_files(config.path) for answer in _read(path, config)]
+    if not answers:
+        raise DataError(
+            f"path {config.path!r} has no answers; expected samples_*.jsonl of lm-eval (written "
+            "with --log_samples), logs of inspect_ai or tables."
+        )
     resolved: dict[tuple[RunFields, str | None], tuple[ImportedRun, str]] = {}
     for answer in answers:
         if (stated := (answer.run, answer.language)) not in resolved:
@@ -69,9 +82,10 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
     }
     for line in sorted(renamed):
         logger.info(line)
-    # A base run without a source gets the only source of the tuned runs, for its group means.
+    # A base run without a source gets the only source of the tuned runs, for its group means;
+    # without one it has no groups.
     sources = {run.source for run, _ in resolved.values()} - {""}
-    default_source = sources.pop() if len(sources) == 1 else DEFAULT_SOURCE
+    default_source = sources.pop() if len(sources) == 1 else ""
     by_run: dict[ImportedRun, dict[tuple[str, str], ImportedAnswer]] = {}
     for answer in answers:
         run, code = resolved[answer.run, answer.language]
@@ -93,17 +107,15 @@ def find_files(path: str) -> list[Path]:
     matches = (
         given.rglob("*") if given.is_dir() else map(Path, glob.glob(str(given), recursive=True))
     )
-    files = [
-        match
-        for match in sorted(matches)
-        if match.is_file()
-        and match.suffix in SUFFIXES
-        and not (match.name.startswith("results_") and match.suffix == ".json")
-    ]
+    found = [match for match in sorted(matches) if match.is_file()]
+    files = [match for match in found if extension(match) in SUFFIXES]
+    if others := [str(match) for match in found if match not in files]:
+        shown = ", ".join(others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+        logger.warning(f"{len(others)} files are not read, because of their extension: {shown}")
     if not files:
         raise DataError(
             f"path {path!r} is not a file, and not a folder or pattern with files that end in "
-            f"{', '.join(SUFFIXES)}."
+            f"{', '.join(SUFFIXES)}{looked_for(path)}."
         )
     return files
 
@@ -115,34 +127,40 @@ def _read(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if start.startswith(b"PK"):
+    kind = extension(path)
+    if start.startswith(b"PK") and kind == ".eval":
         raise DataError(
             f"{path} is a binary log; export it as JSON with `inspect log dump {path.name}`."
         )
-    if start == b"PAR1":
+    if start == b"PAR1" or kind == ".parquet":
         rows = read_parquet(path)
-    elif path.suffix == ".json":
-        try:
-            content = json.loads("".join(read_lines(path)))
-        except ValueError as error:
-            raise DataError(f"{path} is not JSON: {error}.") from None
-        if not isinstance(content, dict) or not {"status", "eval"} <= content.keys():
-            raise DataError(
-                f"{path} is not a log of inspect_ai; for lm-eval import samples_*.jsonl, and for "
-                "your own results JSON lines (.jsonl)."
-            )
-        return inspect_ai.read(path, content, config)
+    elif kind == ".json":
+        return _read_json(path, config)
     else:
         first = next((line for line in read_lines(path) if line.strip()), "")
-        if first.lstrip().startswith(("{", "[")):
-            rows = read_jsonl(path)
-        else:
-            rows = read_separated(path, "\t" if "\t" in first else ",")
+        rows = read_jsonl(path) if first.lstrip().startswith(("{", "[")) else read_csv(path)
     if not rows:
         raise DataError(f"{path} has no rows.")
     if {"doc", "filtered_resps"} <= rows[0].values.keys():
         return lm_eval.read(path, rows, config)
     return tables.read(rows, config)
+
+
+def _read_json(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
+    """The answers in a log of inspect_ai; none in the files that tools write beside answers."""
+    try:
+        content = parse_json("".join(read_lines(path)))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}.") from None
+    if isinstance(content, dict) and {"status", "eval"} <= content.keys():
+        return inspect_ai.read(path, content, config)
+    if path.name in MANIFESTS or lm_eval.is_results(content):
+        logger.debug(f"{path} has no answers")
+        return []
+    raise DataError(
+        f"{path} is not a log of inspect_ai; for lm-eval import samples_*.jsonl, and for "
+        "your own results JSON lines (.jsonl)."
+    )
 
 
 def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun, str]:

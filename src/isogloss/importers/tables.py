@@ -9,16 +9,20 @@ from isogloss.importers.fields import (
     ImportedAnswer,
     RunFields,
     Value,
+    check_finite,
     is_empty,
     language_in,
     passage_in,
     require,
     text_of,
     truth,
+    writable,
 )
 from isogloss.row_files import Row
 
 NAMES = ("model", "condition", "source", "seed", "task", "format")
+CHOICES = {"answer", "prediction", "forced", "greedy"}
+ROUNDING = 1e-3  # of log-likelihoods near 0
 MINIMUM = {"answer": 0, "prediction": -1, "forced": 0, "greedy": -1, "tokens": 0, "words": 0}
 
 
@@ -31,6 +35,10 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
     answers = []
     for place, values in rows:
         require(values, required, place)
+        language = language_in(values, ("language",), config, place)
+        item_id = text_of(values["item_id"], place, "item_id")
+        for name in (correct, "gold_logprob"):
+            check_finite(values.get(name), place, name, item_id, language)
         is_correct = truth(values[correct], place, correct)
         stated = {name: values[name] for name in NAMES if not is_empty(values.get(name))}
         if "seed" in stated:
@@ -40,8 +48,8 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
             ImportedAnswer(
                 place,
                 run,
-                language_in(values, ("language",), config, place),
-                text_of(values["item_id"], place, "item_id"),
+                language,
+                item_id,
                 passage_in(values, ("passage_id",), config, place),
                 is_correct,
                 _columns(values, is_correct, place),
@@ -59,13 +67,19 @@ def _columns(values: dict[str, Value], correct: bool, place: str) -> dict[str, V
     if not is_empty(values.get("valid")):
         columns["valid"] = truth(values["valid"], place, "valid")
     if not is_empty(values.get("gold_logprob")):
-        columns["gold_logprob"] = _number(values["gold_logprob"], place, "gold_logprob")
+        columns["gold_logprob"] = _logprob(values["gold_logprob"], place, "gold_logprob")
     if isinstance(values.get("text"), str):
-        columns["text"] = values["text"]
+        columns["text"] = writable(values["text"])
     if isinstance(logprobs := values.get("choice_logprobs"), list) and logprobs:
         columns["choice_logprobs"] = [
-            _number(logprob, place, "choice_logprobs") for logprob in logprobs
+            _logprob(logprob, place, "choice_logprobs") for logprob in logprobs
         ]
+        for name in CHOICES & columns.keys():
+            if columns[name] >= len(logprobs):
+                raise DataError(
+                    f"{place}: {name} is {columns[name]} but choice_logprobs has {len(logprobs)} "
+                    "choices, which are counted from 0."
+                )
     if {"answer", "prediction"} <= columns.keys():
         answer, prediction = columns["answer"], columns["prediction"]
         if (answer == prediction) != correct:
@@ -86,11 +100,21 @@ def _whole(value: Value, place: str, name: str, least: int) -> int:
     return int(number)
 
 
+def _logprob(value: Value, place: str, name: str) -> float:
+    """A log-likelihood; a probability, or one with the sign lost, is an error."""
+    number = _number(value, place, name)
+    if number > ROUNDING:
+        raise DataError(f"{place}: {name} must be a log-likelihood, at most 0, but is {value!r}.")
+    return number
+
+
 def _number(value: Value, place: str, name: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"{place}: {name} must be a finite number but is {value!r}.")
+        decimal_comma = isinstance(value, str) and "," in value
+        hint = "; write decimals with a point" if decimal_comma else ""
+        raise DataError(f"{place}: {name} must be a finite number but is {value!r}{hint}.")
     return number

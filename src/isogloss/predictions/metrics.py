@@ -12,9 +12,9 @@ from isogloss.types import Group, LanguageCode
 
 
 def evaluation_metrics(
-    predictions: pd.DataFrame, source: LanguageCode, branch: str | None = None
+    predictions: pd.DataFrame, source: LanguageCode | None, branch: str | None = None
 ) -> dict[str, float]:
-    """Return the metrics of an evaluate run, per language and group relative to `source`.
+    """Return the metrics of an evaluate run, per language and group relative to `source`, if known.
 
     Accuracies are fractions; standard errors are clustered by passage. In `accuracy/mean` and
     `accuracy_group/*` every language counts once. Undefined metrics are left out, such as the
@@ -25,8 +25,9 @@ def evaluation_metrics(
         for name, value in _language_metrics(rows).items():
             values[f"{name}/{code}"] = value
     languages = sorted(predictions["language"].unique())
+    groups = {code: group(code, source, branch) for code in languages} if source else {}
     for name in (Group.RELATED, Group.CONTROL):
-        members = [code for code in languages if group(code, source, branch) == name]
+        members = [code for code in languages if groups.get(code) == name]
         if members:
             values[f"accuracy_group/{name}"] = float(
                 np.mean([values[f"accuracy/{code}"] for code in members])

@@ -65,7 +65,7 @@ def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) 
     data = [name for name in DATA_COLUMNS if name in predictions]
     tags = RunTags(
         model=run.model,
-        source=run.source,
+        source=run.source or None,
         adapter=adapter if condition.tuned else NO_ADAPTER,
         task=run.task,
         format=Format(run.format),
@@ -77,7 +77,8 @@ def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) 
         imported=_file_name(config),
         prompt_version=PROMPT_VERSION,
     )
-    resolved = {**config.model_dump(), **run._asdict(), "seed": seed}
+    known = {**run._asdict(), "source": run.source or None, "seed": seed}
+    resolved = {**config.model_dump(), **known}
     return RunToLog(predictions, tags, ImportConfig.model_validate(resolved))
 
 
@@ -92,7 +93,7 @@ def _reuse_or_log(run: RunToLog) -> Run:
     with tracking.open_run(
         RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment
     ) as logged:
-        mlflow.log_metrics(evaluation_metrics(run.predictions, str(tags.source)))
+        mlflow.log_metrics(evaluation_metrics(run.predictions, tags.source))
         tracking.log_predictions(run.predictions)
     return mlflow.get_run(logged.info.run_id)
 

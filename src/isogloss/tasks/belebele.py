@@ -14,9 +14,9 @@ from typing import Any
 from isogloss.errors import DataError
 from isogloss.files import looked_for
 from isogloss.languages import table
-from isogloss.row_files import Row, extension, read_rows, stem
+from isogloss.row_files import Row, check_unicode, extension, read_rows, stem
 from isogloss.tasks import hub
-from isogloss.tasks.checks import LocatedItem, check_items, check_unicode
+from isogloss.tasks.checks import LocatedItem, check_items
 from isogloss.tasks.folders import files_by_name
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import sort_key, split_of

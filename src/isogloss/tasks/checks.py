@@ -1,6 +1,5 @@
 """Checks that apply to the items of any file; errors name the place of the fault."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,7 +7,6 @@ from isogloss.errors import DataError
 from isogloss.tasks.items import Item
 
 FEWEST_OPTIONS, MOST_OPTIONS = 2, 10
-LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # a Python string has no pairs
 
 
 class LocatedItem(NamedTuple):
@@ -16,14 +14,6 @@ class LocatedItem(NamedTuple):
 
     place: str
     item: Item
-
-
-def check_unicode(place: str, name: str, value: str) -> None:
-    """Raise DataError for half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
-    if not value.isascii() and (halves := LONE_SURROGATE.findall(value)):
-        raise DataError(
-            f"{place}: {name} has {halves[0]!r}, half of a character; write both halves or none."
-        )
 
 
 def check_options(place: str, options: Sequence[str]) -> None:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from isogloss.errors import DataError
 from isogloss.languages import language as known_language
 from isogloss.languages import table
-from isogloss.row_files import READERS, Row, read_rows
+from isogloss.row_files import READERS, Row, check_unicode, read_rows
 from isogloss.tasks import hub
-from isogloss.tasks.checks import LocatedItem, check_items, check_options, check_unicode
+from isogloss.tasks.checks import LocatedItem, check_items, check_options
 from isogloss.tasks.description import Description, read_description
 from isogloss.tasks.folders import files_by_name
 from isogloss.tasks.items import Item, Task
