@@ -8,7 +8,7 @@ from isogloss.errors import ModelError
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
-from isogloss.prompts.tokenisation import bos_tokens, encode, letter_tokens
+from isogloss.prompts.tokenisation import encode, letter_tokens, prefix_tokens
 from isogloss.tasks import Item
 
 ITEM = Item("i", "p", "heb_Hebr", "Some text.", "Which one? ", ("one", "two", "three", "four"), 2)
@@ -24,6 +24,9 @@ class Characters:
         bos = [self.bos_token_id] if self.adds_bos and add_special_tokens else []
         return SimpleNamespace(input_ids=[bos + self.tokens(text) for text in texts])
 
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
+
     def tokens(self, text: str) -> list[int]:
         if self.merges and text.endswith(self.merges):
             stem = text.removesuffix(self.merges)
@@ -32,10 +35,10 @@ class Characters:
 
 
 def test_a_beginning_of_sequence_token_comes_first_only_if_the_tokenizer_adds_one() -> None:
-    assert bos_tokens(Characters(7, adds_bos=True), chat=False) == [7]
-    assert bos_tokens(Characters(7, adds_bos=True), chat=True) == []
-    assert bos_tokens(Characters(7, adds_bos=False), chat=False) == []
-    assert bos_tokens(Characters(None), chat=False) == []
+    assert prefix_tokens(Characters(7, adds_bos=True), chat=False) == [7]
+    assert prefix_tokens(Characters(7, adds_bos=True), chat=True) == []
+    assert prefix_tokens(Characters(7, adds_bos=False), chat=False) == []
+    assert prefix_tokens(Characters(None), chat=False) == []
 
 
 def test_context_and_continuation_are_one_text_split_at_the_length_of_the_context() -> None:
@@ -68,16 +71,18 @@ def test_the_letters_are_those_of_the_item_with_the_most_options() -> None:
 def test_letters_with_the_same_tokens_are_rejected() -> None:
     class Blind(Characters):
         def tokens(self, text: str) -> list[int]:
-            return [ord(char) for char in text[:-2]] + [7, 0]
+            return [ord(char) for char in text[:-2]] + [7, 0] if text else []
 
-    with pytest.raises(ModelError, match=r"does not distinguish .*' A' \[7, 0\], ' B' \[7, 0\]"):
+    with pytest.raises(ModelError, match=r"does not distinguish .* ' A' and ' B'"):
         letter_tokens(Blind(), [ITEM], Protocol("letter"))
 
 
-def test_a_letter_that_changes_the_tokens_of_the_prompt_is_rejected() -> None:
-    # With " A", the last token of the context is another one; the number of tokens is the same.
-    with pytest.raises(ModelError, match="does not distinguish the letters"):
-        letter_tokens(Characters(merges="r: A"), [ITEM], Protocol("letter"))
+def test_a_letter_that_changes_the_tokens_of_the_prompt_is_scored_with_them() -> None:
+    # With " A", the last two tokens of the context are others; the number of tokens is the same.
+    assert letter_tokens(Characters(merges="r: A"), [ITEM], Protocol("letter")) == (
+        "' A' [10000, 10000, 10000, 10000], ' B' [114, 58, 32, 66], ' C' [114, 58, 32, 67], "
+        "' D' [114, 58, 32, 68]"
+    )
 
 
 def test_prompts_have_one_sequence_per_choice(tiny: LanguageModel) -> None:

@@ -28,6 +28,9 @@ class Tokenizer(Protocol):
     def __call__(self, text: list[str], *, add_special_tokens: bool = True) -> Encodings:
         """Token ids of several texts."""
 
+    def get_vocab(self) -> dict[str, int]:
+        """Token ids by token, added tokens included."""
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a sequence of tokens."""
 

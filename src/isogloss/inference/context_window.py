@@ -3,16 +3,15 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import SharedConfig
-from isogloss.errors import DataError
+from isogloss.errors import DataError, ModelError
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import after_reasoning, prompt, reasoning_prompt
-from isogloss.prompts.tokenisation import bos_tokens
+from isogloss.prompts.render import Prompt, after_reasoning, prompt, reasoning_prompt
+from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item
 from isogloss.types import Reasoning
 
@@ -40,11 +39,31 @@ def fit_to_model(
     items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: SharedConfig
 ) -> Fitted:
     """Fit the items into the model's context window and log how many passages were cut."""
+    require_embeddings(items, model, protocol)
     window = context_window(model, config.max_length)
     fitted = fit(items, model.tokenizer, protocol, window, config.long_inputs)
     if fitted.shortened:
         logger.info(f"{len(fitted.shortened)} passages shortened to fit {window:,} tokens")
     return fitted
+
+
+def require_embeddings(items: Sequence[Item], model: LanguageModel, protocol: Protocol) -> None:
+    """Raise ModelError if a prompt has a token for which the model has no embedding.
+
+    Tokenizers often have a few more tokens than their model has embeddings, which do not occur in
+    prompts, such as those of images.
+    """
+    n_embeddings = model.network.get_decoder().get_input_embeddings().num_embeddings
+    if max(model.tokenizer.get_vocab().values()) < n_embeddings:
+        return
+    for item, entry in zip(items, _encoded(items, model.tokenizer, protocol), strict=True):
+        token = max(max(sequence) for sequence in entry.sequences)
+        if token >= n_embeddings:
+            raise ModelError(
+                f"model {model.location.name!r} has {n_embeddings:,} embeddings, but its tokenizer "
+                f"writes token {token:,} ({model.tokenizer.decode([token])!r}) in the prompt of "
+                f"item {item.item_id!r} in {item.language}; the tokenizer must be that of the model."
+            )
 
 
 def fit(
@@ -81,22 +100,27 @@ def fit(
 
 
 def prompt_lengths(items: Sequence[Item], tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
-    """Return the tokens of each item's longest prompt with a choice, including generated text."""
-    texts: list[str] = []
-    starts = [0]
+    """Return the tokens of each item's longest prompt with a choice, including generated text.
+
+    Raises ModelError if the tokenizer or its chat template cannot present an item.
+    """
+    generated = protocol.max_new_tokens if protocol.generates else 0
+    encoded = _encoded(items, tokenizer, protocol)
+    return [max(map(len, entry.sequences)) + generated for entry in encoded]
+
+
+def _encoded(
+    items: Sequence[Item], tokenizer: Tokenizer, protocol: Protocol
+) -> list[EncodedPrompt]:
+    """Return each item's prompt with its choices, after empty reasoning if there is reasoning."""
+    prompts: list[Prompt] = []
     for item in items:
         if protocol.reasoning == Reasoning.COT:
             context = reasoning_prompt(item, protocol, tokenizer)
-            entry = after_reasoning(item, protocol, context, "")
+            prompts.append(after_reasoning(item, protocol, context, ""))
         else:
-            entry = prompt(item, protocol, tokenizer)
-        texts += [entry.context + continuation for continuation in entry.continuations]
-        starts.append(len(texts))
-    ids = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-    lengths = [len(tokens) for tokens in ids]
-    extra = len(bos_tokens(tokenizer, protocol.chat))
-    extra += protocol.max_new_tokens if protocol.generates else 0
-    return [max(lengths[start:end]) + extra for start, end in pairwise(starts)]
+            prompts.append(prompt(item, protocol, tokenizer))
+    return encode(tokenizer, prompts, chat=protocol.chat)
 
 
 def _shorten(item: Item, tokenizer: Tokenizer, protocol: Protocol, window: int) -> Item:

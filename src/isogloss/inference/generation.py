@@ -22,7 +22,7 @@ from isogloss.inference.progress import Progress, no_progress
 from isogloss.models.forward import finish_passes, forward
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.prompts.tokenisation import bos_tokens
+from isogloss.prompts.tokenisation import prefix_tokens
 
 TOKENS_PER_BATCH = 12288  # prompts and new tokens of all rows: the size of the key-value cache
 
@@ -54,9 +54,9 @@ def generate(
     each token with the number of texts that have ended.
     """
     tokenizer = model.tokenizer
-    bos = bos_tokens(tokenizer, chat)
+    prefix = prefix_tokens(tokenizer, chat)
     ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
-    prompts = [bos + tokens for tokens in ids]
+    prompts = [prefix + tokens for tokens in ids]
     eos = _eos_tokens(model)
     generated: dict[int, Generated] = {}
     for rows in _batches(prompts, max_new_tokens):

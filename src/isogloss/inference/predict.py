@@ -26,7 +26,7 @@ from isogloss.prompts.render import (
     unconditional_prompt,
 )
 from isogloss.prompts.text_folding import first_line
-from isogloss.prompts.tokenisation import encode
+from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item
 from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
@@ -192,17 +192,15 @@ def _unconditional(
     if protocol.shows_options or protocol.normalisation != Normalisation.UNCONDITIONAL:
         return [None] * len(items)
     prompts = [unconditional_prompt(item, protocol, model.tokenizer) for item in items]
+    encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
     # An option that many items have, such as a topic or a name, is scored once.
-    distinct = {
-        (entry.context, option): Prompt(entry.context, (option,))
-        for entry in prompts
-        for option in entry.continuations
-    }
-    encoded = encode(model.tokenizer, list(distinct.values()), chat=protocol.chat)
+    pairs = [list(zip(entry.sequences, entry.starts, strict=True)) for entry in encoded]
+    distinct = list(dict.fromkeys(pair for item_pairs in pairs for pair in item_pairs))
     # All of them begin with the answer word, but a tree of all options could have any size.
-    scores = score(model, encoded, (), share=False)
+    single = [EncodedPrompt((sequence,), (start,)) for sequence, start in distinct]
+    scores = score(model, single, (), share=False)
     values = dict(zip(distinct, (entry.loglikelihoods[0] for entry in scores), strict=True))
-    return [[values[entry.context, option] for option in entry.continuations] for entry in prompts]
+    return [[values[pair] for pair in item_pairs] for item_pairs in pairs]
 
 
 def _tokens_and_words(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:

@@ -8,22 +8,27 @@ import torch
 from isogloss.inference.scoring import ItemScores
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.render import Prompt
-from isogloss.prompts.tokenisation import bos_tokens
+from isogloss.prompts.tokenisation import prefix_tokens
 
 
 @torch.inference_mode()
 def reference_scores(model: LanguageModel, prompt: Prompt, *, chat: bool = False) -> ItemScores:
     """Return the log-likelihood (nats) of each continuation, and which one greedy decoding gives.
 
-    As in lm-evaluation-harness, context and continuation are tokenised as one text, and the
-    continuation starts at the length of the tokenised context. The active adapter is used.
+    Context and continuation are tokenised as one text. All continuations start after the tokens
+    that these texts and the context have in common. The active adapter is used.
     """
-    bos = bos_tokens(model.tokenizer, chat)
-    start = len(bos + _tokens(model, prompt.context))
+    prefix = prefix_tokens(model.tokenizer, chat)
+    texts = [prompt.context, *(prompt.context + text for text in prompt.continuations)]
+    ids = [prefix + _tokens(model, text) for text in texts]
+    start = next(
+        (at for at, tokens in enumerate(zip(*ids, strict=False)) if len(set(tokens)) > 1),
+        min(map(len, ids)),
+    )
     loglikelihoods = []
     greedy, longest = -1, 0
-    for choice, continuation in enumerate(prompt.continuations):
-        tokens = torch.tensor(bos + _tokens(model, prompt.context + continuation))
+    for choice, choice_ids in enumerate(ids[1:]):
+        tokens = torch.tensor(choice_ids)
         with model.autocast():
             logits_1TV = model.network(input_ids=tokens[None].to(model.device)).logits
         logprobs_TV = logits_1TV[0, start - 1 : -1].float().cpu().log_softmax(-1)

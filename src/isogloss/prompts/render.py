@@ -2,7 +2,7 @@
 
 The frame is that of lm-evaluation-harness for Belebele (P:, Q:, A: to D:, Answer:), in English or
 in the language of the item. PROMPT_VERSION is part of every fingerprint: raise it with any change
-here or in the wording of a language.
+here, of the tokens of a prompt or in the wording of a language.
 """
 
 import random
@@ -17,7 +17,7 @@ from isogloss.prompts.wording import Wording, wording
 from isogloss.tasks.items import Item
 from isogloss.types import LanguageCode, PromptLanguage
 
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 
 
 class Prompt(NamedTuple):

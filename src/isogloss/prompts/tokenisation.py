@@ -1,6 +1,8 @@
-"""Tokenisation of prompts and their choices, as in lm-evaluation-harness."""
+"""Tokenisation of prompts and their choices, scored where lm-evaluation-harness scores them."""
 
+import unicodedata
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import NamedTuple
 
 from isogloss.compat.interfaces import Tokenizer
@@ -8,6 +10,8 @@ from isogloss.errors import ModelError
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.tasks import Item
+
+SAMPLE = "Answer: 1"  # any text: shows what a tokenizer adds around it
 
 
 class EncodedPrompt(NamedTuple):
@@ -17,36 +21,97 @@ class EncodedPrompt(NamedTuple):
     starts: tuple[int, ...]
 
 
-def bos_tokens(tokenizer: Tokenizer, chat: bool) -> list[int]:
-    """Return the beginning-of-sequence token if the tokenizer adds one, else an empty list.
+def prefix_tokens(tokenizer: Tokenizer, chat: bool) -> list[int]:
+    """Return the tokens that the tokenizer puts before a text, such as beginning-of-sequence.
 
-    Empty with `chat`: a chat template contains its own.
+    What it puts after a text is left out: it would separate a prompt from its continuation. Empty
+    with `chat`: a chat template contains its own. Raises ModelError if the tokenizer ends every
+    text with tokens that cannot be left out.
     """
-    bos = tokenizer.bos_token_id
-    if chat or bos is None:
+    plain, empty = tokenizer([SAMPLE, ""], add_special_tokens=False).input_ids
+    if empty and plain[-len(empty) :] == empty and plain[: len(empty)] != empty:
+        raise ModelError(
+            f"the tokenizer ends every text with {tokenizer.decode(empty)!r} even without special "
+            "tokens, so that nothing can continue a prompt."
+        )
+    if chat:
         return []
-    return [bos] if bos in tokenizer([""]).input_ids[0] else []
+    (whole,) = tokenizer([SAMPLE]).input_ids
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return list(whole[:start])
+    raise ModelError(
+        f"the tokenizer does not only add special tokens around a text: {SAMPLE!r} is "
+        f"{list(plain)} without them and {list(whole)} with them."
+    )
 
 
 def encode(
     tokenizer: Tokenizer, prompts: Sequence[Prompt], *, chat: bool = False
 ) -> list[EncodedPrompt]:
-    """Tokenise prompts with each of their continuations.
+    """Tokenise prompts with each of their continuations, behind the tokenizer's `prefix_tokens`.
 
-    As in lm-evaluation-harness, context and continuation are tokenised as one text and split at
-    the length of the tokenised context. A beginning-of-sequence token comes first if the tokenizer
-    adds one.
+    Context and continuation are tokenised as one text. What is scored starts where the tokens of
+    the context and of all these texts first differ, or after the context: a token across the join,
+    such as " A" after a context that ends in a space, is scored as a whole, and all choices are
+    scored from the same position, so that they are probabilities given the same tokens.
+    lm-evaluation-harness moves spaces at the end of a context to the continuation, with the same
+    tokens scored, except that a space with a token of its own counts as context here.
+    Raises ModelError if a choice has no tokens, or if the tokens of two different choices are
+    equal.
     """
-    bos = bos_tokens(tokenizer, chat)
+    if not prompts:
+        return []
+    prefix = prefix_tokens(tokenizer, chat)
     texts = [entry.context for entry in prompts]
     texts += [entry.context + text for entry in prompts for text in entry.continuations]
-    ids = iter(tokenizer(texts, add_special_tokens=False).input_ids) if texts else iter(())
-    starts = [len(bos) + len(next(ids)) for _ in prompts]
+    ids = iter(tokenizer(texts, add_special_tokens=False).input_ids)
+    contexts = [[*prefix, *next(ids)] for _ in prompts]
     encoded = []
-    for entry, start in zip(prompts, starts, strict=True):
-        sequences = tuple(tuple(bos + next(ids)) for _ in entry.continuations)
+    for entry, context in zip(prompts, contexts, strict=True):
+        sequences = tuple((*prefix, *next(ids)) for _ in entry.continuations)
+        start = _first_scored(context, sequences)
+        _check_choices(entry, sequences, start)
         encoded.append(EncodedPrompt(sequences, (start,) * len(sequences)))
     return encoded
+
+
+def _first_scored(context: Sequence[int], sequences: Sequence[Sequence[int]]) -> int:
+    """Return the length of the longest beginning that a context and all sequences share."""
+    whole = tuple(context)
+    if all(sequence[: len(whole)] == whole for sequence in sequences):
+        return len(whole)
+    return len(commonprefix([whole, *sequences]))
+
+
+def _check_choices(entry: Prompt, sequences: Sequence[Sequence[int]], start: int) -> None:
+    """Raise ModelError if the model could not score or tell apart the choices of a prompt."""
+    if start == 0:
+        raise ModelError(
+            f"the tokenizer leaves no token before the choices of the prompt {entry.context!r}, so "
+            "that the model cannot score them."
+        )
+    for text, sequence in zip(entry.continuations, sequences, strict=True):
+        if len(sequence) <= start:
+            raise ModelError(
+                f"the tokenizer has no tokens for the choice {text!r} after the prompt that ends "
+                f"in {entry.context[-40:]!r}."
+            )
+    if len(set(sequences)) == len(sequences):
+        return
+    texts: dict[Sequence[int], str] = {}
+    for text, sequence in zip(entry.continuations, sequences, strict=True):
+        other = texts.setdefault(sequence, text)
+        if _compared(other) != _compared(text):
+            raise ModelError(
+                f"the tokenizer does not distinguish the choices {other!r} and {text!r}: both are "
+                f"{list(sequence[start:])} after the prompt that ends in {entry.context[-40:]!r}."
+            )
+
+
+def _compared(text: str) -> str:
+    """Return a choice without case, compatibility forms and repeated spaces, as it may be equal."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def letter_tokens(tokenizer: Tokenizer, items: Sequence[Item], protocol: Protocol) -> str:
@@ -54,22 +119,14 @@ def letter_tokens(tokenizer: Tokenizer, items: Sequence[Item], protocol: Protoco
 
     " A" and "A" are different tokens, and a tokenizer may lack either, so the letters are tokenised
     after the prompt of the item with the most options. Returns "" in `cloze` format, which has no
-    letters. Raises ModelError if two letters have the same tokens or if a letter changes the tokens
-    of the prompt before it.
+    letters. Raises ModelError if two letters have the same tokens.
     """
     if not protocol.shows_options or not items:
         return ""
     item = max(items, key=lambda item: len(item.options))
     entry = prompt(item, protocol, tokenizer)
     (encoded,) = encode(tokenizer, [entry], chat=protocol.chat)
-    contexts = {sequence[: encoded.starts[0]] for sequence in encoded.sequences}
     tokens = [sequence[encoded.starts[0] :] for sequence in encoded.sequences]
-    described = ", ".join(
+    return ", ".join(
         f"{text!r} {list(ids)}" for text, ids in zip(entry.continuations, tokens, strict=True)
     )
-    if len(contexts) > 1 or not all(tokens) or len(set(tokens)) < len(tokens):
-        raise ModelError(
-            f"the tokenizer does not distinguish the letters of the choices after a prompt: "
-            f"{described}."
-        )
-    return described

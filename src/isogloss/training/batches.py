@@ -11,7 +11,7 @@ from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import Prompt, prompt
+from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.training.recipe import Recipe
@@ -45,11 +45,7 @@ def training_rows(
 ) -> list[TrainingRow]:
     """One row per passage, or per item if the model cannot share prefixes; in item order."""
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
-    gold = [
-        Prompt(entry.context, (entry.continuations[item.answer],))
-        for entry, item in zip(prompts, items, strict=True)
-    ]
-    encoded = encode(model.tokenizer, gold, chat=protocol.chat)
+    encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
     share = can_share(model) or public_only()  # batches are the same with public interfaces
     rows = []
     for _, members in groupby(
@@ -58,7 +54,8 @@ def training_rows(
     ):
         row = TrainingRow(TokenTree(), [], len(indices := list(members)))
         for index in indices:
-            (sequence,), (start,) = encoded[index]
+            answer = items[index].answer
+            sequence, start = encoded[index].sequences[answer], encoded[index].starts[answer]
             path = row.tree.insert(sequence[:-1])
             row.targets.extend(zip(path[start - 1 :], sequence[start:], strict=True))
         rows.append(row)
