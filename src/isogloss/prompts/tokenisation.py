@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import NamedTuple
 
 from isogloss.compat.interfaces import Tokenizer
@@ -81,7 +80,9 @@ def _first_scored(context: Sequence[int], sequences: Sequence[Sequence[int]]) ->
     whole = tuple(context)
     if all(sequence[: len(whole)] == whole for sequence in sequences):
         return len(whole)
-    return len(commonprefix([whole, *sequences]))
+    columns = enumerate(zip(whole, *sequences, strict=False))
+    shortest = min(map(len, (whole, *sequences)))
+    return next((at for at, tokens in columns if len(set(tokens)) > 1), shortest)
 
 
 def _check_choices(entry: Prompt, sequences: Sequence[Sequence[int]], start: int) -> None:
