@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
-from isogloss.errors import ComparisonError, ConfigError, ModelError, StudyError
+from isogloss.errors import ComparisonError, ConfigError, StudyError
 from isogloss.predictions.table import Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
@@ -338,6 +338,7 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
     model_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Path(shutil.copytree(model_folder("gemma3"), tmp_path / "broken"))
+    (broken / "other.txt").write_text("the revision of another model")
     weights = broken / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -351,8 +352,8 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
         run_study(config)
     message = str(caught.value)
     assert message.startswith("3 of 9 cells failed")
-    assert "second · base: model" in message
-    assert "second · tuned · Standard Arabic, seed 0: its adapter is missing" in message
+    assert "- second · base; second · finetune" in message
+    assert "cannot be loaded" in message
     (parent,) = runs("study")
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["isogloss.failed"] == "3"
@@ -382,6 +383,15 @@ def test_a_model_without_a_chat_template_is_refused_before_the_first_run(
     model_folder: Callable[[str], Path],
 ) -> None:
     models = [str(model_folder("gemma3")), {"model": str(model_folder("llama")), "chat": "on"}]
-    with pytest.raises(ModelError, match="has no chat template"):
+    with pytest.raises(ConfigError, match="has no chat template"):
         run_study(study_config(model_folder("gemma3"), models=models))
     assert not runs("study")
+
+
+def test_two_models_of_a_study_with_the_same_files_are_refused(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(model_folder("gemma3"), tmp_path / "copy")
+    models = [str(model_folder("gemma3")), str(copy)]
+    with pytest.raises(ConfigError, match="have the same files"):
+        run_study(study_config(model_folder("gemma3"), models=models))

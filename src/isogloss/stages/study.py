@@ -207,7 +207,11 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
 
 
 def _failures(runs: StudyRuns, n_cells: int) -> str:
-    lines = "".join(f"\n  {cell.label}: {reason}" for cell, reason in runs.failed.items())
+    """What failed, the cells of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for cell, reason in runs.failed.items():
+        by_reason.setdefault(reason, []).append(cell.label)
+    lines = "".join(f"\n- {'; '.join(labels)}: {why}" for why, labels in by_reason.items())
     return (
         f"{len(runs.failed)} of {n_cells} cells failed; the same command runs what is missing:"
         f"{lines}"
@@ -220,7 +224,7 @@ def _check_before_start(
     """Raise errors now that would otherwise occur after hours; return the task.
 
     Raises DataError if training data are among the items to be evaluated, ConfigError if the
-    contrast has fewer than two languages in a group, and the errors of all models together.
+    contrast has fewer than two languages in a group or models cannot be used.
     """
     evaluations = [cell for cell in cells if isinstance(cell, EvaluateCell)]
     task, items_by_language = evaluation_data(evaluations[0].config)
@@ -245,13 +249,18 @@ def _check_before_start(
                 f"choose other languages or another branch."
             )
     problems = []
+    by_revision: dict[str, str] = {}
     for cell in {cell.config.model: cell for cell in evaluations}.values():
         try:
             sessions[cell.config.model].protocol(cell.config, task)
+            name = cell.config.model
+            other = by_revision.setdefault(sessions[name].location.revision, name)
+            if other != name:
+                problems.append(f"models {other!r} and {name!r} have the same files.")
         except IsoglossError as error:
             problems.append(str(error))
     if problems:
-        raise ModelError("\n".join(problems))
+        raise ConfigError("\n".join(problems))
     return task
 
 
