@@ -253,10 +253,10 @@ def _check_before_start(
     for cell in {cell.config.model: cell for cell in evaluations}.values():
         try:
             sessions[cell.config.model].protocol(cell.config, task)
-            name = cell.config.model
-            other = by_revision.setdefault(sessions[name].location.revision, name)
-            if other != name:
-                problems.append(f"models {other!r} and {name!r} have the same files.")
+            model = cell.config.model
+            other = by_revision.setdefault(sessions[model].location.revision, model)
+            if other != model:
+                problems.append(f"models {other!r} and {model!r} have the same files.")
         except IsoglossError as error:
             problems.append(str(error))
     if problems:
