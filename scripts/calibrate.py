@@ -210,7 +210,7 @@ def _adjusted(
     study: Study, gain_L: FloatArray, related_L: BoolArray, rng: np.random.Generator
 ) -> Quantities:
     """The contrast at equal baseline, with and without the correction for shared noise."""
-    shares = _shares(study)
+    shares = shares_by_model(study)
     base_PL, gain_PL, weight_PL = (
         np.mean([share[k] for share in shares], axis=0) for k in range(3)
     )
@@ -239,7 +239,7 @@ def _adjusted(
 
 def _slopes(design: Design, study: Study) -> Quantities:
     """C2 and C3, over languages within models and over models; cross-fitted and naive."""
-    models = _shares(study)
+    models = shares_by_model(study)
     levels = {"languages": (models, population_slopes(design))}
     if design.models > 1:
         means = zip(*(model.mean_over_languages for model in models), strict=True)
@@ -300,7 +300,7 @@ def _true_tuned_minus_cot(design: Design) -> float:
     return float((truth.tuned - truth.cot).mean())
 
 
-def _shares(study: Study) -> list[Shares]:
+def shares_by_model(study: Study) -> list[Shares]:
     """The shares of passages of each model."""
     n_passages, n = study.passages[-1] + 1, len(study.passages)
     start_P = np.searchsorted(study.passages, np.arange(n_passages))

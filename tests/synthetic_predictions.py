@@ -118,6 +118,13 @@ def study(
     return predictions
 
 
+def without_gain(models: int = 1) -> Tables:
+    """Equally able languages before and after tuning; all differences are noise."""
+    rng = np.random.default_rng(1)
+    tables = study(models, seeds=1, sources=("arb_Arab",), n=100)
+    return {run: rows.assign(correct=rng.random(len(rows)) < 0.5) for run, rows in tables.items()}
+
+
 def _answers(
     code: str, chance_I: npt.NDArray[np.float64], valid: float, rng: np.random.Generator
 ) -> pd.DataFrame:

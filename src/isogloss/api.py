@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.comparison import compare as compare_tables
-from isogloss.analysis.frames import contrasts_frame, gains_frame
+from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
 from isogloss.analysis.results_frame import tables_of_results
 from isogloss.config import (
     CompareConfig,
@@ -96,6 +96,11 @@ class ComparisonResult:
         """One row per estimate, the primary contrast first; the columns of contrasts.csv."""
         return contrasts_frame(self.comparison)
 
+    @cached_property
+    def published(self) -> pd.DataFrame:
+        """The published analysis beside ours; the columns of published.csv."""
+        return published_frame(self.comparison)
+
     @property
     def omissions(self) -> list[str]:
         """What the comparison leaves out, one sentence each."""
@@ -109,9 +114,10 @@ class ComparisonResult:
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of the report by title, as text."""
+        content = report_content(self.comparison, [], {}, [])
         return {
             table.title: pd.DataFrame(table.rows, columns=list(table.headings))
-            for table in report_content(self.comparison, [], {}, []).numbers
+            for table in (content.published, *content.numbers)
         }
 
     @cached_property
@@ -123,7 +129,7 @@ class ComparisonResult:
         """Write the report and return the path of its HTML page.
 
         A path that ends in .html gets the page alone, which contains its figures. Any other path is
-        a folder, which also gets the Markdown version, the figures and the two CSV files.
+        a folder, which also gets the Markdown version, the figures and the CSV files.
         """
         target = Path(path)
         provenance = {

@@ -98,7 +98,7 @@ def test_the_folder_holds_the_page_its_markdown_twin_the_numbers_and_the_figures
     folder, several_folder
 ):
     figures = ["baseline", "before_after", "contrast", "gains", "parts"]
-    others = ["contrasts.csv", "gains.csv", "report.html", "report.md"]
+    others = ["contrasts.csv", "gains.csv", "published.csv", "report.html", "report.md"]
     images = [f"{name}.png" for name in figures]
     assert sorted(path.name for path in folder.iterdir()) == sorted(images + others)
     images += ["models.png", "reasoning.png"]
@@ -153,7 +153,13 @@ def test_the_verdict_comes_first_in_page_and_twin(folder, comparison):
     assert "C1: " in html[places[-1] :]
     headings = re.findall(r"^## (.*)$", markdown, re.MULTILINE)
     assert page_of(folder).headings == headings
-    order = ["The three claims", "Figures", "Relatedness contrast", "Gains by language"]
+    order = [
+        "The three claims",
+        "Published analysis beside ours",
+        "Figures",
+        "Relatedness contrast",
+        "Gains by language",
+    ]
     order += ["What is missing", "Runs used", "Provenance", "How to read this"]
     assert [heading for heading in headings if heading in order] == order
     for text in (html, markdown):
@@ -178,6 +184,8 @@ def test_every_analysis_has_a_table(several_folder):
         *("Contrast by model", "Contrast in other conditions", "Contrast by seed"),
         *("Adjusted contrast", "Double difference", "Genealogical distance", "Slopes"),
         *("Tuning and chain of thought", "Means by group", "Gains by model"),
+        *("Published analysis beside ours", "Published regression"),
+        "McNemar intervals by language",
     ):
         assert page.headings.count(title) == 1
         assert f"#{title.lower().replace(' ', '-')}" in page.addresses

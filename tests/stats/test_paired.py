@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.paired import clustered_standard_error, holm, mcnemar_exact, paired_gain
+from isogloss.stats.paired import (
+    clustered_standard_error,
+    holm,
+    mcnemar_exact,
+    mcnemar_interval,
+    paired_gain,
+)
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -97,3 +103,50 @@ def test_means_over_seeds_have_no_mcnemar_p():
     gain = paired_gain(base, rng.integers(0, 2, (3, 40)).mean(axis=0), range(40))
     assert math.isnan(gain.mcnemar_p)
     assert gain.p == gain.t_p
+
+
+def test_mcnemars_interval_is_the_wald_interval_of_its_discordant_items():
+    # 20 right twice, 12 won, 2 lost, 16 wrong twice: 0.2 +- 1.96 sqrt(14 - 10^2 / 50) / 50.
+    before = np.repeat([1, 0, 1, 0], [20, 12, 2, 16])
+    after = np.repeat([1, 1, 0, 0], [20, 12, 2, 16])
+    assert mcnemar_interval(before, after) == pytest.approx((0.06421, 0.33579), abs=5e-6)
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_mcnemars_interval_equals_statsmodels_without_clusters(pairs):
+    from statsmodels.api import OLS
+
+    before, after = np.array(pairs, dtype=float).T
+    if np.ptp(after - before) == 0:
+        return
+    peer = OLS(after - before, np.ones(len(before))).fit(cov_type="HC0", use_t=False)
+    expected = np.clip(peer.conf_int()[0], -1, 1)
+    assert mcnemar_interval(before, after) == pytest.approx(expected)
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_mcnemars_interval_is_centred_on_the_paired_gain_and_turns_with_the_sign(pairs):
+    before, after = np.array(pairs, dtype=float).T
+    gain, (low, high) = (
+        paired_gain(before, after, range(len(before))),
+        mcnemar_interval(before, after),
+    )
+    assert gain.mcnemar_interval == (low, high)
+    assert low <= gain.gain <= high
+    if low > -1 and high < 1:
+        assert (low + high) / 2 == pytest.approx(gain.gain)
+    assert mcnemar_interval(after, before) == pytest.approx((-high, -low))
+    if gain.se > 0 and gain.interval.low > -1 and gain.interval.high < 1:
+        assert gain.interval.low < low  # Student's t, and clusters - 1
+        assert high < gain.interval.high
+
+
+def test_passages_widen_the_clustered_interval_and_not_mcnemars():
+    rng = np.random.default_rng(5)
+    won = rng.random(30) < 0.3
+    before, after = np.zeros(120), won.repeat(4).astype(float)
+    gain = paired_gain(before, after, np.arange(30).repeat(4))
+    width = gain.mcnemar_interval.high - gain.mcnemar_interval.low
+    assert gain.interval.high - gain.interval.low == pytest.approx(2 * width, rel=0.08)

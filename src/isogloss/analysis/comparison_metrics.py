@@ -7,6 +7,7 @@ import numpy as np
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import gain_parts, mean_gain_parts
+from isogloss.analysis.published import Agreement, Finding, published_analysis
 from isogloss.languages import JOIN
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Measure, Units
@@ -17,7 +18,11 @@ Metrics = dict[str, float | None]
 def comparison_metrics(comparison: Comparison) -> dict[str, float]:
     """Headline numbers by metric name, without those that are infinite or undefined."""
     values = (
-        _contrasts(comparison) | _robustness(comparison) | _slopes(comparison) | _gains(comparison)
+        _contrasts(comparison)
+        | _robustness(comparison)
+        | _slopes(comparison)
+        | _gains(comparison)
+        | _published(comparison)
     )
     return {
         name: float(value)
@@ -90,6 +95,33 @@ def _gains(comparison: Comparison) -> Metrics:
     for group, mean in comparison.overall.group_means.items():
         values[f"gain_group/{group}"] = mean.gain
     values |= {f"{name}/mean": part for name, part in mean_gain_parts(comparison.languages).items()}
+    return values
+
+
+def _published(comparison: Comparison) -> Metrics:
+    """The published regression and significant gains, and how many findings differ from ours."""
+    analysis = published_analysis(comparison)
+    findings = [gain.published for gain in analysis.gains]
+    claims = (analysis.kinship, analysis.baseline)
+    values: Metrics = {
+        "published/gains": findings.count(Finding.POSITIVE),
+        "published/losses": findings.count(Finding.NEGATIVE),
+        "published/gains_that_differ": len(analysis.differing),
+        "published/claims_that_disagree": sum(
+            beside.agreement == Agreement.DISAGREE for beside in claims
+        ),
+    }
+    if analysis.regression is not None:
+        values["published/r_squared"] = analysis.regression.r_squared
+        values["published/observations"] = analysis.regression.n
+        for name, coefficient in analysis.regression.coefficients.items():
+            values |= {
+                f"published/{name}": coefficient.estimate,
+                f"published/{name}_se": coefficient.se,
+                f"published/{name}_low": coefficient.interval.low,
+                f"published/{name}_high": coefficient.interval.high,
+                f"published/{name}_p": coefficient.p,
+            }
     return values
 
 

@@ -23,8 +23,9 @@ GROUPS = tuple(Group)  # in the order of tables and figures
 class LanguageGain:
     """One target language: accuracies, the paired gain and its 95% interval, as fractions.
 
-    `mcnemar_p` is McNemar's exact p where one run is compared with one; `p` the one to read (see
-    `paired_gain`); `holm_p` that p adjusted over languages. `before_valid` and `after_valid` are
+    `mcnemar_low` to `mcnemar_high` is the interval that takes items as independent, `mcnemar_p`
+    McNemar's exact p where one run is compared with one; `p` the one to read (see `paired_gain`);
+    `holm_p` that p adjusted over languages. `before_valid` and `after_valid` are
     shares of valid answers, None where validity was not recorded. `log_odds_gain` is in logits,
     `gold_logprob_gain` in nats, None where not recorded. `free_gain` is the gain of answers as
     given, where invalid ones are wrong, and the sum of `format_part` and `comprehension_part` (see
@@ -45,6 +46,8 @@ class LanguageGain:
     se: float
     low: float
     high: float
+    mcnemar_low: float
+    mcnemar_high: float
     mcnemar_p: float
     p: float
     holm_p: float
@@ -202,6 +205,8 @@ def language_gains(
                 se=gain.se,
                 low=gain.interval.low,
                 high=gain.interval.high,
+                mcnemar_low=gain.mcnemar_interval.low,
+                mcnemar_high=gain.mcnemar_interval.high,
                 mcnemar_p=gain.mcnemar_p,
                 p=gain.p,
                 holm_p=float(holm_p_L[place]),

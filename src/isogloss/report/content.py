@@ -9,16 +9,21 @@ from isogloss.report.estimate_tables import estimate_tables
 from isogloss.report.explanations import CAPTIONS, HOW_TO_READ
 from isogloss.report.language_tables import language_tables, names_table
 from isogloss.report.omissions import omission_sentence
+from isogloss.report.published import beside_table, published_tables
 from isogloss.report.table import Table
 from isogloss.report.verdict import Summary, summary
 
 
 class Content(NamedTuple):
-    """The texts and tables of a report; `numbers` and `texts` are tables."""
+    """The texts and tables of a report.
+
+    `published` shows the published analysis beside ours; `numbers` and `texts` are tables.
+    """
 
     title: str
     summary: Summary
     claims: Sequence[ClaimText]
+    published: Table
     captions: Mapping[str, str]
     numbers: Sequence[Table]
     omissions: Sequence[str]
@@ -35,11 +40,12 @@ def report_content(
     """The content of a report with those figures; see `page.write`."""
     names = names_table(comparison)
     numbers = [*([names] if names else []), *estimate_tables(comparison)]
-    numbers += language_tables(comparison)
+    numbers += [*language_tables(comparison), *published_tables(comparison)]
     return Content(
         title=f"Does the gain with {comparison.change} follow kinship?",
         summary=summary(comparison),
         claims=claim_texts(comparison),
+        published=beside_table(comparison),
         captions={name: CAPTIONS[name] for name in figures},
         numbers=[table for table in numbers if table.rows],
         omissions=[omission_sentence(omission) for omission in comparison.omissions],

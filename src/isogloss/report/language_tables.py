@@ -55,7 +55,7 @@ def _gain_table(comparison: Comparison) -> Table:
         ),
         [
             [
-                _name(row),
+                language_name(row),
                 points(row.gain),
                 interval_points(Interval(row.low, row.high)),
                 p_text(row.holm_p),
@@ -83,7 +83,7 @@ def _model_table(comparison: Comparison) -> Table:
         )
     ]
     languages = [
-        [_name(row), *(points(gains[row.code]) for gains in gains_by_model)]
+        [language_name(row), *(points(gains[row.code]) for gains in gains_by_model)]
         for row in comparison.languages
     ]
     return Table(
@@ -106,7 +106,7 @@ def _further_table(comparison: Comparison) -> Table:
     )
     rows = [
         [
-            _name(row),
+            language_name(row),
             decimal(row.log_odds_gain, 2),
             "" if row.gold_logprob_gain is None else decimal(row.gold_logprob_gain, 3),
             share(row.before_valid, signed=False),
@@ -131,5 +131,6 @@ def _all_means(gains: ConditionGains) -> dict[str, GroupMean]:
     return {"all": gains.mean} | {str(group): mean for group, mean in gains.group_means.items()}
 
 
-def _name(row: LanguageGain) -> str:
+def language_name(row: LanguageGain) -> str:
+    """Name and code of a language, as tables show it."""
     return f"{row.name} ({row.code})"

@@ -25,7 +25,7 @@ def markdown(content: Content) -> str:
     ]
     for claim in content.claims:
         lines += _claim(claim)
-    lines += ["", "## Figures"]
+    lines += [*_table(content.published), "", "## Figures"]
     for name, caption in content.captions.items():
         lines += ["", f"![{caption}]({name}.png)", "", caption]
     for table in content.numbers:
@@ -48,7 +48,11 @@ def _claim(claim: ClaimText) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    heading, *rows = ([_escaped(value) for value in row] for row in (table.headings, *table.rows))
+    heading = [_escaped(value) for value in table.headings]
+    rows = [
+        [f"**{_escaped(value)}**" if value in table.bold else _escaped(value) for value in row]
+        for row in table.rows
+    ]
     rule = ["---", *["---" if table.words else "---:"] * (len(table.headings) - 1)]
     note = [_escaped(table.note), ""] if table.note else []
     cells = [f"| {' | '.join(row)} |" for row in (heading, rule, *rows)]

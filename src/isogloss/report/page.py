@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.frames import contrasts_frame, gains_frame
+from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.report import contrast_figure, language_figures, model_figure, scatter_figures
 from isogloss.report.content import Content, report_content
@@ -45,7 +45,7 @@ def write(
     provenance: Mapping[str, str],
     runs: Sequence[Sequence[str]],
 ) -> Path:
-    """Write report.html, report.md, gains.csv, contrasts.csv and one PNG per figure.
+    """Write report.html, report.md, gains.csv, contrasts.csv, published.csv and figures as PNG.
 
     `provenance` is printed unchanged and in its order; `runs` is the table of the runs used, with
     its headings first. Returns the path of report.html. The page loads nothing from elsewhere:
@@ -54,6 +54,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     gains_frame(comparison).to_csv(folder / "gains.csv", index=False)
     contrasts_frame(comparison).to_csv(folder / "contrasts.csv", index=False)
+    published_frame(comparison).to_csv(folder / "published.csv", index=False)
     images = {name: _png(figure) for name, figure in figures(comparison).items()}
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(image)

@@ -1,20 +1,24 @@
 """A table of the report as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from isogloss.formatting import p_value
 
 
 class Table(NamedTuple):
-    """Headings and rows as text; the first column holds labels, the others numbers or `words`."""
+    """Headings and rows as text; the first column holds labels, the others numbers or `words`.
+
+    Cells whose text is in `bold` stand out.
+    """
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
     words: bool = False
+    bold: Collection[str] = ()
 
     @property
     def key(self) -> str:

@@ -24,6 +24,7 @@ from isogloss.report.next_steps import (
     next_steps,
 )
 from isogloss.report.omissions import omission_sentence
+from isogloss.report.published import published_line
 from isogloss.stats.power import spread_for_equivalence
 from isogloss.types import Group, Verdict
 
@@ -131,6 +132,7 @@ def _details(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Adjusted", adjusted
     yield from _control_sources(comparison)
     yield from _answers(comparison)
+    yield "Published analysis", published_line(comparison)
 
 
 def _gain_everywhere(comparison: Comparison) -> str:

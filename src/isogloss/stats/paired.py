@@ -1,4 +1,4 @@
-"""One language: the paired gain, its clustered standard error, McNemar's test; Holm's adjustment.
+"""One language: the paired gain, its clustered error, McNemar's test and interval; Holm's method.
 
 Shapes are suffixes: I items of one language, C clusters (passages), T tests.
 """
@@ -17,8 +17,8 @@ from isogloss.types import FloatArray, Interval
 class PairedGain(NamedTuple):
     """Gain of one language: `after` - `before` accuracy on the same items, as fractions.
 
-    `t_p` treats passages as replicates, `mcnemar_p` items; the latter is NaN where scores are not 0
-    or 1. `p` is the one to read (see `paired_gain`).
+    `interval` and `t_p` treat passages as replicates, `mcnemar_interval` and `mcnemar_p` items;
+    `mcnemar_p` is NaN where scores are not 0 or 1. `p` is the one to read (see `paired_gain`).
     """
 
     before: float
@@ -27,6 +27,7 @@ class PairedGain(NamedTuple):
     se: float
     interval: Interval
     t_p: float
+    mcnemar_interval: Interval
     mcnemar_p: float
     p: float
 
@@ -70,6 +71,23 @@ def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
     before, after = np.asarray(before_I, dtype=bool), np.asarray(after_I, dtype=bool)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
+
+
+def mcnemar_interval(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> Interval:
+    """95% interval of a difference of paired proportions, as analyses with McNemar's test print it.
+
+    With `won` and `lost` discordant items of I, both arrays [I],
+
+        (won - lost) / I  +-  1.96 sqrt(won + lost - (won - lost)^2 / I) / I,
+
+    method 1 of Newcombe 1998 (Statistics in Medicine 17:2635), a Wald interval, clipped to [-1, 1].
+    For means over seeds or models, the same formula in the mean change of each item. It takes items
+    as independent, and is a single point where all items changed alike.
+    """
+    change = np.asarray(after_I, dtype=np.float64) - np.asarray(before_I, dtype=np.float64)
+    gain = float(change.mean())
+    half = float(stats.norm.ppf(0.975)) * float(change.std()) / math.sqrt(len(change))
+    return Interval(*np.clip((gain - half, gain + half), -1.0, 1.0).tolist())
 
 
 def holm(p_T: npt.ArrayLike) -> FloatArray:
@@ -128,6 +146,7 @@ def paired_gain(
         se=se,
         interval=interval,
         t_p=t_p,
+        mcnemar_interval=mcnemar_interval(before, after),
         mcnemar_p=mcnemar_p,
         p=max([*defined, 2.0**-df]),
     )
