@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
-from isogloss.config.words import NoneWord, separated, text
+from isogloss.config.words import NoneWord, one_line, separated, text
 from isogloss.languages import pooled_source
 from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning, Split
 
@@ -91,8 +91,9 @@ Limit = Annotated[
 Seed = Annotated[
     int, Field(ge=0, description="random seed of data order and initial adapter weights")
 ]
+StudyLabel = Annotated[str, text("the name of a study"), one_line()]
 StudyName = Annotated[
-    Annotated[str, text("the name of a study")] | None,
+    StudyLabel | None,
     NoneWord("none"),
     Field(description="name that groups runs into a study, or none"),
 ]

@@ -94,9 +94,7 @@ class StudySource(fields.Config):
 class StudyConfig(SharedConfig):
     """A study file: models, sources and targets, base against tuned, with or without reasoning."""
 
-    study: Annotated[
-        str, text("the name of a study"), Field(description="name that groups the study's runs")
-    ]
+    study: Annotated[fields.StudyLabel, Field(description="name that groups the study's runs")]
     models: Annotated[
         tuple[Annotated[StudyModel, _named("model")], ...] | None,
         separated(),

@@ -5,6 +5,7 @@ declared with `NoneWord`; where another of the words would be taken for a name, 
 """
 
 from dataclasses import dataclass
+from unicodedata import category
 
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
@@ -46,6 +47,20 @@ def text(expected: str, *literal: str) -> AfterValidator:
                 "reserved_word", "Input should be {accepted}", {"accepted": accepted}
             )
         return value
+
+    return AfterValidator(check)
+
+
+def one_line() -> AfterValidator:
+    """Annotation of a name: rejects line ends and other control characters, strips its ends.
+
+    Names are written to tags one a line, and read from lists without the spaces around them.
+    """
+
+    def check(value: str) -> str:
+        if any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value.strip()):
+            raise PydanticCustomError("control_character", "Input should be one line of text")
+        return value.strip()
 
     return AfterValidator(check)
 

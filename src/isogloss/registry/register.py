@@ -15,7 +15,7 @@ from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_mod
 from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
 from isogloss.tracking.server import reason
-from isogloss.tracking.tags import PREFIX, prefixed
+from isogloss.tracking.tags import PREFIX, equals, prefixed
 from isogloss.types import LanguageCode
 
 CHAMPION = "champion"
@@ -68,8 +68,10 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
 def _version_of(client: mlflow.MlflowClient, name: str, logged: LoggedModel) -> ModelVersion | None:
     """The version of a registered model that was made from a logged model."""
     uri = f"{MODELS}{logged.model_id}"
-    versions = client.search_model_versions(f"name = '{name}'")
-    return next((version for version in versions if version.source == uri), None)
+    versions = client.search_model_versions(equals("name", name))
+    return next(
+        (version for version in versions if (version.name, version.source) == (name, uri)), None
+    )
 
 
 def _ensure_registered_model(

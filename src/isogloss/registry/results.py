@@ -7,7 +7,7 @@ from mlflow.entities import Run
 
 from isogloss.registry.cards import Result
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
-from isogloss.tracking.tags import PREFIX
+from isogloss.tracking.tags import PREFIX, equals
 
 # Tags in which a run of the base model and one of an adapter must agree to be compared.
 MATCHING = ("task", "format", "data_digest", "revision", "prompt_language", "chat", "reasoning")
@@ -49,13 +49,13 @@ def _results(run: Run, base: Run | None) -> list[Result]:
 def _finished_evaluations(tags: dict[str, str]) -> list[Run]:
     """Finished evaluate runs with these tags in any experiment, newest first."""
     client = mlflow.MlflowClient()
-    clauses = [
-        f"tags.`{PREFIX}{name}` = '{value}'"
-        for name, value in {"kind": RunKind.EVALUATE, **tags}.items()
-    ]
+    wanted = {
+        f"{PREFIX}{name}": value for name, value in {"kind": RunKind.EVALUATE, **tags}.items()
+    }
+    clauses = [equals(f"tags.`{name}`", value) for name, value in wanted.items()]
     runs: list[Run] = mlflow.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
-        filter_string=" AND ".join([*clauses, "attributes.status = 'FINISHED'"]),
+        filter_string=" AND ".join([*filter(None, clauses), "attributes.status = 'FINISHED'"]),
         output_format="list",
     )
-    return runs
+    return [run for run in runs if wanted.items() <= run.data.tags.items()]

@@ -184,7 +184,23 @@ def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str]]:
     selected = [
         run for run in runs if run.info.run_id in ids or unlisted & set(tracking.studies_of(run))
     ]
+    if len(config.study) > 1:
+        _check_each_study(config.study, study_runs, selected)
     return selected, _labels(study_runs)
+
+
+def _check_each_study(
+    studies: Sequence[str], study_runs: Sequence[Run], selected: Sequence[Run]
+) -> None:
+    """Raise ComparisonError for a study that contributes no run."""
+    for study in studies:
+        own = [run for run in study_runs if tag(run, "study") == study]
+        ids = {run_id for run in own for run_id in read_parts(run, "cells")}
+        if not any(run.info.run_id in ids or study in tracking.studies_of(run) for run in selected):
+            raise ComparisonError(
+                f"study {study!r} has no finished evaluate run; a name that contains a comma is "
+                'written as a JSON list, ["a, b"].'
+            )
 
 
 def _labels(study_runs: Iterable[Run]) -> dict[str, str]:
