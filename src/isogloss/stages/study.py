@@ -35,6 +35,7 @@ from isogloss.languages import group, source_name
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
+from isogloss.stages.dry_run import dry_run, print_dry_run
 from isogloss.stages.evaluate import evaluate, evaluation_data
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -265,7 +266,7 @@ def _check_before_start(
 
 
 def run_main(config: MainConfig) -> str:
-    """The entry point `main`; returns the id of the compare run."""
+    """The entry point `main`; returns the id of the compare run, or "" for a dry run."""
     overrides = {
         name: value
         for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
@@ -275,6 +276,9 @@ def run_main(config: MainConfig) -> str:
     if config.recipe != KEEP_FILE:
         recipe = load_recipe(config.recipe, study)
         study = read_study(Path(config.study), overrides, recipe)
+    if config.dry_run:
+        print_dry_run(dry_run(study))
+        return ""
     run_id = run_study(study, config.experiment)
     print(f"all runs: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")
     return run_id

@@ -1,0 +1,83 @@
+"""A dry run of a study: what is done, what it costs, and that nothing is loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from safetensors import safe_open
+from stages.test_study import LANGUAGES, study_config
+
+from isogloss.config import StudyConfig
+from isogloss.stages.dry_run import dry_run, print_dry_run
+from isogloss.stages.study import run_study
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def forbid() -> None:
+        monkeypatch.setattr(
+            "isogloss.stages.session.load", lambda *_: pytest.fail("the model was loaded")
+        )
+
+    return forbid
+
+
+def test_a_dry_run_states_what_is_done_and_loads_nothing(
+    model_folder: Callable[[str], Path],
+    nothing_is_loaded: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = study_config(model_folder("gemma3"))
+    run_study(config)
+    nothing_is_loaded()
+    assert [cost.done for cost in dry_run(config)] == ["yes", "yes", "yes"]
+    two = study_config(model_folder("gemma3"), sources=["arb_Arab", "eng_Latn"])
+    costs = dry_run(two)
+    assert [cost.done for cost in costs] == ["yes", "yes", "yes", "no", "no"]
+    assert len(mlflow.search_runs(filter_string="tags.`isogloss.kind` = 'study'")) == 1
+    print_dry_run(costs)
+    assert "5 cells, 3 done" in capsys.readouterr().out
+
+
+def test_costs_follow_items_tokens_and_parameters(model_folder: Callable[[str], Path]) -> None:
+    folder = model_folder("gemma3")
+    base, finetuned, tuned = dry_run(study_config(folder))
+    assert (base.items, finetuned.items) == (6 * len(LANGUAGES), 2 * 4)
+    assert base.tokens == tuned.tokens > 10 * base.items
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
+    assert base.memory == pytest.approx(1.2 * 4 * parameters)
+    assert base.hours_here
+    assert finetuned.hours_here
+    per_token = base.hours_here / base.tokens
+    assert finetuned.hours_here / finetuned.tokens == pytest.approx(2 * per_token)
+    assert base.command.startswith("mlflow run . -e evaluate --env-manager local -P model=")
+    assert tuned.command.endswith("-P adapter=RUN_ID")
+    assert finetuned.command.startswith("mlflow run . -e finetune")
+
+
+def test_models_and_data_that_are_not_on_this_machine_are_estimated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = StudyConfig.model_validate(
+        {
+            "study": "s",
+            "task": "belebele",
+            "languages": "heb_Hebr,amh_Ethi,jpn_Jpan,kor_Hang",
+            "limit": 100,
+            "models": [
+                {"model": "org/moe", "parameters": 671e9, "active_parameters": 37e9},
+                "org/unknown",
+            ],
+        }
+    )
+    large, _, _, unknown, _, _ = dry_run(config)
+    assert "items and tokens are assumed" in capsys.readouterr().out
+    assert (large.items, large.tokens, large.done) == (400, 160_000, "unknown")
+    assert large.memory
+    assert large.memory > 671e9
+    assert large.hours_here is None  # it does not fit
+    assert large.hours_h100 == pytest.approx(2 * 37e9 * 160_000 / (0.4 * 990e12) / 3600)
+    assert (unknown.memory, unknown.hours_h100, unknown.disk) == (None, None, 40_000)
