@@ -200,6 +200,8 @@ def test_the_result_has_tables_figures_and_text(frame: pd.DataFrame) -> None:
     result = isogloss.compare(frame, source="arb_Arab")
     assert result.tables["Relatedness contrast"].shape[0] == 2  # accuracy and log-odds
     assert "Gains by language" in result.tables
+    assert next(iter(result.tables)) == "Published analysis beside ours"
+    assert set(result.published["agreement"].dropna()) <= {"agree", "in part", "disagree"}
     assert {"gains", "contrast", "before_after"} <= set(result.figures)
     assert result.verdict.value in result.summary.lower()
     assert set(result.claims) == {"C1", "C2", "C3"}
@@ -227,7 +229,7 @@ def test_a_report_is_a_page_or_a_folder(frame: pd.DataFrame, tmp_path: Path) -> 
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
     assert "<!doctype html>" in page.read_text(encoding="utf-8")
     folder = result.report(tmp_path / "folder").parent
-    assert {"report.html", "report.md", "gains.csv", "contrasts.csv"} <= {
+    assert {"report.html", "report.md", "gains.csv", "contrasts.csv", "published.csv"} <= {
         path.name for path in folder.iterdir()
     }
 
@@ -254,6 +256,11 @@ def test_the_negative_control_is_judged_as_the_stage_judges_it(
     assert result.contrast.permutation.p == pytest.approx(0.041, abs=0.002)
     assert stage.data.tags["isogloss.verdict"] == result.verdict
     assert stage.data.metrics == pytest.approx(comparison_metrics(result.comparison), nan_ok=True)
+    # With one source, the published regression is misled as the contrast is.
+    related = result.published.set_index("term").loc["related"]
+    assert related["estimate"] == pytest.approx(0.112, abs=0.001)
+    assert related["p"] == pytest.approx(0.014, abs=0.001)
+    assert related["agreement"] == "agree"
 
 
 def test_every_stage_returns_the_ids_of_its_runs() -> None:

@@ -82,11 +82,23 @@ def test_without_a_baseline_the_coefficient_is_a_difference_of_means():
     assert fit.coefficients["related"].estimate == pytest.approx(difference)
 
 
-def test_gains_that_do_not_vary_have_no_r_squared():
+@pytest.mark.parametrize("gain", [0.0, 0.1, -1 / 3])
+def test_gains_that_do_not_vary_have_no_effect_and_no_r_squared(gain):
     _, baseline, related = data(0)
-    fit = fit_of(np.zeros(16), baseline, related)
+    fit = fit_of(np.full(16, gain), baseline, related)
     assert math.isnan(fit.r_squared)
+    assert fit.coefficients[INTERCEPT].estimate == pytest.approx(gain)
+    for name in ("baseline", "related"):  # and not 1e-17, with the p of rounding
+        assert fit.coefficients[name] == (0, 0, (0, 0), 1)
+
+
+def test_an_exact_line_has_no_error():
+    _, baseline, related = data(0)
+    fit = fit_of(0.3 - 0.5 * baseline, baseline, related)
+    assert fit.coefficients["baseline"].estimate == pytest.approx(-0.5)
+    assert fit.coefficients["baseline"].p == 0
     assert fit.coefficients["related"].p == 1
+    assert fit.r_squared == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ class LanguageGain:
 
     `mcnemar_low` to `mcnemar_high` is the interval that takes items as independent, `mcnemar_p`
     McNemar's exact p where one run is compared with one; `p` the one to read (see `paired_gain`);
-    `holm_p` that p adjusted over languages. `before_valid` and `after_valid` are
-    shares of valid answers, None where validity was not recorded. `log_odds_gain` is in logits,
-    `gold_logprob_gain` in nats, None where not recorded. `free_gain` is the gain of answers as
-    given, where invalid ones are wrong, and the sum of `format_part` and `comprehension_part` (see
+    `holm_p` that p adjusted over languages. `before_valid` and `after_valid` are shares of valid
+    answers, None where validity was not recorded. `log_odds_gain` is in logits, `gold_logprob_gain`
+    in nats, None where not recorded. `free_gain` is the gain of answers as given, where invalid
+    ones are wrong, and the sum of `format_part` and `comprehension_part` (see
     `stats.decomposition`); None where forced or free answers were not recorded.
     """
 

@@ -68,6 +68,10 @@ def least_squares(y_N: npt.ArrayLike, columns: Mapping[str, npt.ArrayLike]) -> L
     estimates = inverse @ y
     residual_N = y - design @ estimates
     squares, total = float(residual_N @ residual_N), float(((y - y.mean()) ** 2).sum())
+    # Rounding leaves coefficients and residuals of 1e-17 in an exact fit, with any p.
+    rounding = 1e-12 * float(np.abs(y).max())
+    squares = squares if squares > n * rounding**2 else 0.0
+    estimates[np.abs(estimates) * np.abs(design).max(axis=0) <= rounding] = 0.0
     errors = np.sqrt(squares / df * (inverse**2).sum(axis=1))
     names = (INTERCEPT, *columns)
     return LeastSquares(
