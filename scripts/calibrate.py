@@ -7,7 +7,6 @@ Writes calibration.csv, one row per quantity, and calibration.md to docs/explana
 """
 
 import argparse
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from isogloss.stats.paired import holm, paired_gain
 from isogloss.stats.power import power
 from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, slope_test
 from isogloss.stats.t_tests import mean_test
+from isogloss.threads import usable_cores
 from isogloss.types import BoolArray, FloatArray
 from scripts.calibration_page import page
 from scripts.simulation import (
@@ -88,7 +88,7 @@ def main() -> None:
     """Simulate, count, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=2000, help="per design under the null")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--jobs", type=int, default=usable_cores().number, help="processes")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of the two files")
     parser.add_argument("--page-only", action="store_true", help="write the page from the CSV file")
     arguments = parser.parse_args()

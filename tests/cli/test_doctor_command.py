@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from isogloss.cli import doctor
 from isogloss.cli.main import program
+from isogloss.threads import Threads
 from isogloss.tracking.resume import locked_work_dir
 
 
@@ -52,10 +53,15 @@ def test_devices_name_memory_and_bfloat16() -> None:
     assert torch.cuda.is_available() or by_name["gpu"] == "none"
 
 
-def test_settings_name_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert values(doctor.settings())["processes"] == f"1 with {torch.get_num_threads()} threads"
+def test_settings_name_processes_and_threads_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "limit_threads", lambda: Threads(2, "CPU quota of 2.5 processors"))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert values(doctor.settings())["processes"] == "1"
+    expected = "2 (CPU quota of 2.5 processors), waiting passive (OMP_WAIT_POLICY)"
+    assert values(doctor.settings())["threads"] == expected
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert values(doctor.settings())["processes"].startswith("3 with")
+    assert values(doctor.settings())["processes"] == "3"
 
 
 def test_a_store_that_answers_is_reported(tmp_path: Path) -> None:

@@ -2,3 +2,7 @@
 
 Nothing heavy is imported until a command runs, so that `--help` is instant.
 """
+
+from isogloss.threads import limit_threads
+
+limit_threads()  # before any command's module imports numpy

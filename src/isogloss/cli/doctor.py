@@ -17,6 +17,7 @@ import isogloss
 from isogloss.cli.command import SETTINGS, set_verbosity, verbosity_options
 from isogloss.cli.models import default_dtypes, folder_size
 from isogloss.formatting import aligned, size
+from isogloss.threads import WAITING, limit_threads
 
 ANSWER_SECONDS = 5  # to wait for a tracking server
 PYPROJECT = Path(isogloss.__file__).parents[2] / "pyproject.toml"
@@ -97,10 +98,15 @@ def settings() -> list[Finding]:
 
     from isogloss.models.dtypes import bitsandbytes_installed
 
-    processes = os.environ.get("WORLD_SIZE", "1")
+    processes, threads = os.environ.get("WORLD_SIZE", "1"), limit_threads()
     return [
         Finding("dtype", default_dtypes()),
-        Finding("processes", f"{processes} with {torch.get_num_threads()} threads"),
+        Finding("processes", processes),
+        Finding(
+            "threads",
+            f"{torch.get_num_threads()} ({threads.reason}), "
+            f"waiting {os.environ[WAITING].lower()} ({WAITING})",
+        ),
         Finding("dtype nf4", "available" if bitsandbytes_installed() else "needs bitsandbytes"),
         Finding("hub", "offline (HF_HUB_OFFLINE)" if _offline() else "online"),
     ]

@@ -3,8 +3,15 @@
 MLflow copies it beside the isogloss package and the adapter.
 """
 
+import sys
+
 import mlflow
 
-from isogloss.registry.pyfunc_model import PyfuncModel
+from isogloss.threads import limit_threads
+
+if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # a server's process, not a user's
+    limit_threads()  # before torch is imported
+
+from isogloss.registry.pyfunc_model import PyfuncModel  # noqa: E402
 
 mlflow.models.set_model(PyfuncModel())
