@@ -42,9 +42,11 @@ def limit_threads() -> Threads:
 def chosen(environment: Mapping[str, str], root: Path = Path("/")) -> Threads:
     """Return the number that OMP_NUM_THREADS states, else one per core that this process may use.
 
-    Processes on one machine (LOCAL_WORLD_SIZE) divide the cores. `root` is where /proc and /sys are.
+    Processes on one machine (LOCAL_WORLD_SIZE) divide the cores. `root` holds /proc and /sys.
     """
-    stated = environment.get(OPENMP, "").partition(",")[0].strip()  # a list has one per nesting level
+    stated = (
+        environment.get(OPENMP, "").partition(",")[0].strip()
+    )  # a list has one per nesting level
     if stated.isdecimal() and int(stated) > 0:
         return Threads(int(stated), OPENMP)
     cores = usable_cores(root)
@@ -106,7 +108,9 @@ def _quota(text: str) -> Iterator[float]:
 
 def _siblings(cpu: int, root: Path) -> str:
     """Return the processors that share the core of this one, as the kernel writes them."""
-    return _text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+    return _text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(
+        cpu
+    )
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,6 @@ from isogloss.threads import limit_threads
 if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # a server's process, not a user's
     limit_threads()  # before torch is imported
 
-from isogloss.registry.pyfunc_model import PyfuncModel  # noqa: E402
+from isogloss.registry.pyfunc_model import PyfuncModel
 
 mlflow.models.set_model(PyfuncModel())
