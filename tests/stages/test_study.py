@@ -395,3 +395,14 @@ def test_two_models_of_a_study_with_the_same_files_are_refused(
     models = [str(model_folder("gemma3")), str(copy)]
     with pytest.raises(ConfigError, match="have the same files"):
         run_study(study_config(model_folder("gemma3"), models=models))
+
+
+def test_a_study_with_shared_passages_says_so(model_folder: Callable[[str], Path]) -> None:
+    config = study_config(
+        model_folder("gemma3"), study="shared", test_items=6, share_passages=True, limit=None
+    )
+    compared = mlflow.get_run(run_study(config))
+    for run in (*runs("evaluate"), *runs("finetune")):
+        assert run.data.tags["isogloss.share_passages"] == "true"
+    report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
+    assert "shared by training and test items" in report

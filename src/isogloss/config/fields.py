@@ -83,6 +83,21 @@ MaxLength = Annotated[
     NoneWord("auto"),
     Field(description="context window in tokens, including generated ones; auto: the model's"),
 ]
+TestItems = Annotated[
+    PositiveInt | None,
+    NoneWord("auto"),
+    Field(
+        description="number of test items, with the same ids in every language, the others being "
+        "for training; auto: the splits of the task"
+    ),
+]
+SharePassages = Annotated[
+    bool,
+    Field(
+        description="with test_items: draw items whatever their passage, so that training and test "
+        "can share passages, as in the published study; recorded and reported"
+    ),
+]
 Limit = Annotated[
     PositiveInt | None,
     NoneWord("all"),

@@ -10,6 +10,8 @@ class SharedConfig(fields.Config):
     model: fields.Model = "embedded"
     task: fields.TaskName = "probe"
     data_dir: fields.DataDir = None
+    test_items: fields.TestItems = None
+    share_passages: fields.SharePassages = False
     source: fields.Source = "arb_Arab"
     format: fields.FormatName = None
     normalisation: fields.NormalisationName = None

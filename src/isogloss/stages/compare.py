@@ -32,6 +32,10 @@ REPORT = "report/report.html"
 LONGEST_TAG = 5000  # the limit of every MLflow server
 SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
 SEVERAL = "several"
+SHARED_PASSAGES = (
+    "shared by training and test items (share_passages), as in the published split by question: "
+    "gains may come from passages seen in training"
+)
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
         "prompt language": values_of("prompt_language"),
         "test data (sha256)": values_of("data_digest"),
         "fine-tuning recipe": values_of("recipe"),
+        "passages": SHARED_PASSAGES if values_of("share_passages") else "",
         "dtype": values_of("dtype"),
         "attention": values_of("attention"),
         "versions": ", ".join([f"isogloss {__version__}", *packages]),

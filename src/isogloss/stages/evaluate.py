@@ -29,7 +29,8 @@ from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.registry.lookup import AdapterRef, adapter_folder, logged_model
 from isogloss.stages.session import Session
-from isogloss.tasks import Item, Task, items, languages_of, open_task, parallel_items
+from isogloss.stages.training_inputs import configured_task
+from isogloss.tasks import Item, Task, items, languages_of, parallel_items
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.runs import active_run
@@ -138,7 +139,7 @@ def plan_evaluation(
 
 def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, list[Item]]]:
     """The task, and the items of each target language as prompts show them."""
-    task = open_task(config.task, config.data_dir)
+    task = configured_task(config)
     source_languages(config.source)
     targets = languages_of(task, config.languages)
     require_wording(targets, config.prompt_language)
@@ -201,7 +202,13 @@ def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) 
             f"{task.name} has no {record.language} items, the language in which the adapter was "
             f"trained on {record.task}; whether the two tasks share passages is not checked"
         )
-    refuse_contamination(record, task.name, evaluation.all_items, same_language)
+    refuse_contamination(
+        record,
+        task.name,
+        evaluation.all_items,
+        same_language,
+        share_passages=config.share_passages,
+    )
 
 
 def _predict(

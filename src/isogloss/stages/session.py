@@ -118,6 +118,7 @@ class Session:
             prompt_version=PROMPT_VERSION,
             prompt_language=protocol.prompt_language,
             chat=protocol.chat,
+            share_passages=config.share_passages or None,
             dtype=self.dtype,
             attention=None if self.attention == AUTO else self.attention,
             processes=processes.count() if processes.count() > 1 else None,

@@ -235,7 +235,13 @@ def _check_before_start(
     }
     for training in trainings.values():
         train_items = source_data(training).train
-        refuse_contamination(training_record(task.name, train_items), task.name, all_items, [])
+        refuse_contamination(
+            training_record(task.name, train_items),
+            task.name,
+            all_items,
+            [],
+            share_passages=config.share_passages,
+        )
     source = study_sources(config)[0].source
     groups = [group(code, source, config.compare.branch) for code in items_by_language]
     relations = {

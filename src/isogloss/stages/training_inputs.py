@@ -19,6 +19,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.tasks import Item, Task, items, languages_of, open_task
+from isogloss.tasks.published_split import with_test_items
 from isogloss.tracking import tag
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
@@ -38,13 +39,26 @@ class SourceData(NamedTuple):
     dev: list[Item]
 
 
+def configured_task(config: SharedConfig) -> Task:
+    """The task of a configuration, with the splits that it asks for.
+
+    Raises ConfigError for shared passages without a number of test items.
+    """
+    task = open_task(config.task, config.data_dir)
+    if config.test_items is not None:
+        return with_test_items(task, config.test_items, share_passages=config.share_passages)
+    if config.share_passages:
+        raise ConfigError("share_passages needs test_items, the number of test items.")
+    return task
+
+
 def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     """The training and dev items of a configuration, as they are shown to the model.
 
     Each language of a pooled source contributes the same number of items. Raises DataError if a
     split is empty or a passage is in both splits.
     """
-    task = open_task(config.task, config.data_dir)
+    task = configured_task(config)
     codes = tuple(row.code for row in source_languages(config.source))
     languages_of(task, codes)
     require_wording(codes, config.prompt_language)

@@ -65,6 +65,7 @@ class RunTags:
     prompt_language: PromptLanguage | None = None
     normalisation: Normalisation | None = None
     chat: bool | None = None
+    share_passages: bool | None = None
     max_new_tokens: int | None = None
     data_digest: str | None = None
     dev_digest: str | None = None
@@ -91,6 +92,7 @@ class RunTags:
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "reasoning": self.reasoning,
             "chat": None if self.chat is None else str(self.chat).lower(),
+            "share_passages": "true" if self.share_passages else None,
             "language_digests": " ".join(f"{code}:{digests[code]}" for code in digests),
             "versions": versions_text(self.versions or {}),
             "libraries": versions_text(self.libraries or {}),
@@ -129,6 +131,7 @@ def read_tags(run: Run) -> RunTags:
         prompt_language=_parsed(run, "prompt_language", PromptLanguage),
         normalisation=_parsed(run, "normalisation", Normalisation),
         chat=None if chat is None else chat == "true",
+        share_passages=tag(run, "share_passages") == "true" or None,
         max_new_tokens=_parsed(run, "max_new_tokens", int),
         data_digest=tag(run, "data_digest"),
         dev_digest=tag(run, "dev_digest"),

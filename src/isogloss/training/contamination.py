@@ -35,8 +35,8 @@ class TrainingRecord:
     `language` is the source: one code, or several joined by `+`; a passage's fingerprints are then
     those of its texts in all of them.
 
-    `seed` and `recipe` (in words) are None if unknown. Adapters of one recipe and different seeds
-    are replicates.
+    `items` are ids; `seed` and `recipe` (in words) are None if unknown. Adapters of one recipe and
+    different seeds are replicates.
     """
 
     task: str
@@ -44,6 +44,7 @@ class TrainingRecord:
     passages: Mapping[str, Sequence[str]]
     seed: int | None = None
     recipe: str | None = None
+    items: Sequence[str] | None = None
 
     def write(self, folder: Path) -> None:
         """Write the record beside the adapter's weights."""
@@ -67,6 +68,7 @@ def training_record(
         {passage: sorted(prints) for passage, prints in _prints(items).items()},
         seed,
         recipe,
+        sorted({item.item_id for item in items}),
     )
 
 
@@ -77,13 +79,28 @@ def read_record(folder: Path) -> TrainingRecord | None:
 
 
 def refuse_contamination(
-    trained: TrainingRecord, task: str, items: Iterable[Item], same_language: Sequence[Item]
+    trained: TrainingRecord,
+    task: str,
+    items: Sequence[Item],
+    same_language: Sequence[Item],
+    *,
+    share_passages: bool = False,
 ) -> None:
     """Raise DataError if a passage of the training data is to be evaluated.
+
+    With `share_passages`, only if an item of the same task is.
 
     `items` are the items to evaluate, in any languages. `same_language` are the same items in the
     training languages; empty if the task has none of them, and then other tasks are not checked.
     """
+    if share_passages and trained.task == task and trained.items is not None:
+        if shared := {item.item_id for item in items}.intersection(trained.items):
+            raise DataError(
+                f"the adapter was trained on {len(shared)} of the items of {task} to be evaluated, "
+                f"in {trained.language}: {', '.join(map(repr, sorted(shared)[:3]))}; evaluate on "
+                f"items it has not seen."
+            )
+        return
     evaluated = dict.fromkeys(item.passage_id for item in items)
     if trained.task == task:
         matches = [Match(passage, passage) for passage in evaluated if passage in trained.passages]
