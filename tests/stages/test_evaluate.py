@@ -277,8 +277,9 @@ def test_prompts_longer_than_the_window_are_rejected_before_a_run_or_shortened_a
 
 def test_a_language_without_wording_is_rejected_before_the_model_is_located() -> None:
     config = EvaluateConfig(
-        model="nowhere/at-all", task="files", data_dir="data", prompt_language="target"
-    )
+        model="nowhere/at-all", task="files", data_dir="data", source="lug_Latn",
+        prompt_language="target",
+    )  # fmt: skip
     Path("data").mkdir()
     Path("data/lug_Latn.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
     with pytest.raises(ConfigError, match="no wording in 'lug_Latn'"):

@@ -27,11 +27,14 @@ DataDir = Annotated[
         "none: download from the Hub (the probe needs no data)"
     ),
 ]
-SourceName = Annotated[
-    str,
-    text("a FLORES-200 code such as arb_Arab"),
-    AfterValidator(pooled_source),
-]
+
+
+def pooled() -> AfterValidator:
+    """Annotation of a source: pooled languages, joined by +, in the order of the package."""
+    return AfterValidator(pooled_source)
+
+
+SourceName = Annotated[str, text("a FLORES-200 code such as arb_Arab"), pooled()]
 Source = Annotated[
     SourceName,
     Field(

@@ -1,7 +1,25 @@
 """Parameters shared by evaluate, finetune, tune and study files."""
 
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
 from isogloss.config import fields
-from isogloss.types import PromptLanguage
+from isogloss.config.words import text
+from isogloss.types import LanguageCode, PromptLanguage
+
+AUTO = "auto"
+DEFAULT_SOURCE: LanguageCode = "arb_Arab"  # of the built-in tasks
+Source = Annotated[
+    str,
+    text("a FLORES-200 code such as arb_Arab ('auto' is for built-in tasks)"),
+    fields.pooled(),
+    Field(
+        description="language fine-tuned on, or several pooled ones joined by +; groups are "
+        "relative to it; auto: arb_Arab, but your own data (task=files) need a language"
+    ),
+]
 
 
 class SharedConfig(fields.Config):
@@ -12,7 +30,7 @@ class SharedConfig(fields.Config):
     data_dir: fields.DataDir = None
     test_items: fields.TestItems = None
     share_passages: fields.SharePassages = False
-    source: fields.Source = "arb_Arab"
+    source: Source = AUTO
     format: fields.FormatName = None
     normalisation: fields.NormalisationName = None
     prompt_language: fields.PromptLanguageName = PromptLanguage.ENGLISH
@@ -26,3 +44,13 @@ class SharedConfig(fields.Config):
     dtype: fields.Dtype = "auto"
     attention: fields.Attention = "auto"
     device_map: fields.DeviceMap = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_source(cls, values: object) -> object:
+        """Replace `auto` by a language; with your own data it stays, and is then rejected."""
+        if not isinstance(values, Mapping) or values.get("source", AUTO) != AUTO:
+            return values
+        listed = values.get("sources", AUTO) not in (None, AUTO)  # of a study file
+        own_data = values.get("task") == "files" and not listed
+        return {**values, "source": AUTO if own_data else DEFAULT_SOURCE}

@@ -9,7 +9,7 @@ from isogloss.config.finetune import Hyperparameters
 from isogloss.config.study import StudyConfig, StudyModel
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml
+from isogloss.files import load_yaml, looked_for
 
 
 def read_study(
@@ -79,7 +79,9 @@ def read_mapping(path: Path, what: str) -> dict[str, object]:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(f"{what} {str(path)!r} cannot be read ({reason}).") from error
+        raise ConfigError(
+            f"{what} {str(path)!r} cannot be read ({reason}){looked_for(path)}."
+        ) from error
     content = load_yaml(text, f"{what} {str(path)!r}", ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{what} {str(path)!r} is not a mapping of parameters.")

@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
+from isogloss.files import looked_for
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ def locate(model: str) -> ModelLocation:
         return _embedded()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError(f"model {model!r} does not exist; expected a GGUF file.")
+            raise ModelError(
+                f"model {model!r} does not exist; expected a GGUF file{looked_for(model)}."
+            )
         return ModelLocation(model, dequantise(path, sha256 := file_sha256(path)), sha256)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -136,7 +139,7 @@ def _from_hub(model: str) -> ModelLocation:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model {model!r} is neither `{EMBEDDED}`, a folder, a .gguf file nor a model on the "
-            f"Hugging Face Hub that can be reached ({reason})."
+            f"Hugging Face Hub that can be reached ({reason}){looked_for(model)}."
         ) from error
     _require_safetensors(folder, model)
     return ModelLocation(name, folder, folder.name)

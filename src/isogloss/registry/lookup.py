@@ -11,6 +11,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
+from isogloss.files import looked_for
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
@@ -70,7 +71,8 @@ def model_uri(adapter: str) -> str:
         run = mlflow.get_run(adapter)
     except MlflowException as error:
         raise ModelError(
-            f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI."
+            f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI"
+            f"{looked_for(adapter)}."
         ) from error
     for link in Link:
         if linked := tag(run, link):

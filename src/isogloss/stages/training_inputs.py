@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.errors import ConfigError
+from isogloss.files import looked_for
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import source_languages
 from isogloss.models.language_model import LanguageModel
@@ -134,7 +135,7 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
         text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST_RECIPE}")
     except (MlflowException, OSError) as error:
         raise ConfigError(
-            f"recipe {recipe!r} is neither a file nor the id of a tune run."
+            f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}."
         ) from error
     differences = []
     for name in ("model", "task", "source", "format", "prompt_language"):
