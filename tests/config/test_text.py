@@ -70,8 +70,8 @@ def test_errors_name_the_parameter_what_is_accepted_and_the_value(
 def test_a_command_line_has_what_differs_from_the_defaults() -> None:
     config = FinetuneConfig(steps=3, limit=None, gradient_checkpointing=True, register_as="auto")
     assert command_line("finetune", config) == (
-        "mlflow run . -e finetune --env-manager local -P steps=3 -P gradient_checkpointing=true "
-        "-P register_as=auto"
+        "mlflow run . -e finetune --env-manager local -P source=arb_Arab -P steps=3 "
+        "-P gradient_checkpointing=true -P register_as=auto"
     )
     assert "-P adapter=a -P alias=none" in command_line(
         "register", RegisterConfig(adapter="a", alias="none")

@@ -12,6 +12,7 @@ from isogloss.config import (
     NONE_AS,
     Hyperparameters,
     MainConfig,
+    SharedConfig,
     StudyComparison,
     StudyConfig,
     StudyTraining,
@@ -37,6 +38,12 @@ LITERAL = {
     "language": {"none", "all", "file"},
     "passage": {"none", "all", "file"},
     "metric": {"none", "all", "file"},
+}
+# Words that stand for a value, by class and field; all other words must be rejected.
+STANDS_FOR = {
+    (config_class, "source", "auto"): "arb_Arab"
+    for config_class in CLASSES
+    if issubclass(config_class, SharedConfig)
 }
 FIELDS = [(config_class, name) for config_class in CLASSES for name in config_class.model_fields]
 
@@ -72,6 +79,8 @@ def test_a_word_means_none_or_itself_or_is_rejected(config_class: type[BaseModel
         accepted = none_word(config_class.model_fields[name])
         if word == accepted:
             assert build(config_class, name, word) is None, name
+        elif value := STANDS_FOR.get((config_class, name, word)):
+            assert build(config_class, name, word) == value
         elif word in literal(config_class, name):
             assert build(config_class, name, word) == word, name
         else:
@@ -110,6 +119,8 @@ def test_a_word_for_main_means_what_it_means_in_a_study_file(tmp_path: Path, nam
     for word in ("none", "auto", "all", " "):
         if word == none_word(StudyConfig.model_fields[name]):
             assert getattr(read_study(path, {name: word}), name) is None
+        elif value := STANDS_FOR.get((StudyConfig, name, word)):
+            assert getattr(read_study(path, {name: word}), name) == value
         else:
             with pytest.raises(ConfigError, match=f"{name} should"):
                 read_study(path, {name: word})
