@@ -232,6 +232,9 @@ def run(config: BaseModel) -> str | list[str]:
     if type(config) not in STAGES:
         names = ", ".join(stage.__name__ for stage in STAGES)
         raise ConfigError(f"expected a configuration ({names}) but got {type(config).__name__}.")
+    from isogloss.tracking.store import ensure_store  # imports MLflow
+
+    ensure_store()
     module, name = STAGES[type(config)]
     stage: Callable[[BaseModel], str | list[str]] = getattr(
         import_module(f"isogloss.stages.{module}"), name

@@ -1,5 +1,6 @@
 """Command lines: help, and user errors in one sentence."""
 
+import errno
 import importlib
 import logging
 import re
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import mlflow
 import pytest
+import requests
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
@@ -156,13 +159,20 @@ def test_errors_of_the_user_and_of_the_server_exit_2_and_others_are_raised() -> 
     result = CliRunner().invoke(small(denied))
     assert result.exit_code == 2
     assert "denies access (who are you?); set MLFLOW_TRACKING_USERNAME and" in result.stderr
-    silent = MlflowException("API request to endpoint /api failed with exception ...")
-    result = CliRunner().invoke(small(silent))
+    result = CliRunner().invoke(small(requests.ConnectionError("refused")))
     assert result.exit_code == 2
     assert "does not answer." in result.stderr
     bug = ZeroDivisionError("a bug")
     assert CliRunner().invoke(small(bug)).exception is bug
-    other = MlflowException("something else")
+    result = CliRunner().invoke(small(MlflowException("something else\nsecond line")))
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2, f"Error: MLflow at {mlflow.get_tracking_uri()}: something else."
+    )  # fmt: skip
+    result = CliRunner().invoke(small(OSError(errno.ENOSPC, "No space left on device", "x.db")))
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2, "Error: No space left on device: x.db."
+    )  # fmt: skip
+    other = OSError(errno.EIO, "Input/output error")
     assert CliRunner().invoke(small(other)).exception is other
 
 

@@ -1,11 +1,12 @@
 """Commands with one option per field of a configuration, and errors in one sentence."""
 
+import errno
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -14,14 +15,13 @@ from isogloss import logs
 from isogloss.config import as_text, command_line, explain
 from isogloss.errors import IsoglossError
 
-if TYPE_CHECKING:
-    from mlflow.exceptions import MlflowException
-
 logger = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=BaseModel)
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+# Errors of the machine: a full disk, a file or folder that must not be written.
+CORRECTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformers")
 
 
@@ -46,7 +46,7 @@ def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) ->
         with user_errors(), server_errors():
             from isogloss.distributed import processes  # torch takes seconds
 
-            processes.run_on_leader(lambda: run(config))
+            processes.run_on_leader(lambda: _run(run, config))
 
     parameters = [
         click.Option(
@@ -65,6 +65,13 @@ def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) ->
         params=[*parameters, *verbosity_options()],
         context_settings=SETTINGS,
     )
+
+
+def _run(run: Callable[[C], None], config: C) -> None:
+    from isogloss.tracking.store import ensure_store  # imports MLflow
+
+    ensure_store()
+    run(config)
 
 
 def verbosity_options() -> list[click.Parameter]:
@@ -99,19 +106,25 @@ def user_errors() -> Iterator[None]:
         yield
     except IsoglossError as error:
         raise _UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in CORRECTABLE:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise _UserError(f"{error.strerror}{where}.") from error
 
 
 @contextmanager
 def server_errors() -> Iterator[None]:
-    """Do the same with a tracking server that denies access or does not answer."""
+    """Do the same with every error of MLflow and of its server."""
     from mlflow.exceptions import MlflowException  # takes seconds, which --help does not need
+    from requests import RequestException
 
     try:
         yield
-    except MlflowException as error:
-        if message := _server_message(error):
-            raise _UserError(message) from error
-        raise
+    except (MlflowException, RequestException) as error:
+        from isogloss.tracking.server import sentence
+
+        raise _UserError(sentence(error)) from error
 
 
 def start(command: click.Command, name: str) -> None:
@@ -125,19 +138,3 @@ def start(command: click.Command, name: str) -> None:
         raise SystemExit(error.exit_code) from error
     except click.Abort as error:  # interrupted
         raise SystemExit(1) from error
-
-
-def _server_message(error: "MlflowException") -> str | None:
-    """A sentence about a tracking server that refuses or does not answer; None for other errors."""
-    from mlflow import get_tracking_uri
-
-    from isogloss.tracking.server import Failure, failure, reason
-
-    server = f"MLflow at {get_tracking_uri()}"
-    kind = failure(error)
-    if kind == Failure.ACCESS_DENIED:
-        return (
-            f"{server} denies access ({reason(error)}); set MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD."
-        )
-    return f"{server} does not answer." if kind == Failure.NO_ANSWER else None

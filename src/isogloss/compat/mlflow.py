@@ -4,10 +4,12 @@
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
 flavor too.
 
-MLflow's exceptions have no HTTP status; the texts that its REST client writes do.
+MLflow's exceptions have no HTTP status; the texts that its REST client writes do. The revisions of
+its database's schema are the files of `mlflow.store.db_migrations`.
 """
 
 import re
+from importlib.resources import files
 
 import mlflow
 import requests
@@ -66,3 +68,9 @@ def http_status(error: BaseException | None) -> int | None:
 def is_foreign_page(error: BaseException | None) -> bool:
     """Whether the server answered with success and a page that is not MLflow's."""
     return isinstance(error, MlflowException) and error.message.startswith(_NOT_JSON)
+
+
+def knows_schema(revision: str) -> bool:
+    """Whether the installed MLflow has a revision of the schema of its database."""
+    versions = files("mlflow.store.db_migrations") / "versions"
+    return any(path.name.startswith(f"{revision}_") for path in versions.iterdir())

@@ -22,7 +22,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, CardFacts, card, git_commit, without_header
-from isogloss.registry.lookup import ADAPTER
+from isogloss.registry.lookup import ADAPTER, RUNS, has_logged_models
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.tags import PREFIX, RunTags, prefixed
@@ -64,11 +64,12 @@ class TrainedAdapter:
 
 
 def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
-    """Log an adapter to the open run as a model that can be registered; return its models:/ URI.
+    """Log an adapter to the open run as a model that can be registered; return its URI.
 
     The logged model consists of code (the isogloss package), safetensors and the card, and of no
     pickles. It names its base model, loads it by name and revision, and asks as in training. An
-    adapter that the run has logged before is not logged again.
+    adapter that the run has logged before is not logged again. A server without logged models gets
+    the adapter and its card as artifacts of the run; the URI is then runs:/ID/FOLDER.
     """
     run = active_run()
     digest = adapter_digest(adapter.folder)
@@ -80,6 +81,10 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
         (folder / CARD).write_text(text, encoding="utf-8")
+        if not has_logged_models(run.info.experiment_id):
+            name = f"{ADAPTER}-{digest[:12]}"
+            mlflow.log_artifacts(str(folder), name)
+            return f"{RUNS}{run.info.run_id}/{name}"
         logged = log_model(
             name=ADAPTER,
             python_model=str(package / "registry/pyfunc_entry.py"),

@@ -15,10 +15,12 @@ from isogloss.files import looked_for
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
-from isogloss.tracking.server import reason
+from isogloss.tracking.server import is_missing, reason
 from isogloss.tracking.tags import PREFIX
 
 MODELS = "models:/"
+RUNS = "runs:/"  # where a server without logged models has an adapter
+NO_ENDPOINT = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 ADAPTER = "adapter"  # name of a logged model, and of the adapter's folder in it
 
 
@@ -48,9 +50,10 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
     uri = model_uri(adapter)
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            logged = logged_model_at(uri)
-            if f"{PREFIX}adapter" in logged.tags:  # the code beside the adapter is not needed
-                uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
+            if not uri.startswith(RUNS):
+                logged = logged_model_at(uri)
+                if f"{PREFIX}adapter" in logged.tags:  # the code beside the adapter is not needed
+                    uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
             local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
         except (MlflowException, OSError) as error:
             raise ModelError(f"adapter {adapter!r} cannot be fetched ({reason(error)}).") from error
@@ -61,15 +64,18 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
 
 
 def model_uri(adapter: str) -> str:
-    """The models:/ URI of an adapter given by the id of a finetune run or by such a URI.
+    """The URI of an adapter given by the id of a finetune run or by such a URI.
 
-    Raises ModelError if it is neither, or if the run has logged no adapter.
+    It is models:/ID, or runs:/ID/FOLDER if the server has no logged models. Raises ModelError if
+    the adapter is neither, or if the run has logged none.
     """
-    if adapter.startswith(MODELS):
+    if adapter.startswith((MODELS, RUNS)):
         return adapter
     try:
         run = mlflow.get_run(adapter)
     except MlflowException as error:
+        if not is_missing(error):
+            raise
         raise ModelError(
             f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI"
             f"{looked_for(adapter)}."
@@ -86,8 +92,11 @@ def model_uri(adapter: str) -> str:
 def logged_model(digest: str) -> str | None:
     """The id of the newest logged model, in any experiment, that has that adapter."""
     client = mlflow.MlflowClient()
+    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    if not has_logged_models(experiment_ids[0]):
+        return None
     models = client.search_logged_models(
-        [experiment.experiment_id for experiment in client.search_experiments()],
+        experiment_ids,
         f"tags.`{PREFIX}adapter` = '{digest}'",
         order_by=[{"field_name": "creation_time", "ascending": False}],
     )
@@ -96,11 +105,27 @@ def logged_model(digest: str) -> str | None:
     return str(ready[0].model_id) if ready else None
 
 
+def has_logged_models(experiment_id: str) -> bool:
+    """Whether the server keeps logged models; those before MLflow 3 do not."""
+    try:
+        mlflow.MlflowClient().search_logged_models([experiment_id], max_results=1)
+    except MlflowException as error:
+        if error.error_code in NO_ENDPOINT:
+            return False
+        raise
+    return True
+
+
 def logged_model_at(uri: str) -> LoggedModel:
     """The logged model of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
 
-    Raises ModelError if the version was made from something else.
+    Raises ModelError if the version was made from something else, or if the URI is of a run.
     """
+    if uri.startswith(RUNS):
+        raise ModelError(
+            f"adapter {uri!r} is not a logged model, because the server it was logged to keeps "
+            f"none; registering needs a server of MLflow 3."
+        )
     client = mlflow.MlflowClient()
     reference = uri.removeprefix(MODELS)
     if "@" in reference:

@@ -18,6 +18,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, run_key
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import LanguageCode
 
@@ -155,6 +156,8 @@ def _evaluate_run(run_id: str) -> Run:
     try:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
+        if not is_missing(error):
+            raise
         raise ComparisonError(f"{run_id!r} is not the id of a run.") from error
     kind = tag(run, "kind")
     if kind != RunKind.EVALUATE:

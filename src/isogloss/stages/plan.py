@@ -18,6 +18,7 @@ from isogloss.report.power import Pilot, Plan, figure, sentences, text
 from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import Group
 
@@ -76,6 +77,8 @@ def read_pilot(run_id: str) -> Pilot:
     try:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
+        if not is_missing(error):
+            raise
         raise ComparisonError(f"like: {run_id!r} is not the id of a run.") from error
     metrics = run.data.metrics
     if tag(run, "kind") != RunKind.COMPARE or run.info.status != "FINISHED":
@@ -169,7 +172,9 @@ def _items_per_language(compared: Run) -> int:
     for run_id in read_parts(compared, "cells"):
         try:
             metrics = mlflow.get_run(run_id).data.metrics
-        except MlflowException:  # permanently deleted since
+        except MlflowException as error:  # permanently deleted since
+            if not is_missing(error):
+                raise
             continue
         counts += [
             metrics[name]

@@ -22,6 +22,7 @@ from isogloss.prompts.tokenisation import letter_tokens
 from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tasks.published_split import with_test_items
 from isogloss.tracking import tag
+from isogloss.tracking.server import Failure, failure
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
 from isogloss.types import LanguageCode, Split
@@ -134,6 +135,8 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
         run = mlflow.get_run(recipe)
         text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST_RECIPE}")
     except (MlflowException, OSError) as error:
+        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+            raise
         raise ConfigError(
             f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}."
         ) from error

@@ -8,19 +8,22 @@ from enum import StrEnum
 
 import mlflow
 from mlflow import ActiveRun
-from mlflow.entities import Run
+from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.config import as_text
 from isogloss.errors import ConfigError, TrackingError
+from isogloss.tracking.artifacts import require_reachable_artifacts, writing_artifacts
 from isogloss.tracking.resume import Resumable
-from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
+from isogloss.tracking.server import UNREACHABLE, is_missing, no_retries, shown_uri, uploading
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed
 
 logger = logging.getLogger(__name__)
 
 PROJECT_RUN = "MLFLOW_RUN_ID"  # set by `mlflow run`
+EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
+EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 NAME_TAG = "mlflow.runName"
 
 
@@ -53,6 +56,7 @@ def open_run(
     if interrupted:
         link_project_run(interrupted, Link.RESUMES)
         logger.info(f"{name}: resuming run {interrupted}")
+    require_reachable_artifacts(experiment_id)
     adopted = mlflow.active_run() is None and PROJECT_RUN in os.environ
     run = mlflow.start_run(
         run_id=interrupted,
@@ -60,6 +64,8 @@ def open_run(
         nested=mlflow.active_run() is not None,
     )
     try:
+        if not run.info.run_id:
+            raise TrackingError(f"MLflow at {shown_uri()} answers, but opens no run.")
         if work:
             work.record_run(run.info.run_id)
         if adopted:
@@ -85,7 +91,8 @@ def active_run() -> ActiveRun:
 
 def _log_config(config: BaseModel, run: Run) -> None:
     values = config.model_dump(mode="json")
-    mlflow.log_dict(values, "config.json")
+    with writing_artifacts(run):
+        mlflow.log_dict(values, "config.json")
     logged = run.data.params  # `mlflow run` has logged its own; a second value would raise
     mlflow.log_params(
         {key: as_text(key, value) for key, value in values.items() if key not in logged}
@@ -113,24 +120,72 @@ def _end_failed(error: BaseException) -> None:
 def choose_experiment(experiment: str | None) -> str:
     """Select the experiment of new runs and return its id.
 
-    Under `mlflow run` it is that of the run it has opened; ConfigError for another one.
+    Under `mlflow run` it is that of the run it has opened. ConfigError for another one, and for an
+    experiment or run of the environment that the store does not have or that is deleted.
     """
     active = mlflow.active_run()
     run_id = active.info.run_id if active else os.environ.get(PROJECT_RUN)
-    if run_id is None:
-        if experiment is not None:
-            return str(mlflow.set_experiment(experiment).experiment_id)
-        if "MLFLOW_EXPERIMENT_ID" in os.environ:
-            return os.environ["MLFLOW_EXPERIMENT_ID"]
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-        return str(mlflow.set_experiment(name).experiment_id)
-    experiment_id = str(mlflow.get_run(run_id).info.experiment_id)
+    if run_id is not None:
+        return _experiment_of_run(run_id, experiment)
+    if experiment is None and (selected := os.environ.get(EXPERIMENT_ID)):
+        return _experiment_of_environment(selected)
+    return _set_experiment(experiment or os.environ.get(EXPERIMENT_NAME) or "Default")
+
+
+def _experiment_of_run(run_id: str, experiment: str | None) -> str:
+    with missing(f"{PROJECT_RUN} is {run_id!r}, but MLflow at {shown_uri()} has no such run"):
+        info = mlflow.get_run(run_id).info
+    if info.lifecycle_stage == LifecycleStage.DELETED:
+        raise ConfigError(f"{PROJECT_RUN} is {run_id!r}, which is deleted; restore or unset it.")
+    experiment_id = str(info.experiment_id)
     if experiment is not None and mlflow.get_experiment(experiment_id).name != experiment:
         raise ConfigError(
             f"experiment {experiment!r} is not the one this run is in; under `mlflow run` choose "
             f"it with --experiment-name {experiment!r}."
         )
     return experiment_id
+
+
+def _experiment_of_environment(experiment_id: str) -> str:
+    with missing(
+        f"{EXPERIMENT_ID} is {experiment_id!r}, but MLflow at {shown_uri()} has no such experiment"
+    ):
+        _refuse_deleted(mlflow.get_experiment(experiment_id))
+    return experiment_id
+
+
+def _set_experiment(name: str) -> str:
+    """Select an experiment by name; creates it if there is none."""
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None and not found.experiment_id:  # an empty answer, of a proxy for instance
+        raise TrackingError(f"MLflow at {shown_uri()} answers, but names no experiment.")
+    if found is not None:
+        _refuse_deleted(found)
+    experiment_id = str(mlflow.set_experiment(name).experiment_id)
+    if found is None:
+        # If another process creates it meanwhile, MLflow returns the experiment and selects none:
+        # the run would be in another experiment.
+        mlflow.set_experiment(experiment_id=experiment_id)
+    return experiment_id
+
+
+def _refuse_deleted(experiment: Experiment) -> None:
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise ConfigError(
+            f"experiment {experiment.name!r} is deleted; choose another, or run `mlflow "
+            f"experiments restore -x {experiment.experiment_id}`."
+        )
+
+
+@contextmanager
+def missing(message: str) -> Iterator[None]:
+    """Context in which an id is looked up that a user gave; ConfigError if MLflow has none such."""
+    try:
+        yield
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise ConfigError(f"{message}.") from error
 
 
 def link_project_run(run_id: str, link: Link) -> None:

@@ -99,6 +99,13 @@ def is_permanent(error: BaseException) -> bool:
     return refused and status not in _TRANSIENT_STATUS
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether MLflow says that it has nothing of that id or name, or that it cannot be one."""
+    codes = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
+    known = isinstance(error, MlflowException) and error.error_code in codes
+    return known and http_status(error) is None
+
+
 def sentence(error: BaseException) -> str:
     """A whole sentence about MLflow's failure, with what the user can do about it."""
     subject, clause = f"MLflow at {shown_uri()}", reason(error)
@@ -185,5 +192,6 @@ def _tls_fault(error: BaseException | None) -> str | None:
     """What TLS found wrong, in OpenSSL's words."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
-            return (cause.reason or str(cause)).lower().replace("_", " ")
+            text: str = getattr(cause, "reason", None) or str(cause)
+            return text.lower().replace("_", " ")
     return None
