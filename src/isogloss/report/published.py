@@ -240,8 +240,9 @@ def _interval_table(gains: Sequence[GainBeside]) -> Table:
             for gain in gains
         ],
         "95% intervals. McNemar's takes items as independent (for several seeds, the mean change "
-        "of each item), without adjustment for the number of languages; a gain is published if its "
-        "interval excludes zero, and ours if its adjusted p is at most 0.05.",
+        "of each item), without adjustment for the number of languages. A gain or loss is a "
+        "published finding if its interval excludes zero, and ours if its adjusted p is at most "
+        "0.05.",
         bold=["no"],
     )
 
