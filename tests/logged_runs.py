@@ -7,6 +7,7 @@ import pandas as pd
 
 from isogloss import tracking
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.types import Condition
 
 TAGS = {
     "task": "belebele",
@@ -29,6 +30,7 @@ def run_tags(key: RunKey, **tags: str | None) -> dict[str, str]:
         "kind": "evaluate",
         "model": key.model,
         "condition": key.condition,
+        "reasoning": key.condition.reasoning if isinstance(key.condition, Condition) else "direct",
         "source": key.source or "arb_Arab",
         "seed": key.seed or None,
         "adapter": f"{key.model}{key.source}{key.seed}" if key.condition.tuned else "none",

@@ -47,17 +47,18 @@ def test_the_runs_of_a_model_must_agree_in_how_it_was_computed(name):
     )
 
 
-def test_the_runs_of_a_condition_must_agree_in_the_length_of_answers():
+def test_the_runs_of_a_kind_of_reasoning_must_agree_in_the_length_of_answers():
     thinking = RunKey("m", Condition.BASE_COT)
     check_comparable([run(max_new_tokens="8"), run(thinking, max_new_tokens="512")])
     with pytest.raises(
-        ComparisonError, match=r"of m in base\+cot cannot be compared: max_new_tokens is '8' in"
+        ComparisonError,
+        match=r"of m with cot reasoning cannot be compared: max_new_tokens is '8' in",
     ):
         check_comparable([run(thinking, max_new_tokens="8"), run(thinking, max_new_tokens="512")])
 
 
 def test_runs_without_a_tag_are_comparable_with_any():
-    check_comparable([run(attention=None), run(TUNED, attention="eager")])
+    check_comparable([run(dtype=None), run(TUNED, dtype="bfloat16")])
 
 
 def test_different_items_of_a_language_are_rejected_by_digest():

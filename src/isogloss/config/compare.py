@@ -61,3 +61,4 @@ class CompareConfig(fields.Config):
     ] = None
     branch: fields.Branch = None
     margin: fields.Margin = 0.03
+    allow_versions: fields.AllowVersions = False

@@ -196,6 +196,13 @@ Margin = Annotated[
         "stated in advance",
     ),
 ]
+AllowVersions = Annotated[
+    bool,
+    Field(
+        description="compare runs although they were computed with different major versions of "
+        "torch, transformers, tokenizers or peft"
+    ),
+]
 Branch = Annotated[
     Annotated[str, text("a branch such as Semitic")] | None,
     NoneWord("auto"),

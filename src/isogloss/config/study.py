@@ -41,6 +41,7 @@ class StudyComparison(fields.Config):
 
     margin: fields.Margin = 0.03
     branch: fields.Branch = None
+    allow_versions: fields.AllowVersions = False
 
 
 class StudyModel(fields.Config):

@@ -14,7 +14,9 @@ from isogloss.types import Group, LanguageCode
 def evaluation_metrics(
     predictions: pd.DataFrame, source: LanguageCode | None, branch: str | None = None
 ) -> dict[str, float]:
-    """Return the metrics of an evaluate run, per language and group relative to `source`, if known.
+    """Return the metrics of an evaluate run, per language and per group relative to `source`.
+
+    The base model has no source, and `source` None gives no metrics of groups.
 
     Accuracies are fractions; standard errors are clustered by passage. In `accuracy/mean` and
     `accuracy_group/*` every language counts once. Undefined metrics are left out, such as the

@@ -1,41 +1,58 @@
 """The evaluations of an adapter, found in MLflow."""
 
 import math
+from collections.abc import Sequence
 
 import mlflow
 from mlflow.entities import Run
 
 from isogloss.registry.cards import Result
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.tracking.comparability import is_base_of, language_digests
+from isogloss.tracking.libraries import differ_in_major
 from isogloss.tracking.tags import PREFIX, equals
-
-# Tags in which a run of the base model and one of an adapter must agree to be compared.
-MATCHING = ("task", "format", "data_digest", "revision", "prompt_language", "chat", "reasoning")
 
 
 def evaluation_results(adapter_digest: str) -> list[Result]:
-    """Accuracy of an adapter in each language of each evaluation, and the base model's if known."""
+    """Accuracy of an adapter in each language of each evaluation, and the base model's if known.
+
+    A run of the base model counts if it is comparable (tracking/comparability.py) and has the same
+    items in the language; the newest does.
+    """
     results = []
     for run in _finished_evaluations({"adapter": adapter_digest}):
-        matching = {name: value for name in MATCHING if (value := tag(run, name)) is not None}
-        bases = _finished_evaluations({"adapter": NO_ADAPTER, **matching})
-        results += _results(run, bases[0] if bases else None)
+        of_model = {
+            name: value for name in ("task", "revision") if (value := tag(run, name)) is not None
+        }
+        bases = [
+            base
+            for base in _finished_evaluations({"adapter": NO_ADAPTER, **of_model})
+            if is_base_of(base, run) and not differ_in_major([base, run])
+        ]
+        results += _results(run, bases)
     return results
 
 
-def _results(run: Run, base: Run | None) -> list[Result]:
-    metrics = run.data.metrics
-    base_metrics = base.data.metrics if base else {}
+def _results(run: Run, bases: Sequence[Run]) -> list[Result]:
+    metrics, digests = run.data.metrics, language_digests(run)
     codes = sorted(
         name.removeprefix("accuracy/") for name in metrics if name.startswith("accuracy/")
     )
+
+    def base_accuracy(code: str) -> float:
+        for base in bases:
+            digest = language_digests(base).get(code)
+            if digest is not None and digest == digests.get(code):
+                return base.data.metrics.get(f"accuracy/{code}", math.nan)
+        return math.nan
+
     return [
         Result(
             task=tag(run, "task") or "unknown",
             split=run.data.params.get("split", "test"),
             reasoning=tag(run, "reasoning") or "unknown",
             language=code,
-            base=base_metrics.get(f"accuracy/{code}", math.nan),
+            base=base_accuracy(code),
             tuned=metrics[f"accuracy/{code}"],
             standard_error=metrics.get(f"accuracy_se/{code}", math.nan),
             items=int(metrics[f"n/{code}"]),

@@ -50,7 +50,8 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
     to it. ComparisonError if there are none.
     """
     if config.runs:
-        return group_runs([_evaluate_run(run_id) for run_id in config.runs])
+        chosen = [_evaluate_run(run_id) for run_id in config.runs]
+        return group_runs(chosen, allow_versions=config.allow_versions)
     runs, labels = _search(config)
     finished = [run for run in runs if run.info.status == FINISHED]
     unfinished = [run for run in runs if run.info.status != FINISHED]
@@ -59,13 +60,14 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
         tags = f" with tags {config.tags}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    return group_runs(finished, map(_unfinished, unfinished), labels)
+    return group_runs(finished, map(_unfinished, unfinished), labels, config.allow_versions)
 
 
 def group_runs(
     runs: Iterable[Run],
     omissions: Iterable[Omission] = (),
     labels: Mapping[str, str] | None = None,
+    allow_versions: bool = False,
 ) -> CollectedRuns:
     """Group finished evaluate runs by what they measured.
 
@@ -74,7 +76,7 @@ def group_runs(
     """
     newest_first = sorted(runs, key=lambda run: -int(run.info.start_time))
     distinct = list({run.info.run_id: run for run in newest_first}.values())
-    check_comparable(distinct)
+    check_comparable(distinct, allow_versions)
     by_key: dict[RunKey, list[Run]] = {}
     for run in distinct:
         key = run_key(run)
@@ -109,7 +111,12 @@ def source_language(collected: CollectedRuns, config: CompareConfig) -> Language
         return config.source
     tuned = {key.source for key in collected.by_key if key.source}
     sources = sorted(tuned or {source for run in collected.runs if (source := tag(run, "source"))})
-    if len(sources) != 1:
+    if not sources:
+        raise ComparisonError(
+            "none of the runs has an adapter, and so none has a source language; choose with "
+            "`source` the language whose relatives are compared with others."
+        )
+    if len(sources) > 1:
         raise ComparisonError(
             f"the runs have {len(sources)} sources ({', '.join(sources)}); choose one with "
             f"`source`, the others then serve as control sources."

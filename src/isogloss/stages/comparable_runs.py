@@ -1,18 +1,19 @@
-"""Whether evaluate runs may be compared: the tags they have to share."""
+"""Whether evaluate runs may be compared."""
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
 from mlflow.entities import Run
 
 from isogloss.analysis.score_matrix import RunKey, first_few
 from isogloss.errors import ComparisonError
 from isogloss.tracking import tag
+from isogloss.tracking.comparability import Difference, item_differences, key_differences
+from isogloss.tracking.libraries import is_major, library_differences
 from isogloss.types import Condition
 
-# Tags that must agree in all runs, in the runs of a model, and in those of a model and condition.
-OF_ALL_RUNS = ("task", "format", "normalisation", "prompt_version", "prompt_language")
-OF_A_MODEL = ("revision", "dtype", "attention", "chat", "recipe")
-OF_A_CONDITION = ("max_new_tokens",)
+logger = logging.getLogger(__name__)
+
 ADVICE = "Choose runs with `runs`, `study` or `tags`."
 
 
@@ -36,20 +37,20 @@ def run_key(run: Run) -> RunKey:
     return RunKey(model, condition, tag(run, "source") or "", seed or digest[:8])
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[Run], allow_versions: bool = False) -> None:
     """Check that runs differ only in what a comparison allows.
 
-    ComparisonError otherwise; it names the tag, its values and the runs that have them.
+    ComparisonError otherwise; it names the tag, its values and the runs that have them. Libraries
+    may differ in minor versions, with `allow_versions` in major ones too; that is logged.
     """
-    for names, scope in (
-        (OF_ALL_RUNS, lambda run: ""),
-        (OF_A_MODEL, lambda run: f" of {tag(run, 'model')}"),
-        (OF_A_CONDITION, lambda run: f" of {tag(run, 'model')} in {tag(run, 'condition')}"),
-    ):
-        for name in names:
-            _check_tag(runs, name, scope)
+    for difference in key_differences(runs):
+        raise ComparisonError(
+            f"the runs{difference.where} cannot be compared: {difference.name} is "
+            f"{_values(difference)}. {ADVICE}"
+        )
     _check_items(runs)
     _check_adapters(runs)
+    _check_libraries(runs, allow_versions)
 
 
 def run_ids(runs: Iterable[Run]) -> str:
@@ -57,38 +58,36 @@ def run_ids(runs: Iterable[Run]) -> str:
     return first_few(run.info.run_id for run in runs)
 
 
-def _check_tag(runs: Sequence[Run], name: str, scope: Callable[[Run], str]) -> None:
-    """One value of a tag per scope; runs without the tag are not checked."""
-    by_scope: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        if (value := tag(run, name)) is not None:
-            by_scope.setdefault(scope(run), {}).setdefault(value, []).append(run)
-    for where, by_value in by_scope.items():
-        if len(by_value) > 1:
-            values = "; ".join(
-                f"{value!r} in {run_ids(having)}" for value, having in by_value.items()
-            )
+def differing_libraries(runs: Sequence[Run]) -> str:
+    """Libraries of which runs have different versions, with the runs; empty if there are none."""
+    return "; ".join(
+        f"{difference.name} is {_values(difference)}" for difference in library_differences(runs)
+    )
+
+
+def _check_libraries(runs: Sequence[Run], allow_versions: bool) -> None:
+    for difference in library_differences(runs):
+        if is_major(difference.runs) and not allow_versions:
             raise ComparisonError(
-                f"the runs{where} cannot be compared: {name} is {values}. {ADVICE}"
+                f"the runs cannot be compared: the version of {difference.name} is "
+                f"{_values(difference)}; set allow_versions=true to compare them nevertheless. "
+                f"{ADVICE}"
             )
+    if differing := differing_libraries(runs):
+        logger.warning(f"the runs have other versions of libraries: {differing}")
 
 
 def _check_items(runs: Sequence[Run]) -> None:
     """One digest of items per language; runs without digests are compared item by item later."""
-    by_language: dict[str, dict[str, list[Run]]] = {}
-    for run in runs:
-        for pair in (tag(run, "language_digests") or "").split():
-            code, digest = pair.split(":", 1)
-            by_language.setdefault(code, {}).setdefault(digest, []).append(run)
-    differing = [code for code, by_digest in by_language.items() if len(by_digest) > 1]
-    if differing:
+    if differing := item_differences(runs):
         first = differing[0]
         digests = "; ".join(
-            f"{digest} in {run_ids(having)}" for digest, having in by_language[first].items()
+            f"{digest} in {run_ids(having)}" for digest, having in first.runs.items()
         )
         raise ComparisonError(
-            f"the runs cannot be compared: their items differ in {first_few(differing)} (digest of "
-            f"{first}: {digests}). {ADVICE}"
+            f"the runs cannot be compared: their items differ in "
+            f"{first_few(difference.name for difference in differing)} (digest of {first.name}: "
+            f"{digests}). {ADVICE}"
         )
 
 
@@ -103,3 +102,7 @@ def _check_adapters(runs: Sequence[Run]) -> None:
                 f"runs {run_ids(by_adapter.values())} have different adapters but are all {key}. "
                 f"{ADVICE}"
             )
+
+
+def _values(difference: Difference) -> str:
+    return "; ".join(f"{value!r} in {run_ids(having)}" for value, having in difference.runs.items())

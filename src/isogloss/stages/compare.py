@@ -20,6 +20,7 @@ from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
+from isogloss.stages.comparable_runs import differing_libraries
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
@@ -187,6 +188,8 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
         "passages": SHARED_PASSAGES if values_of("share_passages") else "",
         "dtype": values_of("dtype"),
         "attention": values_of("attention"),
+        "libraries that differ between runs": differing_libraries(plan.collected.runs),
+        "computed with": values_of("libraries"),
         "versions": ", ".join([f"isogloss {__version__}", *packages]),
     }
     return {name: value for name, value in facts.items() if value}

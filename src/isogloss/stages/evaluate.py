@@ -16,7 +16,7 @@ from isogloss import tracking
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError
 from isogloss.files import write_whole
-from isogloss.inference.context_window import Fitted, fit_to_model
+from isogloss.inference.context_window import Fitted, context_window, fit_to_model
 from isogloss.inference.predict import predict
 from isogloss.languages import language, source_languages
 from isogloss.logs import progress_bar
@@ -103,8 +103,10 @@ def evaluate(
             if folder:
                 _check_training_data(record, evaluation)
             model = session.model
-            tags = evaluation_tags(evaluation, session, record)
             fitted = fit_to_model(evaluation.all_items, model, evaluation.protocol, config)
+            tags = evaluation_tags(evaluation, session, record)
+            if fitted.shortened:
+                tags = replace(tags, max_length=context_window(model, config.max_length))
             digest = attach(model, folder) if folder else None
         with tracking.open_run(
             RunKind.EVALUATE, evaluation.name, config, tags.as_dict(), config.experiment, work
@@ -132,7 +134,7 @@ def plan_evaluation(
         long_inputs=(config.long_inputs, config.max_length),
         **session.numerics,
         seed=config.seed if config.shuffle_options else None,
-        source=config.source,  # decides the groups whose means are logged
+        source=_source(config, adapter_digest),
     )
     return Evaluation(config, task, items_by_language, protocol, adapter_digest, fingerprint)
 
@@ -161,6 +163,7 @@ def evaluation_tags(
     cloze = protocol.format == Format.CLOZE
     return replace(
         session.run_tags(config, task, protocol, evaluation.condition),
+        source=_source(config, evaluation.adapter),
         adapter=evaluation.adapter or NO_ADAPTER,
         fingerprint=evaluation.fingerprint,
         normalisation=protocol.normalisation if cloze else Normalisation.NONE,
@@ -175,6 +178,14 @@ def evaluation_tags(
         versions=evaluation_versions(task.name, protocol),
         choices=letter_tokens(session.model.tokenizer, evaluation.all_items, protocol),
     )
+
+
+def _source(config: EvaluateConfig, adapter: str | None) -> str | None:
+    """The source language of an evaluation: that of its adapter.
+
+    The base model has none, so that one evaluation of it serves every source.
+    """
+    return config.source if adapter else None
 
 
 def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) -> None:
@@ -251,7 +262,8 @@ def _predict_language(
 
 def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
     """Log metrics, items and predictions to the open run; metrics to the adapter's model too."""
-    values = evaluation_metrics(predictions, evaluation.config.source)
+    source = _source(evaluation.config, evaluation.adapter)
+    values = evaluation_metrics(predictions, source)
     if evaluation.condition == Condition.BASE:  # the same in every condition of a model
         values |= token_metrics(predictions)
     data_set = tracking.log_items(

@@ -198,7 +198,9 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
     source = study_sources(config)[0].source
     comparison = CompareConfig(study=(config.study,), source=source, **config.compare.model_dump())
     try:
-        collected = group_runs(runs.evaluated.values(), omissions, labels)
+        collected = group_runs(
+            runs.evaluated.values(), omissions, labels, comparison.allow_versions
+        )
         return compare_runs(collected, comparison)
     except IsoglossError as error:
         if not runs.failed:

@@ -49,7 +49,8 @@ class RunTags:
     `adapter` is the sha256 of an adapter or `none`. `data_digest` covers all items, evaluated on or
     trained on; `language_digests` those of each language. `versions` are those of the components
     that decide the result, `libraries` those of the libraries it was computed with. `processes` is
-    None unless several compute together. `choices` names the tokens of the option letters.
+    None unless several compute together, `max_length` unless passages were cut to it. `choices`
+    names the tokens of the option letters.
     """
 
     model: str | None = None
@@ -67,6 +68,7 @@ class RunTags:
     chat: bool | None = None
     share_passages: bool | None = None
     max_new_tokens: int | None = None
+    max_length: int | None = None
     data_digest: str | None = None
     dev_digest: str | None = None
     language_digests: Mapping[LanguageCode, str] | None = None
@@ -133,6 +135,7 @@ def read_tags(run: Run) -> RunTags:
         chat=None if chat is None else chat == "true",
         share_passages=tag(run, "share_passages") == "true" or None,
         max_new_tokens=_parsed(run, "max_new_tokens", int),
+        max_length=_parsed(run, "max_length", int),
         data_digest=tag(run, "data_digest"),
         dev_digest=tag(run, "dev_digest"),
         language_digests=dict(pair.split(":", 1) for pair in digests.split()) if digests else None,

@@ -1,0 +1,116 @@
+"""Comparability: what evaluate runs must have in common to be compared.
+
+One list serves comparisons and the base runs beside an adapter's results.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+
+from mlflow.entities import Run
+
+from isogloss.tracking.tags import tag
+from isogloss.tracking.versions import parse_versions
+
+
+class Scope(Enum):
+    """Which runs must agree: all, those of a model, or those of a model and kind of reasoning."""
+
+    ALL_RUNS = auto()
+    MODEL = auto()
+    REASONING = auto()
+
+
+@dataclass(frozen=True)
+class Key:
+    """Something that runs must agree in. `read` returns None where a run does not say."""
+
+    name: str
+    scope: Scope
+    read: Callable[[Run], str | None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key or language in which runs differ: the runs by value. `where` is the scope in words."""
+
+    name: str
+    where: str
+    runs: Mapping[str, Sequence[Run]]
+
+
+def _read_tag(run: Run, name: str, absent: str | None = None) -> str | None:
+    """A tag; `absent` is what a run of isogloss means without it. An imported run says nothing."""
+    value = tag(run, name)
+    return absent if value is None and tag(run, "imported") is None else value
+
+
+def _read_version(run: Run, component: str) -> str | None:
+    return parse_versions(tag(run, "versions") or "").get(component)
+
+
+KEYS: tuple[Key, ...] = (
+    *(
+        Key(name, Scope.ALL_RUNS, partial(_read_tag, name=name))
+        for name in ("task", "format", "normalisation", "prompt_version", "prompt_language")
+    ),
+    *(
+        Key(f"version of {component}", Scope.ALL_RUNS, partial(_read_version, component=component))
+        for component in ("scoring", "generation", "parser", "probe")
+    ),
+    *(
+        Key(name, Scope.MODEL, partial(_read_tag, name=name))
+        for name in ("revision", "dtype", "chat", "recipe")
+    ),
+    Key("attention", Scope.MODEL, partial(_read_tag, name="attention", absent="auto")),
+    Key("max_new_tokens", Scope.REASONING, partial(_read_tag, name="max_new_tokens")),
+    Key("max_length", Scope.REASONING, partial(_read_tag, name="max_length", absent="whole")),
+)
+
+
+def key_differences(runs: Sequence[Run]) -> Iterator[Difference]:
+    """Keys in which runs of one scope differ; runs that do not say are left out."""
+    for key in KEYS:
+        by_scope: dict[str, dict[str, list[Run]]] = {}
+        for run in runs:
+            if (value := key.read(run)) is not None:
+                by_scope.setdefault(_where(run, key.scope), {}).setdefault(value, []).append(run)
+        for where, by_value in by_scope.items():
+            if len(by_value) > 1:
+                yield Difference(key.name, where, by_value)
+
+
+def item_differences(runs: Sequence[Run]) -> list[Difference]:
+    """Languages whose items differ; runs without digests are left out."""
+    by_language: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        for code, digest in language_digests(run).items():
+            by_language.setdefault(code, {}).setdefault(digest, []).append(run)
+    return [
+        Difference(code, "", by_digest)
+        for code, by_digest in by_language.items()
+        if len(by_digest) > 1
+    ]
+
+
+def language_digests(run: Run) -> dict[str, str]:
+    """Digests of the items of a run by language; empty if it has none."""
+    return dict(pair.split(":", 1) for pair in (tag(run, "language_digests") or "").split())
+
+
+def is_base_of(base: Run, run: Run) -> bool:
+    """Whether two runs of one model and reasoning agree in every key, whatever the model's name.
+
+    A value that only one of them has is a difference. The recipe is the adapter's alone.
+    """
+    if tag(base, "reasoning") != tag(run, "reasoning"):
+        return False
+    return all(key.read(base) == key.read(run) for key in KEYS if key.name != "recipe")
+
+
+def _where(run: Run, scope: Scope) -> str:
+    if scope == Scope.ALL_RUNS:
+        return ""
+    model, reasoning = tag(run, "model"), tag(run, "reasoning")
+    return f" of {model}" if scope == Scope.MODEL else f" of {model} with {reasoning} reasoning"
