@@ -14,10 +14,10 @@ from torch.distributed.tensor import DTensor
 
 from isogloss.distributed import processes
 from isogloss.errors import IsoglossError, TrainingError
+from isogloss.files import file_sha256
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS, attach
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.session import Session

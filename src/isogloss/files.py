@@ -1,6 +1,7 @@
 """Files: atomic writes, and YAML validated against a pydantic model."""
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -153,3 +154,9 @@ def validate(
 def parse_yaml(text: str, file: str, model: type[M]) -> M:
     """The YAML content of a file as `model`; DataError names the file and the first fault."""
     return validate(load_yaml(text, file), file, model)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of the content of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from isogloss.cli.main import program
 from isogloss.cli.models import summarise
 from isogloss.errors import ModelError
-from isogloss.models.locate import dequantised_folder, file_sha256, folder_sha256
+from isogloss.files import file_sha256
+from isogloss.models.locate import dequantised_folder, folder_sha256
 
 
 @pytest.fixture(autouse=True)

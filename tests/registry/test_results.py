@@ -12,8 +12,14 @@ TAGS = {
     "kind": "evaluate",
     "task": "probe",
     "format": "cloze",
-    "data_digest": "d1",
+    "language_digests": "heb_Hebr:d1",
     "revision": "r1",
+    "normalisation": "length",
+    "prompt_version": "2",
+    "dtype": "float32",
+    "max_new_tokens": "16",
+    "versions": "scoring:1",
+    "libraries": "torch:2.13.0",
     "prompt_language": "english",
     "chat": "false",
     "reasoning": "direct",
@@ -47,12 +53,21 @@ def test_a_result_has_the_accuracies_of_the_adapter_and_of_the_base() -> None:
     assert (result.base, result.tuned, result.standard_error) == (0.25, 0.5, 0.1)
 
 
-@pytest.mark.parametrize("name", sorted(TAGS.keys() - {"kind"}))
+OTHER = {"language_digests": "heb_Hebr:d2", "versions": "scoring:2", "libraries": "torch:3.0.0"}
+
+
+@pytest.mark.parametrize("name", [*sorted(TAGS.keys() - {"kind"}), "attention", "max_length"])
 def test_a_base_run_that_differs_in_what_decides_accuracy_is_not_shown(name: str) -> None:
     log_evaluation("a1", 0.5)
-    log_evaluation("none", 0.25, **{name: "other"})
+    log_evaluation("none", 0.25, **{name: OTHER.get(name, "other")})
     (result,) = evaluation_results("a1")
     assert math.isnan(result.base)
+
+
+def test_a_base_run_of_more_languages_has_the_accuracy() -> None:
+    log_evaluation("none", 0.25, language_digests="amh_Ethi:d9 heb_Hebr:d1", libraries="torch:2.14")
+    log_evaluation("a1", 0.5)
+    assert [result.base for result in evaluation_results("a1")] == [0.25]
 
 
 def test_the_newest_of_several_base_runs_is_shown() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow.entities import Run
 
@@ -13,6 +14,7 @@ from isogloss.tracking import (
     data_digest,
     find_finished,
     fingerprint,
+    log_predictions,
     record_reuse,
     reuse_or_lock,
     studies_of,
@@ -26,6 +28,7 @@ CONFIG = EvaluateConfig(study="second")
 def log_run(status: str = "FINISHED", **tags: str) -> Run:
     with mlflow.start_run() as run:
         mlflow.set_tags(prefixed({"kind": "evaluate", "fingerprint": "f1", **tags}))
+        log_predictions(pd.DataFrame({"correct": [True]}))
     mlflow.MlflowClient().set_terminated(run.info.run_id, status)
     return mlflow.get_run(run.info.run_id)
 

@@ -9,10 +9,10 @@ import torch
 from tiny_training import tiny_job
 
 from isogloss.errors import ConfigError, TrainingError
+from isogloss.files import file_sha256
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import WEIGHTS
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.locate import file_sha256
 from isogloss.predictions.table import Prediction
 from isogloss.training import loop as training
 from isogloss.training.checkpoints import CHECKPOINT

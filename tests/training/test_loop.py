@@ -14,10 +14,11 @@ from tiny_training import CLOZE, RECIPE, answers, tiny_job, train_tiny
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from isogloss.errors import ModelError
+from isogloss.files import file_sha256
 from isogloss.models.adapters import CONFIG, WEIGHTS, adapter_digest, attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
-from isogloss.models.locate import file_sha256, locate
+from isogloss.models.locate import locate
 from isogloss.prompts.render import prompt
 from isogloss.training import loop as training
 from isogloss.training.batches import plan_batches, training_rows

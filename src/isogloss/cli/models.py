@@ -10,6 +10,7 @@ import click
 
 from isogloss.cli.command import SETTINGS, set_verbosity, user_errors, verbosity_options
 from isogloss.errors import ModelError
+from isogloss.files import file_sha256
 from isogloss.formatting import aligned, size
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def summarise(name: str) -> ModelSummary:
 
         return _dequantised(name, "embedded GGUF (Gemma 3 270M)", EXPECTED_SHA256)
     if path.suffix == ".gguf" and path.is_file():
-        return _dequantised(name, "GGUF file", locate.file_sha256(path))
+        return _dequantised(name, "GGUF file", file_sha256(path))
     if path.is_dir() or path.suffix == ".gguf":
         return _on_disk(locate.locate(name), "folder")
     return _on_hub(name)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
+from isogloss.files import file_sha256
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.locate import ModelLocation, file_sha256
+from isogloss.models.locate import ModelLocation
 
 if TYPE_CHECKING:  # peft takes seconds to import
     from peft import PeftModel

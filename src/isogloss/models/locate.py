@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
-from isogloss.files import looked_for
+from isogloss.files import file_sha256, looked_for
 
 logger = logging.getLogger(__name__)
 
@@ -198,12 +198,6 @@ def dequantise(gguf: Path, sha256: str) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
         logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
     return folder
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of the content of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:

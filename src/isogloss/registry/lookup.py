@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
@@ -15,13 +15,16 @@ from isogloss.files import looked_for
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
-from isogloss.tracking.server import is_missing, reason
+from isogloss.tracking.server import Failure, failure, is_missing, reason
 from isogloss.tracking.tags import PREFIX
+from isogloss.training.contamination import RECORD
+from isogloss.training.loop import DEV_PREDICTIONS
 
 MODELS = "models:/"
 RUNS = "runs:/"  # where a server without logged models has an adapter
 NO_ENDPOINT = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 ADAPTER = "adapter"  # name of a logged model, and of the adapter's folder in it
+LOGGED_FILES = (RECORD, DEV_PREDICTIONS)  # beside the weights
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,31 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
         folders = [path.parent for path in Path(local).rglob("adapter_config.json")]
         if not folders:
             raise ModelError(f"model {uri!r} has no adapter.")
+        recorded = logged.tags.get(f"{PREFIX}adapter")
+        if recorded is not None and adapter_digest(folders[0]) != recorded:
+            raise ModelError(
+                f"adapter {adapter!r} is not the one that was logged: its files have changed."
+            )
         yield folders[0]
+
+
+def adapter_problem(run: Run) -> str | None:
+    """Why the adapters that a finetune run logged cannot be used, as a clause; None if they can.
+
+    MLflow's errors are raised if it does not answer.
+    """
+    for name in ("last_uri", "best_uri", "adapter_uri"):
+        try:
+            with adapter_folder(tag(run, name) or MODELS) as folder:
+                missing = [file for file in LOGGED_FILES if not (folder / file).is_file()]
+        except ModelError as error:
+            cause = error.__cause__
+            if cause and failure(cause) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+                raise
+            return str(error).removesuffix(".")
+        if missing:
+            return f"its adapter has no {missing[0]}"
+    return None
 
 
 def model_uri(adapter: str) -> str:

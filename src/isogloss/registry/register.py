@@ -50,6 +50,8 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
         version = _version_of(client, name, logged)
         message = "registered before" if version else "registered"
         if version is None:
+            with adapter_folder(uri):  # raises if its files are gone or changed
+                pass
             version = client.create_model_version(
                 name,
                 f"{MODELS}{logged.model_id}",

@@ -75,7 +75,11 @@ def group_runs(
     cannot be compared; see `check_comparable`.
     """
     newest_first = sorted(runs, key=lambda run: -int(run.info.start_time))
-    distinct = list({run.info.run_id: run for run in newest_first}.values())
+    # Runs with one fingerprint have one result; an older one may have lost its predictions.
+    newest: dict[str, Run] = {}
+    for run in newest_first:
+        newest.setdefault(tag(run, "fingerprint") or run.info.run_id, run)
+    distinct = list(newest.values())
     check_comparable(distinct, allow_versions)
     by_key: dict[RunKey, list[Run]] = {}
     for run in distinct:

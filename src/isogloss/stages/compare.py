@@ -22,6 +22,8 @@ from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.stages.comparable_runs import differing_libraries
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.tracking.artifacts import log_folder
+from isogloss.tracking.reuse import REPORT
 from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
 from isogloss.types import LanguageCode
@@ -29,7 +31,6 @@ from isogloss.version import __version__
 
 logger = logging.getLogger(__name__)
 
-REPORT = "report/report.html"
 LONGEST_TAG = 5000  # the limit of every MLflow server
 SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
 SEVERAL = "several"
@@ -133,7 +134,7 @@ def _log(plan: ComparisonPlan, comparison: Comparison, experiment: str | None) -
         tempfile.TemporaryDirectory() as folder,
     ):
         write(comparison, Path(folder), _provenance(plan, comparison), _runs_table(plan.collected))
-        mlflow.log_artifacts(folder, "report")
+        log_folder(Path(folder), "report")
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in plan.collected.runs]))
         mlflow.log_metrics(comparison_metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])

@@ -13,6 +13,7 @@ from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
 from isogloss.prompts.protocol import Protocol
 from isogloss.registry.logging import TrainedAdapter, log_adapter
+from isogloss.registry.lookup import adapter_problem
 from isogloss.registry.register import register
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import SourceData, fit_source_data, recipe_of, source_data
@@ -49,7 +50,10 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     `isogloss.adapter` is the digest of that one.
     """
     plan = plan_finetune(config, session)
-    with tracking.reuse_or_lock(RunKind.FINETUNE, plan.fingerprint, config) as (work, run):
+    with tracking.reuse_or_lock(RunKind.FINETUNE, plan.fingerprint, config, adapter_problem) as (
+        work,
+        run,
+    ):
         if run is None:
             run = _train(plan, session, work, label)
         else:

@@ -9,17 +9,22 @@ from urllib.parse import urlsplit
 
 import mlflow
 import pandas as pd
+import pyarrow
 import pyarrow.parquet
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ComparisonError, TrackingError
+from isogloss.files import file_sha256
 from isogloss.tasks import Item
 from isogloss.tracking.fingerprints import data_digest
 from isogloss.tracking.server import UNREACHABLE, Failure, failure, reason
+from isogloss.tracking.tags import PREFIX, tag
+from isogloss.tracking.versions import parse_versions, versions_text
 
 PREDICTIONS = "predictions.parquet"
+DIGESTS = "artifacts"  # tag: sha256 of each artifact
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DIGEST_LENGTH = 36  # the longest that MLflow stores
 
@@ -38,29 +43,86 @@ def log_items(items: Sequence[Item], task: str, split: str) -> PandasDataset:
 def log_predictions(predictions: pd.DataFrame) -> None:
     """Log predictions.parquet to the open run."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PREDICTIONS
-        predictions.to_parquet(path, index=False)
-        mlflow.log_artifact(str(path))
+        predictions.to_parquet(Path(folder) / PREDICTIONS, index=False)
+        log_folder(Path(folder))
+
+
+def log_folder(folder: Path, artifact_folder: str | None = None) -> None:
+    """Log the files of a folder to the open run, and their sha256 as a tag."""
+    mlflow.log_artifacts(str(folder), artifact_folder)
+    above = f"{artifact_folder}/" if artifact_folder else ""
+    digests = {f"{above}{path.name}": file_sha256(path) for path in sorted(folder.iterdir())}
+    mlflow.set_tag(f"{PREFIX}{DIGESTS}", versions_text(digests))
+
+
+def artifact_digests(run: Run) -> dict[str, str]:
+    """The sha256 of each artifact that a run recorded, by its path."""
+    return parse_versions(tag(run, DIGESTS) or "")
+
+
+def damage(run: Run, required: Sequence[str]) -> str | None:
+    """Why the artifacts of a run are not those that it logged, as a clause; None if they are.
+
+    Reads every recorded artifact. MLflow's errors are raised if it does not answer.
+    """
+    recorded = artifact_digests(run)
+    if missing := [name for name in required if name not in recorded]:
+        return f"it has no record of {missing[0]}"
+    for name, sha256 in recorded.items():
+        try:
+            if not _is_listed(run.info.run_id, name):
+                return f"its artifact {name} is gone"
+            with _downloaded(run.info.run_id, name) as path:
+                if file_sha256(path) != sha256:
+                    return f"its artifact {name} is not the file that was logged"
+        except (MlflowException, OSError) as error:
+            if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+                raise
+            return f"its artifact {name} cannot be read ({reason(error)})"
+    return None
+
+
+def _is_listed(run_id: str, name: str) -> bool:
+    folder = name.rpartition("/")[0] or None
+    entries = mlflow.MlflowClient().list_artifacts(run_id, folder)
+    return any(entry.path == name for entry in entries)
+
+
+@contextmanager
+def _downloaded(run_id: str, name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=name, dst_path=folder
+        )
+        yield Path(path)
 
 
 def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The predictions.parquet of an evaluate run: all columns, or those of `columns` it has.
 
-    Raises ComparisonError if the run has no such file.
+    Raises ComparisonError if the run has no such file, or not the one that it logged.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=PREDICTIONS, dst_path=folder
-            )
-        except (MlflowException, OSError) as error:
-            if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
-                raise
-            raise ComparisonError(f"run {run_id!r} has no {PREDICTIONS}.") from error
-        if columns is not None:
-            available = pyarrow.parquet.read_schema(path).names
-            columns = [column for column in columns if column in available]
-        return pd.read_parquet(path, columns=columns)
+    try:
+        recorded = artifact_digests(mlflow.get_run(run_id)).get(PREDICTIONS)
+        with _downloaded(run_id, PREDICTIONS) as path:
+            if recorded is not None and file_sha256(path) != recorded:
+                raise ComparisonError(
+                    f"{PREDICTIONS} of run {run_id!r} is not the file that was logged; the same "
+                    f"command that made the run makes it anew."
+                )
+            if columns is not None:
+                available = pyarrow.parquet.read_schema(path).names
+                columns = [column for column in columns if column in available]
+            return pd.read_parquet(path, columns=columns)
+    except (MlflowException, OSError) as error:
+        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+            raise
+        raise ComparisonError(
+            f"run {run_id!r} has no {PREDICTIONS} that can be read ({reason(error)}); the same "
+            f"command that made the run makes it anew."
+        ) from error
+    except pyarrow.ArrowInvalid as error:
+        raise ComparisonError(f"{PREDICTIONS} of run {run_id!r} is no Parquet file.") from error
 
 
 @contextmanager

@@ -1,41 +1,86 @@
 """Reuse of finished runs: a result with the same fingerprint is not computed again."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import mlflow
 from mlflow.entities import Run
 
 from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.formatting import listed
+from isogloss.tracking.artifacts import PREDICTIONS, damage
+from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.resume import WorkDir, locked_work_dir
 from isogloss.tracking.runs import Link, choose_experiment, link_project_run
 from isogloss.tracking.tags import PREFIX, RunKind, tag
 
+logger = logging.getLogger(__name__)
 
-def find_finished(kind: RunKind, fingerprint: str, experiment_id: str) -> Run | None:
-    """The newest finished run of that kind and fingerprint in an experiment, or None."""
+REPORT = "report/report.html"
+# Artifacts without which a run of a kind is no use.
+REQUIRED = {RunKind.EVALUATE: (PREDICTIONS,), RunKind.COMPARE: (REPORT,)}
+
+
+def find_finished(
+    kind: RunKind,
+    fingerprint: str,
+    experiment_id: str,
+    problem_of: Callable[[Run], str | None] = lambda run: None,
+) -> Run | None:
+    """The newest finished run of that kind and fingerprint in an experiment that can be used.
+
+    A run cannot be used if artifacts are gone or changed, if it was computed with another major
+    version of a library, or if `problem_of` names a problem. Each such run is logged with the
+    reason; None if there is no other.
+    """
     runs = mlflow.search_runs(
         [experiment_id],
         filter_string=(
             f"tags.`{PREFIX}kind` = '{kind}' AND tags.`{PREFIX}fingerprint` = '{fingerprint}' "
             "AND attributes.status = 'FINISHED'"
         ),
-        max_results=1,
         output_format="list",
     )
-    return runs[0] if runs else None
+    for run in runs:
+        problem = _major_update(run) or damage(run, REQUIRED.get(kind, ())) or problem_of(run)
+        if problem is None:
+            _log_updates(run)
+            return run
+        logger.warning(f"run {run.info.run_id} is not reused: {problem}; computing it again")
+    return None
+
+
+def _major_update(run: Run) -> str | None:
+    """The library whose major version is another than in a run, as a clause."""
+    for name, versions in updates_since(run).items():
+        if is_major(versions):
+            return f"it was computed with {name} {versions[0]}, and {versions[1]} is installed"
+    return None
+
+
+def _log_updates(run: Run) -> None:
+    if updates := updates_since(run):
+        then = listed([f"{name} {versions[0]}" for name, versions in updates.items()])
+        now = listed([f"{name} {versions[1]}" for name, versions in updates.items()])
+        logger.info(f"run {run.info.run_id} was computed with {then}; installed: {now}")
 
 
 @contextmanager
 def reuse_or_lock(
-    kind: RunKind, fingerprint: str, config: EvaluateConfig | FinetuneConfig
+    kind: RunKind,
+    fingerprint: str,
+    config: EvaluateConfig | FinetuneConfig,
+    problem_of: Callable[[Run], str | None] = lambda run: None,
 ) -> Iterator[tuple[WorkDir, Run | None]]:
     """Lock a piece of work; yield its folder and the finished run that has its result, or None.
 
-    The folder is deleted when the context ends without an error.
+    The folder is deleted when the context ends without an error. `problem_of` as in
+    `find_finished`.
     """
     with locked_work_dir(kind, fingerprint) as work:
-        finished = find_finished(kind, fingerprint, choose_experiment(config.experiment))
+        experiment_id = choose_experiment(config.experiment)
+        finished = find_finished(kind, fingerprint, experiment_id, problem_of)
         if finished:
             record_reuse(finished, config.study)
         yield work, finished
