@@ -136,7 +136,7 @@ def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
     assert compared.data.tags["mlflow.note.content"] in capsys.readouterr().out
 
 
-def test_another_order_limit_format_model_or_source_is_a_new_run(
+def test_another_order_limit_format_or_model_is_a_new_run_and_another_source_is_not(
     study: StudyConfig, model_folder: Callable[[str], Path]
 ) -> None:
     evaluation = EvaluateConfig(
@@ -153,12 +153,14 @@ def test_another_order_limit_format_model_or_source_is_a_new_run(
         {"shuffle_options": True, "seed": 1},
         {"format": Format.LETTER},
         {"model": other},
-        {"source": "fra_Latn"},
     ):
         changed = evaluation.model_copy(update=change)
         evaluate(changed, Session(changed.model, "float32"))
         before += 1
         assert len(runs("evaluate")) == before
+    elsewhere = evaluation.model_copy(update={"source": "fra_Latn"})
+    evaluate(elsewhere, Session(study.model, "float32"))
+    assert len(runs("evaluate")) == before
 
 
 def test_an_unfinished_run_is_never_reused(study: StudyConfig) -> None:
