@@ -44,18 +44,20 @@ class AdapterRef:
 def adapter_folder(adapter: str) -> Iterator[Path]:
     """The local folder of an adapter, a temporary one if it is downloaded.
 
-    Raises ModelError if there is no such adapter.
+    Raises ModelError if there is no such adapter, or if its files are not those that were logged.
     """
     path = Path(adapter).expanduser()
     if path.is_dir():
         yield path
         return
     uri = model_uri(adapter)
+    recorded = None
     with tempfile.TemporaryDirectory() as scratch:
         try:
             if not uri.startswith(RUNS):
                 logged = logged_model_at(uri)
-                if f"{PREFIX}adapter" in logged.tags:  # the code beside the adapter is not needed
+                recorded = logged.tags.get(f"{PREFIX}adapter")
+                if recorded is not None:  # the code beside the adapter is not needed
                     uri = f"{logged.artifact_location}/artifacts/{ADAPTER}"
             local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
         except (MlflowException, OSError) as error:
@@ -63,7 +65,6 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
         folders = [path.parent for path in Path(local).rglob("adapter_config.json")]
         if not folders:
             raise ModelError(f"model {uri!r} has no adapter.")
-        recorded = logged.tags.get(f"{PREFIX}adapter")
         if recorded is not None and adapter_digest(folders[0]) != recorded:
             raise ModelError(
                 f"adapter {adapter!r} is not the one that was logged: its files have changed."
@@ -80,6 +81,7 @@ def adapter_problem(run: Run) -> str | None:
         try:
             with adapter_folder(tag(run, name) or MODELS) as folder:
                 missing = [file for file in LOGGED_FILES if not (folder / file).is_file()]
+                digest = adapter_digest(folder)
         except ModelError as error:
             cause = error.__cause__
             if cause and failure(cause) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
@@ -87,6 +89,8 @@ def adapter_problem(run: Run) -> str | None:
             return str(error).removesuffix(".")
         if missing:
             return f"its adapter has no {missing[0]}"
+        if name == "adapter_uri" and digest != tag(run, "adapter"):
+            return "its adapter is not the one that was logged"
     return None
 
 
