@@ -14,7 +14,8 @@ from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
-from isogloss.models.locate import has_chat_template, locate
+from isogloss.models.locate import locate
+from isogloss.models.tokenizers import has_chat_template
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import (
     after_reasoning,

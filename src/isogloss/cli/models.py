@@ -59,7 +59,7 @@ def _dequantised(name: str, kind: str, sha256: str) -> ModelSummary:
 
 
 def _on_disk(location: "ModelLocation", kind: str) -> ModelSummary:
-    from isogloss.models.locate import has_chat_template
+    from isogloss.models.tokenizers import has_chat_template
 
     return ModelSummary(
         location.name,

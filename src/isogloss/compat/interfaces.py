@@ -16,14 +16,24 @@ class Encodings(Protocol):
     input_ids: list[list[int]]
 
 
+class AddedToken(Protocol):
+    """A token that was added to a vocabulary, with its text."""
+
+    special: bool
+    content: str
+
+
 class Tokenizer(Protocol):
     """A tokenizer with its special tokens and, in some models, a chat template."""
 
     bos_token_id: int | None
     eos_token_id: int | None
     model_max_length: int
+    chat_template: str | dict[str, str] | None
 
     def __len__(self) -> int: ...
+
+    def __hash__(self) -> int: ...
 
     def __call__(self, text: list[str], *, add_special_tokens: bool = True) -> Encodings:
         """Token ids of several texts."""
@@ -39,15 +49,23 @@ class Tokenizer(Protocol):
     ) -> list[str]:
         """The text of each sequence of tokens."""
 
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, AddedToken]:
+        """Added tokens by id."""
+
+    def get_chat_template(self) -> str:
+        """The chat template; ValueError if there is none, or several and none is the default."""
+
     def apply_chat_template(
         self,
-        conversation: list[dict[str, str]],
+        conversation: list[dict[str, object]],
         *,
+        chat_template: str,
         tokenize: bool,
         add_generation_prompt: bool,
-        enable_thinking: bool,
+        **switches: bool | int | str,
     ) -> str:
-        """The conversation as text; templates ignore an option that they do not know."""
+        """The conversation as text; templates ignore a switch that they do not know."""
 
 
 class TextConfig(Protocol):

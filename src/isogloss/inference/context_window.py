@@ -10,7 +10,13 @@ from isogloss.config import SharedConfig
 from isogloss.errors import DataError, ModelError
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import Prompt, after_reasoning, prompt, reasoning_prompt
+from isogloss.prompts.render import (
+    Prompt,
+    after_reasoning,
+    prompt,
+    reasoning_opened,
+    reasoning_prompt,
+)
 from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item
 from isogloss.types import Reasoning
@@ -117,7 +123,8 @@ def _encoded(
     for item in items:
         if protocol.reasoning == Reasoning.COT:
             context = reasoning_prompt(item, protocol, tokenizer)
-            prompts.append(after_reasoning(item, protocol, context, ""))
+            opened = reasoning_opened(protocol, tokenizer)
+            prompts.append(after_reasoning(item, protocol, context, "", opened))
         else:
             prompts.append(prompt(item, protocol, tokenizer))
     return encode(tokenizer, prompts, chat=protocol.chat)

@@ -22,7 +22,7 @@ from isogloss.inference.progress import Progress, no_progress
 from isogloss.models.forward import finish_passes, forward
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.prompts.tokenisation import prefix_tokens
+from isogloss.prompts.tokenisation import decoded, hidden_tokens, prefix_tokens
 
 TOKENS_PER_BATCH = 12288  # prompts and new tokens of all rows: the size of the key-value cache
 
@@ -57,7 +57,7 @@ def generate(
     prefix = prefix_tokens(tokenizer, chat)
     ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
     prompts = [prefix + tokens for tokens in ids]
-    eos = _eos_tokens(model)
+    eos, hidden = _eos_tokens(model), hidden_tokens(tokenizer)
     generated: dict[int, Generated] = {}
     for rows in _batches(prompts, max_new_tokens):
         new_tokens: dict[int, list[int]] = {row: [] for row in rows}
@@ -66,9 +66,7 @@ def generate(
             tokens = batch.next_tokens()
             for row, token in zip(rows, tokens, strict=True):
                 new_tokens[row].append(token)
-            texts = tokenizer.batch_decode(
-                [new_tokens[row] for row in rows], skip_special_tokens=True
-            )
+            texts = decoded(tokenizer, [new_tokens[row] for row in rows], hidden)
             for row, token, text in zip(rows, tokens, texts, strict=True):
                 ended = token in eos or is_complete[row](text)
                 if ended or len(new_tokens[row]) == max_new_tokens:

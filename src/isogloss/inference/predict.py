@@ -17,11 +17,13 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.reasoning_blocks import answer_part
 from isogloss.prompts.render import (
     Prompt,
     after_reasoning,
     answer_words,
     prompt,
+    reasoning_opened,
     reasoning_prompt,
     unconditional_prompt,
 )
@@ -33,12 +35,16 @@ from isogloss.types import FloatArray, Format, Normalisation, Reasoning
 
 @dataclass(frozen=True)
 class _Request:
-    """Items to predict and how; all processes receive it."""
+    """Items to predict and how; all processes receive it.
+
+    `opened` is what prompts of reasoning end in.
+    """
 
     items: Sequence[Item]
     protocol: Protocol
     task: str
     shortened: frozenset[tuple[str, str]]
+    opened: str
 
 
 class _Evidence(NamedTuple):
@@ -79,7 +85,7 @@ def predict(
     (language, item_id) of items whose passages were cut. `progress` is called with the number of
     items newly begun or finished. Several processes divide the passages among themselves.
     """
-    request = _Request(items, protocol, task, shortened)
+    request = _Request(items, protocol, task, shortened, _opened(model, protocol))
     return processes.run_on_all(_predict_share, model, request, model.active, progress=progress)
 
 
@@ -146,12 +152,13 @@ def _prompts(
     """Return the prompts by which choices are scored, and the texts generated for the items."""
     if protocol.reasoning == Reasoning.COT:
         contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
+        opened = _opened(model, protocol)
         generated = _generate(model, items, contexts, protocol, progress)
         prompts = []
         for item, context, answer in zip(items, contexts, generated, strict=True):
             words = answer_words(item.language, protocol)
-            reasoning = answer.text[: answer_start(answer.text, words)]
-            prompts.append(after_reasoning(item, protocol, context, reasoning))
+            reasoning = answer.text[: answer_start(answer.text, words, opened=opened)]
+            prompts.append(after_reasoning(item, protocol, context, reasoning, opened))
         return prompts, generated
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
     if not protocol.generates:
@@ -169,11 +176,13 @@ def _generate(
 ) -> list[Generated]:
     """Generate an answer after each context, or reasoning and an answer with `cot`."""
 
+    opened = _opened(model, protocol)
+
     def completion(item: Item) -> IsComplete:
         words = answer_words(item.language, protocol)
         if protocol.reasoning == Reasoning.COT:
-            return lambda text: is_complete(text, words)
-        return lambda text: first_line(text) != text.lstrip()
+            return lambda text: is_complete(text, words, opened=opened)
+        return has_direct_answer
 
     return generate(
         model,
@@ -183,6 +192,19 @@ def _generate(
         chat=protocol.chat,
         progress=progress,
     )
+
+
+def has_direct_answer(text: str) -> bool:
+    """Whether the first line of a text is complete, after a block of reasoning if it has one."""
+    start = answer_part(text)
+    return start is not None and first_line(text[start:]) != text[start:].lstrip()
+
+
+def _opened(model: LanguageModel, protocol: Protocol) -> str:
+    """Return what prompts of reasoning end in; "" for direct answers, which begin in no block."""
+    if protocol.reasoning != Reasoning.COT:
+        return ""
+    return reasoning_opened(protocol, model.tokenizer)
 
 
 def _unconditional(
@@ -219,7 +241,7 @@ def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Predictio
     forced = int(ranked_C.argmax())
     greedy = evidence.scores.greedy
     if evidence.generated is not None:
-        greedy = _parsed(item, protocol, evidence.generated)
+        greedy = _parsed(item, protocol, evidence.generated, request.opened)
     prediction = greedy if protocol.format == Format.GENERATE else forced
     total = np.logaddexp.reduce(loglikelihood_C)
     return Prediction(
@@ -246,14 +268,18 @@ def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Predictio
     )
 
 
-def _parsed(item: Item, protocol: Protocol, generated: Generated) -> int:
+def _parsed(item: Item, protocol: Protocol, generated: Generated, opened: str) -> int:
     """Return the option that a generated text chooses, -1 for none."""
     words = answer_words(item.language, protocol)
     if protocol.reasoning == Reasoning.COT:
-        choice = parse_answer(generated.text, item.options, words, ended=generated.ended)
+        choice = parse_answer(
+            generated.text, item.options, words, ended=generated.ended, opened=opened
+        )
     else:
         # A direct answer is one line; base models continue with other text.
-        choice = parse_answer(first_line(generated.text), item.options, words)
+        start = answer_part(generated.text)
+        line = "" if start is None else first_line(generated.text[start:])
+        choice = parse_answer(line, item.options, words)
     return -1 if choice is None else choice
 
 

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from safetensors import SafetensorError
 
-from isogloss.compat.interfaces import CausalNetwork, Tokenizer
+from isogloss.compat.interfaces import CausalNetwork
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
@@ -13,6 +13,7 @@ from isogloss.models.dtypes import NF4, nf4_config, resolve_dtype, weights_dtype
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
 from isogloss.models.memory import keep_freed_memory, page_out
+from isogloss.models.tokenizers import load_tokenizer
 
 ROWS_PER_CAST = 4096  # rows of a weight that are cast at a time
 
@@ -31,7 +32,7 @@ def load(
     auto to let accelerate distribute layers over all GPUs and CPU memory, or such a map.
     Raises ModelError if this machine cannot load the model that way.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -54,8 +55,8 @@ def load(
         options["device_map"] = device_map
     if dtype == NF4:
         options["quantization_config"] = nf4_config()
+    tokenizer = load_tokenizer(location)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location.folder, local_files_only=True)
         network = cast(
             CausalNetwork,
             AutoModelForCausalLM.from_pretrained(location.folder, local_files_only=True, **options),
@@ -78,7 +79,7 @@ def load(
     if not processes.sharded():  # sharded weights must have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
-    return LanguageModel(location, cast(Tokenizer, tokenizer), network, device, products)
+    return LanguageModel(location, tokenizer, network, device, products)
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:

@@ -6,7 +6,6 @@ files are dequantised on disk. Code that comes with a model is never run.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -234,14 +233,3 @@ def _is_irrelevant(name: str) -> bool:
     return name.startswith(".") or any(
         fnmatch(name.lower(), pattern) for pattern in (*DOCUMENTS, *TRAINER_STATE)
     )
-
-
-def has_chat_template(location: ModelLocation) -> bool:
-    """Whether the files of a model contain a chat template."""
-    if (location.folder / "chat_template.jinja").is_file():
-        return True
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        path = location.folder / name
-        if path.is_file() and json.loads(path.read_text("utf-8")).get("chat_template"):
-            return True
-    return False

@@ -14,8 +14,9 @@ are tried in this order, and the first that finds an option decides:
 3. The last letter in parentheses or after a word for "option".
 4. The only option whose text occurs in the last line.
 
-A text that was cut off at the token limit answers only by rule 1, or with a whole first line: what
-it happened to name last was not its answer.
+What a block of reasoning says (<think>, see `reasoning_blocks`) is removed first, and a text that
+ends in such a block has no answer. A text that was cut off at the token limit answers only by rule
+1, or with a whole first line: what it happened to name last was not its answer.
 
 Base models continue with a next question after their answer. That part is removed first: after a
 first line that is an answer, and after an answer with a colon, from the next empty line or line
@@ -58,6 +59,7 @@ from isogloss.prompts.answer_patterns import (
     PREDICATES,
     SENTENCE,
 )
+from isogloss.prompts.reasoning_blocks import answer_part
 from isogloss.prompts.text_folding import (
     SURROUNDING,
     UNSPACED,
@@ -69,7 +71,7 @@ from isogloss.prompts.text_folding import (
 )
 
 ENGLISH = ("Answer",)
-PARSER_VERSION = "3"  # part of every evaluation's fingerprint: raise it with any change of rules
+PARSER_VERSION = "4"  # part of every evaluation's fingerprint: raise it with any change of rules
 MOST_OPTIONS = 10
 
 MarkerKind = Literal["colon", "is", "bare"]
@@ -97,19 +99,24 @@ def parse_answer(
     answer_words: Sequence[str] = ENGLISH,
     *,
     ended: bool = True,
+    opened: str = "",
 ) -> int | None:
     """Return the index of the option that a text chooses, None if there is none or it is unclear.
 
     `text` is what a model generated after "Answer:", or reasoning that ends in an answer. Options
     are compared without case, points, spaces or surrounding punctuation; of equal options the first
-    is returned. `ended` is False for a text that was cut off at the token limit. The rules are
-    listed in the module's docstring. Raises DataError unless there are two to ten options.
+    is returned. `ended` is False for a text that was cut off at the token limit, and `opened` is
+    the end of its prompt, which may have opened a block of reasoning. The rules are listed in the
+    module's docstring. Raises DataError unless there are two to ten options.
     """
     if not 2 <= len(options) <= MOST_OPTIONS:
         raise DataError(
             f"parsing an answer needs 2 to {MOST_OPTIONS} options but got {len(options)}."
         )
-    folded = fold(text).text.strip()
+    start = answer_part(text, opened)
+    if start is None:
+        return None
+    folded = fold(text[start:]).text.strip()
     keys = tuple(comparison_key(fold(option).text) for option in options)
     has_digits = any(char.isdigit() for key in keys for char in key)
     parsed_options = Options(keys, not has_digits, bool(ONLY_CYRILLIC.search(folded)))
@@ -130,26 +137,38 @@ def parse_answer(
     return _single(_options_within(comparison_key(last_line), parsed_options))
 
 
-def answer_start(text: str, answer_words: Sequence[str] = ENGLISH) -> int | None:
+def answer_start(
+    text: str, answer_words: Sequence[str] = ENGLISH, *, opened: str = ""
+) -> int | None:
     """Return where the last answer marker with a colon or "is" begins, None if there is none.
 
-    The reasoning precedes it. Markers in a next question after a complete answer do not count.
+    The reasoning precedes it. Markers in a next question after a complete answer do not count, nor
+    do those in a block of reasoning; `opened` is that of `parse_answer`.
     """
-    folded, origins = fold(text)
+    start = answer_part(text, opened)
+    if start is None:
+        return None
+    folded, origins = fold(text[start:])
     markers = [marker for marker in _markers(folded, answer_words) if marker.kind != "bare"]
     answered = next((marker for marker in markers if _is_answered(folded, marker)), None)
     end = len(folded) if answered is None else _next_question(folded, answered, answer_words)
-    return max((origins[marker.start] for marker in markers if marker.start < end), default=None)
+    begins = [start + origins[marker.start] for marker in markers if marker.start < end]
+    return max(begins, default=None)
 
 
-def is_complete(text: str, answer_words: Sequence[str] = ENGLISH) -> bool:
+def is_complete(text: str, answer_words: Sequence[str] = ENGLISH, *, opened: str = "") -> bool:
     """Whether a marker is followed by a complete answer, so that generation can stop.
+
+    A marker in a block of reasoning is not; `opened` is that of `parse_answer`.
 
     After a colon, an answer is any text up to a line break or the end of a sentence; after "answer
     is" only a letter: "The answer is clear." is not complete. A full stop after a digit or a short
     word may be a decimal point or an abbreviation, so it does not complete an answer.
     """
-    folded = fold(text).text
+    start = answer_part(text, opened)
+    if start is None:
+        return False
+    folded = fold(text[start:]).text
     return any(_is_answered(folded, marker) for marker in _markers(folded, answer_words))
 
 

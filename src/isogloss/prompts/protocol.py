@@ -14,7 +14,8 @@ class Protocol:
 
     `normalisation` decides how the log-likelihoods of options are made comparable in `cloze`
     format. `chat` wraps the prompt in the tokenizer's chat template. `max_new_tokens` is the
-    budget for generated text: in `generate` format and with `cot` reasoning.
+    budget for generated text: in `generate` format and with `cot` reasoning. `template_date` is
+    what the chat template prints as today's date, None if it prints none.
     """
 
     format: Format = Format.LETTER
@@ -23,12 +24,17 @@ class Protocol:
     chat: bool = False
     reasoning: Reasoning = Reasoning.DIRECT
     max_new_tokens: int = 16
+    template_date: str | None = None
 
     def as_dict(self) -> dict[str, str | bool | int]:
-        """Return the fields as plain strings, numbers and booleans, for hashing or storage."""
+        """Return the fields as plain strings, numbers and booleans, for hashing or storage.
+
+        Without `template_date` if there is none.
+        """
         return {
             name: str(value) if isinstance(value, StrEnum) else value
             for name, value in asdict(self).items()
+            if value is not None
         }
 
     @classmethod
@@ -41,6 +47,7 @@ class Protocol:
             chat=bool(fields["chat"]),
             reasoning=Reasoning(fields["reasoning"]),
             max_new_tokens=int(fields["max_new_tokens"]),
+            template_date=fields.get("template_date"),
         )
 
     @property

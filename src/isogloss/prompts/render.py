@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from isogloss.compat.interfaces import Tokenizer
+from isogloss.prompts.chat import chat_format, render_chat
 from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.reasoning_blocks import open_block
 from isogloss.prompts.wording import Wording, wording
 from isogloss.tasks.items import Item
 from isogloss.types import LanguageCode, PromptLanguage
@@ -84,7 +86,7 @@ def prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -
     context = f"{_question(item, protocol, words)}{words.answer}:"
     choices = _choices(item, protocol)
     if protocol.chat:
-        return Prompt(_chat(tokenizer, context, thinking=False), choices)
+        return Prompt(_chat(tokenizer, context, item, thinking=False), choices)
     return Prompt(context, _spaced(choices))
 
 
@@ -94,17 +96,31 @@ def reasoning_prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None
     instruction = words.reason_letter if protocol.shows_options else words.reason_text
     request = f"{_question(item, protocol, words)}{instruction.format(answer=words.answer)}"
     if protocol.chat:
-        return _chat(tokenizer, request, thinking=True)
+        return _chat(tokenizer, request, item, thinking=True)
     return f"{request}\n{words.reasoning}:"
 
 
-def after_reasoning(item: Item, protocol: Protocol, context: str, reasoning: str) -> Prompt:
+def reasoning_opened(protocol: Protocol, tokenizer: Tokenizer | None) -> str:
+    """Return what `reasoning_prompt` ends in, which may open a block of reasoning."""
+    if not protocol.chat or tokenizer is None:
+        return ""
+    return chat_format(tokenizer, thinking=True).opened
+
+
+def after_reasoning(
+    item: Item, protocol: Protocol, context: str, reasoning: str, opened: str = ""
+) -> Prompt:
     """Return the prompt by which choices are scored after the model has reasoned.
 
-    `context` is that of `reasoning_prompt`, `reasoning` the generated text before the answer.
+    `context` is that of `reasoning_prompt`, `reasoning` the generated text before the answer. A
+    block of reasoning that is open in it, or in `opened`, is ended first.
     """
     answer = _wording(item.language, protocol).answer
-    return Prompt(f"{context}{reasoning.rstrip()}\n{answer}:", _spaced(_choices(item, protocol)))
+    text = f"{context}{reasoning.rstrip()}"
+    block = open_block(f"{opened}{reasoning.rstrip()}")
+    if block and block.ending:
+        text = f"{text}{block.ending.rstrip()}"
+    return Prompt(f"{text}\n{answer}:", _spaced(_choices(item, protocol)))
 
 
 def unconditional_prompt(
@@ -117,7 +133,7 @@ def unconditional_prompt(
     """
     context = f"{_wording(item.language, protocol).answer}:"
     if protocol.chat:
-        return Prompt(_chat(tokenizer, context, thinking=False), item.options)
+        return Prompt(_chat(tokenizer, context, item, thinking=False), item.options)
     return Prompt(context, _spaced(item.options))
 
 
@@ -156,13 +172,7 @@ def _spaced(choices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f" {choice}" for choice in choices)
 
 
-def _chat(tokenizer: Tokenizer | None, text: str, thinking: bool) -> str:
+def _chat(tokenizer: Tokenizer | None, text: str, item: Item, *, thinking: bool) -> str:
     if tokenizer is None:
         raise ValueError("a chat prompt needs a tokenizer.")
-    # `enable_thinking` is the switch of Qwen 3; other templates ignore it.
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=thinking,
-    )
+    return render_chat(tokenizer, text, thinking, f"item {item.item_id!r} in {item.language}")

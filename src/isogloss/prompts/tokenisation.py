@@ -7,6 +7,7 @@ from typing import NamedTuple
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.reasoning_blocks import marks_reasoning
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.tasks import Item
 
@@ -43,6 +44,28 @@ def prefix_tokens(tokenizer: Tokenizer, chat: bool) -> list[int]:
         f"the tokenizer does not only add special tokens around a text: {SAMPLE!r} is "
         f"{list(plain)} without them and {list(whole)} with them."
     )
+
+
+def hidden_tokens(tokenizer: Tokenizer) -> frozenset[int] | None:
+    """Return the special tokens that a text leaves out; None for all of them.
+
+    Special tokens that mark a block of reasoning stay: without them a draft looks like an answer.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    special = {at: token.content for at, token in added if token.special}
+    names = frozenset(special.values())
+    marks = {at for at, name in special.items() if marks_reasoning(name, names)}
+    return frozenset(special.keys() - marks) if marks else None
+
+
+def decoded(
+    tokenizer: Tokenizer, rows: Sequence[Sequence[int]], hidden: frozenset[int] | None
+) -> list[str]:
+    """Return the text of each row of tokens, without the `hidden_tokens`."""
+    if hidden is None:
+        return tokenizer.batch_decode(rows, skip_special_tokens=True)
+    shown = [[token for token in row if token not in hidden] for row in rows]
+    return tokenizer.batch_decode(shown, skip_special_tokens=False)
 
 
 def encode(

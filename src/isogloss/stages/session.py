@@ -1,7 +1,7 @@
 """Session: the base model of one process, found once and loaded once for all stages."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -13,13 +13,15 @@ from isogloss.errors import ConfigError, ModelError
 from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
-from isogloss.models.locate import ModelLocation, has_chat_template, locate
+from isogloss.models.locate import ModelLocation, locate
+from isogloss.models.tokenizers import has_chat_template, load_tokenizer
+from isogloss.prompts.chat import chat_format
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.tasks import Task
 from isogloss.tracking import RunTags
 from isogloss.tracking.versions import model_libraries
-from isogloss.types import Condition, Reasoning
+from isogloss.types import Condition, Normalisation, Reasoning
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +91,13 @@ class Session:
     ) -> Protocol:
         """The protocol of a configuration, completed by what the task and the model decide.
 
-        Raises ConfigError if a chat template is requested and the tokenizer has none.
+        Raises ConfigError if a chat template is requested and the tokenizer has none, and
+        ModelError for a template that cannot be used.
         """
         chat = config.chat != "off" and has_chat_template(self.location)
         if config.chat == "on" and not chat:
             raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
-        return Protocol(
+        protocol = Protocol(
             format=config.format or task.format,
             normalisation=config.normalisation or task.normalisation,
             prompt_language=config.prompt_language,
@@ -102,6 +105,22 @@ class Session:
             reasoning=reasoning,
             max_new_tokens=max_new_tokens or MAX_NEW_TOKENS[reasoning],
         )
+        return replace(protocol, template_date=self._template_date(protocol)) if chat else protocol
+
+    def _template_date(self, protocol: Protocol) -> str | None:
+        """What the chat template prints as today's date in prompts of a protocol, None if nothing.
+
+        Raises ModelError for a template that cannot be used.
+        """
+        thinking = {protocol.reasoning == Reasoning.COT}
+        if protocol.normalisation == Normalisation.UNCONDITIONAL and not protocol.shows_options:
+            thinking.add(False)  # options without their question are answered directly
+        tokenizer = load_tokenizer(self.location)
+        try:
+            dates = [chat_format(tokenizer, each).date for each in sorted(thinking)]
+        except ModelError as error:
+            raise ModelError(f"model {self.name!r}: {error}") from error
+        return next(filter(None, dates), None)
 
     def run_tags(
         self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
@@ -119,6 +138,7 @@ class Session:
             prompt_language=protocol.prompt_language,
             chat=protocol.chat,
             share_passages=config.share_passages or None,
+            template_date=protocol.template_date,
             dtype=self.dtype,
             attention=None if self.attention == AUTO else self.attention,
             processes=processes.count() if processes.count() > 1 else None,

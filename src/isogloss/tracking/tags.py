@@ -67,6 +67,7 @@ class RunTags:
     normalisation: Normalisation | None = None
     chat: bool | None = None
     share_passages: bool | None = None
+    template_date: str | None = None
     max_new_tokens: int | None = None
     max_length: int | None = None
     data_digest: str | None = None
@@ -134,6 +135,7 @@ def read_tags(run: Run) -> RunTags:
         normalisation=_parsed(run, "normalisation", Normalisation),
         chat=None if chat is None else chat == "true",
         share_passages=tag(run, "share_passages") == "true" or None,
+        template_date=tag(run, "template_date"),
         max_new_tokens=_parsed(run, "max_new_tokens", int),
         max_length=_parsed(run, "max_length", int),
         data_digest=tag(run, "data_digest"),

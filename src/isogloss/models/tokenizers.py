@@ -1,0 +1,57 @@
+"""Tokenizers and their chat templates, loaded from the files of a model without its weights."""
+
+import json
+from typing import Any, cast
+
+from isogloss.compat.interfaces import Tokenizer
+from isogloss.errors import ModelError
+from isogloss.models.locate import ModelLocation
+
+# transformers' tokenizers read their own configuration and files of templates, but not these.
+PROCESSOR_FILES = ("chat_template.json", "processor_config.json")
+
+
+def load_tokenizer(location: ModelLocation) -> Tokenizer:
+    """Load the tokenizer of a located model, or with its processor's chat template.
+
+    Raises ModelError if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.folder, local_files_only=True)
+        if not tokenizer.chat_template:
+            templates = [_template(location, name) for name in PROCESSOR_FILES]
+            tokenizer.chat_template = next(filter(None, templates), None)
+    except (OSError, ValueError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the tokenizer of model {location.name!r} cannot be loaded ({reason})."
+        ) from error
+    return cast(Tokenizer, tokenizer)
+
+
+def has_chat_template(location: ModelLocation) -> bool:
+    """Whether the files of a model contain a chat template. Raises ModelError for damaged JSON."""
+    folder = location.folder
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    if any((folder / "additional_chat_templates").glob("*.jinja")):
+        return True
+    names = ("tokenizer_config.json", *PROCESSOR_FILES)
+    return any(_template(location, name) for name in names)
+
+
+def _template(location: ModelLocation, name: str) -> str | dict[str, str] | None:
+    """Return the chat template in a JSON file, or several by name; None if there is none."""
+    path = location.folder / name
+    if not path.is_file():
+        return None
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))  # Any: JSON
+    except ValueError as error:
+        raise ModelError(f"model {location.name!r}: {name} is not valid JSON ({error}).") from error
+    template: Any = content.get("chat_template") if isinstance(content, dict) else None
+    if isinstance(template, list):
+        return {entry["name"]: entry["template"] for entry in template}
+    return template or None
