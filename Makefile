@@ -3,6 +3,10 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
+# torch's CPU build on a machine without an NVIDIA driver, else the build of the default index.
+# TORCH_INDEX=URL names another index, TORCH_INDEX= the default one.
+TORCH = $$(index=$$($(PYTHON) scripts/torch_index.py); \
+	printf %s "$${index:+--extra-index-url $$index }"; grep '^torch==' requirements.txt)
 INSTALL := -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 PIP := $(BIN)/python $(INSTALL)
 # `mlflow run --env-manager local` runs the first python in PATH.
@@ -22,7 +26,7 @@ install-dev: .venv/installed-dev
 		{ echo "isogloss needs Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "installing into .venv (about three minutes the first time)"
 	$(PYTHON) -m venv .venv
-	$(PIP) $$(grep '^torch==' requirements.txt)
+	$(PIP) $(TORCH)
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
@@ -52,7 +56,7 @@ check: install-dev docs
 	PYTHONPATH=src lint-imports --no-logo
 	PYTHONPATH=src python -m scripts.generate --check
 
-# MLproject, conda.yaml and the tables of parameters, from src/isogloss/config and pyproject.toml.
+# MLproject, conda.yaml and the tables of parameters, from src/isogloss/config and requirements.txt.
 generate: install-dev
 	PYTHONPATH=src python -m scripts.generate
 
@@ -81,17 +85,17 @@ bench:
 .bench/installed: requirements.txt benchmarks/requirements.txt
 	@echo "installing into .bench (about three minutes the first time)"
 	$(PYTHON) -m venv .bench
-	.bench/bin/python $(INSTALL) $$(grep '^torch==' requirements.txt)
+	.bench/bin/python $(INSTALL) $(TORCH)
 	.bench/bin/python $(INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
-# New pins of all packages, within the ranges in pyproject.toml.
+# New pins of all packages, within the ranges in pyproject.toml; then `make generate` for conda.yaml.
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet $$(grep '^torch==' requirements.txt)
+	.lock/bin/pip install --quiet $(TORCH)
 	.lock/bin/pip install --quiet .
-	.lock/bin/pip freeze --exclude isogloss | sed 's/+cpu//' > requirements.txt
+	.lock/bin/pip freeze --exclude isogloss | sed 's/+[a-z0-9]*$$//' > requirements.txt
 	.lock/bin/pip install --quiet '.[dev]'
-	{ echo "-r requirements.txt"; .lock/bin/pip freeze --exclude isogloss | sed 's/+cpu//' \
+	{ echo "-r requirements.txt"; .lock/bin/pip freeze --exclude isogloss | sed 's/+[a-z0-9]*$$//' \
 		| grep -vxFf requirements.txt; } > requirements-dev.txt
 	rm -rf .lock

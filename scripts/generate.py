@@ -1,10 +1,9 @@
-"""Generate what repeats the configuration classes and pyproject.toml.
+"""Generate what repeats the configuration classes and requirements.txt.
 
 `python -m scripts.generate` writes MLproject, conda.yaml and docs/reference/parameters.md;
 `--check` writes nothing and fails with the names of the files that are stale.
 """
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,14 +62,16 @@ def _defaults(config_class: type[BaseModel]) -> Iterator[tuple[str, str | None]]
 
 
 def conda_yaml() -> str:
-    """The text of conda.yaml: the dependencies of pyproject.toml."""
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    """The text of conda.yaml: the exact versions of requirements.txt."""
     lines = ["name: isogloss", "channels:", "  - conda-forge", "dependencies:"]
     lines += [f"  - python={PYTHON}", "  - pip", "  - pip:"]
-    for requirement in pyproject["project"]["dependencies"]:
-        plain = not set("<>") & set(requirement)  # YAML reads > as something else
-        lines.append(f"      - {requirement}" if plain else f'      - "{requirement}"')
+    lines += [f"      - {pin}" for pin in pins((ROOT / "requirements.txt").read_text("utf-8"))]
     return "\n".join(lines) + "\n"
+
+
+def pins(requirements: str) -> list[str]:
+    """The requirements in the text of a requirements file, without its comments."""
+    return [line for line in requirements.splitlines() if line and not line.startswith("#")]
 
 
 def parameters_page() -> str:

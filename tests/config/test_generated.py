@@ -41,11 +41,13 @@ def test_parameters_and_defaults_of_mlproject_are_those_of_the_command_line(name
     assert entry["command"] == f"python -m entrypoints.{name} {passed}"
 
 
-def test_conda_yaml_holds_what_pyproject_holds() -> None:
+def test_conda_yaml_holds_the_exact_versions_of_the_lock() -> None:
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip"]
-    assert pip == {"pip": PYPROJECT["project"]["dependencies"]}
+    lock = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    assert pip == {"pip": lock}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", entry) for entry in lock)
 
 
 def test_requirements_pin_every_dependency_exactly() -> None:
