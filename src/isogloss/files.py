@@ -25,11 +25,14 @@ PART = ".part"  # suffix of what is not whole yet
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: a reader finds the old content or the new, never a part of it.
 
-    Of several writers the last one wins, and none fails.
+    That holds even after a power cut. Of several writers the last one wins, and none fails.
     """
     part = _unique(path, PART)
     try:
-        part.write_bytes(content)
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())  # some file systems rename before they write
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

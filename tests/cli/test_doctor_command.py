@@ -79,6 +79,13 @@ def test_a_store_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     assert not (tmp_path / "other.db").exists()
 
 
+def test_a_store_that_mlflow_cannot_use_is_a_problem_that_shows_no_password() -> None:
+    mlflow.set_tracking_uri("mysql+pymysql://me:secret@127.0.0.1:9/x")
+    (finding,) = doctor.tracking()
+    assert "Python package 'pymysql'" in str(finding.problem)
+    assert "secret" not in f"{finding.value} {finding.problem}"
+
+
 def test_a_server_that_does_not_answer_is_a_problem_with_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

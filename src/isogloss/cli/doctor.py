@@ -122,11 +122,19 @@ def tracking() -> list[Finding]:
     """The MLflow store: whether it exists, and answers."""
     import mlflow
 
-    uri = mlflow.get_tracking_uri()
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.is_file():
-        return [Finding("mlflow store", f"{uri} (created by the first run)")]
-    return [_answer(uri)]
+    from isogloss.errors import TrackingError
+    from isogloss.files import sqlite_file
+    from isogloss.tracking.server import shown_uri
+    from isogloss.tracking.store import ensure_store
+
+    path = sqlite_file(mlflow.get_tracking_uri())
+    if path is not None and not path.is_file():
+        return [Finding("mlflow store", f"{shown_uri()} (created by the first run)")]
+    try:
+        ensure_store()
+    except TrackingError as error:
+        return [Finding("mlflow store", shown_uri(), str(error).rstrip("."))]
+    return [_answer(shown_uri())]
 
 
 def _answer(uri: str) -> Finding:

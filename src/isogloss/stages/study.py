@@ -51,6 +51,7 @@ from isogloss.stages.study_cells import (
 from isogloss.stages.training_inputs import load_recipe, source_data
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
 from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group
@@ -288,5 +289,5 @@ def run_main(config: MainConfig) -> str:
         print_dry_run(dry_run(study))
         return ""
     run_id = run_study(study, config.experiment)
-    print(f"all runs: `mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}`")
+    print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")
     return run_id

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from isogloss.compat.mlflow import http_status
 from isogloss.errors import ComparisonError, TrackingError
 from isogloss.files import file_sha256
 from isogloss.tasks import Item
@@ -136,9 +138,12 @@ def writing_artifacts(run: Run) -> Iterator[None]:
             f"{error.name!r} is needed and not installed."
         ) from error
     except UNREACHABLE as error:
+        if http_status(error) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            remedy = "raise the limit of the proxy in front of the server"
+        else:
+            remedy = "choose an experiment with another location, or repair this one"
         raise TrackingError(
-            f"artifacts cannot be written to {run.info.artifact_uri} ({reason(error)}); start the "
-            f"server with --artifacts-destination, or choose an experiment with another location."
+            f"artifacts cannot be written to {run.info.artifact_uri} ({reason(error)}); {remedy}."
         ) from error
 
 

@@ -42,6 +42,7 @@ class MetricLog:
 
     def __init__(self, folder: Path, run_id: Callable[[], str]) -> None:
         """`run_id` is called when there is something to send, and again after each failure."""
+        server_timeout()  # refuses an invalid one now instead of at the end
         self.folder = folder
         self._run_id = run_id
         self._path = folder / METRICS_FILE
@@ -138,16 +139,29 @@ class MetricLog:
 def read_metrics(folder: Path) -> list[Metric]:
     """The metrics in a work folder.
 
-    A last line without its end, left by a process killed while it wrote, is removed.
+    Lines that a process killed while it wrote, or a full disk, has damaged are removed.
     """
     path = folder / METRICS_FILE
     if not path.is_file():
         return []
     content = path.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1]
-    if complete != content:
-        write_whole(path, complete)
-    return [Metric(**json.loads(line)) for line in complete.splitlines()]
+    lines = content.splitlines(keepends=True)
+    whole = [(line, metric) for line in lines if (metric := _metric(line)) is not None]
+    if damaged := [line for line in lines[:-1] if _metric(line) is None]:
+        logger.warning(f"{path}: {len(damaged)} damaged lines, whose metrics are lost")
+    if len(whole) != len(lines):
+        write_whole(path, b"".join(line for line, _ in whole))
+    return [metric for _, metric in whole]
+
+
+def _metric(line: bytes) -> Metric | None:
+    """The metric of a line; None if the line is damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return Metric(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 def _as_json(metric: Metric) -> dict[str, float | int | str]:

@@ -3,8 +3,10 @@
 Results are on disk before they are sent (see `resume`), so a failed upload loses nothing.
 """
 
+import math
 import os
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -18,11 +20,12 @@ from mlflow.exceptions import InvalidUrlException, MlflowException
 from urllib3.exceptions import NameResolutionError
 
 from isogloss.compat.mlflow import http_status, is_foreign_page
-from isogloss.errors import TrackingError
+from isogloss.errors import ConfigError, TrackingError
 from isogloss.formatting import without_password
 
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 LONGEST_REASON = 300  # characters
+PATIENCE = "ISOGLOSS_PATIENCE"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 # Errors that the same request meets again. BAD_REQUEST is not one: a local store has it for every
@@ -136,7 +139,14 @@ def shown_uri() -> str:
 
 def server_timeout() -> float:
     """Seconds to wait at the end of a run for a server: $ISOGLOSS_PATIENCE or 300."""
-    return float(os.environ.get("ISOGLOSS_PATIENCE", "300"))
+    text = os.environ.get(PATIENCE, "300")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise ConfigError(f"{PATIENCE} must be a number of seconds but is {text!r}.")
+    return seconds
 
 
 @contextmanager

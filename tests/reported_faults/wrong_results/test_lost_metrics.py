@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 
 from isogloss.config import EvaluateConfig
-from isogloss.errors import TrackingError
+from isogloss.errors import ConfigError, TrackingError
 from isogloss.files import whole_folder, write_whole
 from isogloss.tracking import RunKind, metric_log, reuse_or_lock
 from isogloss.tracking.metric_log import METRICS_FILE, MetricLog, read_metrics
@@ -119,6 +119,27 @@ def test_unfinished_work_is_kept_when_the_thread_dies(
     ):
         log_two_steps(work.folder, run_id)
     assert (work.folder / METRICS_FILE).is_file()
+
+
+def test_damaged_lines_of_metrics_are_said_and_cost_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = '{"key": "loss", "value": %d, "timestamp": 1, "step": %d}\n'
+    text = line % (1, 1) + "\0\0\0\n" + line % (2, 2) + '{"key": "loss"}\n' + line % (3, 3) + "{"
+    (tmp_path / METRICS_FILE).write_text(text)
+    assert [metric.value for metric in read_metrics(tmp_path)] == [1, 2, 3]
+    assert "2 damaged lines" in caplog.text
+    assert (tmp_path / METRICS_FILE).read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("patience", ["soon", "-1", "nan", "inf"])
+def test_an_invalid_patience_is_refused_before_the_work(
+    patience: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_PATIENCE", patience)
+    with pytest.raises(ConfigError, match=f"ISOGLOSS_PATIENCE must be .* but is '{patience}'"):
+        log_two_steps(tmp_path, run_id)
+    assert not (tmp_path / METRICS_FILE).exists()
 
 
 def test_a_run_deleted_while_it_is_logged_is_a_permanent_error(run_id: str, tmp_path: Path) -> None:
