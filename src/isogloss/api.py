@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 STAGES: dict[type[BaseModel], tuple[str, str]] = {
     CompareConfig: ("compare", "run_compare"),
-    EvaluateConfig: ("evaluate", "run_evaluate"),
+    EvaluateConfig: ("evaluate_adapters", "run_evaluate"),
     FinetuneConfig: ("finetune", "run_finetune"),
     ImportConfig: ("import_results", "run_import"),
     MainConfig: ("study", "run_main"),

@@ -122,10 +122,9 @@ def test_the_public_path_trains_the_same_adapter(
     public = train_tiny(model, tmp_path / "public", RECIPE)
     for metrics, others in zip(public, expected, strict=True):
         assert metrics == pytest.approx(others, rel=1e-3, abs=1e-3)
-    digests = [attach(model, tmp_path / name / "last") for name in ("private", "public")]
     tables = []
-    for digest in digests:
-        with model.using(digest):
+    for name in ("private", "public"):
+        with model.using(attach(model, tmp_path / name / "last")):
             tables.append(answers(model, PROTOCOLS["cloze"]))
     for (_, logprobs), (_, others) in zip(*tables, strict=True):
         assert logprobs == pytest.approx(others, abs=5e-3)

@@ -52,7 +52,7 @@ def run_id(result: subprocess.CompletedProcess[str]) -> str:
 def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> None:
     where = [f"languages={TARGETS}", "limit=2", "study=chain"]
     base = run_id(start(clone, "evaluate", *where))
-    trained = run_id(start(clone, "finetune", "steps=1", "batch_size=2", "dev_limit=2"))
+    trained = run_id(start(clone, "finetune", "steps=2", "batch_size=2", "dev_limit=2"))
     tuned = run_id(start(clone, "evaluate", f"adapter={trained}", *where))
     compared = start(clone, "compare", "study=chain")
     assert "- C1: " in compared.stdout, compared.stderr[-3000:]

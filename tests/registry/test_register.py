@@ -14,7 +14,7 @@ from isogloss.errors import ModelError
 from isogloss.registry.lookup import adapter_folder, logged_model
 from isogloss.registry.promotion import Promotion
 from isogloss.registry.register import register
-from isogloss.stages.evaluate import run_evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
 
 NAME = "isogloss-probe-arb_Arab"
 Train = Callable[..., Run]

@@ -16,7 +16,8 @@ from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages import session
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import compare_runs
-from isogloss.stages.evaluate import evaluate, run_evaluate
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
@@ -61,7 +62,7 @@ def evaluate_base(config: EvaluateConfig) -> Run:
 
 def finetune_adapter(folder: str, **changes: object) -> Run:
     config = FinetuneConfig.model_validate(
-        {"model": folder, "dtype": "float32", "steps": 1, "batch_size": 2, "limit": 4,
+        {"model": folder, "dtype": "float32", "steps": 2, "batch_size": 2, "limit": 4,
          "dev_limit": 2, "rank": 2, "alpha": 4, **changes}
     )  # fmt: skip
     return finetune(config, Session(folder, "float32"))
@@ -118,7 +119,7 @@ def test_reasoning_both_makes_four_conditions_and_each_is_compared_with_the_base
             "format": "generate",
             "max_new_tokens": 6,
             "limit": 4,
-            "finetune": {"steps": 1, "batch_size": 2, "dev_limit": 2, "rank": 2, "alpha": 4},
+            "finetune": {"steps": 2, "batch_size": 2, "dev_limit": 2, "rank": 2, "alpha": 4},
         }
     )
     run_study(config)

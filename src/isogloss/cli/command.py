@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from isogloss import logs
-from isogloss.config import as_text, command_line, explain
+from isogloss.config import as_text, command_line, explain, is_separated
 from isogloss.errors import IsoglossError
 
 logger = logging.getLogger(__name__)
@@ -36,10 +37,12 @@ def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) ->
     sentence, without a traceback.
     """
 
-    def callback(verbose: bool, quiet: bool, **options: str) -> None:
+    def callback(verbose: bool, quiet: bool, **options: str | tuple[str, ...]) -> None:
         set_verbosity(verbose, quiet)
         try:
-            config = config_class.model_validate(options)
+            config = config_class.model_validate(
+                {parameter: _given(value) for parameter, value in options.items()}
+            )
         except ValidationError as error:
             raise click.UsageError(explain(error, config_class)) from error
         logger.debug(command_line(name, config))
@@ -48,16 +51,7 @@ def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) ->
 
             processes.run_on_leader(lambda: _run(run, config))
 
-    parameters = [
-        click.Option(
-            [f"--{parameter}"],
-            required=field.is_required(),
-            default=None if field.is_required() else as_text(parameter, field.default),
-            show_default=True,
-            help=field.description,
-        )
-        for parameter, field in config_class.model_fields.items()
-    ]
+    parameters = [_option(*entry) for entry in config_class.model_fields.items()]
     return click.Command(
         name=name,
         callback=callback,
@@ -72,6 +66,25 @@ def _run(run: Callable[[C], None], config: C) -> None:
 
     ensure_store()
     run(config)
+
+
+def _option(parameter: str, field: FieldInfo) -> click.Option:
+    """The option of a field; one with several values may be repeated."""
+    several = is_separated(field)
+    default = None if field.is_required() else as_text(parameter, field.default)
+    return click.Option(
+        [f"--{parameter}"],
+        required=field.is_required(),
+        multiple=several,
+        default=[default] if several and default is not None else default,
+        show_default=True,
+        help=field.description,
+    )
+
+
+def _given(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """A value as it was given: a single one of a repeatable option may be a list in itself."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 def verbosity_options() -> list[click.Parameter]:

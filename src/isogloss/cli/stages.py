@@ -34,7 +34,7 @@ def _finetune(config: FinetuneConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
-    from isogloss.stages.evaluate import run_evaluate
+    from isogloss.stages.evaluate_adapters import run_evaluate
 
     run_evaluate(config)
 

@@ -14,6 +14,7 @@ from isogloss.config.shared import SharedConfig
 from isogloss.config.study import MainConfig, StudyComparison, StudyConfig, StudyTraining
 from isogloss.config.text import NONE_AS, as_text, command_line, explain
 from isogloss.config.tune import TuneConfig
+from isogloss.config.words import is_separated
 
 __all__ = [
     "ENTRY_POINTS",
@@ -34,4 +35,5 @@ __all__ = [
     "as_text",
     "command_line",
     "explain",
+    "is_separated",
 ]

@@ -31,7 +31,8 @@ class CompareConfig(fields.Config):
         ),
     ] = None
     tags: Annotated[
-        Annotated[str, text("NAME=VALUE, separated by commas")] | None,
+        tuple[Annotated[str, text("NAME=VALUE")], ...] | None,
+        separated(),
         NoneWord("none"),
         Field(
             description="use only runs with these tags: NAME=VALUE, separated by commas; or none"

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import StudyConfig
-from isogloss.config.words import none_word
+from isogloss.config.words import joined, none_word
 
 CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), StudyConfig)
 NONE_AS = {
@@ -45,7 +45,7 @@ def as_text(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
+        return joined(value)
     return str(value)
 
 

@@ -4,6 +4,8 @@ The command line, MLproject and study files write None as a word. Each parameter
 declared with `NoneWord`; where another of the words would be taken for a name, `text` rejects it.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import category
 
@@ -66,12 +68,37 @@ def one_line() -> AfterValidator:
 
 
 def separated() -> BeforeValidator:
-    """Annotation of a tuple: splits a string at commas; a number is one item; rejects no items."""
+    """Annotation of a tuple: reads a string as a list; a number is one item; rejects no items.
+
+    The string is a JSON list, for items that contain commas, or is split at commas.
+    """
     return BeforeValidator(_split)
 
 
+def is_separated(field: FieldInfo) -> bool:
+    """Whether a field has several values, which the command line takes as a repeated option too."""
+    return any(
+        isinstance(entry, BeforeValidator) and entry.func is _split for entry in field.metadata
+    )
+
+
+def joined(values: Sequence[object]) -> str:
+    """A list as `separated` reads it: a JSON list if one of the values contains a comma."""
+    texts = [str(value) for value in values]
+    if all(text and text == text.strip() and not set(",[") & set(text) for text in texts):
+        return ",".join(texts)
+    return json.dumps(texts, ensure_ascii=False)
+
+
 def _split(value: object) -> object:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = tuple(json.loads(value))
+        except ValueError as error:
+            raise PydanticCustomError(
+                "no_list", 'Input should be a JSON list such as ["a,b","c"], or separated by commas'
+            ) from error
+    elif isinstance(value, str):
         value = tuple(part.strip() for part in value.split(",") if part.strip())
     if value in ((), []):
         raise PydanticCustomError("no_items", "Input should have at least one value")

@@ -1,6 +1,6 @@
 """A causal language model in memory, with its tokenizer and its adapters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from isogloss.compat.interfaces import CausalNetwork, Tokenizer
+from isogloss.errors import ModelError
+from isogloss.models.adapter_weights import Replacement
 from isogloss.models.dtypes import NF4
 from isogloss.models.locate import ModelLocation
 
@@ -32,7 +34,9 @@ class LanguageModel:
     dtype: torch.dtype
     peft_model: "PeftModel | None" = None
     adapters: dict[str, str] = field(default_factory=dict)  # digest -> peft's adapter name
+    replacements: list[Replacement] = field(default_factory=list)  # biases that an adapter brings
     active: str | None = None  # digest of the adapter in use
+    spoilt: str | None = None  # why the base model in memory is no longer itself
     shares: bool | None = None  # cached by prefix_tree.can_share
     splits: bool | None = None  # cached by lm_head.can_split
 
@@ -75,6 +79,8 @@ class LanguageModel:
     @contextmanager
     def using(self, digest: str | None) -> Iterator[None]:
         """Context in which the adapter with that digest is active, or none for None."""
+        if self.spoilt:
+            raise ModelError(self.spoilt)
         before, self.active = self.active, digest
         try:
             if self.peft_model is None:
@@ -83,9 +89,23 @@ class LanguageModel:
                 yield
             elif digest is not None:
                 self.peft_model.set_adapter(self.adapters[digest])
-                yield
+                with _replaced(self.replacements):
+                    yield
             else:
                 with self.peft_model.disable_adapter():
                     yield
         finally:
             self.active = before
+
+
+@contextmanager
+def _replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
+    """Context in which biases have the values that an adapter brings."""
+    before = [replacement.parameter.data for replacement in replacements]
+    for replacement in replacements:
+        replacement.parameter.data = replacement.value
+    try:
+        yield
+    finally:
+        for replacement, value in zip(replacements, before, strict=True):
+            replacement.parameter.data = value

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
 from isogloss.languages import source_name
+from isogloss.models.adapter_files import read_adapter
 from isogloss.registry.cards import CARD, with_results, without_header
 from isogloss.registry.logging import NOTE
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
@@ -47,6 +48,8 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
         task, source = tags[f"{PREFIX}task"], tags[f"{PREFIX}source"]
         name = name or f"isogloss-{task}-{source}"
         _ensure_registered_model(client, name, task, source)
+        with adapter_folder(f"{MODELS}{logged.model_id}") as folder:
+            read_adapter(folder)  # rejects an adapter that would not be applied
         version = _version_of(client, name, logged)
         message = "registered before" if version else "registered"
         if version is None:

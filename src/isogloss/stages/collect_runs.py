@@ -57,7 +57,7 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
     unfinished = [run for run in runs if run.info.status != FINISHED]
     if not finished:
         where = f"study {', '.join(map(repr, config.study))}" if config.study else "the experiment"
-        tags = f" with tags {config.tags}" if config.tags else ""
+        tags = f" with tags {', '.join(config.tags)}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
     return group_runs(finished, map(_unfinished, unfinished), labels, config.allow_versions)
@@ -128,10 +128,10 @@ def source_language(collected: CollectedRuns, config: CompareConfig) -> Language
     return sources[0]
 
 
-def parse_tags(text: str | None) -> dict[str, str]:
-    """The tags of `NAME=VALUE, NAME=VALUE`; ConfigError if they are not of this form."""
+def parse_tags(pairs: Sequence[str] | None) -> dict[str, str]:
+    """The tags of texts of the form NAME=VALUE; ConfigError if one has another form."""
     tags: dict[str, str] = {}
-    for pair in text.split(",") if text else ():
+    for pair in pairs or ():
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not (name and equals and value):
             raise ConfigError(

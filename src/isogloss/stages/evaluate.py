@@ -1,9 +1,8 @@
 """Evaluation: one condition of one model in many languages, as one MLflow run."""
 
 import logging
-import math
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +19,7 @@ from isogloss.inference.context_window import Fitted, context_window, fit_to_mod
 from isogloss.inference.predict import predict
 from isogloss.languages import language, source_languages
 from isogloss.logs import progress_bar
+from isogloss.models.adapter_files import check_chat_template, read_adapter
 from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.metrics import evaluation_metrics, token_metrics
@@ -27,15 +27,14 @@ from isogloss.predictions.table import frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import letter_tokens
-from isogloss.registry.lookup import AdapterRef, adapter_folder, logged_model
-from isogloss.stages.session import Session
+from isogloss.registry.lookup import AdapterRef, logged_model
+from isogloss.stages.session import AUTO, Session
 from isogloss.stages.training_inputs import configured_task
 from isogloss.tasks import Item, Task, items, languages_of, parallel_items
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import uploading
-from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import evaluation_versions
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
 from isogloss.types import Condition, Format, LanguageCode, Normalisation
@@ -69,7 +68,7 @@ class Evaluation:
     @property
     def name(self) -> str:
         """The name of its run: the condition, and the adapter where the configuration has one."""
-        adapter = self.config.adapter
+        adapter = " ".join(self.config.adapter or ())
         return f"{self.condition} {adapter[-NAME_LENGTH:]}" if adapter else str(self.condition)
 
     @property
@@ -99,19 +98,16 @@ def evaluate(
             )
             return run
         with adapter.folder() if adapter else nullcontext() as folder:
-            record = read_record(folder) if folder else None
-            if folder:
-                _check_training_data(record, evaluation)
+            record = attach_checked(folder, evaluation, session) if folder else None
             model = session.model
             fitted = fit_to_model(evaluation.all_items, model, evaluation.protocol, config)
             tags = evaluation_tags(evaluation, session, record)
             if fitted.shortened:
                 tags = replace(tags, max_length=context_window(model, config.max_length))
-            digest = attach(model, folder) if folder else None
         with tracking.open_run(
             RunKind.EVALUATE, evaluation.name, config, tags.as_dict(), config.experiment, work
         ) as run:
-            with model.using(digest):
+            with model.using(evaluation.adapter):
                 predictions = _predict(evaluation, fitted, model, work, label)
             with uploading(work.folder):
                 _log(evaluation, predictions)
@@ -186,6 +182,22 @@ def _source(config: EvaluateConfig, adapter: str | None) -> str | None:
     The base model has none, so that one evaluation of it serves every source.
     """
     return config.source if adapter else None
+
+
+def attach_checked(folder: Path, evaluation: Evaluation, session: Session) -> TrainingRecord | None:
+    """Attach the adapter of an evaluation to the model; return its training record.
+
+    Raises DataError and ConfigError for its training data (see `evaluate`), and ModelError if it
+    cannot be applied (see `attach`), or has a chat template that differs from the model's.
+    """
+    record = read_record(folder)
+    _check_training_data(record, evaluation)
+    read_adapter(folder)  # what its files say, before a model is loaded
+    model = session.model
+    if evaluation.config.chat == AUTO:
+        check_chat_template(folder, model.tokenizer)
+    attach(model, folder, evaluation.config.allow_base or ())
+    return record
 
 
 def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) -> None:
@@ -275,51 +287,3 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
         run_id = active_run().info.run_id
         mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
     tracking.log_predictions(predictions)
-
-
-def run_evaluate(config: EvaluateConfig) -> list[str]:
-    """The entry point `evaluate`: one run per adapter, with a parent run if there are several.
-
-    Returns the ids of these runs in the order of the adapters.
-    """
-    names = [name.strip() for name in (config.adapter or NO_ADAPTER).split(",")]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"adapter has {repeated[0]!r} more than once.")
-    session = Session.of(config)
-    runs = []
-    with ExitStack() as stack:
-        folders: list[Path | None] = [
-            None if name == NO_ADAPTER else stack.enter_context(adapter_folder(name))
-            for name in names
-        ]
-        if len(names) > 1:
-            tags = RunTags(model=config.model, source=config.source, study=config.study)
-            title = f"{len(names)} evaluations"
-            stack.enter_context(
-                tracking.open_run(
-                    RunKind.EVALUATIONS, title, config, tags.as_dict(), config.experiment
-                )
-            )
-        for number, (name, folder) in enumerate(zip(names, folders, strict=True), 1):
-            own = config.model_copy(update={"adapter": None if folder is None else name})
-            adapter = None if folder is None else AdapterRef.in_folder(folder)
-            label = f"adapter {number} of {len(names)} · {name}" if len(names) > 1 else None
-            runs.append(evaluate(own, session, adapter, label))
-        if len(names) > 1:
-            mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs]))
-    for name, run in zip(names, runs, strict=True):
-        if len(names) > 1:
-            print(f"\nadapter {name}")
-        _print_accuracies(run)
-    return [run.info.run_id for run in runs]
-
-
-def _print_accuracies(run: Run) -> None:
-    """Print per-language accuracies with standard errors, their mean, and last the run's id."""
-    values = run.data.metrics
-    names = sorted(name for name in values if name.startswith("accuracy/"))
-    for name in sorted(names, key="accuracy/mean".__eq__):
-        error = values.get(name.replace("accuracy/", "accuracy_se/"), math.nan)
-        spread = "" if math.isnan(error) else f" ± {error:.3f} (standard error)"
-        print(f"{name.removeprefix('accuracy/'):<10} {values[name]:.3f}{spread}")
-    print(f"run {run.info.run_id}")

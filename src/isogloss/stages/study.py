@@ -186,7 +186,7 @@ def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) ->
         run = runs.finetuned[cell.finetuned]
         run_id = run.info.run_id
         adapter = AdapterRef(str(tag(run, "adapter")), partial(adapter_folder, run_id))
-        config = cell.config.model_copy(update={"adapter": run_id})
+        config = cell.config.model_copy(update={"adapter": (run_id,)})
         runs.evaluated[cell] = evaluate(config, session, adapter, label)
 
 
