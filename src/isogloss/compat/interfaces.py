@@ -35,9 +35,6 @@ class Tokenizer(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def get_vocab(self) -> dict[str, int]:
-        """The id of every token, added ones included."""
-
     def __call__(self, text: list[str], *, add_special_tokens: bool = True) -> Encodings:
         """Token ids of several texts."""
 
