@@ -250,9 +250,12 @@ def _own_tokens(folder: Path) -> dict[str, int]:
     """The ids of the tokens in the tokenizer files of an adapter's folder, empty without such."""
     vocabulary: dict[str, int] = {}
     if (folder / "tokenizer.json").is_file():
-        from tokenizers import Tokenizer as FastTokenizer
-
-        vocabulary |= FastTokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+        content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        tokens = content["model"]["vocab"]
+        if isinstance(tokens, list):  # unigram models have pairs of token and score
+            tokens = {token: number for number, (token, _) in enumerate(tokens)}
+        vocabulary |= tokens
+        vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
     if (folder / "added_tokens.json").is_file():
         vocabulary |= json.loads((folder / "added_tokens.json").read_text("utf-8"))
     return vocabulary
