@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import psutil
 import torch
 
-from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import StudyConfig, command_line
 from isogloss.config.study import StudyModel
 from isogloss.errors import IsoglossError
@@ -24,6 +22,7 @@ from isogloss.formatting import aligned, size
 from isogloss.inference.context_window import prompt_lengths
 from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.locate import ModelLocation, on_this_machine
+from isogloss.models.tokenizers import load_tokenizer
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.session import Session
@@ -201,7 +200,7 @@ def _tokens_per_item(
         return characters / len(sample) / CHARACTERS_PER_TOKEN
     reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
     protocol = session.protocol(cell.config, task, reasoning)
-    lengths = prompt_lengths(sample, _tokenizer(facts.location), protocol)
+    lengths = prompt_lengths(sample, load_tokenizer(facts.location), protocol)
     return sum(lengths) / len(lengths)
 
 
@@ -258,12 +257,6 @@ def _parameters(path: Path) -> int:
                 product *= extent
             count += product
     return count
-
-
-def _tokenizer(location: ModelLocation) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    return cast(Tokenizer, AutoTokenizer.from_pretrained(location.folder, local_files_only=True))
 
 
 def _operations_per_second() -> float:

@@ -14,6 +14,7 @@ from transformers.utils import chat_template_utils
 
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ModelError
+from isogloss.prompts import chat
 from isogloss.prompts.chat import TEMPLATE_DATE, chat_format, dated
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.reasoning_blocks import open_block
@@ -194,7 +195,7 @@ def test_a_prompt_is_the_same_on_every_day(
     assert "2099" in with_template("{{ strftime_now('%Y') }}").apply_chat_template(
         [{"role": "user", "content": ""}], tokenize=False
     )
-    chat_format.__globals__["_format"].cache_clear()
+    chat._format.cache_clear()
     assert prompt(ITEM, LETTER, tokenizer).context == today
     assert f"ate: {DATES[name]}" in today
     assert chat_format(tokenizer, thinking=False).date == TEMPLATE_DATE
