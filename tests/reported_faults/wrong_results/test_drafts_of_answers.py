@@ -17,8 +17,10 @@ from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.reasoning_blocks import open_block
 from isogloss.prompts.render import Prompt, reasoning_prompt
 from isogloss.prompts.tokenisation import decoded, hidden_tokens
+from isogloss.training.batches import training_rows
 
 OPTIONS = ("Rome", "Paris", "New York", "York")
 ANALYSIS, END = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant"
@@ -135,3 +137,20 @@ def test_the_direct_letters_of_gpt_oss_are_scored_in_the_final_channel(
     assert context.endswith(f"<|start|>assistant{FINAL}")
     reference = reference_scores(thinker, Prompt(context, tuple("ABCD")), chat=True)
     assert prediction.choice_logprobs == pytest.approx(reference.loglikelihoods, abs=2e-4)
+
+
+@pytest.mark.parametrize("template", [QWEN_3_THINKING, GPT_OSS])
+def test_training_targets_the_answer_where_it_is_scored(
+    thinker: LanguageModel, template: str
+) -> None:
+    thinker.tokenizer.chat_template = template
+    item = probe("eng_Latn", "train", 1)[0]
+    protocol = Protocol("letter", chat=True)
+    (row,) = training_rows(thinker, [item], protocol)
+    ((node, target),) = row.targets
+    path = row.tree.paths_to([node])[0]
+    text = thinker.tokenizer.decode([row.tree.tokens[at] for at in path])
+    assert text == predict_module.prompt(item, protocol, thinker.tokenizer).context
+    assert open_block(text) is None
+    assert text.endswith(("</think>\n\n", FINAL))
+    assert thinker.tokenizer.decode([target]) == "ABCD"[item.answer]
