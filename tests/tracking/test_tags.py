@@ -41,6 +41,7 @@ ALL = RunTags(
     imported="results.csv",
     versions={"prompts": "2", "scoring": "1"},
     libraries={"torch": "2.13.0+cpu"},
+    share_passages=True,
 )
 
 
@@ -87,6 +88,7 @@ def test_tags_have_the_names_and_values_of_the_contract() -> None:
         "imported": "results.csv",
         "versions": "prompts:2 scoring:1",
         "libraries": "torch:2.13.0+cpu",
+        "share_passages": "true",
     }
 
 
