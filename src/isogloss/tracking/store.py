@@ -77,6 +77,8 @@ def _create_sqlite(uri: str) -> None:
     if path is None or (path.is_file() and path.stat().st_size):
         return
     path = path.absolute()
+    for left in path.parent.glob(f"{path.name}.*{PART}"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PART}")
     try:
         MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)

@@ -219,6 +219,8 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 def test_commands_that_create_one_store_at_once_all_use_it(tmp_path: Path) -> None:
     mlflow.set_tracking_uri("sqlite:///deep/er/new.db")  # a relative path
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "deep/er/new.db.0123.part").write_bytes(b"of a killed command")
     with ThreadPoolExecutor(3) as commands:
         for done in [commands.submit(ensure_store) for _ in range(3)]:
             done.result()
