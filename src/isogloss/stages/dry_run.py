@@ -25,7 +25,7 @@ from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.tokenizers import load_tokenizer
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
-from isogloss.stages.session import Session
+from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
     FinetuneCell,
@@ -35,7 +35,7 @@ from isogloss.stages.study_cells import (
 )
 from isogloss.tasks import Item, Task
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
-from isogloss.types import LanguageCode, Reasoning
+from isogloss.types import Format, LanguageCode, Reasoning
 
 FORWARD_OPERATIONS, TRAINING_OPERATIONS = 2, 4  # per parameter and token
 UTILISATION = 0.4  # of the speed of matrix products
@@ -45,6 +45,8 @@ OVERHEAD = 1.2  # of the memory of weights, for activations and caches
 SAMPLE = 8  # items per language that are tokenised
 CHARACTERS_PER_TOKEN = 3  # of a model whose tokenizer is not on this machine
 TOKENS_PER_ITEM = 400  # where the data cannot be read either
+# A generated token takes as long as so many tokens of a prompt: memory limits decoding.
+GENERATION_SLOWDOWN = 10
 ADAPTER_BYTES = 4 * 2 * 7  # float32; two matrices for each of seven linear layers
 
 
@@ -142,10 +144,12 @@ def print_dry_run(costs: Sequence[CellCost]) -> None:
         )
     missing = [cost for cost in costs if cost.done != "yes"]
     print(aligned(rows))
+    too_large = [cost for cost in missing if cost.memory and cost.hours_here is None]
+    beyond = f" (without {len(too_large)} cells that do not fit in memory)" if too_large else ""
     print(
         f"\n{len(costs)} cells, {len(costs) - len(missing)} done; to do: "
         f"{sum(cost.tokens for cost in missing):,} tokens, "
-        f"{_hours(_total(cost.hours_here for cost in missing))} hours here, "
+        f"{_hours(_total(cost.hours_here for cost in missing))} hours here{beyond}, "
         f"{_hours(_total(cost.hours_h100 for cost in missing))} H100 hours. "
         f"Estimates are within a factor of about three."
     )
@@ -192,16 +196,26 @@ def _tokens_per_item(
     """Mean length of a prompt with its longest choice, from the first items of each language."""
     sample = [item for rows in items.values() for item in rows[:SAMPLE]]
     if not sample or task is None:
-        return TOKENS_PER_ITEM
+        return TOKENS_PER_ITEM + _new_tokens(cell)
     if facts.location is None:
         characters = sum(
             len(item.passage) + len(item.question) + sum(map(len, item.options)) for item in sample
         )
-        return characters / len(sample) / CHARACTERS_PER_TOKEN
+        return characters / len(sample) / CHARACTERS_PER_TOKEN + _new_tokens(cell)
     reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
     protocol = session.protocol(cell.config, task, reasoning)
     lengths = prompt_lengths(sample, load_tokenizer(facts.location), protocol)
     return sum(lengths) / len(lengths)
+
+
+def _new_tokens(cell: StudyCell) -> int:
+    """The most tokens that a cell generates per item."""
+    if isinstance(cell, FinetuneCell):
+        return 0
+    reasons = cell.config.reasoning == Reasoning.COT
+    if not reasons and cell.config.format != Format.GENERATE:
+        return 0
+    return cell.config.max_new_tokens or MAX_NEW_TOKENS[cell.config.reasoning]
 
 
 def _cost(
@@ -217,14 +231,18 @@ def _cost(
         n_items = (cell.config.steps or 0) * (cell.config.batch_size or 0)
         per_token, entry_point = TRAINING_OPERATIONS, "finetune"
     else:
-        n_items = sum(len(rows) or (config.limit or 0) for rows in items.values())
+        assumed = config.limit or config.test_items or 0
+        n_items = sum(len(rows) or assumed for rows in items.values())
         per_token, entry_point = FORWARD_OPERATIONS, "evaluate"
     tokens = round(n_items * tokens_per_item)
+    generated = n_items * _new_tokens(cell)
     dtype: str = cell.config.dtype
     if dtype not in WEIGHT_BYTES:
         dtype = str(resolve_dtype(dtype)).removeprefix("torch.")
     memory = facts.parameters and OVERHEAD * facts.parameters * WEIGHT_BYTES[dtype]
-    operations = facts.active and per_token * facts.active * tokens
+    # Lengths of prompts include the tokens that may be generated.
+    weighted = tokens + (GENERATION_SLOWDOWN - 1) * generated
+    operations = facts.active and per_token * facts.active * weighted
     fits = memory is not None and memory < psutil.virtual_memory().total
     disk: float | None = 100.0 * n_items
     if isinstance(cell, FinetuneCell):
