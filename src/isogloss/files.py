@@ -5,10 +5,10 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock
@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 from isogloss.errors import DataError, IsoglossError
 
 M = TypeVar("M", bound=BaseModel)
+
+MERGE = "<<"  # the key of YAML that includes another mapping
 
 
 PART = ".part"  # suffix of what is not whole yet
@@ -131,10 +133,22 @@ def looked_for(path: str | Path | None) -> str:
     return f"; looked for at {Path(path).absolute()}{hint}"
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that rejects a key which a mapping has twice; YAML's own takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if repeated := [key for key in keys if keys.count(key) > 1 and key != MERGE]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {repeated[0]!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> object:
     """The content of a YAML file; `error_class` names the file if it is not YAML."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise error_class(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
 

@@ -121,6 +121,14 @@ def _check_choices(rows: pd.DataFrame) -> None:
             f"`choice_logprobs` must hold lists of numbers but is "
             f"{rows['choice_logprobs'][bad[0]]!r} in {_places(bad)}."
         )
+    recorded = rows["choice_logprobs"][is_list]
+    finite = recorded.map(lambda values: bool(np.isfinite(np.asarray(values, dtype=float)).all()))
+    if not finite.all():
+        first = finite.index[~finite][0]
+        raise DataError(
+            f"`choice_logprobs` of item {rows['item_id'][first]!r} in {rows['language'][first]} "
+            f"must be finite but is {recorded[first]!r} (row {first})."
+        )
 
 
 def _places(index: Iterable[int]) -> str:

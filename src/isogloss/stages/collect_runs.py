@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -20,10 +22,11 @@ from isogloss.stages.comparable_runs import check_comparable, run_key
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
-from isogloss.types import LanguageCode
+from isogloss.types import Condition, LanguageCode
 
 DOWNLOADS = 8
 FINISHED = "FINISHED"
+SCORES = ("gold_logprob", "choice_logprobs")
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,39 @@ def read_tables(collected: CollectedRuns) -> dict[RunKey, pd.DataFrame]:
     with ThreadPoolExecutor(min(DOWNLOADS, len(runs))) as pool:
         tables = dict(zip((run.info.run_id for run in runs), pool.map(read, runs), strict=True))
     progress.close()
-    return {
+    merged = {
         key: _merge([tables[run.info.run_id] for run in members])
         for key, members in collected.by_key.items()
     }
+    _check_effect(merged)
+    return merged
+
+
+def _check_effect(tables: Mapping[RunKey, pd.DataFrame]) -> None:
+    """Raise ComparisonError for an adapter that changes no log-likelihood of its base model.
+
+    It was not applied, or one file of results was imported under two conditions.
+    """
+    for (key, table), (other, base) in product(tables.items(), repeat=2):
+        of_base = Condition.of(tuned=False, reasoning=key.condition.reasoning)
+        if not key.condition.tuned or (other.model, other.condition) != (key.model, of_base):
+            continue
+        if not all(set(SCORES) <= set(rows) for rows in (base, table)):
+            continue
+        both = base.merge(table, on=["language", "item_id"], suffixes=("_base", ""))
+        if len(both) and all(
+            _same(before, after)
+            for name in SCORES
+            for before, after in zip(both[f"{name}_base"], both[name], strict=True)
+        ):
+            raise ComparisonError(
+                f"{key} has the same log-likelihoods as the base model in all {len(both)} items: "
+                "its adapter was not applied, or the same results were imported twice."
+            )
+
+
+def _same(before: object, after: object) -> bool:
+    return np.array_equal(np.asarray(before, dtype=float), np.asarray(after, dtype=float))
 
 
 def source_language(collected: CollectedRuns, config: CompareConfig) -> LanguageCode:

@@ -97,6 +97,9 @@ class Description(BaseModel, extra="forbid", frozen=True):
     def _consistent(self) -> Self:
         if self.splits and len(set(self.splits.values())) < len(self.splits):
             raise ValueError("splits maps two splits to one")
+        names = list((self.languages or {}).values())
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"languages maps two codes to {repeated[0]!r}")
         if self.hub is None:
             for name in ("revision", "config", "data_files"):
                 if getattr(self, name) is not None:

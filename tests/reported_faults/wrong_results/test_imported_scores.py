@@ -15,6 +15,7 @@ from imported_files import (
     write_rows,
 )
 
+from isogloss import compare
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers.read_results import read_results
@@ -156,3 +157,15 @@ def test_a_base_run_takes_the_source_of_the_only_tuned_runs(tmp_path: Path) -> N
     path = write_rows(tmp_path / "a.jsonl", ROW | NAMED, tuned)
     runs = read_results(ImportConfig(path=str(path)))
     assert [run.source for run in runs] == ["swh_Latn", "swh_Latn"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_log_likelihoods_of_a_data_frame(value: float) -> None:
+    rows = [
+        {"model": "m", "condition": condition, "language": "heb_Hebr", "item_id": "i", "correct": 1}
+        for condition in ("base", "tuned")
+    ]
+    rows[1]["choice_logprobs"] = [-1.0, value]
+    message = "choice_logprobs. of item 'i' in heb_Hebr must be finite"
+    with pytest.raises(DataError, match=message):
+        compare(pd.DataFrame(rows), source="arb_Arab")

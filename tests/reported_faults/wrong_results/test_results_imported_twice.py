@@ -1,0 +1,55 @@
+"""One file under two conditions or languages, and one key with two values, are refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from imported_files import lm_eval_folder
+
+from isogloss.config import CompareConfig, ImportConfig
+from isogloss.config.study_files import read_study
+from isogloss.errors import ComparisonError, ConfigError
+from isogloss.stages.collect_runs import collect_runs, read_tables
+from isogloss.stages.import_results import import_results
+from isogloss.tasks import open_task
+
+
+def test_a_tuned_model_with_the_scores_of_its_base_is_not_compared(tmp_path: Path) -> None:
+    path = lm_eval_folder(tmp_path, "vllm", {"pretrained": "m"})
+    shared = {"path": str(path), "study": "s"}
+    import_results(ImportConfig(**shared, condition="base"))
+    import_results(ImportConfig(**shared, condition="tuned", source="arb_Arab", seed=0))
+    message = "m, tuned on arb_Arab, seed 0 has the same log-likelihoods .* in all 4 items"
+    with pytest.raises(ComparisonError, match=message):
+        read_tables(collect_runs(CompareConfig(study="s")))
+    text = path.read_text().replace('"-6.47593879699707"', '"-6.5"')
+    path.write_text(text)
+    import_results(ImportConfig(**{**shared, "study": "t"}, condition="base"))
+    import_results(
+        ImportConfig(**{**shared, "study": "t"}, condition="tuned", source="arb_Arab", seed=1)
+    )
+    first, second = (collect_runs(CompareConfig(study=study)).runs for study in "st")
+    mixed = tuple(run.info.run_id for run in (first[0], second[1]))
+    assert len(read_tables(collect_runs(CompareConfig(runs=mixed)))) == 2
+
+
+def test_a_file_of_one_language_is_not_that_of_another(tmp_path: Path) -> None:
+    (tmp_path / "en.csv").write_text("question,option_1,option_2,answer\nWhat?,one,two,1\n")
+    languages = {"eng_Latn": "en", "fra_Latn": "en"}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump({"name": "x", "languages": languages}))
+    with pytest.raises(ConfigError, match="languages maps two codes to 'en'"):
+        open_task("files", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["source: heb_Hebr\nsource: swh_Latn", "finetune: {steps: 1, rank: 2, steps: 3}"],
+)
+def test_a_key_of_a_study_file_with_two_values_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"study: x\n{text}\n")
+    with pytest.raises(ConfigError, match=r"the key .(source|steps). is there twice"):
+        read_study(path, {})
+    path.write_text("defaults: &d {steps: 1, rank: 2}\nstudy: x\nfinetune: {<<: *d, steps: 3}\n")
+    with pytest.raises(ConfigError, match="unknown parameter 'defaults'"):
+        read_study(path, {})  # which means that the merge itself was read
