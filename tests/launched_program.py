@@ -16,7 +16,8 @@ from isogloss.distributed import processes
 from isogloss.errors import IsoglossError, TrainingError
 from isogloss.files import file_sha256
 from isogloss.inference.predict import predict
-from isogloss.models.adapters import WEIGHTS, attach
+from isogloss.models.adapter_files import WEIGHTS
+from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol

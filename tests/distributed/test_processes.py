@@ -15,7 +15,7 @@ from launched_program import train_and_predict
 from safetensors.torch import load_file
 
 from isogloss.distributed import processes
-from isogloss.models.adapters import WEIGHTS
+from isogloss.models.adapter_files import WEIGHTS
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 

@@ -14,7 +14,8 @@ from tiny_training import RECIPE, answers, train_tiny
 from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError
-from isogloss.models.adapters import CONFIG, attach, detach
+from isogloss.models.adapter_files import CONFIG
+from isogloss.models.adapters import attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate

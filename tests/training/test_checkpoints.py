@@ -11,7 +11,7 @@ from tiny_training import tiny_job
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import file_sha256
 from isogloss.inference.predict import predict
-from isogloss.models.adapters import WEIGHTS
+from isogloss.models.adapter_files import WEIGHTS
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.training import loop as training
