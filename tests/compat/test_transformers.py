@@ -19,11 +19,11 @@ from isogloss.compat.transformers import (
 )
 from isogloss.inference.predict import predict
 from isogloss.models.adapters import attach
-from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import can_split
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
+from isogloss.models.paths import can_share
 from isogloss.prompts.protocol import Protocol
 from isogloss.types import Split
 

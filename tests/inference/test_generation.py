@@ -1,6 +1,7 @@
 """Generation: batched greedy decoding agrees with a naive loop without a cache."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from conftest import CONFIGS, probe
 
 from isogloss.inference import generation
 from isogloss.inference.generation import Generated, IsComplete, generate
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.language_model import Batching, LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
@@ -59,7 +60,7 @@ def test_batched_generation_equals_a_naive_greedy_loop(
     monkeypatch.setattr(generation, "TOKENS_PER_BATCH", 1)
     assert [entry.text for entry in generate(model, contexts, 24, stops)] == expected
     monkeypatch.undo()
-    model.shares = False
+    model.paths = replace(model.paths, batching=Batching.PADDED)
     assert [entry.text for entry in generate(model, contexts, 24, stops)] == expected
     assert len({len(text) for text in expected}) > 1
 

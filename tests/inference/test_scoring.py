@@ -1,6 +1,7 @@
 """Scoring: the shared, batched scorer agrees with the reference scorer and with a naive loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from isogloss.inference.predict import predict
 from isogloss.inference.reference import reference_scores
 from isogloss.inference.scoring import score
 from isogloss.models import lm_head
-from isogloss.models.forward import can_share, hidden_states
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.forward import hidden_states
+from isogloss.models.language_model import Batching, LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
+from isogloss.models.paths import can_share
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
@@ -141,8 +143,13 @@ def test_shared_scoring_equals_the_reference(
     references = [reference_scores(model, entry) for entry in prompts]
     encoded = encode(model.tokenizer, prompts)
     # With sharing, without it, and without it in the model's own attention.
-    for share, shares in ((True, True), (False, True), (False, False)):
-        model.shares = shares
+    for share, batching in (
+        (True, Batching.TREE),
+        (False, Batching.TREE),
+        (False, Batching.PADDED),
+        (False, Batching.SINGLE),
+    ):
+        model.paths = replace(model.paths, batching=batching)
         for reference, scores in zip(references, score(model, encoded, items, share), strict=True):
             assert scores.loglikelihoods == pytest.approx(reference.loglikelihoods, abs=2e-4)
             assert scores.greedy == reference.greedy

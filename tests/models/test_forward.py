@@ -1,26 +1,29 @@
 """Forward passes: states of tree nodes are those of their sequences alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import CONFIGS
 
-from isogloss.models.forward import can_share, hidden_states
+from isogloss.models.forward import hidden_states
+from isogloss.models.language_model import Batching
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
+from isogloss.models.paths import can_share
 from isogloss.models.prefix_tree import TokenTree
 
 
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("batching", list(Batching))
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))
 def test_states_of_branched_trees_are_those_of_their_sequences(
-    share: bool, architecture: str, model_folder: Callable[[str], Path]
+    batching: Batching, architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
     model = load(locate(str(model_folder(architecture))), "float32")
     assert can_share(model)
-    model.shares = share
+    model.paths = replace(model.paths, batching=batching)
     stem = list(range(100, 160))  # longer than the attention window
     sequences = [[*stem, 7, 8, 9], [*stem, 7, 30], [200, 201], [*stem[:10], 5]]
     trees = [TokenTree(), TokenTree()]

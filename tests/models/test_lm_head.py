@@ -15,12 +15,13 @@ from transformers import (
 )
 
 from isogloss.inference.scoring import score
-from isogloss.models import forward, lm_head
+from isogloss.models import lm_head
 from isogloss.models.forward import hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import can_split, logit_parts, logits
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
+from isogloss.models.paths import proven_paths
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
@@ -38,7 +39,9 @@ def in_memory(config: object, tokenizer: PreTrainedTokenizerFast) -> LanguageMod
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config).eval()
     location = ModelLocation("in memory", Path("."), "")
-    return LanguageModel(location, tokenizer, network, torch.device("cpu"), torch.float32)
+    model = LanguageModel(location, tokenizer, network, torch.device("cpu"), torch.float32)
+    proven_paths(model)
+    return model
 
 
 def states_and_logits(model: LanguageModel, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +117,6 @@ def test_the_last_layer_computes_only_the_selected_nodes(
     architecture: str, model_folder: Callable[[str], Path]
 ) -> None:
     model = load(locate(str(model_folder(architecture))), "float32")
-    forward.can_share(model)
     tree = TokenTree()
     path = tree.insert(list(range(7, 57)))
     sizes: list[int] = []

@@ -17,11 +17,11 @@ from isogloss.errors import ConfigError, ModelError
 from isogloss.inference.predict import predict
 from isogloss.models import loading
 from isogloss.models.adapters import attach
-from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.lora import lora_config
+from isogloss.models.paths import _tree_allowed, can_share
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
@@ -100,10 +100,9 @@ def test_flash_attention_shares_no_prefixes(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert can_share(tiny)
-    tiny.shares = None
     # The name alone: the computation itself needs a GPU.
     monkeypatch.setattr(type(tiny.network.config), "_attn_implementation", "flash_attention_2")
-    assert not can_share(tiny)
+    assert not _tree_allowed(tiny)
 
 
 def test_flash_attention_is_rejected_without_its_package_or_in_float32(

@@ -9,7 +9,7 @@ import pytest
 from conftest import probe
 from tiny_training import CLOZE
 
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.language_model import Batching, LanguageModel
 from isogloss.training.batches import plan_batches, split_by_tokens, training_rows
 from isogloss.training.recipe import Recipe
 
@@ -52,7 +52,7 @@ def test_rows_hold_the_items_of_one_passage_unless_the_model_cannot_share(
     per_passage = Counter(item.passage_id for item in items)
     rows = training_rows(tiny, items, CLOZE)
     assert [row.items for row in rows] == list(per_passage.values())
-    tiny.shares = False
+    tiny.paths = replace(tiny.paths, batching=Batching.PADDED)
     separate = training_rows(tiny, items, CLOZE)
     assert [row.items for row in separate] == [1] * 8
     assert all(row.tree.is_chain for row in separate)

@@ -114,9 +114,6 @@ class Decoder(Protocol):
     def __call__(self, **inputs: object) -> States:
         """The result of a pass."""
 
-    def get_input_embeddings(self) -> torch.nn.Embedding:
-        """The embeddings of tokens [V, D]."""
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """All weights."""
 
@@ -132,6 +129,9 @@ class CausalNetwork(Protocol):
 
     def get_decoder(self) -> Decoder:
         """The model without its head."""
+
+    def get_input_embeddings(self) -> torch.nn.Embedding:
+        """The embeddings of tokens [V, D]."""
 
     def get_output_embeddings(self) -> torch.nn.Linear:
         """The head; with an adapter on it, or on other devices, a module of another class."""

@@ -64,6 +64,25 @@ def fuse_lora(network: CausalNetwork, adapter: str) -> None:
             layer.lora_variant[adapter] = _WithinProduct()
 
 
+def rejects_lora(network: CausalNetwork, name: str) -> bool:
+    """Whether peft has no LoRA for a module of this name in this model.
+
+    The kernels of Mamba read the weight of `out_proj` and would pass LoRA by.
+    """
+    if public_only():
+        return False
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+
+    try:
+        _check_lora_target_modules_mamba(
+            LoraConfig(), cast(torch.nn.Module, network), name.rpartition(".")[-1]
+        )
+    except ValueError:
+        return True
+    return False
+
+
 def converted_parameters(config: LoraConfig, network: CausalNetwork) -> set[str]:
     """Names of the parameters to which peft will apply LoRA in place of `target_modules`.
 

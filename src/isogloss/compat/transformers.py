@@ -58,6 +58,31 @@ def replaced_attention(network: CausalNetwork, name: str) -> Iterator[None]:
         config._attn_implementation = own
 
 
+def rescaling_length(network: CausalNetwork) -> int | None:
+    """The length of a sequence above which it changes the positions of all others in its pass.
+
+    Rotary embeddings of the kinds `dynamic` and `longrope` choose their frequencies by the longest
+    sequence of a pass. None for a model without them.
+    """
+    lengths = []
+    for module in network.modules():
+        kinds = getattr(module, "rope_type", None)
+        kinds = set(kinds.values()) if isinstance(kinds, dict) else {kinds}
+        if any("dynamic" in kind or kind == "longrope" for kind in kinds if isinstance(kind, str)):
+            lengths.extend(_original_lengths(module))
+    return min(lengths, default=None)
+
+
+def _original_lengths(module: torch.nn.Module) -> list[int]:
+    """The lengths for which a module of rotary embeddings has its first frequencies."""
+    config = cast(PreTrainedConfig, module.config)
+    settings = getattr(config, "rope_parameters", None) or {}
+    by_layer = [entry for entry in settings.values() if isinstance(entry, dict)] or [settings]
+    stated = [entry.get("original_max_position_embeddings") for entry in by_layer]
+    lengths = [length for length in stated if length is not None]
+    return lengths or [cast(int, config.max_position_embeddings)]
+
+
 def empty_cache(network: CausalNetwork) -> DynamicCache:
     """A key-value cache with the kinds of layers that the model has."""
     return DynamicCache(config=cast(PreTrainedConfig, network.get_decoder().config))

@@ -33,10 +33,15 @@ class Fitted(NamedTuple):
     shortened: frozenset[tuple[str, str]]
 
 
+# Names of limits in configurations. Sparse attention with `index_topk` tokens, or with a
+# `keep_window_size`, lets later tokens decide which ones count as soon as there are more of them.
+LIMITS = ("max_position_embeddings", "index_topk", "keep_window_size")
+
+
 def context_window(model: LanguageModel, max_length: int | None) -> int:
     """Return the most tokens of a prompt and its generated text: the model's, or `max_length`."""
     config = model.network.config.get_text_config()
-    limits = [max_length, getattr(config, "max_position_embeddings", None)]
+    limits = [max_length, *(getattr(config, name, None) for name in LIMITS)]
     # A tokenizer without a limit states an astronomical one, which has no effect here.
     return int(min(limit for limit in (*limits, model.tokenizer.model_max_length) if limit))
 

@@ -8,7 +8,7 @@ computation of common beginnings, ended texts leave the batch, and the key-value
 with each token. With weights sharded over processes, a process without texts left still takes part
 in the passes of the others (`finish_passes`).
 
-Suffixes of names: B rows of a batch, T tokens, D hidden size.
+Suffixes of names: B rows of a batch, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 
 from isogloss.distributed import processes
-from isogloss.inference.prefill import prefill
+from isogloss.inference.decoding import start
 from isogloss.inference.progress import Progress, no_progress
-from isogloss.models.forward import finish_passes, forward
+from isogloss.models.forward import finish_passes
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.lm_head import logits
+from isogloss.models.memory import token_budget
 from isogloss.prompts.tokenisation import decoded, hidden_tokens, prefix_tokens
 
 TOKENS_PER_BATCH = 12288  # prompts and new tokens of all rows: the size of the key-value cache
@@ -30,10 +30,14 @@ IsComplete = Callable[[str], bool]
 
 
 class Generated(NamedTuple):
-    """Generated text, and whether it ended before the token limit."""
+    """Generated text, and whether it ended before the token limit.
+
+    Where `finite` is false, the text ends at logits that are NaN or infinite: it is no answer.
+    """
 
     text: str
     ended: bool
+    finite: bool = True
 
 
 @processes.no_gradients
@@ -59,18 +63,21 @@ def generate(
     prompts = [prefix + tokens for tokens in ids]
     eos, hidden = _eos_tokens(model), hidden_tokens(tokenizer)
     generated: dict[int, Generated] = {}
-    for rows in _batches(prompts, max_new_tokens):
+    # Without a head apart, a pass has the logits of all tokens.
+    most_tokens = None if model.head_apart else min(TOKENS_PER_BATCH, token_budget(model))
+    for rows in _batches(prompts, max_new_tokens, most_tokens):
         new_tokens: dict[int, list[int]] = {row: [] for row in rows}
-        batch = _Batch(model, [prompts[row] for row in rows], max_new_tokens)
+        batch = start(model, [prompts[row] for row in rows], max_new_tokens)
         while rows:
-            tokens = batch.next_tokens()
+            tokens, finite = _most_likely(batch.logits())
+            batch.append(tokens)
             for row, token in zip(rows, tokens, strict=True):
                 new_tokens[row].append(token)
             texts = decoded(tokenizer, [new_tokens[row] for row in rows], hidden)
-            for row, token, text in zip(rows, tokens, texts, strict=True):
+            for row, token, text, is_finite in zip(rows, tokens, texts, finite, strict=True):
                 ended = token in eos or is_complete[row](text)
-                if ended or len(new_tokens[row]) == max_new_tokens:
-                    generated[row] = Generated(text, ended)
+                if ended or len(new_tokens[row]) == max_new_tokens or not is_finite:
+                    generated[row] = Generated(text, ended, is_finite)
             running = [index for index, row in enumerate(rows) if row not in generated]
             progress(len(rows) - len(running))
             if len(running) < len(rows):
@@ -78,6 +85,14 @@ def generate(
                 rows = [rows[index] for index in running]
     finish_passes(model)
     return [generated[row] for row in range(len(prompts))]
+
+
+def _most_likely(logits_BV: torch.Tensor) -> tuple[list[int], list[bool]]:
+    """The most likely token of each row, and whether its logit is a number."""
+    logits_BV = logits_BV.float()
+    token_B = logits_BV.argmax(-1)  # that of a NaN, if there is one
+    finite_B = logits_BV.gather(-1, token_B[:, None])[:, 0].isfinite()
+    return token_B.tolist(), finite_B.tolist()
 
 
 def _eos_tokens(model: LanguageModel) -> set[int]:
@@ -90,57 +105,20 @@ def _eos_tokens(model: LanguageModel) -> set[int]:
     return set(eos) if isinstance(eos, list) else {eos}
 
 
-def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[list[int]]:
-    """Yield indices of prompts, the longest first, in batches that TOKENS_PER_BATCH holds."""
+def _batches(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int, most_tokens: int | None = None
+) -> Iterator[list[int]]:
+    """Yield indices of prompts, the longest first, in batches of up to `most_tokens`.
+
+    By default as many as TOKENS_PER_BATCH.
+    """
+    most_tokens = most_tokens or TOKENS_PER_BATCH
     batch: list[int] = []
     for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True):
         width = len(prompts[batch[0]]) + max_new_tokens if batch else 0
-        if batch and (len(batch) + 1) * width > TOKENS_PER_BATCH:
+        if batch and (len(batch) + 1) * width > most_tokens:
             yield batch
             batch = []
         batch.append(row)
     if batch:
         yield batch
-
-
-class _Batch:
-    """Texts that are generated together, and their key-value cache."""
-
-    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int):
-        self.model = model
-        self.cache, self.states_BD = prefill(model, prompts, max_new_tokens)
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        width = int(lengths.max())
-        self.positions_B = lengths.to(model.device)
-        padding_B1 = (width - lengths)[:, None]
-        self.mask_BT = (torch.arange(width)[None] >= padding_B1).long().to(model.device)
-        self.tokens_B: torch.Tensor | None = None
-
-    def next_tokens(self) -> list[int]:
-        """Append the most likely token to each row and return these tokens."""
-        if self.tokens_B is not None:
-            ones_B1 = torch.ones_like(self.mask_BT[:, :1])
-            self.mask_BT = torch.cat([self.mask_BT, ones_B1], 1)
-            self.states_BD = forward(
-                self.model,
-                lambda hidden_B1D: hidden_B1D[:, -1],
-                input_ids=self.tokens_B[:, None],
-                attention_mask=self.mask_BT,
-                position_ids=self.positions_B[:, None],
-                past_key_values=self.cache,
-                use_cache=True,
-            )
-            self.positions_B = self.positions_B + 1
-        self.tokens_B = logits(self.model, self.states_BD).float().argmax(-1).to(self.model.device)
-        tokens: list[int] = self.tokens_B.tolist()
-        return tokens
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Remove all other rows from the batch and the cache."""
-        if not rows or self.tokens_B is None:
-            return
-        rows_B = torch.tensor(rows, device=self.model.device)
-        self.tokens_B = self.tokens_B[rows_B]
-        self.positions_B = self.positions_B[rows_B]
-        self.mask_BT = self.mask_BT[rows_B]
-        self.cache.batch_select_indices(rows_B)

@@ -1,5 +1,6 @@
 """Prediction: items presented to a model by a protocol, and its answers."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from isogloss.distributed import processes
+from isogloss.errors import ModelError
 from isogloss.inference.generation import Generated, IsComplete, generate
 from isogloss.inference.progress import Progress, extrapolated, no_progress
 from isogloss.inference.scoring import ItemScores, score
-from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
+from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
@@ -84,6 +86,7 @@ def predict(
     With `cot` reasoning, each of these follows the model's own reasoning. `shortened` are the
     (language, item_id) of items whose passages were cut. `progress` is called with the number of
     items newly begun or finished. Several processes divide the passages among themselves.
+    Raises ModelError for scores that are not finite.
     """
     request = _Request(items, protocol, task, shortened, _opened(model, protocol))
     return processes.run_on_all(_predict_share, model, request, model.active, progress=progress)
@@ -132,6 +135,7 @@ def _predictions(
         float32_head=protocol.shows_options,
     )
     unconditional = _unconditional(model, items, protocol)
+    _require_finite(items, scores, unconditional, generated)
     sizes = _tokens_and_words(model, items)
     predictions = []
     for index, item in enumerate(items):
@@ -144,6 +148,28 @@ def _predictions(
         )
         predictions.append(_prediction(request, item, evidence))
     return predictions
+
+
+def _require_finite(
+    items: Sequence[Item],
+    scores: Sequence[ItemScores],
+    unconditional: Sequence[Sequence[float] | None],
+    generated: Sequence[Generated | None],
+) -> None:
+    """Raise ModelError for an item whose scores or whose text come from NaN or infinite logits.
+
+    Comparisons with NaN are false, so the first option would be the answer. A log-likelihood of
+    minus infinity has no mean and no difference to another, even where a model has masked a token.
+    """
+    for item, entry, alone, text in zip(items, scores, unconditional, generated, strict=True):
+        values = [*entry.loglikelihoods, *(alone or ())]
+        wrong = [value for value in values if not math.isfinite(value)]
+        if wrong or (text is not None and not text.finite):
+            what = f"a log-likelihood of {wrong[0]}" if wrong else "a text from logits that are NaN"
+            raise ModelError(
+                f"item {item.item_id!r} in {item.language} has {what}; expected finite numbers "
+                "(damaged weights or adapter, or an overflow that dtype float32 may avoid)."
+            )
 
 
 def _prompts(

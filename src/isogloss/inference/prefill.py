@@ -12,9 +12,10 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss.compat.transformers import empty_cache
-from isogloss.models.forward import can_share, forward, hidden_states
+from isogloss.models.forward import forward, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.memory import token_budget
+from isogloss.models.paths import can_share
 from isogloss.models.prefix_tree import TokenTree
 
 

@@ -9,8 +9,7 @@ Suffixes of names: B rows of a batch, T tokens of a row or tree, N selected posi
 size, V vocabulary.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -18,61 +17,16 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from isogloss.compat.torch import replaced_forward
-from isogloss.compat.transformers import attention_replaceable, replaced_attention
+from isogloss.compat.transformers import replaced_attention
 from isogloss.distributed import processes
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.language_model import Batching, LanguageModel, Paths
 from isogloss.models.lm_head import head_at, whole_passes
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.models.tree_attention import NAME, Segment
 
-logger = logging.getLogger(__name__)
-
 # Modules of a layer that treat every token separately and feed only the output of that token.
 TOKENWISE = ("q_proj", "o_proj", "mlp")
-
-
-def can_share(model: LanguageModel) -> bool:
-    """Whether the model gives the tokens of a tree the outputs it gives their sequences alone.
-
-    Tested once per model on a small tree, because attention of another kind, or with terms of its
-    own, shows only in the outputs. Attention windows are larger than that tree, so layers are also
-    checked for their kind.
-    """
-    if model.shares is None:
-        model.shares = attention_replaceable(model.network) and _tree_matches_sequences(model)
-        if not model.shares:
-            logger.info(
-                f"{model.location.name}: its attention cannot share prefixes; every sequence is "
-                "computed separately (slower)"
-            )
-    return model.shares
-
-
-@processes.no_gradients
-def _tree_matches_sequences(model: LanguageModel) -> bool:
-    """Whether two sequences with a common stem get the same states in a tree and alone."""
-    tree = TokenTree()
-    last = min(len(model.tokenizer), model.network.config.get_text_config().vocab_size) - 1
-    stem = [last - at % last for at in range(24)]
-    sequences = [[*stem, *(at % last for at in branch)] for branch in (range(8), range(8, 20))]
-    paths = [tree.insert(sequence) for sequence in sequences]
-    chains = [TokenTree() for _ in sequences]
-    alone = [chain.insert(sequence) for chain, sequence in zip(chains, sequences, strict=True)]
-    alone_ND = _padded_states(model, chains, alone).float()
-    ends = [path[-4:] for path in paths]  # few enough for `_last_layer_at`
-    try:
-        tree_ND = _tree_states(model, [tree], [paths[0] + paths[1]]).float()
-        ends_ND = _tree_states(model, [tree], [ends[0] + ends[1]]).float()
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError):
-        return False
-    first, second = torch.split(alone_ND, [len(path) for path in paths])
-    expected_ND = torch.cat([alone_ND, first[-4:], second[-4:]])
-    errors_N = (torch.cat([tree_ND, ends_ND]) - expected_ND).norm(dim=-1)
-    errors_N /= expected_ND.norm(dim=-1)
-    parts = torch.split(errors_N, [len(stem), 8, len(stem), 12, 8])
-    # Medians, because rounding in bfloat16 sends single tokens to other experts of a mixture.
-    limit = 1e-3 if model.dtype == torch.float32 else 0.05
-    return all(bool(part.median() < limit) for part in parts)
+STATES = ("past_key_values", "cache_params", "state")  # a model's cache, in its inputs and outputs
 
 
 def hidden_states(
@@ -88,13 +42,18 @@ def hidden_states(
 
     `nodes[b]` are nodes of `trees[b]`; the result has one row per node, in that order. The keys and
     values of all nodes are written to `cache`, tree after tree, in a single row. Without
-    `can_share` each sequence is computed in a row of its own, and `cache` is not filled. A backward
-    pass that recomputes layers needs the contexts of the forward pass: they are entered into
-    `contexts`.
+    `Batching.TREE` each sequence is computed in a row of its own, and `cache` is not filled. A
+    backward pass that recomputes layers needs the contexts of the forward pass: they are entered
+    into `contexts`.
     """
-    if can_share(model):
+    paths = model.paths or Paths()
+    longest = max(max(tree.depths) + 1 for tree in trees)
+    if paths.longest is not None and longest > paths.longest:
+        return _row_states(model, trees, nodes, float32_head, most_rows=1)
+    if paths.batching == Batching.TREE:
         return _tree_states(model, trees, nodes, cache, float32_head, contexts)
-    return _padded_states(model, trees, nodes, float32_head)
+    most_rows = None if paths.batching == Batching.PADDED else 1
+    return _row_states(model, trees, nodes, float32_head, most_rows)
 
 
 def _tree_states(
@@ -160,37 +119,43 @@ def _at(
     return output_1TD.index_copy_(1, places_N, output_1ND)
 
 
-def _padded_states(
+def _row_states(
     model: LanguageModel,
     trees: Sequence[TokenTree],
     nodes: Sequence[Sequence[int]],
     float32_head: bool = False,
+    most_rows: int | None = None,
 ) -> torch.Tensor:
-    """`hidden_states` with the model's own attention, one row per sequence, right-padded."""
+    """`hidden_states` with the model's own attention, one row per sequence, right-padded.
+
+    A pass has up to `most_rows` rows; None for all of them. There are no masks or positions: those
+    that a model makes by itself are right, because no token sees the padding behind it.
+    """
     sequences: list[list[int]] = []
-    rows: list[int] = []
-    columns: list[int] = []
+    places: list[tuple[int, int]] = []  # row and column of each node
     for tree, selected in zip(trees, nodes, strict=True):
         row_of: dict[int, int] = {}
         for path in tree.paths_to(selected):
             row_of.update(dict.fromkeys(path, len(sequences)))
             sequences.append([tree.tokens[node] for node in path])
-        rows.extend(row_of[node] for node in selected)
-        columns.extend(tree.depths[node] for node in selected)
-    lengths_B1 = torch.tensor([[len(sequence)] for sequence in sequences])
-    tokens_BT = torch.zeros(len(sequences), int(lengths_B1.max()), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        tokens_BT[row, : len(sequence)] = torch.tensor(sequence)
-    positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-    return forward(
-        model,
-        lambda hidden_BTD: hidden_BTD[rows, columns],
-        float32_head=float32_head,
-        input_ids=tokens_BT.to(model.device),
-        position_ids=positions_BT.to(model.device),
-        attention_mask=(positions_BT < lengths_B1).to(model.device),
-        use_cache=False,
-    )
+        places.extend((row_of[node], tree.depths[node]) for node in selected)
+    size = most_rows or len(sequences)
+    states: dict[tuple[int, int], torch.Tensor] = {}
+    for start in range(0, len(sequences), size):
+        batch = sequences[start : start + size]
+        width = max(map(len, batch))
+        tokens_BT = torch.tensor([row + [0] * (width - len(row)) for row in batch])
+        own = sorted({place for place in places if start <= place[0] < start + size})
+        index = ([row - start for row, _ in own], [column for _, column in own])
+        states_ND = forward(
+            model,
+            lambda hidden_BTD, index=index: hidden_BTD[index],  # type: ignore[misc]
+            float32_head=float32_head,
+            input_ids=tokens_BT.to(model.device),
+            use_cache=False,
+        )
+        states.update(zip(own, states_ND, strict=True))
+    return torch.stack([states[place] for place in places])
 
 
 def forward(
@@ -208,12 +173,31 @@ def forward(
     (`announced`).
     """
     with model.autocast():
-        if not whole_passes():
+        if not whole_passes(model):
             return select(model.network.get_decoder()(**inputs).last_hidden_state)
         if not announced:
             processes.any_needs_pass(True)
-        with head_at(model, select, float32_head=float32_head):
-            return model.network(**inputs).logits[0]
+        with head_at(model, select if model.head_apart else None, float32_head=float32_head):
+            logits = model.network(**inputs).logits
+        return logits[0] if model.head_apart else select(logits)
+
+
+def cached_logits(
+    model: LanguageModel, tokens: Sequence[int], state: Mapping[str, object]
+) -> tuple[torch.Tensor, dict[str, object]]:
+    """Logits [V] after `tokens`, which follow the tokens that `state` stands for, and a new state.
+
+    `state` is what this function returned for the tokens before, and is empty at the beginning: the
+    cache or the recurrent state in the form that the model has for it.
+    """
+    processes.any_needs_pass(True)
+    select = (lambda hidden_1TD: hidden_1TD[:, -1]) if model.head_apart else None
+    with model.autocast(), head_at(model, select, float32_head=False):
+        output = model.network(
+            input_ids=torch.tensor([tokens], device=model.device), use_cache=True, **state
+        )
+    new = {name: getattr(output, name, None) for name in STATES}
+    return output.logits[0, -1], {name: value for name, value in new.items() if value is not None}
 
 
 def finish_passes(model: LanguageModel, *, backward: bool = False) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +17,37 @@ from isogloss.models.locate import ModelLocation
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+class Batching(StrEnum):
+    """How several sequences go through the model in one pass."""
+
+    TREE = "tree"  # in one row, common beginnings once, with attention of our own
+    PADDED = "padded"  # a row each, padded on the right, with the model's own attention
+    SINGLE = "single"  # not at all: one pass per sequence
+
+
+class Decoding(StrEnum):
+    """How texts are continued token by token."""
+
+    BATCHED = "batched"  # several rows with one key-value cache, padded on the left
+    CACHED = "cached"  # one row at a time with the cache or state that the model returns
+    UNCACHED = "uncached"  # every token by a pass of the whole text
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The fastest computations that gave a model's own logits when they were tried on it.
+
+    `apart` is whether the head can be applied to selected hidden states only; otherwise passes run
+    through the whole model and have the logits of all positions. `longest` is the length above
+    which a sequence changes others of its batch (see `compat.transformers.rescaling_length`), None
+    if there is none.
+    """
+
+    batching: Batching = Batching.SINGLE
+    apart: bool = False
+    longest: int | None = None
 
 
 @dataclass
@@ -37,8 +69,9 @@ class LanguageModel:
     replacements: list[Replacement] = field(default_factory=list)  # biases that an adapter brings
     active: str | None = None  # digest of the adapter in use
     spoilt: str | None = None  # why the base model in memory is no longer itself
-    shares: bool | None = None  # cached by prefix_tree.can_share
+    paths: Paths | None = None  # cached by paths.proven_paths
     splits: bool | None = None  # cached by lm_head.can_split
+    decoding: Decoding | None = None  # cached by decoding.proven_decoding
 
     @property
     def module(self) -> torch.nn.Module:
@@ -59,6 +92,11 @@ class LanguageModel:
     def offloaded(self) -> bool:
         """Whether some layers stay in CPU memory or on disk until `device` needs them."""
         return any(weight.is_meta for weight in self.network.parameters())
+
+    @property
+    def head_apart(self) -> bool:
+        """Whether the head can be applied to selected hidden states only."""
+        return self.paths is not None and self.paths.apart
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products run in `dtype`."""

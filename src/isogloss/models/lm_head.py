@@ -25,12 +25,13 @@ PART_FOR_FEW = 1024  # unless the part of the weight fits in the cache
 ALL_TOKENS = slice(None)
 
 
-def whole_passes() -> bool:
+def whole_passes(model: LanguageModel) -> bool:
     """Whether every pass runs through the whole model, so that its results are logits.
 
-    Sharded weights are gathered only in such a pass, and only there are all interfaces public.
+    Sharded weights are gathered only in such a pass, only there are all interfaces public, and some
+    models compute more than their head after the last layer.
     """
-    return processes.sharded() or public_only()
+    return processes.sharded() or public_only() or not model.head_apart
 
 
 def logits(
@@ -42,7 +43,7 @@ def logits(
     another dtype: with the eight significant bits of bfloat16, letters tied in one item of eight.
     With `whole_passes` the states are logits already and are returned.
     """
-    if whole_passes():
+    if whole_passes(model):
         return states_ND
     head = model.network.get_output_embeddings()
     if type(head) is torch.nn.Linear and float32_head and model.dtype != torch.float32:
@@ -75,7 +76,7 @@ def can_split(model: LanguageModel) -> bool:
     is another module, with a product of its own, and is not split.
     """
     head = model.network.get_output_embeddings()
-    if whole_passes() or type(head) is not torch.nn.Linear or head.weight.is_meta:
+    if whole_passes(model) or type(head) is not torch.nn.Linear or head.weight.is_meta:
         return False
     if model.splits is None:
         model.splits = _halves_match(model, head)
@@ -85,17 +86,20 @@ def can_split(model: LanguageModel) -> bool:
 @contextmanager
 def head_at(
     model: LanguageModel,
-    select: Callable[[torch.Tensor], torch.Tensor],
+    select: Callable[[torch.Tensor], torch.Tensor] | None,
     *,
     float32_head: bool,
 ) -> Iterator[None]:
     """Context in which a pass of the whole model has logits [1, N, V] of selected states only.
 
-    `select` takes states [N, D] from those that reach the head. A hook for float32 runs before
-    those of DeepSpeed, which release the weight, and multiplies a second time.
+    `select` takes states [N, D] from those that reach the head; with None the head has all of them.
+    A hook for float32 runs before those of DeepSpeed, which release the weight, and multiplies a
+    second time.
     """
     head = model.network.get_output_embeddings()
-    hooks = [head.register_forward_pre_hook(lambda _, inputs: (select(inputs[0])[None],))]
+    hooks = []
+    if select is not None:
+        hooks.append(head.register_forward_pre_hook(lambda _, inputs: (select(inputs[0])[None],)))
     if float32_head and model.dtype != torch.float32 and type(head) is torch.nn.Linear:
         hooks.append(
             head.register_forward_hook(

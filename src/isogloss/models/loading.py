@@ -1,5 +1,6 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -11,8 +12,10 @@ from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
 from isogloss.models.dtypes import NF4, nf4_config, resolve_dtype, weights_dtype
 from isogloss.models.language_model import LanguageModel
+from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.locate import ModelLocation
 from isogloss.models.memory import keep_freed_memory, page_out
+from isogloss.models.paths import proven_paths
 from isogloss.models.tokenizers import load_tokenizer
 
 ROWS_PER_CAST = 4096  # rows of a weight that are cast at a time
@@ -47,6 +50,8 @@ def load(
     options: dict[str, object] = {
         "dtype": weights_dtype(dtype, device),
         "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are in the report, by name
     }
     if attention != "auto":
         _check_attention(attention, products)
@@ -57,13 +62,14 @@ def load(
         options["quantization_config"] = nf4_config()
     tokenizer = load_tokenizer(location)
     try:
-        network = cast(
-            CausalNetwork,
-            AutoModelForCausalLM.from_pretrained(location.folder, local_files_only=True, **options),
+        loaded = AutoModelForCausalLM.from_pretrained(
+            location.folder, local_files_only=True, **options
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model {location.name!r} cannot be loaded ({reason}).") from error
+    network, report = cast("tuple[CausalNetwork, LoadingReport]", loaded)
+    check_weights(location.name, report)
     module = cast(torch.nn.Module, network)
     module.eval()
     module.requires_grad_(False)
@@ -79,7 +85,10 @@ def load(
     if not processes.sharded():  # sharded weights must have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
-    return LanguageModel(location, tokenizer, network, device, products)
+    model = LanguageModel(location, tokenizer, network, device, products)
+    if not processes.sharded():  # processes load one after another, and passes need all of them
+        proven_paths(model)
+    return model
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:
@@ -116,16 +125,18 @@ def _check_quantised(network: CausalNetwork, location: ModelLocation) -> None:
 def _cast_matrices(network: CausalNetwork, dtype: torch.dtype) -> None:
     """Cast matrices and embeddings to the dtype of products; autocast would do so on every pass.
 
-    Norms keep their dtype, and so does the residual stream, which starts from the embeddings.
+    All else keeps its dtype: norms, the states of recurrent layers, and the residual stream, which
+    starts from the embeddings.
     """
-    decoder = network.get_decoder()
-    embedding, head = decoder.get_input_embeddings(), network.get_output_embeddings()
+    embedding = network.get_input_embeddings()
     residual_dtype = embedding.weight.dtype
     if residual_dtype == dtype:
         return
-    for weight in {*decoder.parameters(), *head.parameters()}:
+    head = network.get_output_embeddings()
+    matrices = {embedding.weight, *_matrices(network)}
+    for weight in {*network.get_decoder().parameters(), *(head.parameters() if head else ())}:
         if weight.is_floating_point() and not weight.is_meta:
-            cast = torch.empty_like(weight, dtype=dtype if weight.dim() > 1 else residual_dtype)
+            cast = torch.empty_like(weight, dtype=dtype if weight in matrices else residual_dtype)
             for rows, loaded in zip(
                 torch.split(cast, ROWS_PER_CAST),
                 torch.split(weight.data, ROWS_PER_CAST),
@@ -135,3 +146,10 @@ def _cast_matrices(network: CausalNetwork, dtype: torch.dtype) -> None:
                 page_out(loaded)
             weight.data = cast
     embedding.register_forward_hook(lambda module, args, output: output.to(residual_dtype))
+
+
+def _matrices(network: CausalNetwork) -> Iterator[torch.nn.Parameter]:
+    """The weights of products: of linear layers, and of experts, which are parameters."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear) or "Expert" in type(module).__name__:
+            yield from (weight for weight in module.parameters(recurse=False) if weight.dim() > 1)

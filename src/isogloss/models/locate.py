@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from filelock import FileLock
@@ -22,6 +23,10 @@ from filelock import FileLock
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
 from isogloss.files import file_sha256, looked_for
+from isogloss.models.loading_report import LoadingReport, check_weights
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -187,9 +192,15 @@ def dequantise(gguf: Path, sha256: str) -> Path:
                 tokenizer = AutoTokenizer.from_pretrained(
                     gguf.parent, gguf_file=gguf.name, local_files_only=True
                 )
-                network = AutoModelForCausalLM.from_pretrained(
-                    gguf.parent, gguf_file=gguf.name, local_files_only=True, dtype=torch.float32
+                loaded = AutoModelForCausalLM.from_pretrained(
+                    gguf.parent,
+                    gguf_file=gguf.name,
+                    local_files_only=True,
+                    dtype=torch.float32,
+                    output_loading_info=True,
                 )
+            network, report = cast("tuple[PreTrainedModel, LoadingReport]", loaded)
+            check_weights(gguf.name, report)
             save_dequantised(network, partial)
             tokenizer.save_pretrained(partial)
             partial.rename(folder)

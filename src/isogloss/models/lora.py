@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from isogloss.compat.interfaces import CausalNetwork
-from isogloss.compat.peft import converted_parameters
+from isogloss.compat.peft import converted_parameters, rejects_lora
 from isogloss.errors import ConfigError
 
 if TYPE_CHECKING:  # peft takes seconds to import
@@ -56,6 +56,7 @@ def lora_config(
     peft has none.
     """
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
     experts = _experts(network)
     if has_experts(target_modules) and not experts:
@@ -69,6 +70,7 @@ def lora_config(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
         target_modules=modules,
         target_parameters=parameters or None,
     )
@@ -89,7 +91,11 @@ def _targets(
         _check_names(network, own, target_modules)
         return names, []
     parameters = experts if has_experts(target_modules) else []
-    if group == "all-linear" and not experts:
+    exceptions = any(
+        isinstance(module, torch.nn.Linear) and not _takes_lora(network, name, module)
+        for name, module in network.named_modules()
+    )
+    if group == "all-linear" and not experts and not exceptions:
         return group, []
     layers = _linear_names(network, attention_only=group == "attention")
     if not layers:
@@ -109,7 +115,9 @@ def _targets(
 
 def _check_names(network: CausalNetwork, names: Iterable[str], target_modules: str) -> None:
     """Raise ConfigError for a name without a linear module; peft ignores it among others."""
-    modules = [name for name, module in network.named_modules() if _is_linear(module)]
+    modules = [
+        name for name, module in network.named_modules() if _takes_lora(network, name, module)
+    ]
     for name in names:
         if not any(f".{module}".endswith(f".{name}") for module in modules):
             known = sorted({module.split(".")[-1] for module in _linear_names(network)})
@@ -129,15 +137,40 @@ def _linear_names(network: CausalNetwork, *, attention_only: bool = False) -> se
         if re.search(r"Attention\d*$", type(module).__name__):
             attention = (*attention, f"{name}.")
         included = not attention_only or name.startswith(attention)
-        if _is_linear(module) and module is not head and included:
+        if _takes_lora(network, name, module) and module is not head and included:
             names.add(".".join(name.split(".")[-2:]))
     return names
 
 
-def _is_linear(module: torch.nn.Module) -> bool:
+def _takes_lora(network: CausalNetwork, name: str, module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer whose output is its product and nothing else.
+
+    Routers and grouped layers of some mixtures are linear layers of a class with another `forward`.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(module, torch.nn.Linear | Conv1D)
+    if not isinstance(module, torch.nn.Linear | Conv1D) or rejects_lora(network, name):
+        return False
+    own_class = type(module).__module__.startswith("transformers.models.")
+    if not own_class or type(module).forward is torch.nn.Linear.forward:
+        return True
+    return isinstance(module, torch.nn.Linear) and _gives_product(module)
+
+
+@torch.no_grad()
+def _gives_product(module: torch.nn.Linear) -> bool:
+    """Whether a linear layer of a model's own class gives the plain product of its weight."""
+    weight = module.weight
+    states_2D = torch.linspace(
+        -1, 1, 2 * weight.shape[-1], dtype=weight.dtype, device=weight.device
+    )
+    states_2D = states_2D.view(2, -1)
+    try:
+        output = module(states_2D)
+    except (IndexError, RuntimeError, TypeError, ValueError):
+        return False
+    product = torch.nn.functional.linear(states_2D, weight, module.bias)
+    return isinstance(output, torch.Tensor) and torch.equal(output, product)
 
 
 def _experts(network: CausalNetwork) -> list[str]:

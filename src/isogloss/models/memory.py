@@ -38,18 +38,34 @@ def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> 
         memory, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
     else:
         memory, most = psutil.virtual_memory().total, CPU_TRAINING_TOKENS
-    config = model.network.config.get_text_config()
-    layers = config.num_hidden_layers
-    activations = _bytes_per_token(model) * (1 if checkpointing else layers)
-    activations += 4 * config.hidden_size * layers
+    layers = model.network.config.get_text_config().num_hidden_layers
+    activations = _layer_bytes(model) * (1 if checkpointing else layers)
+    activations += 4 * _hidden_size(model) * layers + _logit_bytes(model)
     return int(max(min(memory // 4 // activations, most), 1))
 
 
 def _bytes_per_token(model: LanguageModel) -> int:
+    """Bytes of one layer's activations, and of logits where a pass has those of all positions."""
+    return _layer_bytes(model) + _logit_bytes(model)
+
+
+def _layer_bytes(model: LanguageModel) -> int:
     """Bytes of one layer's activations: a few float32 tensors of each of its widths."""
-    config = model.network.config.get_text_config()
-    widest = max(getattr(config, "intermediate_size", 0), config.hidden_size)
-    return int(4 * (4 * widest + 8 * config.hidden_size))
+    hidden_size = _hidden_size(model)
+    inner = getattr(model.network.config.get_text_config(), "intermediate_size", None) or 0
+    widest = max(inner if isinstance(inner, int) else max(inner), hidden_size)
+    return int(4 * (4 * widest + 8 * hidden_size))
+
+
+def _logit_bytes(model: LanguageModel) -> int:
+    """Bytes of a position's logits and their gradients, if all positions have some."""
+    return 0 if model.head_apart else 3 * 4 * model.network.config.get_text_config().vocab_size
+
+
+def _hidden_size(model: LanguageModel) -> int:
+    """The width of embeddings; not every configuration names it `hidden_size`."""
+    stated = getattr(model.network.config.get_text_config(), "hidden_size", None)
+    return int(stated or model.network.get_input_embeddings().weight.shape[-1])
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,10 +10,12 @@ from isogloss.config import SharedConfig
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import sharded_loading
 from isogloss.errors import ConfigError, ModelError
+from isogloss.models.architecture import check_architecture
 from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
+from isogloss.models.paths import proven_paths
 from isogloss.models.tokenizers import has_chat_template, load_tokenizer
 from isogloss.prompts.chat import chat_format
 from isogloss.prompts.protocol import Protocol
@@ -45,8 +47,13 @@ class Session:
 
     @cached_property
     def location(self) -> ModelLocation:
-        """Where the model's files are; a GGUF file is dequantised the first time."""
-        return locate(self.name)
+        """Where the model's files are; a GGUF file is dequantised the first time.
+
+        Raises ModelError for an architecture that cannot be scored.
+        """
+        location = locate(self.name)
+        check_architecture(location)
+        return location
 
     @cached_property
     def dtype(self) -> str:
@@ -166,4 +173,6 @@ def _load(_: None, request: _LoadRequest, location: ModelLocation | None = None)
             f"{processes.rank()} of {processes.count()}, but {request.revision[:12]} in the leader."
         )
     with sharded_loading():
-        return load(location, request.dtype, request.attention, request.device_map)
+        model = load(location, request.dtype, request.attention, request.device_map)
+    proven_paths(model)
+    return model

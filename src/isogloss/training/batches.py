@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from isogloss.compat import public_only
-from isogloss.models.forward import can_share
 from isogloss.models.language_model import LanguageModel
+from isogloss.models.paths import can_share
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt

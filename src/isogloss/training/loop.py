@@ -16,16 +16,17 @@ import torch
 
 from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
-from isogloss.errors import ConfigError, TrainingError
+from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapters import detach, save_adapter
-from isogloss.models.forward import can_share, finish_passes, hidden_states
+from isogloss.models.forward import finish_passes, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
 from isogloss.models.lora import lora_config
 from isogloss.models.memory import out_of_memory, training_token_budget
+from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import Item
@@ -181,7 +182,12 @@ def _run_steps(
                     f"the loss of step {state.step + 1} is {loss} at learning rate {rate:.2g}; "
                     f"a lower learning_rate may help."
                 )
-            torch.nn.utils.clip_grad_norm_(state.weights, MAX_GRADIENT_NORM)
+            norm = float(torch.nn.utils.clip_grad_norm_(state.weights, MAX_GRADIENT_NORM))
+            if not math.isfinite(norm):
+                raise TrainingError(
+                    f"the gradient of step {state.step + 1} has norm {norm} at learning rate "
+                    f"{rate:.2g}, with loss {loss:.3g}; a lower learning_rate may help."
+                )
             state.optimizer.step()
             state.schedule.step()
             state.optimizer.zero_grad()
@@ -217,13 +223,23 @@ def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"
     fuse_lora(model.network, "default")
     try:
         if job.gradient_checkpointing:
-            model.network.activation_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(model)
         yield adapter
     finally:
         if job.gradient_checkpointing:
             model.network.activation_checkpointing_disable()
         adapter.eval()
         adapter.unload()
+
+
+def _enable_checkpointing(model: LanguageModel) -> None:
+    try:
+        model.network.activation_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConfigError(
+            f"gradient_checkpointing is on, but {model.network.config.model_type} models do not "
+            "support it; expected off."
+        ) from error
 
 
 def _measure(
@@ -236,11 +252,12 @@ def _measure(
 ) -> None:
     """Score the dev items, log the score, and save the adapter if it is the last or the best."""
     adapter.eval()
-    predictions = predict(model, job.dev_items, job.protocol, job.task)
+    try:
+        predictions = predict(model, job.dev_items, job.protocol, job.task)
+    except ModelError as error:
+        raise TrainingError(f"after step {state.step}, {error}") from error
     score = state.dev[state.step] = dev_score(predictions)
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
-    if math.isnan(score.gold_logprob):
-        raise TrainingError(f"dev log-probabilities are NaN after step {state.step}.")
     if processes.is_leader():
         if state.finished:
             _save(model, adapter, job, "last", predictions)

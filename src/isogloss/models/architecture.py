@@ -1,0 +1,47 @@
+"""Architecture: whether a model can be a causal language model, by its config.json alone."""
+
+import json
+
+from isogloss.errors import ModelError
+from isogloss.models.locate import ModelLocation
+
+EXPECTED = "expected a causal language model of transformers, such as Gemma, Llama or Qwen"
+
+
+def check_architecture(location: ModelLocation) -> None:
+    """Raise ModelError for an architecture that cannot be scored, before weights are read.
+
+    These are encoders, models with an encoder and a decoder, models that need code of their own,
+    which is never run, and all that transformers has no causal language model for. An architecture
+    that passes may still be refused when the model is tried; see `models.paths`.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    settings = json.loads((location.folder / "config.json").read_text("utf-8"))
+    model_type = settings.get("model_type")
+    named = (settings.get("architectures") or [model_type])[0]
+    refused = f"model {location.name!r} is a {named}"
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        reason = "for which transformers has no causal language model"
+        if "auto_map" in settings:
+            reason = "which needs code of its own, and that is never run"
+        raise ModelError(f"{refused}, {reason}; {EXPECTED}.")
+    if model_type == "reformer":
+        raise ModelError(f"{refused}, whose attention hashes tokens at random; {EXPECTED}.")
+    try:
+        config = AutoConfig.from_pretrained(location.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"model {location.name!r} has a config.json that transformers rejects ({reason})."
+        ) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{refused}, which has an encoder and a decoder; {EXPECTED}.")
+    causal = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal:
+        raise ModelError(f"{refused}, which is an encoder; {EXPECTED}.")
