@@ -218,7 +218,8 @@ def try_architecture(
             model = load(location, "float32")
         except ModelError as error:
             reason = str(error).removeprefix(f"model {name!r} ").partition("; expected")[0]
-            return Outcome(name, "refused", reason=reason.rstrip("."))
+            reason = reason.removeprefix(f"({name}) ").rstrip(".")
+            return Outcome(name, "refused", reason=reason.replace("|", "/"))
         agrees = _agrees(model)
         if not agrees and can_share(model):
             model.paths = replace(proven_paths(model), batching=Batching.PADDED)
@@ -286,7 +287,7 @@ def _lora(model: LanguageModel, folder: Path) -> tuple[str, str]:
             )
             agrees = _agrees(model)
     except IsoglossError as error:
-        return "refused", str(error)
+        return "refused", str(error).replace("|", "/")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return "CRASH", _reason(error)
     if base.loglikelihoods == tuned.loglikelihoods:
@@ -295,9 +296,8 @@ def _lora(model: LanguageModel, folder: Path) -> tuple[str, str]:
 
 
 def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    line = next((line.strip() for line in reversed(lines[:2]) if line.strip()), "")
-    return f"{type(error).__name__}: {line}"[:160].replace("|", "/")
+    text = " ".join(str(error).split()).replace("|", "/")
+    return f"{type(error).__name__}: {text[:150]}"
 
 
 def try_all(names: Iterable[str]) -> list[Outcome]:
@@ -314,8 +314,55 @@ def try_all(names: Iterable[str]) -> list[Outcome]:
     return outcomes
 
 
+PAGE = """# Architectures
+
+Every causal language model of transformers {version}, built with a few random weights and tried by
+`python -m scripts.architectures`: scores are within 0.001 nats of plain passes, and texts are the
+same.
+
+When a model is loaded, its computations are tried on it once more. A fast one is used only if it
+gives the logits of the model's own pass; a plain one gives the same result in more time.
+
+| | scoring and training | generation |
+|---|---|---|
+| fast | common beginnings are computed once | in batches, with a cache |
+| plain | each sequence is a row of its own | |
+| one by one | each sequence is a pass of its own | each text alone, with its cache or state |
+| without a cache | | every token from the whole text |
+
+Encoders, models with an encoder and a decoder, and models that need code of their own are refused
+before weights are read. Types such as `bart` or `whisper` below are their decoders alone
+(`is_encoder_decoder: false`). A model is also refused if a weight is missing in its files, or if
+its logits are not finite or depend on later tokens. "Not built" means that the default
+configuration cannot be made small, or that a package is missing; such a model is tried when it is
+loaded, like any other. Prompts of models with `index_topk` or `keep_window_size` end there: with
+more tokens, later ones would change the scores of earlier ones.
+
+| model type | scoring | generation | LoRA | remark |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def page(outcomes: Iterable[Outcome]) -> str:
+    """The page of the documentation, with a row per architecture in alphabetical order."""
+    rows = []
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
+        steps = (outcome.scoring, outcome.generation, outcome.lora, outcome.reason)
+        rows.append(f"| {' | '.join((f'`{outcome.name}`', *steps))} |".replace("  ", " "))
+    return PAGE.format(version=transformers.__version__, rows="\n".join(rows))
+
+
+def written() -> dict[str, Outcome]:
+    """The outcomes in the page, by name."""
+    lines = TABLE.read_text("utf-8").splitlines() if TABLE.is_file() else []
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = [row for row in cells if len(row) == 5 and row[0].startswith("`")]
+    return {row[0].strip("`"): Outcome(row[0].strip("`"), *row[1:]) for row in rows}
+
+
 def main() -> int:
-    """Try architectures; write the table, or compare a sample with it."""
+    """Try architectures; write their rows of the table, or compare a sample with it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME")
     parser.add_argument("--check", action="store_true")
@@ -323,9 +370,19 @@ def main() -> int:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     names = arguments.only or (SAMPLE if arguments.check else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    outcomes = try_all(names)
+    before = written()
+    outcomes = {outcome.name: outcome for outcome in try_all(names)}
+    if arguments.check:
+        changed = [name for name, outcome in outcomes.items() if outcome != before.get(name)]
+        print(f"not as in {TABLE.name}: {', '.join(changed)}" if changed else "as in the table")
+        return int(bool(changed))
+    outcomes = {**before, **outcomes} if arguments.only else outcomes
+    TABLE.write_text(page(outcomes.values()), "utf-8")
+    fast = sorted(name for name, outcome in outcomes.items() if outcome.scoring == "fast")
+    TREES.write_text("\n".join(fast) + "\n", "utf-8")
     return 0
 
 
