@@ -74,6 +74,7 @@ def test_what_is_no_causal_model_is_refused_before_weights_are_read_or_a_run_is_
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(settings), "utf-8")
+    (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match=reason):
         run_evaluate(EvaluateConfig(model=str(folder), languages=("eng_Latn",), limit=2))
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
