@@ -35,7 +35,8 @@ def attention_replaceable(network: CausalNetwork) -> bool:
     """Whether a registered function may take the place of the model's attention for a pass."""
     if public_only():
         return False
-    kinds = set(getattr(network.get_decoder().config, "layer_types", None) or ())
+    config = getattr(network.get_decoder(), "config", network.config)  # not every decoder is found
+    kinds = set(getattr(config, "layer_types", None) or ())
     return (
         kinds <= KNOWN_LAYERS
         and cast(PreTrainedModel, network)._can_set_attn_implementation()

@@ -25,7 +25,7 @@ def check_architecture(location: ModelLocation) -> None:
     settings = json.loads((location.folder / "config.json").read_text("utf-8"))
     model_type = settings.get("model_type")
     named = (settings.get("architectures") or [model_type])[0]
-    refused = f"model {location.name!r} is a {named}"
+    refused = f"model {location.name!r} has the architecture {named}"
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         reason = "for which transformers has no causal language model"
         if "auto_map" in settings:
