@@ -64,7 +64,7 @@ def require_embeddings(items: Sequence[Item], model: LanguageModel, protocol: Pr
     Tokenizers often have a few more tokens than their model has embeddings, which do not occur in
     prompts, such as those of images.
     """
-    n_embeddings = model.network.get_decoder().get_input_embeddings().num_embeddings
+    n_embeddings = model.network.get_input_embeddings().num_embeddings
     if max(model.tokenizer.get_vocab().values()) < n_embeddings:
         return
     for item, entry in zip(items, _encoded(items, model.tokenizer, protocol), strict=True):

@@ -28,7 +28,7 @@ from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
-from isogloss.stages.evaluate import run_evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
 from scripts.architectures import try_architecture
 
 EXPECTED = {  # scoring, generation

@@ -17,7 +17,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
-from isogloss.stages.evaluate import run_evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
 
 PROTOCOLS = {
     "letter": Protocol("letter"),
