@@ -9,6 +9,10 @@ from isogloss.types import Condition, Units
 
 RUN = RunKey("m", Condition.TUNED, "arb_Arab", "1")
 SENTENCES = [
+    (
+        Omission(OmissionReason.FAILED_CELL, cell="small · base", problem="out of memory."),
+        "The cell 'small · base' failed: out of memory.",
+    ),
     # Part of the fingerprint of compare runs: this text must not change.
     (
         Omission(OmissionReason.UNFINISHED_RUN, run=RUN, run_id="3f", status="running"),
