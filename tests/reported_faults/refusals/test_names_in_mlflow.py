@@ -1,5 +1,6 @@
 """Names of studies, tasks and registered models with any characters are found again."""
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -30,7 +31,7 @@ def test_a_study_is_found_by_the_name_that_import_took(name: str, tmp_path: Path
     other = import_results(ImportConfig(path=rows(tmp_path / "b.jsonl", 0), study="other"))
     made = import_results(ImportConfig(path=rows(tmp_path / "a.jsonl"), study=name))
     assert len({run.info.run_id for run in [*other, *made]}) == 3  # the base run is reused
-    found = collect_runs(CompareConfig(study=(name,))).runs
+    found = collect_runs(CompareConfig(study=json.dumps([name]))).runs
     assert {run.info.run_id for run in found} == {run.info.run_id for run in made}
 
 
