@@ -96,7 +96,7 @@ def score(
     """Score the choices of each prompt under the model's active adapter.
 
     With `share`, the prompts of `items` that have one language and passage share computation, and
-    so do the choices of a prompt; this needs `forward.can_share`. Without it, `items` are not used
+    so do the choices of a prompt; this needs `paths.can_share`. Without it, `items` are not used
     and every choice is a sequence of its own. In float32, results with and without sharing and for
     any batch size agree within 2e-4 nats. `float32_head` is that of `lm_head.logits`.
 
