@@ -292,7 +292,7 @@ def test_a_study_without_two_related_languages_or_with_an_unknown_branch_is_reje
 ) -> None:
     study = {"study": "x", "model": folder, "dtype": "float32"}
     for changes, message in (
-        ({"languages": ("heb_Hebr", "eng_Latn", "fra_Latn")}, "1 are related to arb_Arab"),
+        ({"languages": ("heb_Hebr", "eng_Latn", "fra_Latn")}, "1 are related to Standard Arabic"),
         ({"compare": {"branch": "Semitics"}}, "unknown branch 'Semitics'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -262,10 +262,12 @@ def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluat
     logged = tracking.read_predictions(tuned.info.run_id).query("language == 'heb_Hebr'")
     assert list(served["choice"]) == list(logged["prediction"])
     assert list(served["valid"]) == list(logged["valid"])
-    for probabilities, logprobs in zip(
-        served["probabilities"], logged["choice_logprobs"], strict=True
+    for item, probabilities, logprobs in zip(
+        items, served["probabilities"], logged["choice_logprobs"], strict=True
     ):
-        expected = np.exp(logprobs - np.logaddexp.reduce(logprobs))
+        # The probe ranks options by log-likelihood per character.
+        scores = logprobs / [len(option) for option in item.options]
+        expected = np.exp(scores - np.logaddexp.reduce(scores))
         assert probabilities == pytest.approx(expected, abs=1e-4)
 
 
