@@ -30,7 +30,7 @@ def study_config(folder: Path, **changes: object) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "study": "tiny",
-            "model": str(folder),
+            **({} if "models" in changes else {"model": str(folder)}),
             "dtype": "float32",
             "languages": LANGUAGES,
             "limit": 6,

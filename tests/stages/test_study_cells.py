@@ -4,7 +4,7 @@ import pytest
 
 from isogloss.config import SharedConfig, StudyConfig
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, study_cells
-from isogloss.types import Condition, Reasoning, Split
+from isogloss.types import Condition, Split
 
 WIDE = {
     "study": "wide", "source": "arb_Arab", "control_source": "eng_Latn", "seeds": "0,1",
@@ -90,8 +90,7 @@ def test_cells_have_the_parameters_of_the_study() -> None:
             assert cell.config.languages == ("heb_Hebr", "fra_Latn")
             assert cell.config.split == Split.DEV
             assert cell.config.adapter is None
-            budget = 99 if cell.config.reasoning == Reasoning.COT else None
-            assert cell.config.max_new_tokens == budget
+            assert cell.config.max_new_tokens == 99
 
 
 def test_without_seeds_the_adapter_has_the_seed_of_the_study() -> None:

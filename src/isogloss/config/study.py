@@ -1,5 +1,6 @@
 """Parameters of the entry point `main`, and the content of study files."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
@@ -12,11 +13,18 @@ from isogloss.config.words import NoneWord, separated, text
 from isogloss.types import Split
 
 KEEP_FILE = "file"  # a parameter of `main` that leaves the study file's value as it is
+# Parameters with one value, and the list in whose presence they would have no effect.
+LISTS = {"model": "models", "source": "sources", "control_source": "sources"}
 
 Override = Annotated[
     str,
     Field(min_length=1, description="replaces the study file's value; file: keep the file's value"),
 ]
+
+
+def is_set(values: Mapping[str, object], name: str) -> bool:
+    """Whether a study file or its replacements have a value for a parameter."""
+    return values.get(name) not in (None, "auto", "none")
 
 
 def _named(field: str) -> BeforeValidator:
@@ -141,6 +149,21 @@ class StudyConfig(SharedConfig):
     compare: Annotated[
         StudyComparison, Field(description="margin and branch of the comparison")
     ] = StudyComparison()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, values: object) -> object:
+        """Reject a value beside the list that would be used in its place."""
+        if isinstance(values, Mapping):
+            for name, several in LISTS.items():
+                if is_set(values, name) and is_set(values, several):
+                    raise PydanticCustomError(
+                        "one_or_several",
+                        "{name} has no effect beside {several}; put {value} into {several}, or set "
+                        "{several} to 'auto'",
+                        {"name": name, "several": several, "value": repr(values[name])},
+                    )
+        return values
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

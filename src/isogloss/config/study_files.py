@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from isogloss.config.finetune import Hyperparameters
-from isogloss.config.study import StudyConfig, StudyModel
+from isogloss.config.study import LISTS, StudyConfig, StudyModel, is_set
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
 from isogloss.files import load_yaml, looked_for
@@ -17,11 +17,14 @@ def read_study(
 ) -> StudyConfig:
     """Read a study file.
 
-    `overrides` replace values of the file; `recipe` replaces hyperparameters of its `finetune`
-    section, which is a mapping or the path of a recipe relative to the study file. Raises
-    ConfigError.
+    `overrides` replace values of the file, and a list the single value for which it stands;
+    `recipe` replaces hyperparameters of its `finetune` section, which is a mapping or the path of a
+    recipe relative to the study file. Raises ConfigError, also for a replacement that would change
+    nothing because the file has a more specific value.
     """
     content = read_mapping(path, "study file")
+    replaced = {name for name, several in LISTS.items() if is_set(overrides, several)}
+    content = {name: value for name, value in content.items() if name not in replaced}
     training = content.get("finetune", {})
     if isinstance(training, str):
         training = read_recipe(path.parent / training)
@@ -31,10 +34,32 @@ def read_study(
         study = StudyConfig.model_validate({**content, **overrides, "finetune": training})
     except ValidationError as error:
         raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
+    _refuse_without_effect(study, overrides, recipe, path)
     if study.models is None:
         return study
     models = tuple(_with_recipe(model, path) for model in study.models)
     return study.model_copy(update={"models": models})
+
+
+def _refuse_without_effect(
+    study: StudyConfig,
+    overrides: Mapping[str, str],
+    recipe: Mapping[str, object] | None,
+    path: Path,
+) -> None:
+    """Raise ConfigError for a replacement that loses to a more specific value of the study."""
+    own_seeds = [entry.source for entry in study.sources or () if entry.seeds]
+    seeded = study.seeds or (study.sources and len(own_seeds) == len(study.sources))
+    own_recipes = [model.name for model in study.models or () if model.recipe is not None]
+    lost = ""
+    if "seeds" in overrides and own_seeds:
+        lost = f"seeds does not replace those of source {own_seeds[0]!r}; change the file"
+    elif "seed" in overrides and seeded and not study.shuffle_options:
+        lost = "seed does not replace the study's seeds; set seeds"
+    elif recipe is not None and own_recipes:
+        lost = f"recipe does not replace that of model {own_recipes[0]!r}; change the file"
+    if lost:
+        raise ConfigError(f"study file {str(path)!r}: {lost}.")
 
 
 def _with_recipe(model: StudyModel, study_file: Path) -> StudyModel:

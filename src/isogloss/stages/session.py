@@ -110,8 +110,11 @@ class Session:
             prompt_language=config.prompt_language,
             chat=chat,
             reasoning=reasoning,
-            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS[reasoning],
         )
+        budget = MAX_NEW_TOKENS[reasoning]
+        if protocol.generates and max_new_tokens:  # elsewhere it would only change the fingerprint
+            budget = max_new_tokens
+        protocol = replace(protocol, max_new_tokens=budget)
         return replace(protocol, template_date=self._template_date(protocol)) if chat else protocol
 
     def _template_date(self, protocol: Protocol) -> str | None:

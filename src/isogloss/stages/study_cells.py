@@ -128,7 +128,7 @@ def _evaluation(
         "languages": config.languages,
         "split": config.split,
         "reasoning": reasoning,
-        "max_new_tokens": config.max_new_tokens if reasoning == Reasoning.COT else None,
+        "max_new_tokens": config.max_new_tokens,
     }
     return EvaluateConfig.model_validate(shared | own)
 
