@@ -222,8 +222,9 @@ def test_an_adapter_on_experts_is_evaluated_and_served_with_the_same_answers(
     ]
     served = mlflow.pyfunc.load_model(uri).predict(questions)
     assert served["choice"].tolist() == evaluated["prediction"].tolist()
-    logprob_RC = np.array(evaluated["choice_logprobs"].tolist())
-    expected = np.exp(logprob_RC - np.logaddexp.reduce(logprob_RC, axis=1, keepdims=True))
+    lengths_RC = [[len(option) for option in question["options"]] for question in questions]
+    score_RC = np.array(evaluated["choice_logprobs"].tolist()) / lengths_RC
+    expected = np.exp(score_RC - np.logaddexp.reduce(score_RC, axis=1, keepdims=True))
     assert np.array(served["probabilities"].tolist()) == pytest.approx(expected, abs=1e-12)
 
 

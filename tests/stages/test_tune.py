@@ -101,7 +101,8 @@ def test_a_search_has_one_run_per_trial_and_a_best_recipe_and_resumes(
     assert f"3 complete; the best is trial {best.number}" in printed
     command = "mlflow run . -e finetune --env-manager local"
     assert (
-        f"{command} -P model={settings['model']} -P limit=4 -P dtype=float32 -P recipe=" in printed
+        f"{command} -P model={settings['model']} -P source=arb_Arab -P limit=4 -P dtype=float32 "
+        "-P recipe=" in printed
     )
     recipe_of(FinetuneConfig(recipe=search.info.run_id, source="eng_Latn", format="cloze"))
     message = caplog.messages[-1]

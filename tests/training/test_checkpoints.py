@@ -122,7 +122,7 @@ def test_dev_log_probabilities_that_are_nan_are_an_error_with_their_step(
         "predict",
         lambda *args: [replace(answer, gold_logprob=float("nan")) for answer in predict(*args)],
     )
-    with pytest.raises(TrainingError, match="NaN after step 0"):
+    with pytest.raises(TrainingError, match="log-probability is nan after step 0"):
         train_until(tiny, tmp_path / "work")
 
 

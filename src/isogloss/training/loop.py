@@ -256,7 +256,13 @@ def _measure(
         predictions = predict(model, job.dev_items, job.protocol, job.task)
     except ModelError as error:
         raise TrainingError(f"after step {state.step}, {error}") from error
-    score = state.dev[state.step] = dev_score(predictions)
+    score = dev_score(predictions)
+    if not all(map(math.isfinite, score)):
+        raise TrainingError(
+            f"the mean dev log-probability is {score.gold_logprob} after step {state.step}; a lower "
+            "learning_rate may help."
+        )
+    state.dev[state.step] = score
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
     if processes.is_leader():
         if state.finished:

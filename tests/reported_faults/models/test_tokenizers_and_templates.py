@@ -20,7 +20,7 @@ from isogloss.models.locate import locate
 from isogloss.models.tokenizers import load_tokenizer
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
-from isogloss.stages.evaluate import run_evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
 from isogloss.stages.session import Session
 from isogloss.tasks import open_task
 
