@@ -259,8 +259,8 @@ def _measure(
     score = dev_score(predictions)
     if not all(map(math.isfinite, score)):
         raise TrainingError(
-            f"the mean dev log-probability is {score.gold_logprob} after step {state.step}; a lower "
-            "learning_rate may help."
+            f"the mean dev log-probability is {score.gold_logprob} after step {state.step}; a "
+            "lower learning_rate may help."
         )
     state.dev[state.step] = score
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
