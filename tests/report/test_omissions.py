@@ -19,6 +19,10 @@ SENTENCES = [
         "Run 3f (m, tuned on arb_Arab, seed 1) is left out: it is running.",
     ),
     (
+        Omission(OmissionReason.STUDY_RUN, run_id="3f", problem="has 2 cells that failed"),
+        "Study run 3f has 2 cells that failed.",
+    ),
+    (
         Omission(
             OmissionReason.MISSING_CONDITION,
             model="m",

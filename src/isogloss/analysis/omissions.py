@@ -12,6 +12,7 @@ class OmissionReason(StrEnum):
 
     FAILED_CELL = "failed cell"
     UNFINISHED_RUN = "unfinished run"
+    STUDY_RUN = "study run"
     MISSING_CONDITION = "missing condition"
     MISSING_LANGUAGES = "missing languages"
     MISSING_SEEDS = "missing seeds"
@@ -34,6 +35,7 @@ class Omission:
     |----------------------|-------------------------------------|
     | failed cell          | `cell` (its label), `problem`       |
     | unfinished run       | `run`, `run_id`, `status`           |
+    | study run            | `run_id`, `problem`                 |
     | missing condition    | `model`, `conditions`, `source`     |
     | missing languages    | `run`, `languages`                  |
     | missing seeds        | `model`, `conditions`, `source`, `seeds` |

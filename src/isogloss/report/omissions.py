@@ -16,6 +16,8 @@ def omission_sentence(omission: Omission) -> str:
             return f"The cell {omission.cell!r} failed: {omission.problem}"
         case OmissionReason.UNFINISHED_RUN:
             return f"Run {omission.run_id} ({omission.run}) is left out: it is {omission.status}."
+        case OmissionReason.STUDY_RUN:
+            return f"Study run {omission.run_id} {omission.problem}."
         case OmissionReason.MISSING_CONDITION:
             tuned = any(condition.tuned for condition in omission.conditions)
             source = f" with source {omission.source}" if tuned else ""

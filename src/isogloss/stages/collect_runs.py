@@ -9,7 +9,7 @@ from itertools import product
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
@@ -20,6 +20,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, run_key
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.comparability import model_name, model_names
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import Condition, LanguageCode
@@ -55,7 +56,7 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
     if config.runs:
         chosen = [_evaluate_run(run_id) for run_id in config.runs]
         return group_runs(chosen, allow_versions=config.allow_versions)
-    runs, labels = _search(config)
+    runs, labels, omissions = _search(config)
     finished = [run for run in runs if run.info.status == FINISHED]
     unfinished = [run for run in runs if run.info.status != FINISHED]
     if not finished:
@@ -63,7 +64,8 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
         tags = f" with tags {', '.join(config.tags)}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    return group_runs(finished, map(_unfinished, unfinished), labels, config.allow_versions)
+    omissions += map(_unfinished, unfinished)
+    return group_runs(finished, omissions, labels, config.allow_versions)
 
 
 def group_runs(
@@ -74,8 +76,8 @@ def group_runs(
 ) -> CollectedRuns:
     """Group finished evaluate runs by what they measured.
 
-    `labels` are the names that tables and figures show for models. ComparisonError if the runs
-    cannot be compared; see `check_comparable`.
+    `labels` are the names that tables and figures show for models, by name or revision.
+    ComparisonError if the runs cannot be compared; see `check_comparable`.
     """
     newest_first = sorted(runs, key=lambda run: -int(run.info.start_time))
     # Runs with one fingerprint have one result; an older one may have lost its predictions.
@@ -85,12 +87,30 @@ def group_runs(
     distinct = list(newest.values())
     check_comparable(distinct, allow_versions)
     by_key: dict[RunKey, list[Run]] = {}
+    names = _shown_names(distinct, labels or {})
     for run in distinct:
-        key = run_key(run)
-        if labels:
-            key = key._replace(model=labels.get(key.model, key.model))
-        by_key.setdefault(key, []).append(run)
+        by_key.setdefault(run_key(run, names), []).append(run)
     return CollectedRuns({key: tuple(by_key[key]) for key in sorted(by_key)}, tuple(omissions))
+
+
+def _shown_names(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, str]:
+    """The name that is shown for each name of a model; no two models have the same one.
+
+    A label that is also the label or the name of another model is not used.
+    """
+    names = model_names(runs)
+    labelled = {
+        names[model_name(run)]: labels[given]
+        for run in reversed(runs)
+        for given in (model_name(run), tag(run, "revision") or "")
+        if given in labels
+    }
+    shown = [labelled.get(model, model) for model in dict.fromkeys(names.values())]
+    ambiguous = {label for label in shown if shown.count(label) > 1}
+    return {
+        name: model if labelled.get(model, model) in ambiguous else labelled.get(model, model)
+        for name, model in names.items()
+    }
 
 
 def read_tables(collected: CollectedRuns) -> dict[RunKey, pd.DataFrame]:
@@ -206,24 +226,30 @@ def _evaluate_run(run_id: str) -> Run:
     if kind != RunKind.EVALUATE:
         but = f" but a {kind} run" if kind else ""
         raise ComparisonError(f"run {run_id!r} is not an evaluate run{but}.")
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise ComparisonError(f"run {run_id!r} is deleted; restore it, or leave it out.")
     if run.info.status != FINISHED:
         raise ComparisonError(f"run {run_id!r} is not finished: it is {run.info.status.lower()}.")
     return run
 
 
-def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str]]:
-    """Evaluate runs of the experiments, with the tags, of the studies; labels of their models."""
+def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str], list[Omission]]:
+    """Evaluate runs of the experiments, with the tags, of the studies.
+
+    Also labels of their models, and what the studies lack.
+    """
     tags = parse_tags(config.tags)
     experiment_ids = _experiment_ids(config.experiment)
+    evaluated = _runs_of_kind(experiment_ids, RunKind.EVALUATE)
     runs = [
         run
-        for run in _runs_of_kind(experiment_ids, RunKind.EVALUATE)
+        for run in evaluated
         if tag(run, "fingerprint")
         and all(run.data.tags.get(name) == value for name, value in tags.items())
     ]
     if not config.study:
-        return runs, {}
-    study_runs = _study_runs(experiment_ids, config.study)
+        return runs, {}, []
+    study_runs, older = _study_runs(experiment_ids, config.study)
     ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
     # Evaluate runs may name a study that has no run of its own.
     unlisted = set(config.study) - {tag(run, "study") for run in study_runs}
@@ -232,7 +258,8 @@ def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str]]:
     ]
     if len(config.study) > 1:
         _check_each_study(config.study, study_runs, selected)
-    return selected, _labels(study_runs)
+    existing = {run.info.run_id for run in evaluated}
+    return selected, _labels(study_runs), [*older, *_missing_cells(study_runs, existing)]
 
 
 def _check_each_study(
@@ -250,22 +277,62 @@ def _check_each_study(
 
 
 def _labels(study_runs: Iterable[Run]) -> dict[str, str]:
-    """Labels by model, without those that several models have."""
+    """Labels by model."""
     labels: dict[str, str] = {}
     for run in study_runs:
         labels |= json.loads(tag(run, "labels") or "{}")
-    values = list(labels.values())
-    return {model: label for model, label in labels.items() if values.count(label) == 1}
+    return labels
 
 
-def _study_runs(experiment_ids: list[str], studies: Sequence[str]) -> list[Run]:
-    """The newest finished study run of each study, model, source and seeds."""
+def _study_runs(
+    experiment_ids: list[str], studies: Sequence[str]
+) -> tuple[list[Run], list[Omission]]:
+    """The newest finished study run of each study, model, source and seeds.
+
+    The omissions are newer runs of the same that are not finished.
+    """
     newest: dict[tuple[str | None, ...], Run] = {}
+    unfinished: dict[tuple[str | None, ...], list[Run]] = {}
     for run in _runs_of_kind(experiment_ids, RunKind.STUDY):  # newest first
-        if run.info.status == FINISHED and tag(run, "study") in studies:
-            parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
-            newest.setdefault(parts, run)
-    return list(newest.values())
+        if tag(run, "study") not in studies:
+            continue
+        parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
+        if parts in newest:
+            continue
+        if run.info.status == FINISHED:
+            newest[parts] = run
+        else:
+            unfinished.setdefault(parts, []).append(run)
+    omissions = [
+        Omission(
+            OmissionReason.STUDY_RUN,
+            run_id=run.info.run_id,
+            problem=f"of {tag(run, 'study')!r} is {run.info.status.lower()}; the older run "
+            f"{older.info.run_id} is compared in its place",
+        )
+        for parts, older in newest.items()
+        for run in unfinished.get(parts, ())
+    ]
+    return list(newest.values()), omissions
+
+
+def _missing_cells(study_runs: Iterable[Run], existing: set[str]) -> list[Omission]:
+    """Evaluations that failed in studies, or that are deleted."""
+    omissions = []
+    for run in study_runs:
+        problems = []
+        if failed := tag(run, "failed"):
+            problems.append(f"has {failed} cells that failed, and that are left out")
+        problems += [
+            f"has the evaluate run {run_id}, which is deleted and left out"
+            for run_id in read_parts(run, "cells")
+            if run_id not in existing
+        ]
+        omissions += [
+            Omission(OmissionReason.STUDY_RUN, run_id=run.info.run_id, problem=problem)
+            for problem in problems
+        ]
+    return omissions
 
 
 def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:

@@ -1,14 +1,20 @@
 """Whether evaluate runs may be compared."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mlflow.entities import Run
 
 from isogloss.analysis.score_matrix import RunKey, first_few
 from isogloss.errors import ComparisonError
 from isogloss.tracking import tag
-from isogloss.tracking.comparability import Difference, item_differences, key_differences
+from isogloss.tracking.comparability import (
+    Difference,
+    item_differences,
+    key_differences,
+    model_name,
+    model_names,
+)
 from isogloss.tracking.libraries import is_major, library_differences
 from isogloss.types import Condition
 
@@ -17,12 +23,12 @@ logger = logging.getLogger(__name__)
 ADVICE = "Choose runs with `runs`, `study` or `tags`."
 
 
-def run_key(run: Run) -> RunKey:
+def run_key(run: Run, names: Mapping[str, str] | None = None) -> RunKey:
     """What a run measured; an adapter without a known seed is identified by its digest.
 
-    ComparisonError if the condition is not one of Condition.
+    `names` replace those of models. ComparisonError if the condition is not one of Condition.
     """
-    model = tag(run, "model") or "unknown"
+    model = (names or {}).get(model_name(run), model_name(run))
     try:
         condition = Condition(tag(run, "condition") or "")
     except ValueError:
@@ -94,8 +100,9 @@ def _check_items(runs: Sequence[Run]) -> None:
 def _check_adapters(runs: Sequence[Run]) -> None:
     """One adapter per model, condition, source and seed."""
     by_key: dict[RunKey, dict[str | None, Run]] = {}
+    names = model_names(runs)
     for run in runs:
-        by_key.setdefault(run_key(run), {})[tag(run, "adapter")] = run
+        by_key.setdefault(run_key(run, names), {})[tag(run, "adapter")] = run
     for key, by_adapter in by_key.items():
         if len(by_adapter) > 1:
             raise ComparisonError(

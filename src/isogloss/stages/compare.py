@@ -98,7 +98,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
     fingerprint = tracking.fingerprint(
         kind="compare",
         runs=[
-            [*key, tag(run, "fingerprint")]
+            [*key, tag(run, "fingerprint"), run.info.run_id]
             for key, runs in collected.by_key.items()
             for run in runs
         ],

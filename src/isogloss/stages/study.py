@@ -105,7 +105,10 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
         table = models_table(cells, runs)
         mlflow.log_text("\n".join(",".join(row) for row in table) + "\n", "models.csv")
-        compared = _compare(config, runs, labels)
+        shown = {
+            sessions[model.name].location.revision: model.label or model.name for model in models
+        }
+        compared = _compare(config, runs, shown)
         if compared:
             mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
         if compared is None or runs.failed:
@@ -191,7 +194,10 @@ def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) ->
 
 
 def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) -> Run | None:
-    """Compare what has been evaluated; None if the failures leave nothing to compare."""
+    """Compare what has been evaluated; None if the failures leave nothing to compare.
+
+    `labels` are the names of models by revision: a run that is reused may know another name.
+    """
     omissions = [
         Omission(OmissionReason.FAILED_CELL, cell=cell.label, problem=reason)
         for cell, reason in runs.failed.items()

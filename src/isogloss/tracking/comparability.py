@@ -69,13 +69,38 @@ KEYS: tuple[Key, ...] = (
 )
 
 
+def model_names(runs: Sequence[Run]) -> dict[str, str]:
+    """One name for all names of a model: its first one in `runs`.
+
+    A model has several names if it was copied, or is a folder here and on the Hub there: names of
+    one revision are of one model. An imported run has no revision.
+    """
+    names: dict[str, str] = {}
+    by_revision: dict[str, str] = {}
+    for run in runs:
+        name, revision = model_name(run), tag(run, "revision")
+        own = names.setdefault(name, name)
+        first = own if revision is None else by_revision.setdefault(revision, own)
+        if own != first:
+            for known in (names, by_revision):
+                known.update({key: first for key, value in known.items() if value == own})
+    return names
+
+
+def model_name(run: Run) -> str:
+    """The name of a run's model, as it was given."""
+    return tag(run, "model") or "unknown"
+
+
 def key_differences(runs: Sequence[Run]) -> Iterator[Difference]:
     """Keys in which runs of one scope differ; runs that do not say are left out."""
+    names = model_names(runs)
     for key in KEYS:
         by_scope: dict[str, dict[str, list[Run]]] = {}
         for run in runs:
             if (value := key.read(run)) is not None:
-                by_scope.setdefault(_where(run, key.scope), {}).setdefault(value, []).append(run)
+                where = _where(run, names[model_name(run)], key.scope)
+                by_scope.setdefault(where, {}).setdefault(value, []).append(run)
         for where, by_value in by_scope.items():
             if len(by_value) > 1:
                 yield Difference(key.name, where, by_value)
@@ -109,8 +134,8 @@ def is_base_of(base: Run, run: Run) -> bool:
     return all(key.read(base) == key.read(run) for key in KEYS if key.name != "recipe")
 
 
-def _where(run: Run, scope: Scope) -> str:
+def _where(run: Run, model: str, scope: Scope) -> str:
     if scope == Scope.ALL_RUNS:
         return ""
-    model, reasoning = tag(run, "model"), tag(run, "reasoning")
+    reasoning = tag(run, "reasoning")
     return f" of {model}" if scope == Scope.MODEL else f" of {model} with {reasoning} reasoning"
