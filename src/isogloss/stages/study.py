@@ -244,11 +244,12 @@ def _check_before_start(
     }
     for training in trainings.values():
         train_items = source_data(training).train
+        own_languages = {item.language for item in train_items}
         refuse_contamination(
             training_record(task.name, train_items),
             task.name,
             all_items,
-            [],
+            [item for item in all_items if item.language in own_languages],
             share_passages=config.share_passages,
         )
     source = study_sources(config)[0].source

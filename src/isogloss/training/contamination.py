@@ -1,7 +1,8 @@
 """Contamination: what an adapter was trained on, and the check that no evaluation contains it.
 
 Passages of parallel data are translations of one another, so a passage seen in training is known in
-every language. Within a task, passages are matched by id. Across tasks (SIB-200, FLORES-200 and
+every language. Within a task, passages are matched by id, and by their whole text in the training
+language: data may have duplicates, and ids that are row numbers change with the rows. Across tasks (SIB-200, FLORES-200 and
 Belebele share sentences) they are matched by their text in the training language, if the other task
 has that language. The match uses winnowed fingerprints of character n-grams (Schleimer, Wilkerson &
 Aiken 2003, section 3): they do not depend on sentence segmentation and do not disclose the text.
@@ -91,7 +92,7 @@ def refuse_contamination(
     With `share_passages`, only if an item of the same task is.
 
     `items` are the items to evaluate, in any languages. `same_language` are the same items in the
-    training languages; empty if the task has none of them, and then other tasks are not checked.
+    training languages; empty if the task has none of them, and then texts are not compared.
     """
     if share_passages and trained.task == task and trained.items is not None:
         if shared := {item.item_id for item in items}.intersection(trained.items):
@@ -102,10 +103,11 @@ def refuse_contamination(
             )
         return
     evaluated = dict.fromkeys(item.passage_id for item in items)
+    prints = _prints(item for item in same_language if item.passage_id in evaluated)
     if trained.task == task:
         matches = [Match(passage, passage) for passage in evaluated if passage in trained.passages]
+        matches += _equal_texts(trained.passages, prints)
     else:
-        prints = _prints(item for item in same_language if item.passage_id in evaluated)
         matches = _text_matches(trained.passages, prints)
     if not matches:
         return
@@ -114,7 +116,7 @@ def refuse_contamination(
         first_by_passage.setdefault(match.evaluated, match)
     examples = ", ".join(
         repr(match.evaluated)
-        if trained.task == task
+        if match.trained == match.evaluated
         else f"{match.evaluated!r} (as {match.trained!r})"
         for match in list(first_by_passage.values())[:3]
     )
@@ -184,6 +186,18 @@ def _prints(items: Iterable[Item]) -> dict[str, frozenset[str]]:
         passage: frozenset().union(*map(fingerprints, of_passage))
         for passage, of_passage in texts.items()
     }
+
+
+def _equal_texts(
+    trained: Mapping[str, Sequence[str]], evaluated: Mapping[str, frozenset[str]]
+) -> list[Match]:
+    """Passages of one task with the same text under two ids: a duplicate, or ids that changed."""
+    names = {frozenset(prints): passage for passage, prints in trained.items()}
+    return [
+        Match(names[prints], passage)
+        for passage, prints in evaluated.items()
+        if prints in names and passage not in trained
+    ]
 
 
 def _text_matches(
