@@ -97,13 +97,13 @@ def test_the_frame_in_the_target_language_has_that_languages_words_and_latin_let
 
 def test_texts_of_the_task_are_translated_and_texts_of_the_data_are_not() -> None:
     texts = wording("heb_Hebr").texts
-    (shown,) = as_shown([TOPIC], "target", None)
+    (shown,) = as_shown([TOPIC], "target", None, own_texts=True)
     assert shown.question == texts[QUESTION]
     assert shown.options == tuple(texts[topic] for topic in TOPICS)
     assert shown.passage == TOPIC.passage
-    assert as_shown([TOPIC, ITEM], "english", None) == [TOPIC, ITEM]
-    assert as_shown([ITEM], "target", None) == [ITEM]
-    assert as_shown([TOPIC], "target", 3) == [shuffle_options(shown, 3)]
+    assert as_shown([TOPIC, ITEM], "english", None, own_texts=True) == [TOPIC, ITEM]
+    assert as_shown([ITEM], "target", None, own_texts=True) == [ITEM]
+    assert as_shown([TOPIC], "target", 3, own_texts=True) == [shuffle_options(shown, 3)]
 
 
 def test_the_reasoning_prompt_asks_for_an_answer_in_the_format() -> None:

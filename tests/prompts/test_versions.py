@@ -83,14 +83,14 @@ def rendered() -> Iterator[object]:
         Format, PromptLanguage, Reasoning, (False, True)
     ):
         protocol = Protocol(format, prompt_language=language, reasoning=reasoning, chat=chat)
-        for shown in as_shown((item, topic), language, None):
+        for shown in as_shown((item, topic), language, None, own_texts=True):
             context = reasoning_prompt(shown, protocol, tokenizer)
             yield prompt(shown, protocol, tokenizer)
             yield context
             yield after_reasoning(shown, protocol, context, " So. ")
             yield unconditional_prompt(shown, protocol, tokenizer)
             yield answer_words(shown.language, protocol)
-    for shown in as_shown((item, topic), PromptLanguage.TARGET, 15):
+    for shown in as_shown((item, topic), PromptLanguage.TARGET, 15, own_texts=True):
         yield shown.question, shown.options, shown.answer
     for code in languages():
         yield wording(code).model_dump()

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -185,7 +185,7 @@ def test_rows_may_have_different_numbers_of_options_and_default_to_the_training_
 def test_english_texts_of_a_task_are_translated_into_the_language_of_the_prompt(
     trained: Training,
 ) -> None:
-    model = trained("letter", "target").model
+    model = trained("letter", "target").model.unwrap_python_model().adapter_model
     hebrew = wording("heb_Hebr").texts
     english = {"passage": "שלום", "question": QUESTION, "options": list(TOPICS)}
     translated = {
@@ -194,7 +194,7 @@ def test_english_texts_of_a_task_are_translated_into_the_language_of_the_prompt(
         "options": [hebrew[topic] for topic in TOPICS],
     }
     rows = [{**texts, "language": "heb_Hebr"} for texts in (english, translated)]
-    one, two = model.predict(pd.DataFrame(rows)).itertuples()
+    one, two = replace(model, own_texts=True).answer(rows)
     assert one.probabilities == two.probabilities
     assert (one.answer, two.answer) == (TOPICS[one.choice], translated["options"][one.choice])
 
@@ -504,6 +504,7 @@ def test_the_base_is_loaded_with_the_dtype_attention_and_device_map_of_training(
     settings = {
         "base_model": "base",
         "base_revision": "1",
+        "own_texts": False,
         "base_dtype": "bfloat16",
         "protocol": Protocol(Format.CLOZE, max_new_tokens=9).as_dict(),
         "trained_language": "mlt_Latn",

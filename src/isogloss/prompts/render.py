@@ -37,15 +37,20 @@ def require_wording(languages: Iterable[LanguageCode], prompt_language: PromptLa
 
 
 def as_shown(
-    items: Iterable[Item], prompt_language: PromptLanguage, shuffle_seed: int | None
+    items: Iterable[Item],
+    prompt_language: PromptLanguage,
+    shuffle_seed: int | None,
+    *,
+    own_texts: bool,
 ) -> list[Item]:
     """Return the items with the texts and the order of options that prompts show.
 
-    A task's own English texts are translated into the language of the prompt. With a
-    `shuffle_seed`, options are shuffled. Raises ConfigError if a language has no wording.
+    With `own_texts`, that of their task, English texts of the task are translated into the language
+    of the prompt. With a `shuffle_seed`, options are shuffled. Raises ConfigError if a language has
+    no wording.
     """
     shown = list(items)
-    if prompt_language == PromptLanguage.TARGET:
+    if own_texts and prompt_language == PromptLanguage.TARGET:
         shown = [localised(item) for item in shown]
     if shuffle_seed is not None:
         shown = [shuffle_options(item, shuffle_seed) for item in shown]

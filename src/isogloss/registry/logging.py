@@ -52,7 +52,8 @@ REQUIREMENTS = (
 class TrainedAdapter:
     """An adapter and how it was made. `folder` has its weights, training record and dev data.
 
-    `tags` are those of its finetune run, `dev` its score after `step`.
+    `tags` are those of its finetune run, `dev` its score after `step`. `own_texts` is that of its
+    task.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class TrainedAdapter:
     config: FinetuneConfig
     protocol: Protocol
     tags: RunTags
+    own_texts: bool
 
 
 def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
@@ -116,6 +118,7 @@ def model_settings(adapter: TrainedAdapter, model: LanguageModel) -> dict[str, A
         "base_attention": config.attention,
         "base_device_map": config.device_map,
         "protocol": adapter.protocol.as_dict(),
+        "own_texts": adapter.own_texts,
         "trained_language": source_languages(config.source)[0].code,
         "window": context_window(model, config.max_length),
     }

@@ -61,7 +61,8 @@ class Answer:
 class AdapterModel:
     """A base model with one adapter attached, and how questions are presented to it.
 
-    `language` is that of rows that name none; `window` the most tokens that a prompt may have.
+    `language` is that of rows that name none; `window` the most tokens that a prompt may have;
+    `own_texts` that of the task (see `Task`).
     """
 
     model: LanguageModel
@@ -70,6 +71,7 @@ class AdapterModel:
     language: LanguageCode
     window: int
     lock: Lock
+    own_texts: bool
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
         """Answer the rows, in their order. Threads may call this concurrently."""
@@ -117,7 +119,7 @@ class AdapterModel:
                 f"language {item.language!r} has no wording for prompts; expected one of "
                 f"{', '.join(worded)}."
             )
-        (item,) = as_shown([item], self.protocol.prompt_language, None)
+        (item,) = as_shown([item], self.protocol.prompt_language, None, own_texts=self.own_texts)
         (length,) = prompt_lengths([item], self.model.tokenizer, self.protocol)
         if length > self.window:
             raise DataError(
@@ -150,6 +152,7 @@ def load_adapter_model(
         settings["trained_language"],
         settings["window"],
         Lock(),
+        settings["own_texts"],
     )
 
 

@@ -143,7 +143,7 @@ def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, li
     require_wording(targets, config.prompt_language)
     shuffle_seed = config.seed if config.shuffle_options else None
     return task, {
-        code: as_shown(rows, config.prompt_language, shuffle_seed)
+        code: as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
         for code, rows in parallel_items(task, targets, config.split, config.limit).items()
     }
 

@@ -149,7 +149,10 @@ def _log_adapters(result: TrainingResult, plan: FinetunePlan, session: Session) 
     }
     uris: dict[Path, str] = {
         folder: log_adapter(
-            TrainedAdapter(folder, step, dev, config, plan.protocol, plan.tags), session.model
+            TrainedAdapter(
+                folder, step, dev, config, plan.protocol, plan.tags, plan.data.task.own_texts
+            ),
+            session.model,
         )
         for folder, (dev, step) in adapters.items()
     }

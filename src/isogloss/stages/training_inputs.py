@@ -69,11 +69,11 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     dev_items = _pooled(task, codes, Split.DEV, dev_limit)
     refuse_overlap(train_items, dev_items, task.name)
     shuffle_seed = config.seed if config.shuffle_options else None
-    return SourceData(
-        task,
-        as_shown(train_items, config.prompt_language, shuffle_seed),
-        as_shown(dev_items, config.prompt_language, shuffle_seed),
+    train_items, dev_items = (
+        as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
+        for rows in (train_items, dev_items)
     )
+    return SourceData(task, train_items, dev_items)
 
 
 def _pooled(

@@ -29,7 +29,8 @@ class Task:
     `name` appears in tags and reports. `languages` are the codes that have data. `read` returns all
     items of a language's split. `format` and `normalisation` (of cloze) are the defaults for
     scoring. `parallel` states that items with one `item_id` are the same question in every
-    language.
+    language. `own_texts` states that questions or options are the task's own English texts, not
+    data, which prompts in another language have in that language.
     """
 
     name: str
@@ -38,3 +39,4 @@ class Task:
     format: Format
     normalisation: Normalisation
     parallel: bool = True
+    own_texts: bool = False

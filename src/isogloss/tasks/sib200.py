@@ -49,6 +49,7 @@ def open_task(data_dir: str | None) -> Task:
         partial(load, data_dir=data_dir),
         format=Format.CLOZE,
         normalisation=Normalisation.NONE,
+        own_texts=True,
     )
 
 

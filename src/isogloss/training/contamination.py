@@ -2,10 +2,11 @@
 
 Passages of parallel data are translations of one another, so a passage seen in training is known in
 every language. Within a task, passages are matched by id, and by their whole text in the training
-language: data may have duplicates, and ids that are row numbers change with the rows. Across tasks (SIB-200, FLORES-200 and
-Belebele share sentences) they are matched by their text in the training language, if the other task
-has that language. The match uses winnowed fingerprints of character n-grams (Schleimer, Wilkerson &
-Aiken 2003, section 3): they do not depend on sentence segmentation and do not disclose the text.
+language: data may have duplicates, and ids that are row numbers change with the rows. Across tasks
+(SIB-200, FLORES-200 and Belebele share sentences) they are matched by their text in the training
+language, if the other task has that language. The match uses winnowed fingerprints of character
+n-grams (Schleimer, Wilkerson & Aiken 2003, section 3): they do not depend on sentence segmentation
+and do not disclose the text.
 """
 
 import hashlib

@@ -46,7 +46,9 @@ def served(model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 
     def make(protocol: Protocol) -> PyfuncModel:
         served = PyfuncModel()
-        served.adapter_model = AdapterModel(model, digest, protocol, "arb_Arab", 4096, Lock())
+        served.adapter_model = AdapterModel(
+            model, digest, protocol, "arb_Arab", 4096, Lock(), False
+        )
         return served
 
     return make
