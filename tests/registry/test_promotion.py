@@ -14,7 +14,12 @@ NONE = [False] * 60
 
 
 def dev_folder(
-    path: Path, correct: list[bool], first: int = 0, language: str = "arb_Arab", task: str = "probe"
+    path: Path,
+    correct: list[bool],
+    first: int = 0,
+    language: str = "arb_Arab",
+    task: str = "probe",
+    content: str = "text",
 ) -> Path:
     """A folder with dev predictions; two items share a passage."""
     path.mkdir()
@@ -26,6 +31,7 @@ def dev_folder(
             "item_id": [f"i{number}" for number in numbers],
             "passage_id": [f"p{number // 2}" for number in numbers],
             "answer": 0,
+            "content": [f"{content} {number}" for number in numbers],
             "correct": correct,
         }
     ).to_parquet(path / DEV_PREDICTIONS)
@@ -61,7 +67,10 @@ def test_a_challenger_is_promoted_if_it_is_significantly_better(
     assert promotion.reason.startswith(reason)
 
 
-@pytest.mark.parametrize("other", [{"first": 60}, {"language": "eng_Latn"}, {"task": "sib200"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"first": 60}, {"language": "eng_Latn"}, {"task": "sib200"}, {"content": "other text"}],
+)
 def test_a_challenger_without_a_shared_dev_item_is_not_promoted(
     tmp_path: Path, other: dict[str, object]
 ) -> None:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from isogloss.formatting import interval_points, p_value, points
 from isogloss.stats.paired import paired_gain
-from isogloss.training.loop import DEV_PREDICTIONS
+from isogloss.training.loop import CONTENT, DEV_PREDICTIONS
 
 LEVEL = 0.05  # two-sided
-ITEM_KEY = ["task", "language", "item_id"]
+ITEM_KEY = ["task", "language", "item_id", CONTENT]
 
 
 class Promotion(NamedTuple):
@@ -24,15 +24,20 @@ class Promotion(NamedTuple):
 def compare_on_dev(champion: Path, challenger: Path) -> Promotion:
     """Compare two adapters, given by folders, on their source-language dev items.
 
-    The challenger is promoted if its accuracy on the dev items of both is higher by `paired_gain`
+    Items of both have one id and the same texts. The challenger is promoted if its accuracy on them
+    is higher by `paired_gain`
     (Student's t clustered by passage; McNemar's exact test for few items) at the 5% level.
     """
     if not all((folder / DEV_PREDICTIONS).is_file() for folder in (champion, challenger)):
         return Promotion(False, "one of the two has no dev predictions, so they are not comparable")
-    before, after = (
-        pd.read_parquet(folder / DEV_PREDICTIONS).set_index(ITEM_KEY)
-        for folder in (champion, challenger)
-    )
+    tables = [pd.read_parquet(folder / DEV_PREDICTIONS) for folder in (champion, challenger)]
+    if not all(CONTENT in table for table in tables):
+        return Promotion(
+            False,
+            "one of the two does not say which texts its dev items had (train it again), so they "
+            "are not comparable",
+        )
+    before, after = (table.set_index(ITEM_KEY) for table in tables)
     shared = before.index.intersection(after.index)
     if shared.empty:
         return Promotion(False, "the two have no dev item in common, so they are not comparable")

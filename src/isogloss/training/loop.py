@@ -4,6 +4,8 @@ The loss of a step is the mean negative log-likelihood (nats) over the answer to
 as transformers' Trainer computes it when everything but the answer is masked.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 DEV_PREDICTIONS = "dev_predictions.parquet"
+CONTENT = "content"  # its column with the `content_digest` of each item
 LogMetrics = Callable[[int, dict[str, float]], None]
 OnMeasurement = Callable[[int, list[Prediction]], None]
 
@@ -287,7 +290,18 @@ def _save(
             len(job.train_items) // len({item.language for item in job.train_items})
         )
         training_record(job.task, job.train_items, recipe.seed, description).write(folder)
-        frame(predictions).to_parquet(folder / DEV_PREDICTIONS, index=False)
+        table = frame(predictions)
+        table[CONTENT] = list(map(content_digest, job.dev_items))
+        table.to_parquet(folder / DEV_PREDICTIONS, index=False)
+
+
+def content_digest(item: Item) -> str:
+    """A hash of an item's texts and of its right answer, whatever its id and the order of options.
+
+    Ids may be row numbers, which other data have too.
+    """
+    texts = [item.passage, item.question, item.options[item.answer], *sorted(item.options)]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], budget: int) -> float:
