@@ -37,6 +37,7 @@ from isogloss.config import (
     TuneConfig,
 )
 from isogloss.errors import ConfigError
+from isogloss.languages import pooled_source
 from isogloss.report.content import report_content
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import figures, write
@@ -192,6 +193,7 @@ def compare(
     condition, against = _condition("condition", condition), _condition("against", against)
     if condition == against:
         raise ConfigError(f"condition {condition.value!r} cannot be compared with itself.")
+    source = pooled_source(source)
     return ComparisonResult(
         compare_tables(
             tables_of_results(frame, source),

@@ -10,7 +10,7 @@ from isogloss.analysis.score_matrix import RunKey, Scores, first_few
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
 from isogloss.predictions.table import REQUIRED_COLUMNS
-from isogloss.types import FloatArray
+from isogloss.types import FloatArray, Reasoning
 
 Tables = Mapping[RunKey, pd.DataFrame]
 
@@ -112,16 +112,31 @@ def _check_same_items(kept: Tables) -> None:
     for run, table in others:
         if not table.index.equals(first.index):
             _raise_different_items(first_run, first.index, run, table.index)
-        for column in ("answer", "passage_id"):
-            if column not in table or column not in first:
-                continue
-            differs_N = table[column].to_numpy() != first[column].to_numpy()
-            if differs_N.any():
-                raise ComparisonError(
-                    f"{first_run} and {run} disagree on {column} of "
-                    f"{first_few(map(_item, table.index[differs_N]))}, so they were not made "
-                    f"from the same data."
-                )
+    for column in ("answer", "passage_id", "document_digest"):
+        _check_equal(
+            kept, column, "{0} and {1} disagree on {2}, so they were not made from the same data."
+        )
+    by_asked: dict[tuple[str, Reasoning], dict[RunKey, pd.DataFrame]] = {}
+    for run, table in kept.items():
+        by_asked.setdefault((run.model, run.condition.reasoning), {})[run] = table
+    for members in by_asked.values():
+        _check_equal(
+            members,
+            "prompt_digest",
+            "{0} and {1} disagree on {2}: a chat template, examples, instructions or limits of "
+            "generation differ.",
+        )
+
+
+def _check_equal(tables: Tables, column: str, message: str) -> None:
+    """Raise ComparisonError unless the tables that have a column agree in it."""
+    having = [(run, table) for run, table in tables.items() if column in table]
+    for run, table in having[1:]:
+        first_run, first = having[0]
+        differs_N = table[column].to_numpy() != first[column].to_numpy()
+        if differs_N.any():
+            items = first_few(map(_item, table.index[differs_N]))
+            raise ComparisonError(message.format(first_run, run, f"{column} of {items}"))
 
 
 def _raise_different_items(

@@ -8,12 +8,13 @@ import pandas as pd
 
 from isogloss.analysis.score_matrix import COLUMNS, RunKey, first_few
 from isogloss.errors import DataError
-from isogloss.languages import language
+from isogloss.languages import language, pooled_source
 from isogloss.types import Condition
 
 logger = logging.getLogger(__name__)
 
 REQUIRED = ("model", "condition", "language", "item_id", "correct")
+CHOICES = ("answer", "forced", "greedy")
 OPTIONAL = tuple(name for name in ("source", "seed", *COLUMNS) if name not in REQUIRED)
 UNNAMED_TASK, UNKNOWN_FORMAT = "unnamed task", "unknown"
 
@@ -39,12 +40,14 @@ def tables_of_results(frame: pd.DataFrame, source: str) -> dict[RunKey, pd.DataF
         task=_texts(rows, "task", UNNAMED_TASK),
         format=_texts(rows, "format", UNKNOWN_FORMAT),
         seed=_texts(rows, "seed", ""),
-        source=_texts(rows, "source", ""),
+        source=_texts(rows, "source", "").map(lambda code: pooled_source(code) if code else ""),
     )
+    rows = rows.assign(**{name: _choices(rows, name) for name in CHOICES if name in rows})
     _check_conditions(rows["condition"])
     _check_choices(rows)
     for code in rows["language"].unique():
         language(code)
+    source = pooled_source(source)
     tuned = rows["condition"].map(lambda value: Condition(value).tuned)
     rows["source"] = rows["source"].where(rows["source"] != "", source).where(tuned, "")
     tables = {}
@@ -100,6 +103,21 @@ def _correctness(rows: pd.DataFrame) -> "pd.Series[bool]":
             f"{_places(bad)}."
         )
     return right
+
+
+def _choices(rows: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """A column of choices as numbers, which other columns are compared with; gaps stay."""
+    column = rows[name].astype(object).where(rows[name].notna() & (rows[name] != ""), None)
+    is_text = column.map(lambda value: isinstance(value, str))
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    bad = rows.index[(numbers.isna() & column.notna()) | (numbers.notna() & (numbers % 1 != 0))]
+    if len(bad):
+        kind = "text" if is_text[bad[0]] else "a number"
+        raise DataError(
+            f"`{name}` must hold whole numbers, which count choices from 0, but is {kind}, "
+            f"{column[bad[0]]!r}, in {_places(bad)}."
+        )
+    return numbers
 
 
 def _check_conditions(conditions: "pd.Series[str]") -> None:

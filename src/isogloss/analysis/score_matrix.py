@@ -17,7 +17,8 @@ from isogloss.types import Condition, FloatArray
 
 # Columns of predictions.parquet that a comparison reads.
 OPTIONAL = ("answer", "valid", "greedy", "forced", "gold_logprob", "tokens", "words")
-COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL, "choice_logprobs")
+DIGESTS = ("document_digest", "prompt_digest")  # of imported results
+COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL, "choice_logprobs", *DIGESTS)
 
 
 class RunKey(NamedTuple):

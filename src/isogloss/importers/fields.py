@@ -1,5 +1,7 @@
 """One answer from a results file of any format, and conversions of its values."""
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +15,8 @@ from isogloss.row_files import LONE_SURROGATE, check_unicode
 
 Value = Any  # of a results file: any type of JSON or Parquet, checked where it is read
 Fields = Mapping[str, Value]
+DOCUMENT, PROMPT = "document_digest", "prompt_digest"  # columns, see `digest`
+DIGEST_LENGTH = 16
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 CODE_LAST = re.compile(r"(?:(?P<stem>.*)[^0-9A-Za-z])?(?P<code>[a-z]{3}_[A-Z][a-z]{3})")
 
@@ -21,7 +25,8 @@ class RunFields(NamedTuple):
     """What a file states about the run of an answer; None is left to the parameters.
 
     `tool` is the program that wrote the log. Tools choose names of models and tasks, so parameters
-    may rename them. `tool` is None for a table, whose names are taken as they are.
+    may rename them. `tool` is None for a table, whose names are taken as they are. `metric` is what
+    says that an answer is correct, where there are several.
     """
 
     tool: str | None = None
@@ -31,6 +36,7 @@ class RunFields(NamedTuple):
     seed: str | None = None
     task: str | None = None
     format: str | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,12 @@ def truth(value: Value, place: str, name: str) -> bool:
             "row per attempt, each with its own seed"
         )
     raise DataError(f"{place}: {name} must be 0, 1, true or false but is {value!r}{hint}.")
+
+
+def digest(value: Value) -> str:
+    """A sha256, shortened, of a document or a prompt, which must be the same in all runs."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def check_finite(value: Value, place: str, name: str, item_id: str, language: str | None) -> None:

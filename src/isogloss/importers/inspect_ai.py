@@ -4,6 +4,7 @@
 """
 
 import string
+from itertools import takewhile
 from pathlib import Path
 
 from isogloss.config import ImportConfig
@@ -53,6 +54,7 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
             seed=str(epoch) if several else None,
             task=fields.task_in(name),
             format="generate",
+            metric=scorer,
         )
         correct = fields.truth(
             VALUES.get(value, value) if isinstance(value, str) else value, place, "score"
@@ -65,7 +67,7 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
                 item_id,
                 fields.passage_in(values, PASSAGE, config, place),
                 correct,
-                _columns(sample, score, correct),
+                {**_columns(sample, score, correct), **_digests(sample, several)},
             )
         )
     return answers
@@ -111,6 +113,24 @@ def _score(sample: Fields, metric: str | None, place: str) -> tuple[str, Fields]
     if metric not in single:
         raise DataError(f"{place} has no score {metric!r}; it has {', '.join(single)}.")
     return metric, single[metric]
+
+
+def _digests(sample: Fields, several: bool) -> dict[str, Value]:
+    """Digests of the question and of what the model was asked.
+
+    Options may be in another order in each of several epochs.
+    """
+    digests = {
+        fields.DOCUMENT: fields.digest([sample.get(key) for key in ("input", "choices", "target")])
+    }
+    messages = sample.get("messages")
+    if isinstance(messages, list) and messages and not several:
+        asked = [
+            [message.get("role"), message.get("content")]
+            for message in takewhile(lambda message: message.get("role") != "assistant", messages)
+        ]
+        digests[fields.PROMPT] = fields.digest(asked)
+    return digests
 
 
 def _columns(sample: Fields, score: Fields, correct: bool) -> dict[str, Value]:

@@ -60,10 +60,19 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
         for number in _log_likelihoods(values):
             fields.check_finite(number, place, "a log-likelihood", item_id, language)
         format, columns = _columns(values, column, chosen, place)
+        columns[fields.DOCUMENT] = fields.digest(values["doc"])
+        columns[fields.PROMPT] = fields.digest(values["arguments"])
+        run = RunFields(
+            "lm-eval",
+            model=model,
+            task=fields.task_in(name) or None,
+            format=format,
+            metric=column if chosen == "none" else f"{column},{chosen}",
+        )
         answers.append(
             ImportedAnswer(
                 place,
-                RunFields("lm-eval", model=model, task=fields.task_in(name) or None, format=format),
+                run,
                 language,
                 item_id,
                 fields.passage_in(doc_fields, ("link",), config, place),

@@ -12,7 +12,7 @@ from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
 from isogloss.files import looked_for
 from isogloss.importers import inspect_ai, lm_eval, tables
-from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
+from isogloss.importers.fields import CODE, DOCUMENT, PROMPT, ImportedAnswer, RunFields
 from isogloss.languages import language
 from isogloss.row_files import (
     extension,
@@ -31,6 +31,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".eval")
 COLUMNS = (
     *("task", "language", "format", "item_id", "passage_id", "answer", "prediction", "correct"),
     *("valid", "forced", "greedy", "choice_logprobs", "gold_logprob", "text", "tokens", "words"),
+    *(DOCUMENT, PROMPT),
 )
 RENAMABLE = ("model", "task")  # parameters may rename those that a tool has logged
 MANIFESTS = ("logs.json", "listing.json", "eval-set.json")  # what inspect_ai writes beside logs
@@ -47,6 +48,8 @@ EXPECTED = {
 class ImportedRun(NamedTuple):
     """What identifies one imported run; `seed` and, of a base run, `source` may be empty: unknown.
 
+    `metric` is empty for the column `correct` of a table.
+
     The fields are plain text: they are part of the fingerprint.
     """
 
@@ -56,6 +59,7 @@ class ImportedRun(NamedTuple):
     seed: str
     task: str
     format: str
+    metric: str = ""
 
 
 def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
@@ -168,11 +172,12 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
 
     Raises DataError if the two disagree, ConfigError if neither states a required field.
     """
-    names = (*ImportedRun._fields, "language")
+    fields = tuple(name for name in ImportedRun._fields if name != "metric")
+    names = (*fields, "language")
     given = {name: _text(getattr(config, name)) for name in names}
     if given["language"] and not CODE.fullmatch(given["language"]):
         given["language"] = None  # the name of a field, which is read already
-    stated = {name: getattr(answer.run, name) for name in ImportedRun._fields}
+    stated = {name: getattr(answer.run, name) for name in fields}
     stated["language"] = answer.language
     values = {name: given[name] or stated[name] or "" for name in names}
     for name, value in values.items():
@@ -201,7 +206,8 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
             language(code)
         except ConfigError as error:
             raise DataError(f"{answer.place}: {error}") from None
-    return ImportedRun(**{name: values[name] for name in ImportedRun._fields}), values["language"]
+    run = ImportedRun(**{name: values[name] for name in fields}, metric=answer.run.metric or "")
+    return run, values["language"]
 
 
 def _text(value: object) -> str | None:

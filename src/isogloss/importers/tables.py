@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers.fields import (
+    DOCUMENT,
+    PROMPT,
     ImportedAnswer,
     RunFields,
     Value,
@@ -43,7 +45,10 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
         stated = {name: values[name] for name in NAMES if not is_empty(values.get(name))}
         if "seed" in stated:
             stated["seed"] = _whole(stated["seed"], place, "seed", 0)
-        run = RunFields(**{name: text_of(value, place, name) for name, value in stated.items()})
+        run = RunFields(
+            **{name: text_of(value, place, name) for name, value in stated.items()},
+            metric=config.metric,
+        )
         answers.append(
             ImportedAnswer(
                 place,
@@ -68,6 +73,11 @@ def _columns(values: dict[str, Value], correct: bool, place: str) -> dict[str, V
         columns["valid"] = truth(values["valid"], place, "valid")
     if not is_empty(values.get("gold_logprob")):
         columns["gold_logprob"] = _logprob(values["gold_logprob"], place, "gold_logprob")
+    columns |= {
+        name: text_of(values[name], place, name)
+        for name in (DOCUMENT, PROMPT)
+        if not is_empty(values.get(name))
+    }
     if isinstance(values.get("text"), str):
         columns["text"] = writable(values["text"])
     if isinstance(logprobs := values.get("choice_logprobs"), list) and logprobs:

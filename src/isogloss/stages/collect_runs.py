@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import mlflow
 import numpy as np
@@ -126,12 +126,31 @@ def read_tables(collected: CollectedRuns) -> dict[RunKey, pd.DataFrame]:
     with ThreadPoolExecutor(min(DOWNLOADS, len(runs))) as pool:
         tables = dict(zip((run.info.run_id for run in runs), pool.map(read, runs), strict=True))
     progress.close()
+    for key, members in collected.by_key.items():
+        _check_imports(key, [run for run in members if tag(run, "imported")], tables)
     merged = {
         key: _merge([tables[run.info.run_id] for run in members])
         for key, members in collected.by_key.items()
     }
     _check_effect(merged)
     return merged
+
+
+def _check_imports(key: RunKey, runs: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Raise ComparisonError for two imports with other answers to one item.
+
+    Nothing says whether one corrects the other, or they are replicates without a seed.
+    """
+    for newer, older in combinations(runs, 2):
+        left, right = (tables[run.info.run_id] for run in (newer, older))
+        both = left.merge(right, on=["language", "item_id"], suffixes=("", "_older"))
+        differing = both[both["correct"] != both["correct_older"]]
+        if len(differing):
+            raise ComparisonError(
+                f"the imported runs {newer.info.run_id} and {older.info.run_id} are both {key}, "
+                f"but {len(differing)} of {len(both)} answers differ; import replicates with a "
+                "seed each, delete the wrong run, or choose runs with `runs`, `study` or `tags`."
+            )
 
 
 def _check_effect(tables: Mapping[RunKey, pd.DataFrame]) -> None:

@@ -75,9 +75,15 @@ def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) 
         fingerprint=fingerprint,
         data_digest=table_digest(predictions[data]),
         imported=_file_name(config),
+        metric=run.metric or None,
         prompt_version=PROMPT_VERSION,
     )
-    known = {**run._asdict(), "source": run.source or None, "seed": seed}
+    known = {
+        **run._asdict(),
+        "source": run.source or None,
+        "seed": seed,
+        "metric": run.metric or None,
+    }
     resolved = {**config.model_dump(), **known}
     return RunToLog(predictions, tags, ImportConfig.model_validate(resolved))
 

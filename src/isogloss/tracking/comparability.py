@@ -53,7 +53,14 @@ def _read_version(run: Run, component: str) -> str | None:
 KEYS: tuple[Key, ...] = (
     *(
         Key(name, Scope.ALL_RUNS, partial(_read_tag, name=name))
-        for name in ("task", "format", "normalisation", "prompt_version", "prompt_language")
+        for name in (
+            "task",
+            "format",
+            "normalisation",
+            "metric",
+            "prompt_version",
+            "prompt_language",
+        )
     ),
     *(
         Key(f"version of {component}", Scope.ALL_RUNS, partial(_read_version, component=component))

@@ -50,7 +50,7 @@ class RunTags:
     trained on; `language_digests` those of each language. `versions` are those of the components
     that decide the result, `libraries` those of the libraries it was computed with. `processes` is
     None unless several compute together, `max_length` unless passages were cut to it. `choices`
-    names the tokens of the option letters.
+    names the tokens of the option letters. `metric` is the one that an imported run was scored by.
     """
 
     model: str | None = None
@@ -80,6 +80,7 @@ class RunTags:
     seed: int | None = None
     recipe: str | None = None
     imported: str | None = None
+    metric: str | None = None
     versions: Versions | None = None
     libraries: Versions | None = None
 
@@ -148,6 +149,7 @@ def read_tags(run: Run) -> RunTags:
         seed=_parsed(run, "seed", int),
         recipe=tag(run, "recipe"),
         imported=tag(run, "imported"),
+        metric=tag(run, "metric"),
         versions=_parsed_versions(run, "versions"),
         libraries=_parsed_versions(run, "libraries"),
     )

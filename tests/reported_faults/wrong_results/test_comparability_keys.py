@@ -23,7 +23,7 @@ CASES = {
     **{
         name: (name, "one", "other")
         for name in (
-            *("task", "format", "normalisation", "prompt_version", "prompt_language"),
+            *("task", "format", "normalisation", "metric", "prompt_version", "prompt_language"),
             *("revision", "dtype", "chat", "attention", "max_new_tokens", "max_length"),
         )
     },
