@@ -1,0 +1,110 @@
+"""Write models of graded strength: one model after a growing number of steps on one language.
+
+The claim that weak baselines gain most is about models. These are starting points for it from one
+model: the embedded one after 0, 4, 8, 16, 32, 64 and 128 steps of fine-tuning on a language that is
+neither source nor target of the study, each adapter merged into the base. `baseline.json` in each
+folder has the recipe that rebuilds it. From the repository:
+
+    PYTHONPATH=src python -m scripts.build_baselines --data_dir FOLDER
+    mlflow run . --env-manager local -P study=configs/baselines.yaml -P data_dir=FOLDER
+
+The fine-tunings are runs of the experiment `baselines` and are reused.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import click
+import mlflow
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from isogloss.cli.command import user_errors
+from isogloss.config import FinetuneConfig, command_line
+from isogloss.models.loading import load
+from isogloss.models.locate import ModelLocation
+from isogloss.registry.lookup import adapter_folder
+from isogloss.stages.finetune import finetune
+from isogloss.stages.session import Session
+from isogloss.tracking import tag
+
+STEPS = (0, 4, 8, 16, 32, 64, 128)
+RECIPE = "baseline.json"
+
+
+def build(out: Path, base: FinetuneConfig, steps: Sequence[int]) -> list[Path]:
+    """Write one model folder per number of steps; those that exist with the same recipe are kept.
+
+    `base` is the fine-tuning without its number of steps.
+    """
+    session = Session.of(base)
+    folders = []
+    for number in steps:
+        folder = out / f"step-{number:03}"
+        recipe: dict[str, object] = {
+            "base": session.location.name,
+            "base_revision": session.location.revision,
+            "steps": number,
+        }
+        adapter = None
+        if number:
+            config = base.model_copy(update={"steps": number})
+            run = finetune(config, session, f"{number} steps")
+            adapter = run.info.run_id
+            recipe |= {
+                "command": command_line("finetune", config),
+                "adapter": tag(run, "adapter"),
+                "language": config.source,
+            }
+        folders.append(folder)
+        path = folder / RECIPE
+        if path.is_file() and json.loads(path.read_text("utf-8")) == recipe:
+            continue
+        merge(session.location, adapter, folder)
+        path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    return folders
+
+
+def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
+    """Write the base model in float32, with an adapter merged into it, and its tokenizer."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model = load(base, "float32")
+    network = cast(PreTrainedModel, model.network)
+    if adapter is not None:
+        with adapter_folder(adapter) as weights, torch.no_grad():
+            network = PeftModel.from_pretrained(model.module, weights).merge_and_unload()
+    network.save_pretrained(folder)
+    cast(PreTrainedTokenizerBase, model.tokenizer).save_pretrained(folder)
+
+
+@click.command(help=__doc__)
+@click.option("--out", default="baselines", show_default=True, type=click.Path(path_type=Path))
+@click.option("--data_dir", default=None, help="Folder with SIB-200; default: the Hub.")
+@click.option("--source", default="vie_Latn", show_default=True, help="Language tuned on.")
+@click.option("--model", default="embedded", show_default=True)
+def main(out: Path, data_dir: str | None, source: str, model: str) -> None:
+    """Build the baselines."""
+    with user_errors():
+        base = FinetuneConfig.model_validate(
+            {
+                "model": model,
+                "task": "sib200",
+                "data_dir": data_dir,
+                "source": source,
+                "format": "cloze",
+                "learning_rate": 2e-4,
+                "dev_limit": 16,
+                "eval_every": 128,
+            }
+        )
+        mlflow.set_experiment("baselines")
+        for folder in build(out, base, STEPS):
+            click.echo(folder)
+
+
+if __name__ == "__main__":
+    main()
