@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from isogloss.errors import ConfigError
 from isogloss.files import delete_parts, write_whole
 from isogloss.tracking.tags import RunKind
+from isogloss.tracking.versions import major_version, model_libraries
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,18 @@ class WorkDir:
         return str(json.loads(path.read_text("utf-8"))["run_id"]) if path.is_file() else None
 
     def record_run(self, run_id: str) -> None:
-        """Store the run the work is done in."""
-        write_whole(self.folder / RUN_FILE, json.dumps({"run_id": run_id}).encode())
+        """Store the run the work is done in, and the libraries that do it."""
+        facts = {"run_id": run_id, "libraries": model_libraries(adapter=True)}
+        write_whole(self.folder / RUN_FILE, json.dumps(facts).encode())
+
+    def major_update(self) -> str | None:
+        """A library that had another major version when the work was begun, as a clause."""
+        path = self.folder / RUN_FILE
+        then = json.loads(path.read_text("utf-8")).get("libraries", {}) if path.is_file() else {}
+        for name, now in model_libraries(adapter=True).items():
+            if name in then and major_version(then[name]) != major_version(now):
+                return f"they were computed with {name} {then[name]}, and {now} is installed"
+        return None
 
     def delete(self) -> None:
         """Delete the folder: MLflow has all results."""
@@ -86,7 +97,7 @@ def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
     """Lock a piece of work, wait while another process holds the lock, and yield its folder.
 
     The folder exists within the context, with the results of an interrupted process if there was
-    one. An empty folder is deleted at the end.
+    one, unless that had another major version of a library. An empty folder is deleted at the end.
     """
     work = WorkDir(work_root() / f"{kind}-{fingerprint[:12]}")
     lock = work_lock(work.folder.name)
@@ -96,6 +107,9 @@ def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
         logger.info(f"another process is computing {work.folder.name}; waiting for it")
         lock.acquire()
     try:
+        if update := work.major_update():
+            logger.warning(f"the results in {work.folder} are not continued: {update}")
+            work.delete()
         work.folder.mkdir(exist_ok=True)
         delete_parts(work.folder)
         yield work
