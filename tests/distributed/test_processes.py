@@ -131,4 +131,4 @@ def test_an_error_of_a_follower_is_raised_in_the_leader_and_both_go_on(
     assert kind == "RuntimeError"
     assert "process 1 of 2 failed" in message
     assert "KeyError: 'no such thing'" in message
-    assert re.search("the (loss|gradients) of step|has a log-likelihood of nan", two["diverging"])
+    assert re.search("the (loss|gradient) of step|has a log-likelihood of nan", two["diverging"])
