@@ -51,6 +51,12 @@ class Protocol:
         )
 
     @property
+    def in_training(self) -> str:
+        """What decides the texts that a model is trained on, in words."""
+        chat = "chat" if self.chat else "plain"
+        return f"{self.format} {self.prompt_language} {chat}"
+
+    @property
     def generates(self) -> bool:
         """Whether the model generates text, in addition to scoring choices."""
         return self.format == Format.GENERATE or self.reasoning == Reasoning.COT

@@ -171,6 +171,8 @@ def evaluation_tags(
         max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
         seed=record.seed if record else None,
         recipe=record.recipe if record else None,
+        training=record.training if record else None,
+        training_items=record.items_digest if record else None,
         versions=evaluation_versions(task.name, protocol),
         choices=letter_tokens(session.model.tokenizer, evaluation.all_items, protocol),
     )

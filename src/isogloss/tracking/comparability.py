@@ -3,6 +3,7 @@
 One list serves comparisons and the base runs beside an adapter's results.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,11 +16,12 @@ from isogloss.tracking.versions import parse_versions
 
 
 class Scope(Enum):
-    """Which runs must agree: all, those of a model, or those of a model and kind of reasoning."""
+    """Which runs must agree: all, those of a model, or of a model and reasoning, or source."""
 
     ALL_RUNS = auto()
     MODEL = auto()
     REASONING = auto()
+    SOURCE = auto()
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ def _read_version(run: Run, component: str) -> str | None:
     return parse_versions(tag(run, "versions") or "").get(component)
 
 
+def _read_recipe(run: Run) -> str | None:
+    """The recipe but the number of items, which a study may set for each source."""
+    recipe = _read_tag(run, "recipe")
+    return None if recipe is None else re.sub(r" of \d+ items per language", "", recipe)
+
+
 KEYS: tuple[Key, ...] = (
     *(
         Key(name, Scope.ALL_RUNS, partial(_read_tag, name=name))
@@ -68,12 +76,20 @@ KEYS: tuple[Key, ...] = (
     ),
     *(
         Key(name, Scope.MODEL, partial(_read_tag, name=name))
-        for name in ("revision", "dtype", "chat", "recipe")
+        for name in ("revision", "dtype", "chat", "training")
+    ),
+    Key("recipe", Scope.MODEL, _read_recipe),
+    *(
+        Key(name, Scope.SOURCE, partial(_read_tag, name=name))
+        for name in ("recipe", "training_items")
     ),
     Key("attention", Scope.MODEL, partial(_read_tag, name="attention", absent="auto")),
     Key("max_new_tokens", Scope.REASONING, partial(_read_tag, name="max_new_tokens")),
     Key("max_length", Scope.REASONING, partial(_read_tag, name="max_length", absent="whole")),
 )
+
+
+OF_ADAPTERS = ("recipe", "training", "training_items")
 
 
 def model_names(runs: Sequence[Run]) -> dict[str, str]:
@@ -134,15 +150,18 @@ def language_digests(run: Run) -> dict[str, str]:
 def is_base_of(base: Run, run: Run) -> bool:
     """Whether two runs of one model and reasoning agree in every key, whatever the model's name.
 
-    A value that only one of them has is a difference. The recipe is the adapter's alone.
+    A value that only one of them has is a difference, unless adapters alone have it.
     """
     if tag(base, "reasoning") != tag(run, "reasoning"):
         return False
-    return all(key.read(base) == key.read(run) for key in KEYS if key.name != "recipe")
+    return all(key.read(base) == key.read(run) for key in KEYS if key.name not in OF_ADAPTERS)
 
 
 def _where(run: Run, model: str, scope: Scope) -> str:
     if scope == Scope.ALL_RUNS:
         return ""
-    reasoning = tag(run, "reasoning")
-    return f" of {model}" if scope == Scope.MODEL else f" of {model} with {reasoning} reasoning"
+    if scope == Scope.MODEL:
+        return f" of {model}"
+    if scope == Scope.SOURCE:
+        return f" of {model} on {tag(run, 'source')}"
+    return f" of {model} with {tag(run, 'reasoning')} reasoning"

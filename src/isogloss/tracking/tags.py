@@ -51,6 +51,7 @@ class RunTags:
     that decide the result, `libraries` those of the libraries it was computed with. `processes` is
     None unless several compute together, `max_length` unless passages were cut to it. `choices`
     names the tokens of the option letters. `metric` is the one that an imported run was scored by.
+    `training` says what an adapter was trained on and how, `training_items` is a digest of it.
     """
 
     model: str | None = None
@@ -81,6 +82,8 @@ class RunTags:
     recipe: str | None = None
     imported: str | None = None
     metric: str | None = None
+    training: str | None = None
+    training_items: str | None = None
     versions: Versions | None = None
     libraries: Versions | None = None
 
@@ -150,6 +153,8 @@ def read_tags(run: Run) -> RunTags:
         recipe=tag(run, "recipe"),
         imported=tag(run, "imported"),
         metric=tag(run, "metric"),
+        training=tag(run, "training"),
+        training_items=tag(run, "training_items"),
         versions=_parsed_versions(run, "versions"),
         libraries=_parsed_versions(run, "libraries"),
     )

@@ -28,6 +28,7 @@ WINDOW = 10
 # One passage contains the other if they share this fraction of the shorter one's fingerprints.
 MIN_SHARE = 0.5
 MIN_SHARED = 3
+DIGEST_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class TrainingRecord:
     `language` is the source: one code, or several joined by `+`; a passage's fingerprints are then
     those of its texts in all of them.
 
-    `items` are ids; `seed` and `recipe` (in words) are None if unknown. Adapters of one recipe and
-    different seeds are replicates.
+    `items` are ids; `seed`, `recipe` and `protocol` (in words) are None if unknown. Adapters of one
+    task, protocol and recipe, of the same items and different seeds are replicates.
     """
 
     task: str
@@ -47,6 +48,18 @@ class TrainingRecord:
     seed: int | None = None
     recipe: str | None = None
     items: Sequence[str] | None = None
+    protocol: str | None = None
+
+    @property
+    def training(self) -> str | None:
+        """What was trained and how items were shown, in words: equal for all sources of a study."""
+        return None if self.protocol is None else f"{self.task} {self.protocol}"
+
+    @property
+    def items_digest(self) -> str:
+        """A sha256, shortened, of the passages and ids of the items: equal for replicates."""
+        content = json.dumps([self.passages, self.items], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def write(self, folder: Path) -> None:
         """Write the record beside the adapter's weights."""
@@ -61,7 +74,11 @@ class Match(NamedTuple):
 
 
 def training_record(
-    task: str, items: Sequence[Item], seed: int | None = None, recipe: str | None = None
+    task: str,
+    items: Sequence[Item],
+    seed: int | None = None,
+    recipe: str | None = None,
+    protocol: str | None = None,
 ) -> TrainingRecord:
     """The record of training on these items, of one language or several pooled ones."""
     return TrainingRecord(
@@ -71,6 +88,7 @@ def training_record(
         seed,
         recipe,
         sorted({item.item_id for item in items}),
+        protocol,
     )
 
 

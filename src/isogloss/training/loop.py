@@ -289,7 +289,13 @@ def _save(
         description = recipe.describe(
             len(job.train_items) // len({item.language for item in job.train_items})
         )
-        training_record(job.task, job.train_items, recipe.seed, description).write(folder)
+        training_record(
+            job.task,
+            job.train_items,
+            recipe.seed,
+            description,
+            f"{job.protocol.in_training} {model.dtype_name}",
+        ).write(folder)
         table = frame(predictions)
         table[CONTENT] = list(map(content_digest, job.dev_items))
         table.to_parquet(folder / DEV_PREDICTIONS, index=False)

@@ -9,7 +9,7 @@ from mlflow.entities import Run, RunData, RunInfo, RunTag
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError
 from isogloss.stages.comparable_runs import check_comparable, differing_libraries
-from isogloss.tracking.comparability import KEYS, is_base_of
+from isogloss.tracking.comparability import KEYS, OF_ADAPTERS, is_base_of
 from isogloss.types import Condition
 
 BASE = RunKey("m", Condition.BASE)
@@ -49,7 +49,7 @@ def run(key: RunKey, **tags: str | None) -> Run:
 
 
 def test_every_key_has_a_case() -> None:
-    assert {key.name for key in KEYS} == {*CASES, "recipe"}  # the recipe is the adapter's alone
+    assert {key.name for key in KEYS} == {*CASES, *OF_ADAPTERS}
 
 
 @pytest.mark.parametrize("name", CASES)
