@@ -7,6 +7,7 @@ as transformers' Trainer computes it when everything but the answer is masked.
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 DEV_PREDICTIONS = "dev_predictions.parquet"
+BEST = "best-"  # of the name of a folder, before the step
 CONTENT = "content"  # its column with the `content_digest` of each item
 LogMetrics = Callable[[int, dict[str, float]], None]
 OnMeasurement = Callable[[int, list[Prediction]], None]
@@ -149,7 +151,7 @@ def _train(
     last_folder = job.folder / "last"
     return TrainingResult(
         last=last_folder,
-        best=last_folder if best == state.step else job.folder / "best",
+        best=last_folder if best == state.step else _best_folder(job, best),
         last_step=state.step,
         best_step=best,
         dev=state.dev[state.step],
@@ -203,6 +205,22 @@ def _run_steps(
                 _measure(model, adapter, state, job, log, on_measurement)
             if processes.is_leader() and _checkpoint_due(state, job):
                 state.save(job.folder)
+                _delete_others(job, best_step(state.dev) if max(state.dev) else 0)
+
+
+def _best_folder(job: TrainingJob, step: int) -> Path:
+    """The folder of the best adapter so far, by its step.
+
+    Work that resumes from an earlier checkpoint may not find the later adapter best again.
+    """
+    return job.folder / f"{BEST}{step}"
+
+
+def _delete_others(job: TrainingJob, step: int) -> None:
+    """Delete the adapters of earlier steps than the best one, to which no checkpoint goes back."""
+    for folder in job.folder.glob(f"{BEST}*"):
+        if folder != _best_folder(job, step):
+            shutil.rmtree(folder)
 
 
 def _checkpoint_due(state: TrainingState, job: TrainingJob) -> bool:
@@ -271,7 +289,9 @@ def _measure(
         if state.finished:
             _save(model, adapter, job, "last", predictions)
         elif state.step > 0 and best_step(state.dev) == state.step:
-            _save(model, adapter, job, "best", predictions)
+            _save(model, adapter, job, _best_folder(job, state.step).name, predictions)
+            if job.checkpoint_every is None:
+                _delete_others(job, state.step)
     on_measurement(state.step, predictions)
 
 
