@@ -10,9 +10,9 @@ import logging
 import re
 import string
 import unicodedata
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from isogloss.errors import DataError
 from isogloss.languages import language as known_language
@@ -27,6 +27,7 @@ from isogloss.tasks.splits import SHARES, sort_key, split_of
 from isogloss.types import Split
 
 SPLIT = "split"  # the column that names the split, unless the description names another
+OPTIONAL = ("item_id", "passage_id", "passage", SPLIT)
 NUMBERED = re.compile(r"option_([1-9]\d*)")
 CODE = re.compile(r"[a-z]{3}[-_][a-z]{4}", re.IGNORECASE)  # in any spelling
 
@@ -131,12 +132,62 @@ def to_items(
         splits.append(_named_split(description, row) if named else split_of(item.passage_id))
     check_items(located)
     _check_splits(located, splits)
+    _check_columns(description, [row.row for row in rows])
     chosen = [
         item
         for (_, item), item_split in zip(located, splits, strict=True)
         if split in (Split.ALL, item_split)
     ]
     return sorted(chosen, key=lambda item: (sort_key(item.passage_id), sort_key(item.item_id)))
+
+
+def _check_columns(description: Description, rows: list[Row]) -> None:
+    """Raise DataError for a column that is in some rows only, or is named almost as one of ours.
+
+    Such a column would be overlooked without a word: questions would be asked without their
+    passage. Others that are not read are logged.
+    """
+    present: dict[str, Row] = {}
+    for row in rows:
+        for name in row.values:
+            present.setdefault(str(name), row)
+    columns = description.columns.model_dump()
+    read = {name: columns[name] or name for name in (*OPTIONAL, "question", "answer")}
+    for row in rows:
+        for name in OPTIONAL:
+            if read[name] in present and read[name] not in row.values:
+                raise DataError(
+                    f"{row.place}: there is no column {read[name]}, which other rows have; write "
+                    "null or an empty value where there is none."
+                )
+    options = columns["options"]
+    used = {*read.values(), *([options] if isinstance(options, str) else options or ())}
+    unread = []
+    for name, row in present.items():
+        if name in used or (options is None and (name == "options" or NUMBERED.fullmatch(name))):
+            continue
+        plain = re.sub(r"[\W_]", "", name).casefold()
+        meant = next((own for own in OPTIONAL if own.replace("_", "") == plain), None)
+        if meant is not None and read[meant] == meant and meant not in present:
+            _refuse_name(row, name, meant)
+        if options is None and (plain == "options" or re.fullmatch(r"option\d+", plain)):
+            _refuse_name(row, name, "options, or option_1, option_2, ...")
+        unread.append(name)
+    if unread:
+        _log_unread(description.name, ", ".join(unread))
+
+
+@cache
+def _log_unread(task: str, names: str) -> None:
+    """Log, once for all languages, the columns that are not read."""
+    logger.warning(f"the columns {names} of task {task!r} are not read")
+
+
+def _refuse_name(row: Row, name: str, expected: str) -> NoReturn:
+    raise DataError(
+        f"{row.place}: the column {name!r} is not read; rename it to {expected}, or name it under "
+        "columns in task.yaml."
+    )
 
 
 def _from_folder(paths: dict[str, Path], language: str) -> list[TaskRow]:

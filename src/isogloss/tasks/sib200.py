@@ -8,6 +8,7 @@ items have the same options, and normalisation would favour the long ones everyw
 
 import hashlib
 import logging
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -90,7 +91,14 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
     """
     if split == Split.ALL:
         parts = (Split.TRAIN, Split.DEV, Split.TEST)
-        return [item for part in parts for item in load(language, part, data_dir)]
+        whole = [item for part in parts for item in load(language, part, data_dir)]
+        counts = Counter(item.item_id for item in whole)
+        if repeated := [name for name, count in counts.items() if count > 1]:
+            raise DataError(
+                f"sib200 has index_id {', '.join(repeated[:3])} in two files of {language}; ids "
+                "must be unique in train, dev and test together."
+            )
+        return whole
     if data_dir is None:
         path = hub.download(HUB, REVISION, f"data/{language}/{split}.tsv")
     else:
