@@ -105,8 +105,8 @@ def pattern_constants() -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-PARSED = ("4", "4c8816f1de3a110f")
-PATTERNS = ("4", "3498d62a36edbf31")
+PARSED = ("5", "4c8816f1de3a110f")
+PATTERNS = ("5", "3498d62a36edbf31")
 RENDERED = ("3", "d5c2e90dcb077d72")
 
 

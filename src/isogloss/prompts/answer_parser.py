@@ -18,6 +18,9 @@ What a block of reasoning says (<think>, see `reasoning_blocks`) is removed firs
 ends in such a block has no answer. A text that was cut off at the token limit answers only by rule
 1, or with a whole first line: what it happened to name last was not its answer.
 
+Options that a text lists one after another with their labels ("A: Paris, B: Rome") are no answer
+and are removed too.
+
 Base models continue with a next question after their answer. That part is removed first: after a
 first line that is an answer, and after an answer with a colon, from the next empty line or line
 such as "Q:" or "Câu hỏi:"; after other answers only from a line that begins with one word and a
@@ -71,8 +74,9 @@ from isogloss.prompts.text_folding import (
 )
 
 ENGLISH = ("Answer",)
-PARSER_VERSION = "4"  # part of every evaluation's fingerprint: raise it with any change of rules
+PARSER_VERSION = "5"  # part of every evaluation's fingerprint: raise it with any change of rules
 MOST_OPTIONS = 10
+LIST_MARKS = r"[\s*_(\[•·-]+\Z"  # before the label of an option
 
 MarkerKind = Literal["colon", "is", "bare"]
 
@@ -120,6 +124,7 @@ def parse_answer(
     keys = tuple(comparison_key(fold(option).text) for option in options)
     has_digits = any(char.isdigit() for key in keys for char in key)
     parsed_options = Options(keys, not has_digits, bool(ONLY_CYRILLIC.search(folded)))
+    folded = _without_lists(folded, parsed_options)
     at_start, whole_line = _option_at_start(folded, parsed_options)
     folded = _without_next_question(folded, at_start, whole_line, answer_words, parsed_options)
     for marker in reversed(_markers(folded, answer_words)):
@@ -195,6 +200,31 @@ def _markers(text: str, words: Sequence[str]) -> list[Marker]:
         kind: MarkerKind = "colon" if match["colon"] else "is" if match["is"] else "bare"
         markers.append(Marker(match.start(), match.end(), kind))
     return markers
+
+
+def _without_lists(text: str, options: Options) -> str:
+    """Remove two or more options with their labels that follow one another without other words."""
+    runs: list[list[tuple[int, int, int]]] = []  # start, end and option of each entry
+    for match in LETTER.finditer(text):
+        start, rest = match.start(), text[match.end() :]
+        if in_word(text[:start][-1:]) or (runs and start < runs[-1][-1][1]):
+            continue
+        index = _single(_positions(match[0], options) & _options_labelled(rest, options))
+        if index is None:
+            continue
+        words = r"\s+".join(map(re.escape, options.keys[index].split()))
+        entry = re.match(rf"\W*?{words}", rest, re.IGNORECASE)
+        if entry is None:
+            continue
+        follows = runs and not any(map(in_word, text[runs[-1][-1][1] : start]))
+        if not follows:
+            runs.append([])
+        runs[-1].append((start, match.end() + entry.end(), index))
+    for run in reversed(runs):
+        if len({index for _, _, index in run}) > 1:
+            before, after = text[: run[0][0]], text[run[-1][1] :]
+            text = f"{re.sub(LIST_MARKS, '', before)}\n{after}"
+    return text.strip()
 
 
 def _without_next_question(
