@@ -23,7 +23,7 @@ from isogloss.analysis.gain_slopes import (
 from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
-from isogloss.errors import ComparisonError
+from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
@@ -112,6 +112,10 @@ def compare(
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
     """
+    if margin >= 1:
+        raise ConfigError(
+            f"`margin` must be below 1 (a fraction: 0.03 is three points) but got {margin}."
+        )
     spec = ComparisonSpec(source, branch, Condition(condition), Condition(against), margin, seed)
     complete, incomplete_models = _complete_models(tables, spec)
     scores, missing_languages = align(complete)

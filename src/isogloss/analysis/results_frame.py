@@ -35,7 +35,7 @@ def tables_of_results(frame: pd.DataFrame, source: str) -> dict[RunKey, pd.DataF
         language=_texts(rows, "language"),
         item_id=_texts(rows, "item_id"),
         condition=_texts(rows, "condition"),
-        correct=_correctness(rows),
+        correct=_truths(rows, "correct"),
         passage_id=_texts(rows, "passage_id" if "passage_id" in rows else "item_id"),
         task=_texts(rows, "task", UNNAMED_TASK),
         format=_texts(rows, "format", UNKNOWN_FORMAT),
@@ -45,6 +45,7 @@ def tables_of_results(frame: pd.DataFrame, source: str) -> dict[RunKey, pd.DataF
     rows = rows.assign(**{name: _choices(rows, name) for name in CHOICES if name in rows})
     _check_conditions(rows["condition"])
     _check_choices(rows)
+    _check_optional(rows)
     for code in rows["language"].unique():
         language(code)
     source = pooled_source(source)
@@ -94,15 +95,30 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _correctness(rows: pd.DataFrame) -> "pd.Series[bool]":
-    right, wrong = rows["correct"].isin([1]), rows["correct"].isin([0])
+def _truths(rows: pd.DataFrame, name: str) -> "pd.Series[bool]":
+    """A column of true and false; gaps are an error."""
+    right, wrong = rows[name].isin([1]), rows[name].isin([0])
     if not (right | wrong).all():
         bad = rows.index[~(right | wrong)]
         raise DataError(
-            f"`correct` must be true or false (1 or 0) but is {rows['correct'][bad[0]]!r} in "
+            f"`{name}` must be true or false (1 or 0) but is {rows[name][bad[0]]!r} in "
             f"{_places(bad)}."
         )
     return right
+
+
+def _check_optional(rows: pd.DataFrame) -> None:
+    """Raise DataError for values of `valid` and `gold_logprob` that are no such thing."""
+    if "valid" in rows:
+        _truths(rows[rows["valid"].notna()], "valid")
+    if "gold_logprob" in rows:
+        logprobs = pd.to_numeric(rows["gold_logprob"], errors="coerce")
+        bad = rows.index[logprobs.isna() & rows["gold_logprob"].notna()]
+        if len(bad):
+            raise DataError(
+                f"`gold_logprob` must be a number but is {rows['gold_logprob'][bad[0]]!r} in "
+                f"{_places(bad)}."
+            )
 
 
 def _choices(rows: pd.DataFrame, name: str) -> "pd.Series[float]":

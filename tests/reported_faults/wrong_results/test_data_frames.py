@@ -8,7 +8,7 @@ from synthetic_predictions import gains, study, tables
 
 import isogloss
 from isogloss.analysis.score_matrix import RunKey
-from isogloss.errors import DataError
+from isogloss.errors import ConfigError, DataError
 
 
 def frame(runs: dict[RunKey, pd.DataFrame]) -> pd.DataFrame:
@@ -36,6 +36,28 @@ def test_a_choice_that_is_no_whole_number_is_refused(value: object) -> None:
     results.iloc[3, results.columns.get_loc("forced")] = value
     with pytest.raises(DataError, match=r"`forced` must hold whole numbers.* in row 3"):
         isogloss.compare(results, source="arb_Arab")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("valid", "True", "`valid` must be true or false"),
+        ("gold_logprob", "low", "`gold_logprob` must be a number but is 'low'"),
+    ],
+)
+def test_another_column_that_is_not_what_it_says(name: str, value: object, message: str) -> None:
+    results = frame(tables(gains(0.1, 0.05), n=20))
+    results[name] = value
+    with pytest.raises(DataError, match=f"{message}.* in rows 0, 1"):
+        isogloss.compare(results, source="arb_Arab")
+
+
+def test_a_margin_in_points_is_not_taken_as_a_fraction() -> None:
+    results = frame(tables(gains(0.1, 0.05), n=20))
+    with pytest.raises(
+        ConfigError, match=r"below 1 \(a fraction: 0.03 is three points\) but got 3"
+    ):
+        isogloss.compare(results, source="arb_Arab", margin=3)
 
 
 def test_the_order_of_pooled_sources_means_nothing() -> None:
