@@ -94,7 +94,10 @@ def test_a_study_in_two_processes_has_the_results_of_one_process(
 def test_a_user_error_is_printed_once_and_ends_both_processes() -> None:
     for options, message in (
         (["--steps", "-3"], "steps"),
-        (["--task", "sib200", "--data_dir", "nowhere"], "data_dir 'nowhere' is not a folder; looked for at "),
+        (
+            ["--task", "sib200", "--data_dir", "nowhere"],
+            "data_dir 'nowhere' is not a folder; looked for at ",
+        ),
     ):
         with launched("finetune", *options) as launcher:
             _, log = launcher.communicate(timeout=60)
