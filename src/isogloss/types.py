@@ -46,6 +46,14 @@ class Format(StrEnum):
     GENERATE = "generate"
 
 
+class Labels(StrEnum):
+    """What labels options: A, B, ...; 1, 2, ...; or the letters customary in the language."""
+
+    LETTERS = "letters"
+    DIGITS = "digits"
+    NATIVE = "native"
+
+
 class Normalisation(StrEnum):
     """What cloze does to option log-likelihoods before it ranks them.
 

@@ -20,7 +20,7 @@ from isogloss.predictions.table import frame
 from isogloss.prompts.answer_parser import answer_start, parse_answer
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt, reasoning_prompt
-from isogloss.prompts.tokenisation import letter_tokens
+from isogloss.prompts.tokenisation import label_tokens
 from isogloss.tasks import Item
 
 
@@ -142,7 +142,7 @@ def test_identical_options_are_all_scored(tiny: LanguageModel) -> None:
     for format in ("letter", "cloze", "generate"):
         (prediction,) = predict(tiny, [item], Protocol(format, "unconditional"), "files")
         assert len(prediction.choice_logprobs) == 3
-    assert letter_tokens(tiny.tokenizer, [item], Protocol("letter"))
+    assert label_tokens(tiny.tokenizer, [item], Protocol("letter"))
 
 
 def test_predictions_describe_their_item_and_prompt(tiny: LanguageModel) -> None:

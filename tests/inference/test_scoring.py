@@ -1,5 +1,6 @@
 """Scoring: the shared, batched scorer agrees with the reference scorer and with a naive loop."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item
+from isogloss.types import Labels
 
 LETTER, CLOZE = Protocol("letter"), Protocol("cloze")
 
@@ -52,6 +54,25 @@ def test_the_reference_scorer_equals_a_naive_loop(
             naive = [naive_score(model, entry.context, text) for text in entry.continuations]
             assert scores.loglikelihoods == pytest.approx([value for value, _ in naive], abs=1e-4)
             assert (scores.greedy >= 0) == any(is_greedy for _, is_greedy in naive)
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+@pytest.mark.parametrize(("labels", "shown"), [("digits", "1234"), ("native", "אבגד")])
+def test_scores_by_label_are_full_logits_at_the_tokens_of_the_labels(
+    labels: str, shown: str, architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = load(locate(str(model_folder(architecture))), "float32")
+    protocol = Protocol("letter", labels=Labels(labels))
+    items = probe("heb_Hebr", "test", 3)
+    for item, prediction in zip(items, predict(model, items, protocol, "probe"), strict=True):
+        context = prompt(item, protocol).context
+        assert f"\n{shown[1]}: {item.options[1]}\n{shown[2]}: " in context
+        naive = [naive_score(model, context, f" {label}") for label in shown[: len(item.options)]]
+        assert prediction.choice_logprobs == pytest.approx([value for value, _ in naive], abs=2e-4)
+        assert prediction.format_mass == pytest.approx(
+            sum(math.exp(value) for value, _ in naive), rel=1e-3
+        )
+        assert prediction.valid == any(is_greedy for _, is_greedy in naive)
 
 
 @pytest.mark.parametrize("share", [True, False])

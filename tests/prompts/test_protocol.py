@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from isogloss.prompts.protocol import Protocol
-from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning
+from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning
 
 
 def test_a_protocol_is_restored_from_its_stored_fields() -> None:
@@ -19,6 +19,8 @@ def test_a_protocol_is_restored_from_its_stored_fields() -> None:
             Reasoning.COT,
             64,
         ),
+        Protocol(labels=Labels.DIGITS),
+        Protocol(Format.GENERATE, labels=Labels.NATIVE),
     ):
         fields = protocol.as_dict()
         assert {type(value) for value in fields.values()} <= {str, bool, int}
@@ -26,6 +28,16 @@ def test_a_protocol_is_restored_from_its_stored_fields() -> None:
         assert restored == protocol
         assert isinstance(restored.format, Format)
         assert isinstance(restored.reasoning, Reasoning)
+
+
+def test_labels_are_stored_unless_they_are_letters_as_in_earlier_versions() -> None:
+    assert "labels" not in Protocol(labels=Labels.LETTERS).as_dict()
+    assert Protocol(labels=Labels.NATIVE).as_dict()["labels"] == "native"
+    assert Protocol.from_dict(Protocol().as_dict()).labels is Labels.LETTERS
+    assert Protocol().in_training == "letter english plain"
+    assert Protocol(labels=Labels.DIGITS).in_training == "letter digits english plain"
+    with pytest.raises(ValueError, match="roman"):
+        Protocol.from_dict({**Protocol().as_dict(), "labels": "roman"})
 
 
 def test_the_stored_fields_are_those_of_earlier_fingerprints() -> None:

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from isogloss.prompts import answer_patterns
 from isogloss.prompts.answer_parser import PARSER_VERSION, answer_start, is_complete, parse_answer
 from isogloss.prompts.answer_patterns import ENUMERATIONS
+from isogloss.prompts.labels import DIGITS, native_labels
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import (
     PROMPT_VERSION,
@@ -30,7 +31,7 @@ from isogloss.prompts.render import (
 from isogloss.prompts.wording import languages, wording
 from isogloss.tasks import Item
 from isogloss.tasks.sib200 import QUESTION, TOPICS
-from isogloss.types import Format, PromptLanguage, Reasoning
+from isogloss.types import Format, Labels, PromptLanguage, Reasoning
 
 LEADS = ("", " ", "**", "It says so.\n", "1. First.\n2. Then", "I think A dog ran. ")
 MARKERS = (
@@ -51,6 +52,7 @@ OPTION_LISTS = (
     ("5", "2", "3"),
     ("", "باريس", "Paris", "PARIS", "x", "y", "z", "u", "v", "C'est Paris"),
 )
+CITIES = ("Rome", "Paris", "Berlin", "London")
 WORDS = ("Answer", "Ответ", "الإجابة", "תשובה", "答案", "答え", "Câu trả lời")
 
 
@@ -70,6 +72,29 @@ def parsed() -> Iterator[object]:
     for name, letters in ENUMERATIONS.items():
         for letter in letters.split():
             yield name, [parse_answer(f"{lead}{letter}", ten) for lead in ("", "Answer: ")]
+
+
+def parsed_by_label() -> Iterator[object]:
+    """What the parser makes of many texts where prompts show digits or native letters."""
+    texts = list(
+        map("".join, product(LEADS, MARKERS, ("", " "), (*SYMBOLS, "2 dogs", "2, 3"), ENDS))
+    )
+    for code, labels in (("digits", tuple(DIGITS)), *native_labels().items()):
+        for number, text in enumerate(texts[len(code) :: 449]):
+            options = OPTION_LISTS[number % len(OPTION_LISTS)]
+            yield parse_answer(text, options, WORDS, labels=labels)
+            yield answer_start(text, WORDS, labels=labels), is_complete(text, WORDS, labels=labels)
+        yield code, [parse_answer(label, CITIES, labels=labels) for label in labels]
+
+
+def rendered_with_labels() -> Iterator[object]:
+    """Prompts with digits and native letters, and all native labels."""
+    item = Item("i", "p", "heb_Hebr", "Some text.", "Which one?", ("one", "two", "three"), 2)
+    for format, labels in product((Format.LETTER, Format.GENERATE), Labels):
+        protocol = Protocol(format, labels=labels)
+        context = reasoning_prompt(item, protocol)
+        yield prompt(item, protocol), context, after_reasoning(item, protocol, context, "So.")
+    yield list(native_labels().items()), wording("eng_Latn").reason_digit
 
 
 def rendered() -> Iterator[object]:
@@ -93,7 +118,7 @@ def rendered() -> Iterator[object]:
     for shown in as_shown((item, topic), PromptLanguage.TARGET, 15, own_texts=True):
         yield shown.question, shown.options, shown.answer
     for code in languages():
-        yield wording(code).model_dump()
+        yield wording(code).model_dump(exclude={"reason_digit"})
 
 
 def pattern_constants() -> Iterator[tuple[str, object]]:
@@ -108,10 +133,24 @@ def pattern_constants() -> Iterator[tuple[str, object]]:
 PARSED = ("5", "4c8816f1de3a110f")
 PATTERNS = ("5", "3498d62a36edbf31")
 RENDERED = ("3", "d5c2e90dcb077d72")
+PARSED_BY_LABEL = ("5", "0ad961d89ddc0bb0")
+RENDERED_WITH_LABELS = ("3", "249f58b0cb694c5a")
 
 
 def test_a_rule_of_the_parser_does_not_change_without_parser_version() -> None:
     assert (PARSER_VERSION, sha256(parsed())) == PARSED, "raise PARSER_VERSION, then update PARSED"
+
+
+def test_a_rule_about_labels_does_not_change_without_parser_version() -> None:
+    assert (PARSER_VERSION, sha256(parsed_by_label())) == PARSED_BY_LABEL, (
+        "raise PARSER_VERSION, then update PARSED_BY_LABEL"
+    )
+
+
+def test_a_prompt_with_other_labels_does_not_change_without_prompt_version() -> None:
+    assert (PROMPT_VERSION, sha256(rendered_with_labels())) == RENDERED_WITH_LABELS, (
+        "raise PROMPT_VERSION, then update RENDERED_WITH_LABELS"
+    )
 
 
 def test_a_pattern_of_the_parser_does_not_change_without_parser_version() -> None:

@@ -18,7 +18,7 @@ from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
-from isogloss.prompts.tokenisation import encode, letter_tokens
+from isogloss.prompts.tokenisation import encode, label_tokens
 from isogloss.tasks import items, open_task
 from isogloss.training.loop import TrainingJob, train
 from isogloss.training.recipe import Recipe
@@ -132,7 +132,7 @@ def test_reasoning_in_a_batch_is_what_each_prompt_gives_alone(embedded: Language
 def test_letters_are_single_tokens_of_their_own_with_the_space_before_them(
     embedded: LanguageModel,
 ) -> None:
-    said = letter_tokens(embedded.tokenizer, probe("eng_Latn", "test", 1), Protocol("letter"))
+    said = label_tokens(embedded.tokenizer, probe("eng_Latn", "test", 1), Protocol("letter"))
     tokens = [embedded.tokenizer(f" {one}", add_special_tokens=False).input_ids for one in "ABCD"]
     bare = [embedded.tokenizer(one, add_special_tokens=False).input_ids for one in "ABCD"]
     assert all(len(ids) == 1 for ids in tokens)

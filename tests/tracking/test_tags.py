@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from isogloss.errors import TrackingError
 from isogloss.tracking.tags import RunKind, RunTags, prefixed, read_tags, tag
-from isogloss.types import Condition, Format, Normalisation, PromptLanguage
+from isogloss.types import Condition, Format, Labels, Normalisation, PromptLanguage
 
 ALL = RunTags(
     model="m",
@@ -19,6 +19,7 @@ ALL = RunTags(
     adapter="a" * 64,
     task="probe",
     format=Format.LETTER,
+    answer_labels=Labels.DIGITS,
     condition=Condition.TUNED_COT,
     study="s",
     fingerprint="f" * 64,
@@ -68,6 +69,7 @@ def test_tags_have_the_names_and_values_of_the_contract() -> None:
         "adapter": "a" * 64,
         "task": "probe",
         "format": "letter",
+        "answer_labels": "digits",
         "condition": "tuned+cot",
         "reasoning": "cot",
         "study": "s",

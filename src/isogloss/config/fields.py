@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from isogloss.config.words import NoneWord, one_line, separated, text
 from isogloss.languages import pooled_source
-from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning, Split
+from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning, Split
 
 LanguageName = Annotated[str, text("a FLORES-200 code such as arb_Arab")]
 
@@ -48,6 +48,13 @@ FormatName = Annotated[
     Field(
         description="how a choice is scored: letter (most likely label), cloze (most likely option "
         "text), generate (generated text is parsed), or auto (the task's default)"
+    ),
+]
+LabelsName = Annotated[
+    Labels,
+    Field(
+        description="labels of options, in letter and generate: letters (A, B, ...), digits "
+        "(1, 2, ...) or native (the letters customary in each language)"
     ),
 ]
 NormalisationName = Annotated[

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from isogloss.config import fields
 from isogloss.config.words import text
-from isogloss.types import LanguageCode, PromptLanguage
+from isogloss.types import Labels, LanguageCode, PromptLanguage
 
 AUTO = "auto"
 DEFAULT_SOURCE: LanguageCode = "arb_Arab"  # of the built-in tasks
@@ -32,6 +32,7 @@ class SharedConfig(fields.Config):
     share_passages: fields.SharePassages = False
     source: Source = AUTO
     format: fields.FormatName = None
+    labels: fields.LabelsName = Labels.LETTERS
     normalisation: fields.NormalisationName = None
     prompt_language: fields.PromptLanguageName = PromptLanguage.ENGLISH
     chat: fields.Chat = "auto"

@@ -197,6 +197,7 @@ class MainConfig(fields.Config):
     sources: Override = KEEP_FILE
     languages: Override = KEEP_FILE
     format: Override = KEEP_FILE
+    labels: Override = KEEP_FILE
     prompt_language: Override = KEEP_FILE
     reasoning: Override = KEEP_FILE
     limit: Override = KEEP_FILE

@@ -23,6 +23,7 @@ from isogloss.prompts.reasoning_blocks import answer_part
 from isogloss.prompts.render import (
     Prompt,
     after_reasoning,
+    answer_labels,
     answer_words,
     prompt,
     reasoning_opened,
@@ -77,7 +78,7 @@ def predict(
 
     The prediction is, by format:
 
-    - `letter`: the most likely letter;
+    - `letter`: the most likely label;
     - `cloze`: the option of highest log-likelihood, divided by its number of characters (`length`,
       lm-evaluation-harness's acc_norm), minus its log-likelihood without passage and question
       (`unconditional`, lighteval's LogProbPMINorm), or as it is (`none`);
@@ -183,7 +184,9 @@ def _prompts(
         prompts = []
         for item, context, answer in zip(items, contexts, generated, strict=True):
             words = answer_words(item.language, protocol)
-            reasoning = answer.text[: answer_start(answer.text, words, opened=opened)]
+            labels = answer_labels(item.language, protocol)
+            end = answer_start(answer.text, words, labels=labels, opened=opened)
+            reasoning = answer.text[:end]
             prompts.append(after_reasoning(item, protocol, context, reasoning, opened))
         return prompts, generated
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
@@ -206,8 +209,9 @@ def _generate(
 
     def completion(item: Item) -> IsComplete:
         words = answer_words(item.language, protocol)
+        labels = answer_labels(item.language, protocol)
         if protocol.reasoning == Reasoning.COT:
-            return lambda text: is_complete(text, words, opened=opened)
+            return lambda text: is_complete(text, words, labels=labels, opened=opened)
         return has_direct_answer
 
     return generate(
@@ -297,15 +301,21 @@ def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Predictio
 def _parsed(item: Item, protocol: Protocol, generated: Generated, opened: str) -> int:
     """Return the option that a generated text chooses, -1 for none."""
     words = answer_words(item.language, protocol)
+    labels = answer_labels(item.language, protocol)
     if protocol.reasoning == Reasoning.COT:
         choice = parse_answer(
-            generated.text, item.options, words, ended=generated.ended, opened=opened
+            generated.text,
+            item.options,
+            words,
+            labels=labels,
+            ended=generated.ended,
+            opened=opened,
         )
     else:
         # A direct answer is one line; base models continue with other text.
         start = answer_part(generated.text)
         line = "" if start is None else first_line(generated.text[start:])
-        choice = parse_answer(line, item.options, words)
+        choice = parse_answer(line, item.options, words, labels=labels)
     return -1 if choice is None else choice
 
 

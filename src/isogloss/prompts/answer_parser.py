@@ -1,8 +1,9 @@
 """The answer parser: which of an item's options a generated text chooses.
 
-Prompts list options as A, B, ... A text may answer with that letter, with the option's text, or
-with a digit or a letter of its own script, in the order in which that script enumerates. The rules
-are tried in this order, and the first that finds an option decides:
+Prompts list options with labels: A, B, ..., digits, or letters of another script. A text may answer
+with that label, with the option's text, or with a digit or a letter of its own script, in the order
+in which that script enumerates. The rules, which say "letter" for a label, are tried in this order,
+and the first that finds an option decides:
 
 1. Answer markers, from the last to the first. A marker is the answer word of the prompt or English
    "answer", with or without a colon or a word for "is". Directly after a marker: the letter (in
@@ -36,10 +37,16 @@ colon. Further rules:
   only Cyrillic has (Б, Г, Д) occurs on its own elsewhere in the text, which shows a Cyrillic list.
 - Arabic letters are in abjad order (ا ب ج د ه و ز ح ط ي); Persian پ is third. ت and ث are ignored:
   they are third and fourth in Arabic lists in alphabetical order, but ت is fourth in Persian ones.
+
+If the labels are digits, numbers that are quantities, years or steps are no labels. Neither "2
+people" nor "2, 3", "2.5", "2 °C", "-2", "(2)" without a marker, or "2. Then" answers, and beside
+the text of another option "2 people in Paris" is unclear; "2 because" answers. The text of an
+option that is itself a label, such as 2, names no option. If they are letters of another script,
+other letters of that script mean nothing, and a label before a word is not one: Russian "В" is
+"in".
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
@@ -50,17 +57,25 @@ from isogloss.prompts.answer_patterns import (
     IS,
     IS_ATTACHED,
     LATIN,
-    LETTER,
     LETTER_END,
     LISTED,
-    LOOKS_LIKE,
     NEGATION,
-    ONLY_CYRILLIC,
-    OPENING,
-    POINTED,
-    POSITIONS,
-    PREDICATES,
     SENTENCE,
+)
+from isogloss.prompts.answer_symbols import (
+    Options,
+    Symbols,
+    continues,
+    is_shown,
+    leading_symbol,
+    options_by_label,
+    options_of,
+    pointed_options,
+    positions_of,
+    single,
+    stands_alone,
+    symbols_of,
+    without_opening,
 )
 from isogloss.prompts.reasoning_blocks import answer_part
 from isogloss.prompts.text_folding import (
@@ -89,19 +104,12 @@ class Marker(NamedTuple):
     kind: MarkerKind
 
 
-class Options(NamedTuple):
-    """The options as they are compared, and how symbols of the text are interpreted."""
-
-    keys: tuple[str, ...]
-    digits_are_positions: bool
-    cyrillic_list: bool
-
-
 def parse_answer(
     text: str,
     options: Sequence[str],
     answer_words: Sequence[str] = ENGLISH,
     *,
+    labels: Sequence[str] = LATIN,
     ended: bool = True,
     opened: str = "",
 ) -> int | None:
@@ -109,9 +117,10 @@ def parse_answer(
 
     `text` is what a model generated after "Answer:", or reasoning that ends in an answer. Options
     are compared without case, points, spaces or surrounding punctuation; of equal options the first
-    is returned. `ended` is False for a text that was cut off at the token limit, and `opened` is
-    the end of its prompt, which may have opened a block of reasoning. The rules are listed in the
-    module's docstring. Raises DataError unless there are two to ten options.
+    is returned. `labels` are those that the prompt shows or could show, in order: letters, digits,
+    or letters of another script. `ended` is False for a text that was cut off at the token limit,
+    and `opened` is the end of its prompt, which may have opened a block of reasoning. The rules are
+    listed in the module's docstring. Raises DataError unless there are two to ten options.
     """
     if not 2 <= len(options) <= MOST_OPTIONS:
         raise DataError(
@@ -121,9 +130,7 @@ def parse_answer(
     if start is None:
         return None
     folded = fold(text[start:]).text.strip()
-    keys = tuple(comparison_key(fold(option).text) for option in options)
-    has_digits = any(char.isdigit() for key in keys for char in key)
-    parsed_options = Options(keys, not has_digits, bool(ONLY_CYRILLIC.search(folded)))
+    parsed_options = options_of(options, symbols_of(tuple(labels)), folded)
     folded = _without_lists(folded, parsed_options)
     at_start, whole_line = _option_at_start(folded, parsed_options)
     folded = _without_next_question(folded, at_start, whole_line, answer_words, parsed_options)
@@ -136,45 +143,59 @@ def parse_answer(
         return at_start
     if not ended:
         return None
-    if pointed := _pointed_options(folded, parsed_options):
+    if pointed := pointed_options(folded, parsed_options):
         return pointed[-1]
     last_line = folded.rstrip().rpartition("\n")[2]
-    return _single(_options_within(comparison_key(last_line), parsed_options))
+    return single(_options_within(comparison_key(last_line), parsed_options))
 
 
 def answer_start(
-    text: str, answer_words: Sequence[str] = ENGLISH, *, opened: str = ""
+    text: str,
+    answer_words: Sequence[str] = ENGLISH,
+    *,
+    labels: Sequence[str] = LATIN,
+    opened: str = "",
 ) -> int | None:
     """Return where the last answer marker with a colon or "is" begins, None if there is none.
 
     The reasoning precedes it. Markers in a next question after a complete answer do not count, nor
-    do those in a block of reasoning; `opened` is that of `parse_answer`.
+    do those in a block of reasoning; `labels` and `opened` are those of `parse_answer`.
     """
     start = answer_part(text, opened)
     if start is None:
         return None
     folded, origins = fold(text[start:])
     markers = [marker for marker in _markers(folded, answer_words) if marker.kind != "bare"]
-    answered = next((marker for marker in markers if _is_answered(folded, marker)), None)
-    end = len(folded) if answered is None else _next_question(folded, answered, answer_words)
+    symbols = symbols_of(tuple(labels))
+    answered = next((marker for marker in markers if _is_answered(folded, marker, symbols)), None)
+    end = len(folded)
+    if answered is not None:
+        end = _next_question(folded, answered, answer_words, symbols)
     begins = [start + origins[marker.start] for marker in markers if marker.start < end]
     return max(begins, default=None)
 
 
-def is_complete(text: str, answer_words: Sequence[str] = ENGLISH, *, opened: str = "") -> bool:
+def is_complete(
+    text: str,
+    answer_words: Sequence[str] = ENGLISH,
+    *,
+    labels: Sequence[str] = LATIN,
+    opened: str = "",
+) -> bool:
     """Whether a marker is followed by a complete answer, so that generation can stop.
 
-    A marker in a block of reasoning is not; `opened` is that of `parse_answer`.
+    A marker in a block of reasoning is not; `labels` and `opened` are those of `parse_answer`.
 
     After a colon, an answer is any text up to a line break or the end of a sentence; after "answer
-    is" only a letter: "The answer is clear." is not complete. A full stop after a digit or a short
+    is" only a label: "The answer is clear." is not complete. A full stop after a digit or a short
     word may be a decimal point or an abbreviation, so it does not complete an answer.
     """
     start = answer_part(text, opened)
     if start is None:
         return False
     folded = fold(text[start:]).text
-    return any(_is_answered(folded, marker) for marker in _markers(folded, answer_words))
+    symbols = symbols_of(tuple(labels))
+    return any(_is_answered(folded, marker, symbols) for marker in _markers(folded, answer_words))
 
 
 @cache
@@ -205,11 +226,11 @@ def _markers(text: str, words: Sequence[str]) -> list[Marker]:
 def _without_lists(text: str, options: Options) -> str:
     """Remove two or more options with their labels that follow one another without other words."""
     runs: list[list[tuple[int, int, int]]] = []  # start, end and option of each entry
-    for match in LETTER.finditer(text):
+    for match in options.symbols.letter.finditer(text):
         start, rest = match.start(), text[match.end() :]
         if in_word(text[:start][-1:]) or (runs and start < runs[-1][-1][1]):
             continue
-        index = _single(_positions(match[0], options) & _options_labelled(rest, options))
+        index = single(positions_of(match[0], options) & _options_labelled(rest, options))
         if index is None:
             continue
         words = r"\s+".join(map(re.escape, options.keys[index].split()))
@@ -233,17 +254,18 @@ def _without_next_question(
     """Remove what follows an answer at the start of the text, and the first answer of a marker."""
     if at_start is not None:
         answer = Marker(0, 0, "colon" if whole_line else "is")
-        text = text[: _next_question(text, answer, words)]
+        text = text[: _next_question(text, answer, words, options.symbols)]
     for marker in _markers(text, words):
         if _option_after_marker(text[marker.end :], marker.kind, options) is not None:
-            return text[: _next_question(text, marker, words)]
+            return text[: _next_question(text, marker, words, options.symbols)]
     return text
 
 
-def _next_question(text: str, marker: Marker, words: Sequence[str]) -> int:
+def _next_question(text: str, marker: Marker, words: Sequence[str], symbols: Symbols) -> int:
     """Return where a next question begins after the line of an answer, or the end of the text."""
     start = len(text) - len(text[marker.end :].lstrip())
-    label = rf"\s*[*_#]*(?![A-J]\b)[^\W\d_][^\n:.,]{{0,24}}{COLON}"
+    shown = "|".join(map(re.escape, symbols.shown))
+    label = rf"\s*[*_#]*(?!(?:{shown})\b)[^\W\d_][^\n:.,]{{0,24}}{COLON}"
     empty_line = r"[^\S\n]*\n|" if marker.kind == "colon" else ""
     most_spaces = 1 if marker.kind == "colon" else 0  # "Câu hỏi:"; but "It says:" may be reasoning
     for match in re.compile(rf"\n(?:{empty_line}{label})").finditer(text, start):
@@ -262,21 +284,21 @@ def _option_after_marker(text: str, kind: MarkerKind, options: Options) -> int |
     ends_line = not same_line.strip(SURROUNDING)
     if kind == "is" or (kind == "bare" and not ends_line):
         text = same_line  # "The answer is" and the number of the next line are not an answer
-    opened = _without_opening(text)
+    symbols, opened = options.symbols, without_opening(text)
     lines = (comparison_key(first_line(text)), comparison_key(first_line(opened)))
     by_text = [index for line in lines for index in _options_at_start_of(line, options)]
-    symbol, rest, positions = _leading_symbol(opened, options)
+    symbol, rest, positions = leading_symbol(text, options)
     labelled = positions & _options_labelled(rest, options)
     if ends_line and LISTED.match(below) and not labelled:
         return None
     # "B because", "is A because", but not "A dog" or "B or C".
-    continues = symbol in LATIN and re.match(r"\s+(?!\w+\s+[A-J]\b)", rest) is not None
     is_word = symbol in "AEI" if kind == "colon" else symbol == "I"
-    alone = _stands_alone(rest, symbol) or (continues and kind != "bare" and not is_word)
-    by_letter = _single(labelled or (positions if alone else set()))
+    may_continue = kind != "bare" and not is_word and continues(rest, symbol, symbols)
+    alone = may_continue or stands_alone(rest, symbol, symbols)
+    by_letter = single(labelled or (positions if alone else set()))
     if long_texts := [index for index in by_text if len(options.keys[index]) > 1]:
         return long_texts[0]
-    if by_text and (symbol not in LATIN or by_letter is None):
+    if by_text and (not is_shown(symbol, options) or by_letter is None):
         return by_text[0]
     if by_letter is None and kind != "bare":
         return _option_named(first_line(text), options)
@@ -287,41 +309,23 @@ def _option_at_start(text: str, options: Options) -> tuple[int | None, bool]:
     """Return the option that a text begins with, and whether its first line says nothing else."""
     line = first_line(text)
     key = comparison_key(line)
-    symbol, rest, positions = _leading_symbol(_without_opening(line), options)
+    symbol, rest, positions = leading_symbol(line, options)
     alone = key == symbol.casefold()
     if alone and symbol[:1].isnumeric() and LISTED.match(f"{text.lstrip()[len(line) :]}."):
         return None, False  # a list of numbers without an answer
-    if key in options.keys and not (alone and symbol in LATIN and positions):
+    if key in options.keys and not (alone and is_shown(symbol, options) and positions):
         return options.keys.index(key), True
     if alone and positions:
-        return _single(positions), True
+        return single(positions), True
     if labelled := positions & _options_labelled(rest, options):
-        return _single(labelled), comparison_key(rest) in options.keys
+        return single(labelled), comparison_key(rest) in options.keys
     # "1. First, ..." and "A, B and C are wrong" are reasoning.
-    is_label = _stands_alone(rest, symbol) and rest.lstrip()[:1] not in ("", *",،、")
-    if is_label and not (symbol.islower() or symbol[:1].isnumeric()):
-        return _single(positions), False
+    alone = stands_alone(rest, symbol, options.symbols)
+    is_label = alone and rest.lstrip()[:1] not in ("", *",،、")
+    is_small = symbol.islower() and not is_shown(symbol, options)  # Georgian has only small letters
+    if is_label and not (is_small or symbol[:1].isnumeric()):
+        return single(positions), False
     return None, False
-
-
-def _leading_symbol(text: str, options: Options) -> tuple[str, str, set[int]]:
-    """Return the letter or digit that begins a text, what follows, and the options it may mean."""
-    match = LETTER.match(text)
-    if match is None:
-        return "", text, set()
-    return match[0], text[match.end() :], _positions(match[0], options)
-
-
-def _positions(symbol: str, options: Options) -> set[int]:
-    """Return the options that a letter or digit may mean: two if it looks like another letter."""
-    if symbol[0].isnumeric():
-        number = int("".join(str(unicodedata.digit(char)) for char in symbol[:3]))
-        positions = {number - 1} if options.digits_are_positions else set()
-    else:
-        positions = {POSITIONS[symbol]} if symbol in POSITIONS else set()
-        if symbol in LOOKS_LIKE and not (options.cyrillic_list and positions):
-            positions.add(POSITIONS[LOOKS_LIKE[symbol]])
-    return {position for position in positions if 0 <= position < len(options.keys)}
 
 
 def _options_labelled(rest: str, options: Options) -> set[int]:
@@ -338,30 +342,7 @@ def _option_named(line: str, options: Options) -> int | None:
     within = _options_within(comparison_key(line), options)
     by_text = {index for index in within if len(options.keys[index]) > 1}
     words = {word for index in by_text for word in options.keys[index].split()}
-    letters, articles = set(_pointed_options(line, options)), set()
-    for match in re.finditer(r"(?<![\w.'’&/+-])[A-J]", line):
-        rest, index = line[match.end() :], POSITIONS[match[0]]
-        if match[0].casefold() in words or index >= len(options.keys):
-            continue
-        if _stands_alone(rest, match[0]) or (match[0] not in "AEI" and rest[:1].isspace()):
-            letters.add(index)
-        elif rest[:1].isspace():
-            articles.add(index)
-    # "A or B" names two options, "A dog in Paris" one.
-    return _single(by_text | letters | (articles if letters else set()))
-
-
-def _pointed_options(text: str, options: Options) -> list[int]:
-    """Return the options of letters in parentheses and after words for "option", in order."""
-    indices: list[int] = []
-    for match in POINTED.finditer(text):
-        bracketed, symbol = match["bracketed"], match["bracketed"] or match["option"]
-        rest = text[match.end() :]
-        bounded = symbol in LATIN and not in_word(rest[:1])
-        if bracketed or bounded or _stands_alone(rest, symbol):
-            index = _single(_positions(symbol, options))
-            indices += [] if index is None else [index]
-    return indices
+    return single(by_text | options_by_label(line, options, words))
 
 
 def _options_at_start_of(line_key: str, options: Options) -> list[int]:
@@ -388,32 +369,17 @@ def _options_within(line_key: str, options: Options) -> set[int]:
     return indices
 
 
-def _stands_alone(rest: str, symbol: str) -> bool:
-    """Whether what follows a letter shows that the letter is neither a word nor part of one."""
-    other_script = rest[:1].isalpha() and "LATIN" not in unicodedata.name(rest[0], "LATIN")
-    if (symbol in LATIN and other_script) or rest.startswith(PREDICATES):
-        return True  # "Bです"
-    if re.match(r"['’]\w|[.,:]\d|[-‐]\w|[^\S\n]*[&/+%]", rest):
-        return False  # "D'Artagnan", "3.5", "A-level", "A/B"
-    return not in_word(rest.lstrip(" \t")[:1])
-
-
-def _is_answered(text: str, marker: Marker) -> bool:
+def _is_answered(text: str, marker: Marker, symbols: Symbols) -> bool:
     """Whether a complete answer follows a marker; see `is_complete`."""
     rest = text[marker.end :].lstrip()
     if marker.kind == "bare" or not rest:
         return False
-    opened = _without_opening(rest)
-    letter = LETTER.match(opened)
-    if letter and not letter[0].isnumeric() and LETTER_END.match(opened, letter.end()):
-        return True
+    opened = without_opening(rest)
+    letter = symbols.letter.match(opened)
+    end = LETTER_END.match(opened, letter.end()) if letter else None
+    if letter and end:
+        # A full stop after a digit may be a decimal point until something follows.
+        shown = symbols.digits and letter[0] in symbols.shown and end.end() < len(opened)
+        if shown or not letter[0].isnumeric():
+            return True
     return marker.kind == "colon" and SENTENCE.match(rest) is not None
-
-
-def _without_opening(text: str) -> str:
-    """Remove leading quotes, brackets, list marks and words for "option"."""
-    return OPENING.sub("", text, count=1)
-
-
-def _single(indices: set[int]) -> int | None:
-    return next(iter(indices)) if len(indices) == 1 else None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from isogloss.types import Format, Normalisation, PromptLanguage, Reasoning
+from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Protocol:
     `normalisation` decides how the log-likelihoods of options are made comparable in `cloze`
     format. `chat` wraps the prompt in the tokenizer's chat template. `max_new_tokens` is the
     budget for generated text: in `generate` format and with `cot` reasoning. `template_date` is
-    what the chat template prints as today's date, None if it prints none.
+    what the chat template prints as today's date, None if it prints none. `labels` are those of
+    options, which `cloze` does not show.
     """
 
     format: Format = Format.LETTER
@@ -25,16 +26,18 @@ class Protocol:
     reasoning: Reasoning = Reasoning.DIRECT
     max_new_tokens: int = 16
     template_date: str | None = None
+    labels: Labels = Labels.LETTERS
 
     def as_dict(self) -> dict[str, str | bool | int]:
         """Return the fields as plain strings, numbers and booleans, for hashing or storage.
 
-        Without `template_date` if there is none.
+        Without `template_date` if there is none, and without `labels` if they are letters: what is
+        stored is then equal to what earlier versions stored.
         """
         return {
             name: str(value) if isinstance(value, StrEnum) else value
             for name, value in asdict(self).items()
-            if value is not None
+            if value is not None and (name, value) != ("labels", Labels.LETTERS)
         }
 
     @classmethod
@@ -48,13 +51,15 @@ class Protocol:
             reasoning=Reasoning(fields["reasoning"]),
             max_new_tokens=int(fields["max_new_tokens"]),
             template_date=fields.get("template_date"),
+            labels=Labels(fields.get("labels", Labels.LETTERS)),
         )
 
     @property
     def in_training(self) -> str:
         """What decides the texts that a model is trained on, in words."""
         chat = "chat" if self.chat else "plain"
-        return f"{self.format} {self.prompt_language} {chat}"
+        labels = f" {self.labels}" if self.labels != Labels.LETTERS else ""
+        return f"{self.format}{labels} {self.prompt_language} {chat}"
 
     @property
     def generates(self) -> bool:
@@ -63,5 +68,5 @@ class Protocol:
 
     @property
     def shows_options(self) -> bool:
-        """Whether the prompt lists the options with their letters."""
+        """Whether the prompt lists the options with their labels."""
         return self.format != Format.CLOZE

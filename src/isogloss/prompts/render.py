@@ -1,23 +1,25 @@
 """Prompts: an item as a text to be continued, and one continuation for each of its choices.
 
 The frame is that of lm-evaluation-harness for Belebele (P:, Q:, A: to D:, Answer:), in English or
-in the language of the item. PROMPT_VERSION is part of every fingerprint: raise it with any change
-here, of the tokens of a prompt or in the wording of a language.
+in the language of the item; options have letters, digits or native letters. PROMPT_VERSION is part
+of every fingerprint: raise it with any change here, of the tokens of a prompt, of labels or in the
+wording of a language.
 """
 
 import random
-import string
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from isogloss.compat.interfaces import Tokenizer
+from isogloss.errors import ConfigError
 from isogloss.prompts.chat import chat_format, render_chat
+from isogloss.prompts.labels import known_labels, labels_of
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.reasoning_blocks import open_block
 from isogloss.prompts.wording import Wording, wording
 from isogloss.tasks.items import Item
-from isogloss.types import LanguageCode, PromptLanguage
+from isogloss.types import Labels, LanguageCode, PromptLanguage, Reasoning
 
 PROMPT_VERSION = "3"
 
@@ -34,6 +36,19 @@ def require_wording(languages: Iterable[LanguageCode], prompt_language: PromptLa
     if prompt_language == PromptLanguage.TARGET:
         for code in languages:
             wording(code)
+
+
+def require_instruction(
+    languages: Iterable[LanguageCode],
+    prompt_language: PromptLanguage,
+    labels: Labels,
+    reasoning: Reasoning,
+) -> None:
+    """Raise ConfigError for a language in which prompts cannot ask for reasoning and a digit."""
+    if reasoning == Reasoning.COT and labels == Labels.DIGITS:
+        for code in languages:
+            in_target = prompt_language == PromptLanguage.TARGET
+            _reason_digit(wording(code if in_target else "eng_Latn"))
 
 
 def as_shown(
@@ -82,7 +97,7 @@ def shuffle_options(item: Item, seed: int) -> Item:
 
 
 def prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -> Prompt:
-    """Return the prompt of an item: its choices are letters, or the options in `cloze` format.
+    """Return the prompt of an item: its choices are labels, or the options in `cloze` format.
 
     With `protocol.chat` the context is the user's turn in the tokenizer's chat template, and the
     choices begin the assistant's turn, without a leading space, as in lm-evaluation-harness.
@@ -98,7 +113,12 @@ def prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -
 def reasoning_prompt(item: Item, protocol: Protocol, tokenizer: Tokenizer | None = None) -> str:
     """Return the context that asks the model to reason and then to answer."""
     words = _wording(item.language, protocol)
-    instruction = words.reason_letter if protocol.shows_options else words.reason_text
+    if not protocol.shows_options:
+        instruction = words.reason_text
+    elif protocol.labels == Labels.DIGITS:
+        instruction = _reason_digit(words)
+    else:
+        instruction = words.reason_letter
     request = f"{_question(item, protocol, words)}{instruction.format(answer=words.answer)}"
     if protocol.chat:
         return _chat(tokenizer, request, item, thinking=True)
@@ -147,14 +167,25 @@ def answer_words(language: LanguageCode, protocol: Protocol) -> tuple[str, ...]:
     return tuple(dict.fromkeys((_wording(language, protocol).answer, "Answer")))
 
 
-def letters(item: Item) -> tuple[str, ...]:
-    """Return the letters of an item's options: A, B, ..."""
-    return tuple(string.ascii_uppercase[: len(item.options)])
+def answer_labels(language: LanguageCode, protocol: Protocol) -> tuple[str, ...]:
+    """Return the labels by which an answer in a language may name an option, in order."""
+    labels = protocol.labels if protocol.shows_options else Labels.LETTERS
+    return known_labels(language, labels)
 
 
 def _wording(language: LanguageCode, protocol: Protocol) -> Wording:
     in_target = protocol.prompt_language == PromptLanguage.TARGET
     return wording(language if in_target else "eng_Latn")
+
+
+def _reason_digit(words: Wording) -> str:
+    """Return the instruction to reason and then to answer with a digit."""
+    if words.reason_digit is None:
+        raise ConfigError(
+            f"prompts have no wording in {words.language!r} that asks to reason and to answer with "
+            "a digit; expected prompt_language=english, labels=letters or labels=native."
+        )
+    return words.reason_digit
 
 
 def _question(item: Item, protocol: Protocol, words: Wording) -> str:
@@ -163,14 +194,14 @@ def _question(item: Item, protocol: Protocol, words: Wording) -> str:
     options = ""
     if protocol.shows_options:
         options = "".join(
-            f"{letter}: {option}\n"
-            for letter, option in zip(letters(item), item.options, strict=True)
+            f"{label}: {option}\n"
+            for label, option in zip(labels_of(item, protocol.labels), item.options, strict=True)
         )
     return f"{passage}{words.question}: {item.question.strip()}\n{options}"
 
 
 def _choices(item: Item, protocol: Protocol) -> tuple[str, ...]:
-    return letters(item) if protocol.shows_options else item.options
+    return labels_of(item, protocol.labels) if protocol.shows_options else item.options
 
 
 def _spaced(choices: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.reasoning_blocks import marks_reasoning
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.tasks import Item
+from isogloss.types import Labels
 
 SAMPLE = "Answer: 1"  # any text: shows what a tokenizer adds around it
 
@@ -138,19 +139,29 @@ def _compared(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def letter_tokens(tokenizer: Tokenizer, items: Sequence[Item], protocol: Protocol) -> str:
-    """Return the tokens by which letters are scored, as text: `' A' [586], ' B' [599], ...`.
+def label_tokens(tokenizer: Tokenizer, items: Sequence[Item], protocol: Protocol) -> str:
+    """Return the tokens by which labels are scored, as text: `' A' [586], ' B' [599], ...`.
 
-    " A" and "A" are different tokens, and a tokenizer may lack either, so the letters are tokenised
-    after the prompt of the item with the most options. Returns "" in `cloze` format, which has no
-    letters. Raises ModelError if two letters have the same tokens.
+    " A" and "A" are different tokens, and a tokenizer may lack either, so the labels are tokenised
+    after the prompt of the item with the most options; of each language where labels are `native`,
+    with those of different labels separated by semicolons. Returns "" in `cloze` format, which has
+    no labels. Raises ModelError if two labels have the same tokens.
     """
-    if not protocol.shows_options or not items:
+    if not protocol.shows_options:
         return ""
-    item = max(items, key=lambda item: len(item.options))
-    entry = prompt(item, protocol, tokenizer)
-    (encoded,) = encode(tokenizer, [entry], chat=protocol.chat)
-    tokens = [sequence[encoded.starts[0] :] for sequence in encoded.sequences]
-    return ", ".join(
-        f"{text!r} {list(ids)}" for text, ids in zip(entry.continuations, tokens, strict=True)
-    )
+    longest: dict[str, Item] = {}
+    for item in items:
+        group = item.language if protocol.labels == Labels.NATIVE else ""
+        if group not in longest or len(item.options) > len(longest[group].options):
+            longest[group] = item
+    prompts = [prompt(item, protocol, tokenizer) for item in longest.values()]
+    described = []
+    for entry, encoded in zip(prompts, encode(tokenizer, prompts, chat=protocol.chat), strict=True):
+        tokens = [sequence[encoded.starts[0] :] for sequence in encoded.sequences]
+        described.append(
+            ", ".join(
+                f"{text!r} {list(ids)}"
+                for text, ids in zip(entry.continuations, tokens, strict=True)
+            )
+        )
+    return "; ".join(dict.fromkeys(described))

@@ -88,6 +88,7 @@ def card(facts: CardFacts) -> str:
     if base.name == EMBEDDED:
         header["base_model"] = "google/gemma-3-270m"
     chat = str(tags.chat).lower()
+    labels = f", options labelled by {tags.answer_labels}" if tags.answer_labels else ""
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
@@ -102,7 +103,7 @@ languages.
 | base model | {base.name}, revision `{base.revision}` |
 | licence of the base | {licence} (the adapter is a derivative of it) |
 | training data | {tags.task}, {source} (`{tags.source}`), digest `{tags.data_digest}` |
-| format | {tags.format}, prompts in {tags.prompt_language}, chat template: {chat} |
+| format | {tags.format}{labels}, prompts in {tags.prompt_language}, chat template: {chat} |
 | training | {facts.recipe}; loss on answer tokens only; adapter after step {facts.step} |
 | dev data | {source}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold \
 log-probability {facts.dev.gold_logprob:.3f} nats |

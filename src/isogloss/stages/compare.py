@@ -32,7 +32,7 @@ from isogloss.version import __version__
 logger = logging.getLogger(__name__)
 
 LONGEST_TAG = 5000  # the limit of every MLflow server
-SHARED_TAGS = ("task", "format", "prompt_version", "prompt_language")
+SHARED_TAGS = ("task", "format", "answer_labels", "prompt_version", "prompt_language")
 SEVERAL = "several"
 SHARED_PASSAGES = (
     "shared by training and test items (share_passages), as in the published split by question: "
@@ -182,6 +182,7 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
     facts = {
         "study": plan.study or "none",
         "task": f"{comparison.task}, {comparison.format} format",
+        "answer labels": values_of("answer_labels"),
         "prompt version": values_of("prompt_version"),
         "prompt language": values_of("prompt_language"),
         "test data (sha256)": values_of("data_digest"),

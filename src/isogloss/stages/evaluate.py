@@ -26,10 +26,10 @@ from isogloss.predictions.metrics import evaluation_metrics, token_metrics
 from isogloss.predictions.table import frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import as_shown, require_wording
-from isogloss.prompts.tokenisation import letter_tokens
+from isogloss.prompts.tokenisation import label_tokens
 from isogloss.registry.lookup import AdapterRef, logged_model
 from isogloss.stages.session import AUTO, Session
-from isogloss.stages.training_inputs import configured_task
+from isogloss.stages.training_inputs import check_labels, configured_task
 from isogloss.tasks import Item, Task, items, languages_of, parallel_items
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.resume import WorkDir
@@ -142,10 +142,12 @@ def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, li
     targets = languages_of(task, config.languages)
     require_wording(targets, config.prompt_language)
     shuffle_seed = config.seed if config.shuffle_options else None
-    return task, {
+    shown = {
         code: as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
         for code, rows in parallel_items(task, targets, config.split, config.limit).items()
     }
+    check_labels(config, task, shown, config.reasoning)
+    return task, shown
 
 
 def evaluation_tags(
@@ -153,7 +155,7 @@ def evaluation_tags(
 ) -> RunTags:
     """The tags of the run. `record` is the training record of the adapter, if it has one.
 
-    Loads the model, whose tokenizer decides the tokens of option letters.
+    Loads the model, whose tokenizer decides the tokens of option labels.
     """
     config, task, protocol = evaluation.config, evaluation.task, evaluation.protocol
     cloze = protocol.format == Format.CLOZE
@@ -174,7 +176,7 @@ def evaluation_tags(
         training=record.training if record else None,
         training_items=record.items_digest if record else None,
         versions=evaluation_versions(task.name, protocol),
-        choices=letter_tokens(session.model.tokenizer, evaluation.all_items, protocol),
+        choices=label_tokens(session.model.tokenizer, evaluation.all_items, protocol),
     )
 
 

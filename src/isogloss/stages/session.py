@@ -110,6 +110,7 @@ class Session:
             prompt_language=config.prompt_language,
             chat=chat,
             reasoning=reasoning,
+            labels=config.labels,
         )
         budget = MAX_NEW_TOKENS[reasoning]
         if protocol.generates and max_new_tokens:  # elsewhere it would only change the fingerprint
@@ -146,6 +147,7 @@ class Session:
             study=config.study,
             prompt_version=PROMPT_VERSION,
             prompt_language=protocol.prompt_language,
+            answer_labels=protocol.labels if protocol.shows_options else None,
             chat=protocol.chat,
             share_passages=config.share_passages or None,
             template_date=protocol.template_date,

@@ -45,10 +45,11 @@ from isogloss.stages.study_cells import (
     StudyCell,
     study_cells,
     study_models,
+    study_reasonings,
     study_seeds,
     study_sources,
 )
-from isogloss.stages.training_inputs import load_recipe, source_data
+from isogloss.stages.training_inputs import check_labels, load_recipe, source_data
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import shown_uri
@@ -239,6 +240,8 @@ def _check_before_start(
     evaluations = [cell for cell in cells if isinstance(cell, EvaluateCell)]
     task, items_by_language = evaluation_data(evaluations[0].config)
     all_items = [item for rows in items_by_language.values() for item in rows]
+    for reasoning in study_reasonings(config):
+        check_labels(config, task, items_by_language, reasoning)
     trainings = {
         cell.config.source: cell.config for cell in cells if isinstance(cell, FinetuneCell)
     }

@@ -1,6 +1,7 @@
 """What finetune and tune train on: source-language data and the recipe."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,17 @@ from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import source_languages
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lora import has_experts, reject_dropout
+from isogloss.prompts.labels import require_labels
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import as_shown, require_wording
-from isogloss.prompts.tokenisation import letter_tokens
+from isogloss.prompts.render import as_shown, require_instruction, require_wording
+from isogloss.prompts.tokenisation import label_tokens
 from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tasks.published_split import with_test_items
 from isogloss.tracking import tag
 from isogloss.tracking.server import Failure, failure
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
-from isogloss.types import LanguageCode, Split
+from isogloss.types import Format, Labels, LanguageCode, Reasoning, Split
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +71,31 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     dev_items = _pooled(task, codes, Split.DEV, dev_limit)
     refuse_overlap(train_items, dev_items, task.name)
     shuffle_seed = config.seed if config.shuffle_options else None
+    check_labels(config, task, {config.source: [*train_items, *dev_items]}, Reasoning.DIRECT)
     train_items, dev_items = (
         as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
         for rows in (train_items, dev_items)
     )
     return SourceData(task, train_items, dev_items)
+
+
+def check_labels(
+    config: SharedConfig,
+    task: Task,
+    items_by_language: Mapping[LanguageCode, Sequence[Item]],
+    reasoning: Reasoning,
+) -> None:
+    """Raise ConfigError or DataError for labels that prompts could not show or ask for."""
+    if (config.format or task.format) == Format.CLOZE:
+        if config.labels != Labels.LETTERS:
+            raise ConfigError(
+                f"labels is {str(config.labels)!r}, but prompts in cloze format show no labels; "
+                "expected labels=letters, format=letter or format=generate."
+            )
+        return
+    require_instruction(items_by_language, config.prompt_language, config.labels, reasoning)
+    for rows in items_by_language.values():
+        require_labels(rows, config.labels)
 
 
 def _pooled(
@@ -94,9 +116,9 @@ def fit_source_data(
     """The data with passages shortened to the model's context window, if `long_inputs` allows it.
 
     Raises DataError for prompts that are too long, and ModelError if the tokenizer gives two option
-    letters the same tokens.
+    labels the same tokens.
     """
-    letter_tokens(model.tokenizer, data.train, protocol)
+    label_tokens(model.tokenizer, data.train, protocol)
     train_items, dev_items = (
         fit_to_model(split_items, model, protocol, config).items
         for split_items in (data.train, data.dev)
@@ -141,8 +163,9 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
             f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}."
         ) from error
     differences = []
-    for name in ("model", "task", "source", "format", "prompt_language"):
-        searched, current = tag(run, name), getattr(config, name)
+    for name in ("model", "task", "source", "format", "labels", "prompt_language"):
+        searched = tag(run, "answer_labels" if name == "labels" else name)
+        current = getattr(config, name)
         if searched is not None and current not in (None, searched):
             differences.append(f"{name} {searched} (here {current})")
     if differences:

@@ -70,6 +70,9 @@ KEYS: tuple[Key, ...] = (
             "prompt_language",
         )
     ),
+    Key(
+        "answer_labels", Scope.ALL_RUNS, partial(_read_tag, name="answer_labels", absent="letters")
+    ),
     *(
         Key(f"version of {component}", Scope.ALL_RUNS, partial(_read_version, component=component))
         for component in ("scoring", "generation", "parser", "probe")

@@ -15,6 +15,7 @@ from isogloss.tracking.versions import Versions, parse_versions, versions_text
 from isogloss.types import (
     Condition,
     Format,
+    Labels,
     LanguageCode,
     Normalisation,
     PromptLanguage,
@@ -50,8 +51,9 @@ class RunTags:
     trained on; `language_digests` those of each language. `versions` are those of the components
     that decide the result, `libraries` those of the libraries it was computed with. `processes` is
     None unless several compute together, `max_length` unless passages were cut to it. `choices`
-    names the tokens of the option letters. `metric` is the one that an imported run was scored by.
-    `training` says what an adapter was trained on and how, `training_items` is a digest of it.
+    names the tokens of the labels of options, `answer_labels` their kind, None if none are shown.
+    `metric` is the one that an imported run was scored by. `training` says what an adapter was
+    trained on and how, `training_items` is a digest of it.
     """
 
     model: str | None = None
@@ -60,6 +62,7 @@ class RunTags:
     adapter: str | None = None
     task: str | None = None
     format: Format | None = None
+    answer_labels: Labels | None = None
     condition: Condition | None = None
     study: str | None = None
     fingerprint: str | None = None
@@ -131,6 +134,7 @@ def read_tags(run: Run) -> RunTags:
         adapter=tag(run, "adapter"),
         task=tag(run, "task"),
         format=_parsed(run, "format", Format),
+        answer_labels=_parsed(run, "answer_labels", Labels),
         condition=_parsed(run, "condition", Condition),
         study=tag(run, "study"),
         fingerprint=tag(run, "fingerprint"),

@@ -24,6 +24,7 @@ CASES = {
         name: (name, "one", "other")
         for name in (
             *("task", "format", "normalisation", "metric", "prompt_version", "prompt_language"),
+            "answer_labels",
             *("revision", "dtype", "chat", "attention", "max_new_tokens", "max_length"),
         )
     },
@@ -71,7 +72,7 @@ def test_another_reasoning_has_another_base() -> None:
     assert not is_base_of(run(BASE), run(RunKey("m", Condition.TUNED_COT, "arb_Arab", "0")))
 
 
-@pytest.mark.parametrize("name", ["attention", "max_length"])
+@pytest.mark.parametrize("name", ["attention", "max_length", "answer_labels"])
 def test_a_tag_that_is_absent_by_default_is_a_difference(name: str) -> None:
     base, tuned = run(BASE, **{name: None}), run(TUNED, **{name: "512"})
     with pytest.raises(ComparisonError, match=f"cannot be compared: {name} is '"):

@@ -24,7 +24,7 @@ from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
-from isogloss.prompts.tokenisation import EncodedPrompt, encode, letter_tokens, prefix_tokens
+from isogloss.prompts.tokenisation import EncodedPrompt, encode, label_tokens, prefix_tokens
 from isogloss.tasks import Item
 from isogloss.training.batches import training_rows
 from isogloss.types import Normalisation
@@ -252,7 +252,7 @@ def test_letters_after_a_template_that_ends_in_a_space_are_their_whole_tokens(
     tokenizer = copy.deepcopy(tokenizers["Unigram"])
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     item = Item("i", "p", "eng_Latn", "", "What is it?", ("red", "green"), 0)
-    letters = letter_tokens(tokenizer, [item], Protocol("letter", chat=True))
+    letters = label_tokens(tokenizer, [item], Protocol("letter", chat=True))
     a, b = tokenizer([" A", " B"], add_special_tokens=False).input_ids
     assert letters == f"'A' {a}, 'B' {b}"
 

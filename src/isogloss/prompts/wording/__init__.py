@@ -1,12 +1,14 @@
 """Wording of prompts per language, one file `CODE.yaml` each.
 
-The frame (colons, line breaks, the letters A, B, ...) is the same in every language and not part of
-the wording. `texts` translates the English texts of tasks; its keys are these texts.
+The frame (colons, line breaks, the order of lines) is the same in every language and not part of
+the wording; native_labels.yaml has the labels of options. `texts` translates the English texts of
+tasks; its keys are these texts.
 """
 
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 from string import Formatter
 
 from pydantic import BaseModel
@@ -22,7 +24,8 @@ TEXTS = (QUESTION, *TOPICS)
 class Wording(BaseModel, extra="forbid", frozen=True):
     """One file: the words before colons, the instructions to reason, the texts of tasks.
 
-    `reason_letter` and `reason_text` contain the placeholder {answer} once.
+    `reason_letter`, `reason_digit` and `reason_text` contain the placeholder {answer} once.
+    `reason_digit` is None where nobody has translated it.
     """
 
     language: str
@@ -30,6 +33,7 @@ class Wording(BaseModel, extra="forbid", frozen=True):
     question: str
     answer: str
     reason_letter: str
+    reason_digit: str | None = None
     reason_text: str
     reasoning: str
     texts: Mapping[str, str]
@@ -72,7 +76,7 @@ def parse(text: str, file: str) -> Wording:
                 f"{file}: {name} must not contain a colon, which the frame adds, but is "
                 f"{words[name]!r}."
             )
-    for name in ("reason_letter", "reason_text"):
+    for name in {"reason_letter", "reason_digit", "reason_text"} & words.keys():
         _check_placeholder(words[name], f"{file}: {name}")
     return parsed
 
@@ -83,7 +87,7 @@ def _texts() -> dict[str, str]:
     return {
         path.name: path.read_text(encoding="utf-8")
         for path in folder
-        if path.name.endswith(".yaml")
+        if PurePath(path.name).match("???_????.yaml")
     }
 
 
