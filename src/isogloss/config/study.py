@@ -1,6 +1,6 @@
 """Parameters of the entry point `main`, and the content of study files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
@@ -167,15 +167,21 @@ class StudyConfig(SharedConfig):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        """Reject a model, a label or a source that is listed twice."""
-        for name, values in (
+        """Reject a model, a label, a source or a seed that is listed twice."""
+        listed: list[tuple[str, Sequence[object]]] = [
             ("models", [entry.name for entry in self.models or ()]),
             ("labels of models", [entry.label or entry.name for entry in self.models or ()]),
             ("sources", [entry.source for entry in self.sources or ()]),
-        ):
+            ("source and control_source", [self.source, self.control_source]),
+            ("seeds", list(self.seeds or ())),
+            *((f"seeds of {own.source}", list(own.seeds or ())) for own in self.sources or ()),
+        ]
+        for name, values in listed:
             if repeated := [value for value in values if values.count(value) > 1]:
                 raise PydanticCustomError(
-                    "repeated", "{name} has {value} twice", {"name": name, "value": repeated[0]}
+                    "repeated",
+                    "{name} has {value} twice",
+                    {"name": name, "value": str(repeated[0])},
                 )
         return self
 

@@ -32,6 +32,11 @@ def write(folder: Path, text: str) -> Path:
         ("sources: [{source: arb_Arab, seeds: [3]}]", {"seed": "7"}, "seed does not replace"),
         ("sources: [{source: arb_Arab, seeds: [3]}]", {"seeds": "0,1"},
          "seeds does not replace those of source 'arb_Arab'"),
+        # One adapter would count as two replicates, or as the control of itself.
+        ("seeds: [0, 1, 0]", {}, "seeds has 0 twice"),
+        ("sources: [{source: arb_Arab, seeds: [3, 3]}]", {}, "seeds of arb_Arab has 3 twice"),
+        ("source: arb_Arab", {"control_source": "arb_Arab"},
+         "source and control_source has arb_Arab twice"),
     ],
 )  # fmt: skip
 def test_a_value_that_would_not_be_used_is_refused(
