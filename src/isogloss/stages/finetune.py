@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
@@ -19,7 +20,7 @@ from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import SourceData, fit_source_data, recipe_of, source_data
 from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
-from isogloss.tracking.server import uploading
+from isogloss.tracking.server import is_missing, uploading
 from isogloss.tracking.tags import RunKind, RunTags, prefixed
 from isogloss.tracking.versions import training_versions
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
@@ -124,6 +125,7 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         checkpoint_every=config.checkpoint_every,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    _begin_again_if_changed(work, recipe)
     name = f"finetune {source_name(config.source)}"
     tags = plan.tags.as_dict()
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
@@ -138,6 +140,28 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         with uploading(work.folder):
             _log_adapters(result, plan, session)
     return mlflow.get_run(run_id)
+
+
+def _begin_again_if_changed(work: WorkDir, recipe: Recipe) -> None:
+    """Delete what an interrupted training left that measured at other steps than this one.
+
+    Its run has that interval as a parameter, which cannot be changed.
+    """
+    if work.run_id is None:
+        return
+    try:
+        params = mlflow.get_run(work.run_id).data.params
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return
+    if params.get("recipe.eval_every", str(recipe.eval_every)) != str(recipe.eval_every):
+        logger.warning(
+            f"the training of run {work.run_id} was interrupted and measured every "
+            f"{params['recipe.eval_every']} steps, not {recipe.eval_every}; it begins again"
+        )
+        work.delete()
+        work.folder.mkdir()
 
 
 def _log_adapters(result: TrainingResult, plan: FinetunePlan, session: Session) -> None:
