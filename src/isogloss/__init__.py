@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Condition,
         Format,
         Group,
+        Labels,
         Measure,
         Normalisation,
         PromptLanguage,
@@ -62,8 +63,8 @@ _MODULES = {
         *("ProcessError", "TrackingError", "TrainingError"),
     ),
     "isogloss.types": (
-        *("Condition", "Format", "Group", "Measure", "Normalisation", "PromptLanguage"),
-        *("Reasoning", "Split", "Units", "Verdict"),
+        *("Condition", "Format", "Group", "Labels", "Measure", "Normalisation"),
+        *("PromptLanguage", "Reasoning", "Split", "Units", "Verdict"),
     ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -81,6 +82,7 @@ __all__ = [
     "Group",
     "ImportConfig",
     "IsoglossError",
+    "Labels",
     "MainConfig",
     "Measure",
     "ModelError",
