@@ -6,7 +6,13 @@ from isogloss.analysis import score_matrix
 from isogloss.importers import read_results
 from isogloss.inference.predict import predict
 from isogloss.models.language_model import LanguageModel
-from isogloss.predictions.table import COLUMNS, REQUIRED_COLUMNS, frame
+from isogloss.predictions.table import (
+    COLUMNS,
+    DOCUMENT_DIGEST,
+    PROMPT_DIGEST,
+    REQUIRED_COLUMNS,
+    frame,
+)
 from isogloss.prompts.protocol import Protocol
 
 
@@ -22,5 +28,6 @@ def test_predictions_have_the_columns_that_users_already_have(tiny: LanguageMode
 
 
 def test_comparisons_and_importers_use_these_columns() -> None:
-    assert set(REQUIRED_COLUMNS) < set(score_matrix.COLUMNS) < set(COLUMNS)
-    assert set(REQUIRED_COLUMNS) < set(read_results.COLUMNS) < set(COLUMNS)
+    imported = {*COLUMNS, DOCUMENT_DIGEST, PROMPT_DIGEST}
+    assert set(REQUIRED_COLUMNS) < set(score_matrix.COLUMNS) < imported
+    assert set(REQUIRED_COLUMNS) < set(read_results.COLUMNS) < imported

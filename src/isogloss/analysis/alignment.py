@@ -9,7 +9,7 @@ from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey, Scores, first_few
 from isogloss.errors import ComparisonError
 from isogloss.languages import language
-from isogloss.predictions.table import REQUIRED_COLUMNS
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST, REQUIRED_COLUMNS
 from isogloss.types import FloatArray, Reasoning
 
 Tables = Mapping[RunKey, pd.DataFrame]
@@ -112,7 +112,7 @@ def _check_same_items(kept: Tables) -> None:
     for run, table in others:
         if not table.index.equals(first.index):
             _raise_different_items(first_run, first.index, run, table.index)
-    for column in ("answer", "passage_id", "document_digest"):
+    for column in ("answer", "passage_id", DOCUMENT_DIGEST):
         _check_equal(
             kept, column, "{0} and {1} disagree on {2}, so they were not made from the same data."
         )
@@ -122,7 +122,7 @@ def _check_same_items(kept: Tables) -> None:
     for members in by_asked.values():
         _check_equal(
             members,
-            "prompt_digest",
+            PROMPT_DIGEST,
             "{0} and {1} disagree on {2}: a chat template, examples, instructions or limits of "
             "generation differ.",
         )

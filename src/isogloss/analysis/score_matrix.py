@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from isogloss.predictions.table import REQUIRED_COLUMNS
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST, REQUIRED_COLUMNS
 from isogloss.types import Condition, FloatArray
 
 # Columns of predictions.parquet that a comparison reads.
 OPTIONAL = ("answer", "valid", "greedy", "forced", "gold_logprob", "tokens", "words")
-DIGESTS = ("document_digest", "prompt_digest")  # of imported results
-COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL, "choice_logprobs", *DIGESTS)
+COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL, "choice_logprobs", DOCUMENT_DIGEST, PROMPT_DIGEST)
 
 
 class RunKey(NamedTuple):

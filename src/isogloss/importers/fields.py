@@ -15,7 +15,6 @@ from isogloss.row_files import LONE_SURROGATE, check_unicode
 
 Value = Any  # of a results file: any type of JSON or Parquet, checked where it is read
 Fields = Mapping[str, Value]
-DOCUMENT, PROMPT = "document_digest", "prompt_digest"  # columns, see `digest`
 DIGEST_LENGTH = 16
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 CODE_LAST = re.compile(r"(?:(?P<stem>.*)[^0-9A-Za-z])?(?P<code>[a-z]{3}_[A-Z][a-z]{3})")

@@ -12,6 +12,7 @@ from isogloss.errors import DataError
 from isogloss.importers import fields
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 from isogloss.importers.model_args import check_condition
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 
 LANGUAGE = ("language", "lang", "dialect")
 PASSAGE = ("passage_id", "passage", "link")
@@ -121,7 +122,7 @@ def _digests(sample: Fields, several: bool) -> dict[str, Value]:
     Options may be in another order in each of several epochs.
     """
     digests = {
-        fields.DOCUMENT: fields.digest([sample.get(key) for key in ("input", "choices", "target")])
+        DOCUMENT_DIGEST: fields.digest([sample.get(key) for key in ("input", "choices", "target")])
     }
     messages = sample.get("messages")
     if isinstance(messages, list) and messages and not several:
@@ -129,7 +130,7 @@ def _digests(sample: Fields, several: bool) -> dict[str, Value]:
             [message.get("role"), message.get("content")]
             for message in takewhile(lambda message: message.get("role") != "assistant", messages)
         ]
-        digests[fields.PROMPT] = fields.digest(asked)
+        digests[PROMPT_DIGEST] = fields.digest(asked)
     return digests
 
 

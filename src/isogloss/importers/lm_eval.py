@@ -16,6 +16,7 @@ from isogloss.errors import DataError
 from isogloss.importers import fields
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 from isogloss.importers.model_args import check_condition, is_adapter_folder
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 from isogloss.row_files import Row, parse_json, read_lines
 from isogloss.types import FloatArray, Format
 
@@ -60,8 +61,8 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
         for number in _log_likelihoods(values):
             fields.check_finite(number, place, "a log-likelihood", item_id, language)
         format, columns = _columns(values, column, chosen, place)
-        columns[fields.DOCUMENT] = fields.digest(values["doc"])
-        columns[fields.PROMPT] = fields.digest(values["arguments"])
+        columns[DOCUMENT_DIGEST] = fields.digest(values["doc"])
+        columns[PROMPT_DIGEST] = fields.digest(values["arguments"])
         run = RunFields(
             "lm-eval",
             model=model,

@@ -12,8 +12,9 @@ from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
 from isogloss.files import looked_for
 from isogloss.importers import inspect_ai, lm_eval, tables
-from isogloss.importers.fields import CODE, DOCUMENT, PROMPT, ImportedAnswer, RunFields
+from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
 from isogloss.languages import language
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 from isogloss.row_files import (
     extension,
     parse_json,
@@ -31,7 +32,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".eval")
 COLUMNS = (
     *("task", "language", "format", "item_id", "passage_id", "answer", "prediction", "correct"),
     *("valid", "forced", "greedy", "choice_logprobs", "gold_logprob", "text", "tokens", "words"),
-    *(DOCUMENT, PROMPT),
+    *(DOCUMENT_DIGEST, PROMPT_DIGEST),
 )
 RENAMABLE = ("model", "task")  # parameters may rename those that a tool has logged
 MANIFESTS = ("logs.json", "listing.json", "eval-set.json")  # what inspect_ai writes beside logs

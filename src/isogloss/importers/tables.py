@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers.fields import (
-    DOCUMENT,
-    PROMPT,
     ImportedAnswer,
     RunFields,
     Value,
@@ -20,6 +18,7 @@ from isogloss.importers.fields import (
     truth,
     writable,
 )
+from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 from isogloss.row_files import Row
 
 NAMES = ("model", "condition", "source", "seed", "task", "format")
@@ -75,7 +74,7 @@ def _columns(values: dict[str, Value], correct: bool, place: str) -> dict[str, V
         columns["gold_logprob"] = _logprob(values["gold_logprob"], place, "gold_logprob")
     columns |= {
         name: text_of(values[name], place, name)
-        for name in (DOCUMENT, PROMPT)
+        for name in (DOCUMENT_DIGEST, PROMPT_DIGEST)
         if not is_empty(values.get(name))
     }
     if isinstance(values.get("text"), str):

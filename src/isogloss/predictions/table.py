@@ -51,6 +51,8 @@ class Prediction:
 COLUMNS = tuple(field.name for field in fields(Prediction))
 # Imported predictions may lack all others.
 REQUIRED_COLUMNS = ("task", "format", "language", "item_id", "passage_id", "correct")
+# Of imported predictions alone: what was asked, as short hashes.
+DOCUMENT_DIGEST, PROMPT_DIGEST = "document_digest", "prompt_digest"
 
 
 def frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
