@@ -316,27 +316,27 @@ def try_all(names: Iterable[str]) -> list[Outcome]:
 
 PAGE = """# Architectures
 
-Every causal language model of transformers {version}, built with a few random weights and tried by
-`python -m scripts.architectures`: scores are within 0.001 nats of plain passes, and texts are the
-same.
+Every causal language model of transformers {version}, built small with random weights and tried by
+`python -m scripts.architectures`: scores are within 0.001 nats of plain passes, and generated texts
+are the same.
 
-When a model is loaded, its computations are tried on it once more. A fast one is used only if it
-gives the logits of the model's own pass; a plain one gives the same result in more time.
+When a model is loaded, the ways to compute are tried on it again. A faster one is used only if it
+gives the logits of the model's own pass; the others give the same results in more time.
 
 | | scoring and training | generation |
 |---|---|---|
 | fast | common beginnings are computed once | in batches, with a cache |
 | plain | each sequence is a row of its own | |
 | one by one | each sequence is a pass of its own | each text alone, with its cache or state |
-| without a cache | | every token from the whole text |
+| without a cache | | each token is computed from the whole text |
 
 Encoders, models with an encoder and a decoder, and models that need code of their own are refused
 before weights are read. Types such as `bart` or `whisper` below are their decoders alone
-(`is_encoder_decoder: false`). A model is also refused if a weight is missing in its files, or if
+(`is_encoder_decoder: false`). A model is also refused if a weight is missing from its files, or if
 its logits are not finite or depend on later tokens. "Not built" means that the default
 configuration cannot be made small, or that a package is missing; such a model is tried when it is
-loaded, like any other. Prompts of models with `index_topk` or `keep_window_size` end there: with
-more tokens, later ones would change the scores of earlier ones.
+loaded, like any other. For models with `index_topk` or `keep_window_size`, a prompt may have only
+that many tokens, because beyond them later tokens would change the scores of earlier ones.
 
 | model type | scoring | generation | LoRA | remark |
 |---|---|---|---|---|

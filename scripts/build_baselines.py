@@ -1,9 +1,9 @@
-"""Write models of graded strength: one model after a growing number of steps on one language.
+"""Write base models of different strength, all made from one model.
 
-The claim that weak baselines gain most is about models. These are starting points for it from one
-model: the embedded one after 0, 4, 8, 16, 32, 64 and 128 steps of fine-tuning on a language that is
-neither source nor target of the study, each adapter merged into the base. `baseline.json` in each
-folder has the recipe that rebuilds it. From the repository:
+The claim that weak base models gain most compares models. These differ in strength only: they are
+the embedded model after 0, 4, 8, 16, 32, 64 and 128 steps of fine-tuning on a language that is
+neither source nor target of the study, each with its adapter merged into it. `baseline.json` in
+each folder says how it was made. From the root of the repository:
 
     PYTHONPATH=src python -m scripts.build_baselines --data_dir FOLDER
     mlflow run . --env-manager local -P study=configs/baselines.yaml -P data_dir=FOLDER
@@ -37,7 +37,7 @@ RECIPE = "baseline.json"
 
 
 def build(out: Path, base: FinetuneConfig, steps: Sequence[int]) -> list[Path]:
-    """Write one model folder per number of steps; those that exist with the same recipe are kept.
+    """Write one model folder per number of steps; folders made by the same recipe are kept.
 
     `base` is the fine-tuning without its number of steps.
     """
@@ -83,8 +83,8 @@ def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
 
 @click.command(help=__doc__)
 @click.option("--out", default="baselines", show_default=True, type=click.Path(path_type=Path))
-@click.option("--data_dir", default=None, help="Folder with SIB-200; default: the Hub.")
-@click.option("--source", default="vie_Latn", show_default=True, help="Language tuned on.")
+@click.option("--data_dir", default=None, help="Folder with SIB-200; without it: from the Hub.")
+@click.option("--source", default="vie_Latn", show_default=True, help="Language to fine-tune on.")
 @click.option("--model", default="embedded", show_default=True)
 def main(out: Path, data_dir: str | None, source: str, model: str) -> None:
     """Build the baselines."""
