@@ -140,7 +140,7 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if repeated := [key for key in keys if keys.count(key) > 1 and key != MERGE]:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {repeated[0]!r} is there twice", node.start_mark
+                None, None, f"the key {repeated[0]!r} occurs twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 

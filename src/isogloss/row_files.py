@@ -68,7 +68,7 @@ def read_lines(path: Path) -> Iterator[str]:
         line = _first_not_utf8(path)
         raise DataError(f"{path} is not UTF-8 text in line {line}: {error.reason}.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is damaged or cut: {error}.") from None
+        raise DataError(f"{path} is damaged or truncated: {error}.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
@@ -109,7 +109,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {repeated!r} is there twice")
+        raise ValueError(f"the name {repeated!r} occurs twice")
     return values
 
 

@@ -72,10 +72,10 @@ def test_models_and_sources_are_names_or_mappings(tmp_path: Path) -> None:
          "item 2 of models: dtype should be 'auto', 'float32', 'bfloat16' or 'nf4', but got "
          "'int4'."),
         ("models: [{label: a}]", "item 1 of models: model is required."),
-        ("models: [a, a]", "models has a twice."),
-        ("models: [{model: a, label: x}, {model: b, label: x}]", "labels of models has x twice."),
+        ("models: [a, a]", "models must be distinct, but got a twice."),
+        ("models: [{model: a, label: x}, {model: b, label: x}]", "labels of models must be distinct, but got x twice."),
         ("sources: [arb_Arab+arz_Arab, arz_Arab+arb_Arab]",
-         "sources has arb_Arab+arz_Arab twice."),
+         "sources must be distinct, but got arb_Arab+arz_Arab twice."),
         ("models: []", "models should have at least one value or 'auto'"),
         ("models: [{model: a, recipe: {stepz: 3}}]",
          "recipe of model 'a': unknown parameter 'stepz'; did you mean 'steps'?"),

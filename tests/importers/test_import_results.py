@@ -297,7 +297,7 @@ def test_row_order_spelling_and_separator_of_a_table_do_not_matter(
         ({"answer": 1, "prediction": 2}, "correct is True but prediction is 2 and answer is 1"),
         (
             {"gold_logprob": "-inf"},
-            "gold_logprob of item 'j' in heb_Hebr is -inf, which is no score",
+            "gold_logprob of item 'j' in heb_Hebr is -inf, which is not a score",
         ),
     ],
 )

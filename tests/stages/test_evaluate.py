@@ -101,7 +101,7 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
         assert read_predictions(alone.info.run_id).equals(predictions)
     with pytest.raises(ModelError, match="nothing-of-the-kind"):
         run_evaluate(evaluate_config(folder, adapter="none,nothing-of-the-kind"))
-    with pytest.raises(ConfigError, match="adapter has 'none' more than once"):
+    with pytest.raises(ConfigError, match="adapter names 'none' more than once"):
         run_evaluate(evaluate_config(folder, adapter="none, none"))
 
 

@@ -130,7 +130,7 @@ def _choices(rows: pd.DataFrame, name: str) -> "pd.Series[float]":
     if len(bad):
         kind = "text" if is_text[bad[0]] else "a number"
         raise DataError(
-            f"`{name}` must hold whole numbers, which count choices from 0, but is {kind}, "
+            f"`{name}` must hold whole numbers (indices of choices, from 0) but is {kind}, "
             f"{column[bad[0]]!r}, in {_places(bad)}."
         )
     return numbers

@@ -180,7 +180,7 @@ class StudyConfig(SharedConfig):
             if repeated := [value for value in values if values.count(value) > 1]:
                 raise PydanticCustomError(
                     "repeated",
-                    "{name} has {value} twice",
+                    "{name} must be distinct, but got {value} twice",
                     {"name": name, "value": str(repeated[0])},
                 )
         return self

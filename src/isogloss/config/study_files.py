@@ -53,11 +53,13 @@ def _refuse_without_effect(
     own_recipes = [model.name for model in study.models or () if model.recipe is not None]
     lost = ""
     if "seeds" in overrides and own_seeds:
-        lost = f"seeds does not replace those of source {own_seeds[0]!r}; change the file"
+        lost = f"seeds has no effect on source {own_seeds[0]!r}, which has its own; change the file"
     elif "seed" in overrides and seeded and not study.shuffle_options:
-        lost = "seed does not replace the study's seeds; set seeds"
+        lost = "seed has no effect beside seeds; set seeds"
     elif recipe is not None and own_recipes:
-        lost = f"recipe does not replace that of model {own_recipes[0]!r}; change the file"
+        lost = (
+            f"recipe has no effect on model {own_recipes[0]!r}, which has its own; change the file"
+        )
     if lost:
         raise ConfigError(f"study file {str(path)!r}: {lost}.")
 

@@ -92,7 +92,7 @@ def check_finite(value: Value, place: str, name: str, item_id: str, language: st
     if not math.isfinite(number):
         raise DataError(
             f"{place}: {name} of item {item_id!r}{f' in {language}' if language else ''} is "
-            f"{number}, which is no score; the model's scores cannot be used."
+            f"{number}, which is not a score; the model's scores cannot be used."
         )
 
 

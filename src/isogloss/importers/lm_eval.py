@@ -100,8 +100,8 @@ def _model(results: Path | None, samples: Path, config: ImportConfig) -> str | N
     if results is None:
         if config.condition is not None and not config.condition.tuned:
             logger.warning(
-                f"{samples} has no results file beside it: whether the model had an adapter is not "
-                "checked"
+                f"the folder of {samples.name} has no results file: whether the model had an "
+                "adapter is not checked"
             )
         return None
     try:

@@ -65,7 +65,7 @@ def check_condition(
         if (named or served) and not APPLIED[backend] & set(named):
             raise DataError(
                 f"{place}: condition is {condition}, but {backend} does not apply "
-                f"{', '.join(named) or 'an adapter that only enable_lora announces'}: the scores "
+                f"{', '.join(named) or 'any adapter if only enable_lora is set'}: the scores "
                 "are those of the base model."
             )
 

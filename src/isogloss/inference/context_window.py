@@ -72,7 +72,7 @@ def require_embeddings(items: Sequence[Item], model: LanguageModel, protocol: Pr
         if token >= n_embeddings:
             raise ModelError(
                 f"model {model.location.name!r} has {n_embeddings:,} embeddings, but its tokenizer "
-                f"writes token {token:,} ({model.tokenizer.decode([token])!r}) in the prompt of "
+                f"gives token {token:,} ({model.tokenizer.decode([token])!r}) in the prompt of "
                 f"item {item.item_id!r} in {item.language}; use the model's own tokenizer."
             )
 

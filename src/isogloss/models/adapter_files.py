@@ -134,8 +134,8 @@ def _check_method(files: AdapterFiles) -> None:
     method = settings.get("peft_type")
     if method not in METHODS:
         raise ModelError(
-            f"{files.name} is of the method {method}, whose effect is not in the model's own "
-            f"modules, where it could be scored; expected one of {', '.join(METHODS)}."
+            f"{files.name} uses the method {method}, which does not act within the model's own "
+            f"modules and would not be scored; expected one of {', '.join(METHODS)}."
         )
     if settings.get("task_type") not in CAUSAL:
         raise ModelError(
@@ -150,8 +150,9 @@ def _check_method(files: AdapterFiles) -> None:
     initial = settings.get("init_lora_weights")
     if initial not in INITIAL_WEIGHTS:
         raise ModelError(
-            f"{files.name} was trained from init_lora_weights {initial!r}, which changes the base "
-            "weights; convert it to plain LoRA (peft's `path_initial_model_for_weight_conversion`)."
+            f"{files.name} was initialised by init_lora_weights {initial!r}, which changes the "
+            "base weights; convert it to plain LoRA (peft's "
+            "`path_initial_model_for_weight_conversion`)."
         )
 
 

@@ -125,8 +125,8 @@ def _prove(model: LanguageModel) -> Paths:
         )
     if not same_logits(model, first_TV[:STEM], second_TV[:STEM], [STEM]):
         raise ModelError(
-            f"model {model.location.name!r} ({model.network.config.model_type}) is no causal "
-            "language model: its logits change with later tokens, or from pass to pass."
+            f"model {model.location.name!r} ({model.network.config.model_type}) is not a "
+            "causal language model: its logits change with later tokens, or from pass to pass."
         )
     expected_NV = torch.cat([second_TV, first_TV[STEM:]])
     try:

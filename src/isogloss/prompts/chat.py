@@ -85,9 +85,9 @@ def chat_format(tokenizer: Tokenizer, thinking: bool) -> ChatFormat:
         if isinstance(named, dict):
             raise ModelError(
                 f"the tokenizer has chat templates named {', '.join(map(repr, sorted(named)))} and "
-                "none named 'default'; chat=off does without."
+                "none named 'default'; set chat=off to use no template."
             ) from error
-        raise ModelError("the tokenizer has no chat template; chat=off does without.") from error
+        raise ModelError("the tokenizer has no chat template; set chat=off.") from error
     return _format(tokenizer, template, thinking)
 
 
@@ -102,8 +102,8 @@ def render_chat(tokenizer: Tokenizer, text: str, thinking: bool, item: str) -> s
     rendered = _render(tokenizer, dated(form.template), turns, form.switches)
     if text.strip() not in rendered and " ".join(text.split()) not in " ".join(rendered.split()):
         raise ModelError(
-            f"the chat template changes or leaves out a part of the prompt of {item}; chat=off "
-            "does without."
+            f"the chat template changes or leaves out a part of the prompt of {item}; set chat=off "
+            "to use no template."
         )
     return f"{rendered}{form.suffix}"
 
@@ -146,8 +146,8 @@ def _format(tokenizer: Tokenizer, template: str, thinking: bool) -> ChatFormat:
     for _ in range(_RENDERINGS):
         if _user_turn(tokenizer, dated(template), switches, as_list) != rendered:
             raise ModelError(
-                "the chat template renders the same turn differently each time; chat=off does "
-                "without."
+                "the chat template renders the same turn differently each time; set chat=off "
+                "to use no template."
             )
     tail = _after_user(rendered)
     suffix = _suffix(tokenizer, dated(template), switches, as_list, tail, thinking)
@@ -175,7 +175,7 @@ def _content_as_list(tokenizer: Tokenizer, template: str, switches: Switches) ->
     if not counts and reason:
         raise reason
     raise ModelError(
-        "the chat template leaves out or changes the user's text; chat=off does without."
+        "the chat template leaves out or changes the user's text; set chat=off to use no template."
     )
 
 
@@ -210,7 +210,7 @@ def _suffix(
     if block.ending is None:
         raise ModelError(
             f"the chat template opens a block of reasoning ({block.opening!r}) that has no known "
-            "end, so that a direct answer would be a part of it; chat=off does without."
+            "end, so that a direct answer would be a part of it; set chat=off to use no template."
         )
     return f"{suffix}{block.ending}"
 
@@ -248,5 +248,5 @@ def _render(
     except _FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"the chat template cannot be rendered ({reason}); chat=off does without."
+            f"the chat template cannot be rendered ({reason}); set chat=off to use no template."
         ) from error

@@ -42,7 +42,7 @@ def prefix_tokens(tokenizer: Tokenizer, chat: bool) -> list[int]:
         if whole[start : start + len(plain)] == plain:
             return list(whole[:start])
     raise ModelError(
-        f"the tokenizer does not only add special tokens around a text: {SAMPLE!r} is "
+        f"the tokenizer does more than add special tokens around a text: {SAMPLE!r} is "
         f"{list(plain)} without them and {list(whole)} with them."
     )
 

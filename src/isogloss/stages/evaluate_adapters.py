@@ -31,7 +31,7 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
     """
     names = config.adapter or (NO_ADAPTER,)
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"adapter has {repeated[0]!r} more than once.")
+        raise ConfigError(f"adapter names {repeated[0]!r} more than once.")
     session = Session.of(config)
     if len(names) == 1:
         with ExitStack() as stack:

@@ -107,8 +107,8 @@ def _name_others(folder: Path, by_name: dict[str, list[Path]]) -> None:
     others = [path.name for name in by_name.keys() - table().keys() for path in by_name[name]]
     if others:
         logger.warning(
-            f"{folder}: {', '.join(sorted(others))} not read, because the name is no language "
-            "code; task.yaml can map codes to names under languages"
+            f"{folder}: ignoring {', '.join(sorted(others))}, not named by a language code; "
+            "task.yaml can map codes to names under languages"
         )
 
 

@@ -31,7 +31,7 @@ def files_by_name(
             (name for name in names if re.match(rf"{re.escape(name)}(\.|$)", path.name)), ""
         )
         if name in by_name:
-            logger.warning(f"{path} is not read; {by_name[name][0].name} is")
+            logger.warning(f"{path} is not read; {by_name[name][0].name} is read instead")
         elif name:
             raise DataError(
                 f"{path} cannot be read as data; expected {name} with the extension "

@@ -88,8 +88,9 @@ def load_splits(
         if "script" not in str(error):
             raise
         raise DataError(
-            f"{name} needs a script of the data set, which `datasets` no longer runs; set revision "
-            "to refs/convert/parquet, or save its files in a folder and set data_dir to it."
+            f"{name} needs a script of the data set, and `datasets` no longer runs scripts; set "
+            "revision to refs/convert/parquet, or save its files in a folder and set data_dir to "
+            "it."
         ) from error
     except (DatasetsError, HTTPError, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -109,8 +109,8 @@ def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.Da
         with _downloaded(run_id, PREDICTIONS) as path:
             if recorded is not None and file_sha256(path) != recorded:
                 raise ComparisonError(
-                    f"{PREDICTIONS} of run {run_id!r} is not the file that was logged; the same "
-                    f"command that made the run makes it anew."
+                    f"{PREDICTIONS} of run {run_id!r} is not the file that was logged; "
+                    f"repeat the command that made the run."
                 )
             if columns is not None:
                 available = pyarrow.parquet.read_schema(path).names
@@ -120,11 +120,11 @@ def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.Da
         if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
             raise
         raise ComparisonError(
-            f"run {run_id!r} has no {PREDICTIONS} that can be read ({reason(error)}); the same "
-            f"command that made the run makes it anew."
+            f"run {run_id!r} has no {PREDICTIONS} that can be read ({reason(error)}); repeat "
+            f"the command that made the run."
         ) from error
     except pyarrow.ArrowInvalid as error:
-        raise ComparisonError(f"{PREDICTIONS} of run {run_id!r} is no Parquet file.") from error
+        raise ComparisonError(f"{PREDICTIONS} of run {run_id!r} is not a Parquet file.") from error
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class MetricLog:
             # Whatever it is: a thread that dies silently would lose what is not sent yet.
             self._error = error
             logger.warning(
-                f"MLflow at {shown_uri()} gets no more metrics ({reason(error)}); "
+                f"MLflow at {shown_uri()} accepts no more metrics ({reason(error)}); "
                 f"they are in {self._path}, and the work goes on"
             )
 

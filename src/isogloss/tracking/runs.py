@@ -65,7 +65,10 @@ def open_run(
     )
     try:
         if not run.info.run_id:
-            raise TrackingError(f"MLflow at {shown_uri()} answers, but opens no run.")
+            raise TrackingError(
+                f"MLflow at {shown_uri()} answers, but opens no run; see MLFLOW_TRACKING_URI and "
+                "the proxy in front of it."
+            )
         if work:
             work.record_run(run.info.run_id)
         if adopted:
@@ -158,7 +161,10 @@ def _set_experiment(name: str) -> str:
     """Select an experiment by name; creates it if there is none."""
     found = mlflow.get_experiment_by_name(name)
     if found is not None and not found.experiment_id:  # an empty answer, of a proxy for instance
-        raise TrackingError(f"MLflow at {shown_uri()} answers, but names no experiment.")
+        raise TrackingError(
+            f"MLflow at {shown_uri()} answers, but names no experiment; see MLFLOW_TRACKING_URI "
+            "and the proxy in front of it."
+        )
     if found is not None:
         _refuse_deleted(found)
     experiment_id = str(mlflow.set_experiment(name).experiment_id)

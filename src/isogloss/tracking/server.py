@@ -122,8 +122,8 @@ def sentence(error: BaseException) -> str:
         return f"{subject} {clause}; raise the limit of the proxy in front of it."
     if _tls_fault(error) is not None:
         return (
-            f"{subject} {clause}; for an own certificate set MLFLOW_TRACKING_SERVER_CERT_PATH, "
-            f"without TLS use http://."
+            f"{subject} {clause}; for a certificate of your own set "
+            f"MLFLOW_TRACKING_SERVER_CERT_PATH, for a server without TLS use http://."
         )
     if kind == Failure.NOT_MLFLOW:
         return f"{subject} {clause}; see MLFLOW_TRACKING_URI and the proxy in front of it."

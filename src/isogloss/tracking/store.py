@@ -118,16 +118,16 @@ def _explanation(uri: str, state: _State | None, error: BaseException) -> str:
         return f"{subject} cannot be opened ({reason(error)})."
     if state.revision is not None and not knows_schema(state.revision):
         return (
-            f"{subject} is of a newer MLflow than {version} (schema {state.revision}); install "
-            f"that one."
+            f"{subject} was made by a newer MLflow than {version} (schema {state.revision}); "
+            f"install that version."
         )
     if state.runs == 0:
         return (
             f"{subject} is only half created (schema {state.revision}), because another program "
-            f"created it at the same time or was ended meanwhile; it has no runs: delete "
+            f"created it at the same time or was killed meanwhile; it has no runs: delete "
             f"{sqlite_file(uri) or 'it'} and run the command again."
         )
     return (
-        f"{subject} is of an older MLflow than {version} (schema {state.revision}), or its upgrade "
-        f"was interrupted; make a copy of it and run `mlflow db upgrade {shown_uri()}`."
+        f"{subject} was made by an older MLflow than {version} (schema {state.revision}), or its "
+        f"upgrade was interrupted; make a copy of it and run `mlflow db upgrade {shown_uri()}`."
     )

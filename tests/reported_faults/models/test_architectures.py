@@ -101,7 +101,7 @@ def test_a_model_whose_logits_depend_on_later_tokens_is_refused(
     tokenizer: transformers.PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     config = transformers.XLNetConfig(vocab_size=512, d_model=32, n_layer=2, n_head=4, d_inner=64)
-    with pytest.raises(ModelError, match=r"\(xlnet\) is no causal language model"):
+    with pytest.raises(ModelError, match=r"\(xlnet\) is not a causal language model"):
         load(saved(config, tokenizer, tmp_path / "xlnet"), "float32")
 
 

@@ -42,7 +42,7 @@ def test_a_token_without_an_embedding_is_refused_with_the_item_that_has_it(
     assert len(own_tokenizer.tokenizer) == 513
     with pytest.raises(ModelError) as error:
         fit_to_model(items, own_tokenizer, Protocol("letter"), EvaluateConfig())
-    assert "has 512 embeddings, but its tokenizer writes token 512" in str(error.value)
+    assert "has 512 embeddings, but its tokenizer gives token 512" in str(error.value)
     assert "in eng_Latn" in str(error.value)
 
 
@@ -118,7 +118,7 @@ def test_a_template_that_raises_is_refused_with_its_reason(
         protocol_of(folder)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
-    assert str(error.value).endswith("; chat=off does without.")
+    assert str(error.value).endswith("; set chat=off to use no template.")
 
 
 @pytest.mark.parametrize("name", ["chat_template.json", "processor_config.json"])

@@ -85,8 +85,16 @@ def test_a_cell_may_be_longer_than_the_limit_of_pythons_csv(tmp_path: Path) -> N
         ("a.jsonl", b"\x28\xb5\x2f\xfd..", "a.jsonl is compressed by zstd"),
         ("a.jsonl", bz2.compress(b"{}"), "a.jsonl is compressed by bzip2"),
         ("a.jsonl", lzma.compress(b"{}"), "a.jsonl is compressed by xz"),
-        ("a.jsonl.gz", gzip.compress(JSONL.encode() * 99)[:-20], "a.jsonl.gz is damaged or cut"),
-        ("a.jsonl.gz", gzip.compress(b"x")[:-8] + b"12345678", "a.jsonl.gz is damaged or cut"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(JSONL.encode() * 99)[:-20],
+            "a.jsonl.gz is damaged or truncated",
+        ),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b"x")[:-8] + b"12345678",
+            "a.jsonl.gz is damaged or truncated",
+        ),
         ("a.parquet", b"text", "a.parquet is not a Parquet table"),
         ("a.jsonl", b'{"a": 1, "b": 2, "a": 3}', "a.jsonl:1: the line is not JSON: the name 'a'"),
         ("a.jsonl", b'{"a": ' + b"[" * 99_999, "a.jsonl:1: the line is not JSON"),

@@ -121,7 +121,9 @@ def test_an_error_of_mlflow_itself_is_said_in_its_words(
 
 def test_an_answer_with_nothing_in_it_opens_no_run(server: HTTPServer) -> None:
     server.body = b""  # type: ignore[attr-defined]
-    assert "answers, but names no experiment." in said(lambda: choose_experiment(None))
+    assert "answers, but names no experiment; see MLFLOW_TRACKING_URI" in said(
+        lambda: choose_experiment(None)
+    )
 
 
 @pytest.mark.usefixtures("server")
@@ -186,9 +188,9 @@ def test_databricks_without_credentials_is_one_sentence() -> None:
     ("changes", "runs", "clause"),
     [
         (["UPDATE alembic_version SET version_num = 'ffffffffffff'"], 1,
-         "is of a newer MLflow than"),
+         "was made by a newer MLflow than"),
         (["UPDATE alembic_version SET version_num = 'ffffffffffff'", "DROP TABLE issues"], 1,
-         "is of a newer MLflow than"),
+         "was made by a newer MLflow than"),
         (["UPDATE alembic_version SET version_num = 'df50e92ffc5e'"], 1,
          "run `mlflow db upgrade sqlite:///"),
         (["DELETE FROM alembic_version", "DROP TABLE issues"], 1,

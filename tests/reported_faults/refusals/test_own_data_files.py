@@ -106,8 +106,8 @@ def test_another_file_of_a_language_that_is_read_is_named(
     (folder / "eng_Latn.jsonl.bak").write_bytes(b"x")
     (folder / "notes.csv").write_bytes(separated(","))
     assert open_task("files", str(folder)).languages == ("eng_Latn",)
-    assert "eng_Latn.jsonl.bak is not read; eng_Latn.jsonl is" in caplog.text
-    assert "notes.csv not read, because the name is no language code" in caplog.text
+    assert "eng_Latn.jsonl.bak is not read; eng_Latn.jsonl is read" in caplog.text
+    assert "ignoring notes.csv, not named by a language code" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["fra-Latn", "FRA_LATN", "fra_latn"])
@@ -132,7 +132,7 @@ def test_files_named_otherwise_are_listed(name: str, folder: Path) -> None:
     [
         ("fra_Latn.csv", separated(",").decode().encode("utf-16"), "is UTF-16 text; save it as"),
         ("fra_Latn.csv", b"PK\x03\x04", "is a zip archive or a workbook"),
-        ("fra_Latn.csv.gz", gzip.compress(separated(",") * 99)[:-9], "is damaged or cut"),
+        ("fra_Latn.csv.gz", gzip.compress(separated(",") * 99)[:-9], "is damaged or truncated"),
         ("fra_Latn.jsonl", jsonl(ROW) + b'{"question": "a", "question": "b"}', "'question' is the"),
         ("fra_Latn.csv", separated(",").replace(b"option_2", b"option_1"), "names must be unique"),
         ("fra_Latn.jsonl", jsonl(ROW | {"question": "half \ud83d"}), "jsonl:1: question has"),
@@ -215,7 +215,7 @@ def test_a_data_set_that_needs_a_script_is_refused(folder: Path, tmp_path: Path)
     hub = str(tmp_path)
     (tmp_path / f"{tmp_path.name}.py").write_text("import datasets")
     describe(folder, hub=hub, languages=["eng_Latn"], config="{language}")
-    with pytest.raises(DataError, match=r"needs a script of the data set, which .* refs/convert"):
+    with pytest.raises(DataError, match=r"needs a script of the data set, .* refs/convert"):
         read(folder, "eng_Latn")
 
 

@@ -155,7 +155,7 @@ REJECTED: dict[str, tuple[Change, str]] = {
         "1 tokens have other ids than in the model's .first '<eos>'.",
     ),
 } | {
-    method: (settings(peft_type=method), f"of the method {method}, whose effect is not in")
+    method: (settings(peft_type=method), f"uses the method {method}, which does not act within")
     for method in (
         "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT",
         "ADAPTION_PROMPT", "CARTRIDGE", "XLORA", "POLY", "SHADOW", "NOT_YET_INVENTED",

@@ -250,7 +250,7 @@ LEFT_OUT = {
 def test_a_template_that_leaves_out_the_question_is_refused(
     with_template: WithTemplate, case: str
 ) -> None:
-    with pytest.raises(ModelError, match=r"leaves out.*; chat=off does without\.$"):
+    with pytest.raises(ModelError, match=r"leaves out.*; set chat=off to use no template\.$"):
         prompt(ITEM, LETTER, with_template(LEFT_OUT[case]))
 
 

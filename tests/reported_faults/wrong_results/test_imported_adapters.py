@@ -72,7 +72,7 @@ def test_a_folder_with_an_adapter_as_pretrained_is_not_a_base_model(tmp_path: Pa
 @pytest.mark.parametrize(
     ("backend", "args", "ignored"),
     [
-        ("vllm", {"pretrained": "m", "enable_lora": True}, "an adapter that only enable_lora"),
+        ("vllm", {"pretrained": "m", "enable_lora": True}, "any adapter if only enable_lora"),
         ("vllm", {"pretrained": "m", "peft": "a"}, "peft"),
         ("local-completions", {"model": "m", "base_url": "u", "peft": "a"}, "peft"),
         ("sglang", {"pretrained": "m", "lora_paths": ["a"]}, "lora_paths"),

@@ -84,7 +84,7 @@ def test_an_error_that_no_retry_changes_is_said_at_once_and_ends_the_work_with_i
         log_two_steps(tmp_path, run_id)
     assert time.monotonic() - started < 5
     assert len(requests) == 1
-    assert "gets no more metrics" in caplog.text
+    assert "accepts no more metrics" in caplog.text
     assert [metric.value for metric in read_metrics(tmp_path)] == [2.0, 1.0]
 
 

@@ -48,7 +48,7 @@ def test_a_file_of_one_language_is_not_that_of_another(tmp_path: Path) -> None:
 def test_a_key_of_a_study_file_with_two_values_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(f"study: x\n{text}\n")
-    with pytest.raises(ConfigError, match=r"the key .(source|steps). is there twice"):
+    with pytest.raises(ConfigError, match=r"the key .(source|steps). occurs twice"):
         read_study(path, {})
     path.write_text("defaults: &d {steps: 1, rank: 2}\nstudy: x\nfinetune: {<<: *d, steps: 3}\n")
     with pytest.raises(ConfigError, match="unknown parameter 'defaults'"):

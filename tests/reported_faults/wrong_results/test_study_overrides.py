@@ -28,15 +28,15 @@ def write(folder: Path, text: str) -> Path:
         ("sources: [arb_Arab]", {"source": "heb_Hebr"}, "source has no effect beside sources"),
         ("sources: [arb_Arab]", {"control_source": "eng_Latn"}, "control_source has no effect"),
         ("models: [a, b]\nmodel: c", {}, "model has no effect beside models"),
-        ("seeds: [0, 1]", {"seed": "7"}, "seed does not replace the study's seeds; set seeds"),
-        ("sources: [{source: arb_Arab, seeds: [3]}]", {"seed": "7"}, "seed does not replace"),
+        ("seeds: [0, 1]", {"seed": "7"}, "seed has no effect beside seeds; set seeds"),
+        ("sources: [{source: arb_Arab, seeds: [3]}]", {"seed": "7"}, "seed has no effect beside seeds"),
         ("sources: [{source: arb_Arab, seeds: [3]}]", {"seeds": "0,1"},
-         "seeds does not replace those of source 'arb_Arab'"),
+         "seeds has no effect on source 'arb_Arab', which has its own"),
         # One adapter would count as two replicates, or as the control of itself.
-        ("seeds: [0, 1, 0]", {}, "seeds has 0 twice"),
-        ("sources: [{source: arb_Arab, seeds: [3, 3]}]", {}, "seeds of arb_Arab has 3 twice"),
+        ("seeds: [0, 1, 0]", {}, "seeds must be distinct, but got 0 twice"),
+        ("sources: [{source: arb_Arab, seeds: [3, 3]}]", {}, "seeds of arb_Arab must be distinct, but got 3 twice"),
         ("source: arb_Arab", {"control_source": "arb_Arab"},
-         "source and control_source has arb_Arab twice"),
+         "source and control_source must be distinct, but got arb_Arab twice"),
     ],
 )  # fmt: skip
 def test_a_value_that_would_not_be_used_is_refused(
@@ -48,7 +48,7 @@ def test_a_value_that_would_not_be_used_is_refused(
 
 def test_a_recipe_that_a_model_would_not_get_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "models: [a, {model: b, recipe: {rank: 4}}]")
-    with pytest.raises(ConfigError, match="recipe does not replace that of model 'b'"):
+    with pytest.raises(ConfigError, match="recipe has no effect on model 'b', which has its own"):
         read_study(path, {}, {"rank": 8})
     assert read_study(path, {"models": "a,b"}, {"rank": 8}).finetune.rank == 8
 
