@@ -97,7 +97,7 @@ TestItems = Annotated[
     PositiveInt | None,
     NoneWord("auto"),
     Field(
-        description="number of test items, with the same ids in every language, the others being "
+        description="number of test items, with the same ids in every language; the other items are "
         "for training; auto: the splits of the task"
     ),
 ]

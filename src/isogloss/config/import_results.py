@@ -73,7 +73,8 @@ class ImportConfig(fields.Config):
         NoneWord("auto"),
         Field(
             description="what says that an answer is correct: METRIC or METRIC,FILTER of "
-            "lm-evaluation-harness, a scorer of inspect_ai, or a column; auto: from the file"
+            "lm-evaluation-harness, SCORER or SCORER.KEY of inspect_ai, or a column; auto: from "
+            "the file"
         ),
     ] = None
     study: fields.StudyName = None

@@ -109,7 +109,7 @@ class StudyConfig(SharedConfig):
         separated(),
         NoneWord("auto"),
         Field(
-            description="models, each a name or a mapping with what is its own; auto: the one in "
+            description="models, each a name or a mapping with values of its own; auto: the one in "
             "`model`"
         ),
     ] = None
