@@ -97,8 +97,8 @@ TestItems = Annotated[
     PositiveInt | None,
     NoneWord("auto"),
     Field(
-        description="number of test items, with the same ids in every language; the other items are "
-        "for training; auto: the splits of the task"
+        description="number of test items, with the same ids in every language; the other items "
+        "are for training; auto: the splits of the task"
     ),
 ]
 SharePassages = Annotated[
