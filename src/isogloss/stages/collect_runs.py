@@ -341,7 +341,7 @@ def _missing_cells(study_runs: Iterable[Run], existing: set[str]) -> list[Omissi
     for run in study_runs:
         problems = []
         if failed := tag(run, "failed"):
-            problems.append(f"has {failed} cells that failed, and that are left out")
+            problems.append(f"has failed cells ({failed}), which are left out")
         problems += [
             f"has the evaluate run {run_id}, which is deleted and left out"
             for run_id in read_parts(run, "cells")

@@ -40,7 +40,7 @@ def test_a_newer_run_that_is_not_finished_is_named(status: str) -> None:
 
 def test_failed_cells_are_named() -> None:
     run = log_study(log_runs(tables(gains(0.1, 0.05), n=8)).values(), failed="2")
-    assert sentences() == [f"Study run {run} has 2 cells that failed, and that are left out."]
+    assert sentences() == [f"Study run {run} has failed cells (2), which are left out."]
 
 
 def test_a_deleted_evaluation_is_named_and_cannot_be_chosen() -> None:
