@@ -57,7 +57,7 @@ def started(
     names = {
         "tune": ("tune", "TuneConfig"),
         "finetune": ("finetune", "FinetuneConfig"),
-        "evaluate": ("evaluate", "EvaluateConfig"),
+        "evaluate": ("evaluate_adapters", "EvaluateConfig"),
     }
     module, config = names[entry]
     code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")

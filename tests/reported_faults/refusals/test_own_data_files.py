@@ -133,7 +133,11 @@ def test_files_named_otherwise_are_listed(name: str, folder: Path) -> None:
         ("fra_Latn.csv", separated(",").decode().encode("utf-16"), "is UTF-16 text; save it as"),
         ("fra_Latn.csv", b"PK\x03\x04", "is a zip archive or a workbook"),
         ("fra_Latn.csv.gz", gzip.compress(separated(",") * 99)[:-9], "is damaged or truncated"),
-        ("fra_Latn.jsonl", jsonl(ROW) + b'{"question": "a", "question": "b"}', "'question' is the"),
+        (
+            "fra_Latn.jsonl",
+            jsonl(ROW) + b'{"question": "a", "question": "b"}',
+            "'question' occurs twice",
+        ),
         ("fra_Latn.csv", separated(",").replace(b"option_2", b"option_1"), "names must be unique"),
         ("fra_Latn.jsonl", jsonl(ROW | {"question": "half \ud83d"}), "jsonl:1: question has"),
         ("fra_Latn.jsonl", jsonl(ROW | {"options": ["a", "b\udc00"]}), "jsonl:1: options 2 has"),

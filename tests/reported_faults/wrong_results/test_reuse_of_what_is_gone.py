@@ -83,7 +83,7 @@ def test_an_evaluation_whose_folder_is_gone_is_computed_again(
 def test_a_comparison_names_the_run_whose_predictions_are_gone(damage: Damage) -> None:
     ids = log_runs(tables(gains(0.1, 0.05), n=20))
     damage(artifacts(mlflow.get_run(ids[TUNED])) / "predictions.parquet")
-    with pytest.raises(ComparisonError, match=f"run '{ids[TUNED]}'.*the same command"):
+    with pytest.raises(ComparisonError, match=f"run '{ids[TUNED]}'.*repeat the command"):
         run_compare(CompareConfig())
 
 
