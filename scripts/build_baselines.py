@@ -19,12 +19,12 @@ from typing import cast
 
 import click
 import mlflow
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from isogloss.cli.command import user_errors
 from isogloss.config import FinetuneConfig, command_line
+from isogloss.models.adapters import attach, detach
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation
 from isogloss.registry.lookup import adapter_folder
@@ -75,7 +75,9 @@ def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
     model = load(base, "float32")
     network = cast(PreTrainedModel, model.network)
     if adapter is not None:
-        with adapter_folder(adapter) as weights, torch.no_grad():
+        with adapter_folder(adapter) as weights:
+            attach(model, weights)  # raises unless the adapter is applied as a whole
+            detach(model)  # a pair of fused layers cannot be merged
             network = PeftModel.from_pretrained(model.module, weights).merge_and_unload()
     network.save_pretrained(folder)
     cast(PreTrainedTokenizerBase, model.tokenizer).save_pretrained(folder)

@@ -40,6 +40,22 @@ def test_a_dry_run_states_what_is_done_and_loads_nothing(
     assert "5 cells, 3 done" in capsys.readouterr().out
 
 
+def test_a_dry_run_looks_into_the_experiment_of_the_study_and_at_the_artifacts(
+    model_folder: Callable[[str], Path],
+) -> None:
+    config = study_config(model_folder("gemma3"))
+    compared = run_study(config, "elsewhere")
+    assert [cost.done for cost in dry_run(config, "elsewhere")] == ["yes", "yes", "yes"]
+    assert [cost.done for cost in dry_run(config, "Default")] == ["no", "no", "no"]
+    client = mlflow.MlflowClient()
+    experiment = client.get_run(compared).info.experiment_id
+    (trained,) = client.search_runs([experiment], "tags.`isogloss.kind` = 'finetune'")
+    uri = trained.data.tags["isogloss.adapter_uri"]
+    client.delete_logged_model(uri.removeprefix("models:/"))
+    # The adapter is gone, so its fine-tuning and evaluation would be done again.
+    assert [cost.done for cost in dry_run(config, "elsewhere")] == ["yes", "no", "no"]
+
+
 def test_costs_follow_items_tokens_and_parameters(model_folder: Callable[[str], Path]) -> None:
     folder = model_folder("gemma3")
     base, finetuned, tuned = dry_run(study_config(folder))

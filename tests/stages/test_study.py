@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -20,7 +21,8 @@ from isogloss.registry.register import register
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
-from isogloss.stages.study import run_study
+from isogloss.stages.study import StudyRuns, models_table, run_study
+from isogloss.stages.study_cells import EvaluateCell, study_cells
 from isogloss.types import Format
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
@@ -352,7 +354,7 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     models = [
-        {"model": str(model_folder("gemma3")), "label": "first"},
+        {"model": str(model_folder("gemma3")), "label": "first,whole"},
         {"model": str(broken), "label": "second"},
         {"model": str(model_folder("llama")), "label": "third"},
     ]
@@ -369,20 +371,22 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
     (compared,) = runs("compare")
     report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
     assert "The cell 'second · base' failed: model" in report
-    table = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/models.csv").splitlines()
-    assert table[0] == "model,base,tuned on arb_Arab"
-    assert [line.split(",")[0] for line in table[1:]] == ["first", "second", "third"]
-    assert table[2] == "second,failed,failed"
-    base, tuned = table[1].split(",")[1:]
-    assert 0 < float(base) < 1
-    assert 0 < float(tuned) < 1
+    table = pd.read_csv(f"{parent.info.artifact_uri}/models.csv", index_col="model")
+    assert list(table.columns) == ["base", "tuned on arb_Arab"]
+    assert list(table.index) == ["first,whole", "second", "third"]
+    assert list(table.loc["second"]) == ["failed", "failed"]
+    for run in runs("evaluate"):
+        if run.data.tags["isogloss.model"] == models[0]["model"]:
+            column = "base" if run.data.tags["isogloss.condition"] == "base" else table.columns[1]
+            accuracy = run.data.metrics["accuracy/mean"]
+            assert float(table.loc["first,whole", column]) == pytest.approx(accuracy, abs=6e-4)
     assert "second" in capsys.readouterr().out
 
     weights.write_bytes(whole)
     # The revision of the folder is another now; the finished cells of the others are reused.
     compared = mlflow.get_run(run_study(config))
     assert len(runs("finetune")) == 3
-    labels = {"first", "second", "third"}
+    labels = {"first,whole", "second", "third"}
     assert set(compared.data.tags["isogloss.model"].split(", ")) == labels
     by_name = collect_runs(CompareConfig(study="three"))
     assert {key.model for key in by_name.by_key} == labels
@@ -415,3 +419,20 @@ def test_a_study_with_shared_passages_says_so(model_folder: Callable[[str], Path
         assert run.data.tags["isogloss.share_passages"] == "true"
     report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
     assert "shared by training and test items" in report
+
+
+def test_a_mean_over_fewer_seeds_than_asked_says_so() -> None:
+    config = StudyConfig.model_validate(
+        {"study": "s", "models": [{"model": "a", "label": "A, small"}, "b"], "seeds": "0,1"}
+    )
+    cells = study_cells(config)
+    finished = StudyRuns()
+    for cell in cells:
+        if isinstance(cell, EvaluateCell) and (cell.finetuned is None or cell.label.endswith("0")):
+            run = SimpleNamespace(data=SimpleNamespace(metrics={"accuracy/mean": 0.5}))
+            finished.evaluated[cell] = run  # type: ignore[assignment]
+    assert models_table(cells, finished) == [
+        ("model", "base", "tuned on arb_Arab"),
+        ("A, small", "0.500", "0.500 (1 of 2)"),
+        ("b", "0.500", "0.500 (1 of 2)"),
+    ]

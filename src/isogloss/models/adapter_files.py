@@ -18,6 +18,7 @@ import torch
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.models.locate import ModelLocation
+from isogloss.models.tokenizers import json_template
 
 if TYPE_CHECKING:  # peft takes seconds to import
     from peft import PeftConfig
@@ -248,31 +249,42 @@ def check_tokens(files: AdapterFiles, tokenizer: Tokenizer) -> None:
 
 
 def _own_tokens(folder: Path) -> dict[str, int]:
-    """The ids of the tokens in the tokenizer files of an adapter's folder, empty without such."""
+    """The ids of the tokens in the tokenizer files of an adapter's folder, empty without such.
+
+    Raises ModelError for a damaged file.
+    """
     vocabulary: dict[str, int] = {}
-    if (folder / "tokenizer.json").is_file():
-        content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-        tokens = content["model"]["vocab"]
-        if isinstance(tokens, list):  # unigram models have pairs of token and score
-            tokens = {token: number for number, (token, _) in enumerate(tokens)}
-        vocabulary |= tokens
-        vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
-    if (folder / "added_tokens.json").is_file():
-        vocabulary |= json.loads((folder / "added_tokens.json").read_text("utf-8"))
+    try:
+        if (folder / "tokenizer.json").is_file():
+            content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+            tokens = content["model"]["vocab"]
+            if isinstance(tokens, list):  # unigram models have pairs of token and score
+                tokens = {token: number for number, (token, _) in enumerate(tokens)}
+            vocabulary |= tokens
+            vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
+        if (folder / "added_tokens.json").is_file():
+            vocabulary |= json.loads((folder / "added_tokens.json").read_text("utf-8"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the tokenizer files of adapter {str(folder)!r} cannot be read "
+            f"({type(error).__name__}: {error}); expected those that transformers writes, or none."
+        ) from error
     return vocabulary
 
 
 def own_chat_template(folder: Path) -> str | None:
-    """The chat template in an adapter's folder, None without one."""
+    """The chat template in an adapter's folder, None without one.
+
+    Raises ModelError for a damaged file.
+    """
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text("utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            template = json.loads((folder / name).read_text("utf-8")).get("chat_template")
-            if isinstance(template, list):  # named templates
-                template = {entry["name"]: entry["template"] for entry in template}.get("default")
-            if template:
-                return str(template)
+        template = json_template(folder / name, f"adapter {str(folder)!r}")
+        if isinstance(template, dict):  # named templates
+            template = template.get("default")
+        if template:
+            return template
     return None
 
 

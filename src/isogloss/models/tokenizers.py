@@ -1,6 +1,7 @@
 """Tokenizers and their chat templates, loaded from the files of a model without its weights."""
 
 import json
+from pathlib import Path
 from typing import Any, cast
 
 from isogloss.compat.interfaces import Tokenizer
@@ -21,7 +22,8 @@ def load_tokenizer(location: ModelLocation) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.folder, local_files_only=True)
         if not tokenizer.chat_template:
-            templates = [_template(location, name) for name in PROCESSOR_FILES]
+            owner = f"model {location.name!r}"
+            templates = [json_template(location.folder / name, owner) for name in PROCESSOR_FILES]
             tokenizer.chat_template = next(filter(None, templates), None)
     except (OSError, ValueError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -39,18 +41,20 @@ def has_chat_template(location: ModelLocation) -> bool:
     if any((folder / "additional_chat_templates").glob("*.jinja")):
         return True
     names = ("tokenizer_config.json", *PROCESSOR_FILES)
-    return any(_template(location, name) for name in names)
+    return any(json_template(folder / name, f"model {location.name!r}") for name in names)
 
 
-def _template(location: ModelLocation, name: str) -> str | dict[str, str] | None:
-    """Return the chat template in a JSON file, or several by name; None if there is none."""
-    path = location.folder / name
+def json_template(path: Path, owner: str) -> str | dict[str, str] | None:
+    """Return the chat template in a JSON file, or several by name; None if there is none.
+
+    Raises ModelError for a file that is not JSON; `owner` is whose file it is.
+    """
     if not path.is_file():
         return None
     try:
         content: Any = json.loads(path.read_text("utf-8"))  # Any: JSON
     except ValueError as error:
-        raise ModelError(f"model {location.name!r}: {name} is not valid JSON ({error}).") from error
+        raise ModelError(f"{owner}: {path.name} is not valid JSON ({error}).") from error
     template: Any = content.get("chat_template") if isinstance(content, dict) else None
     if isinstance(template, list):
         return {entry["name"]: entry["template"] for entry in template}

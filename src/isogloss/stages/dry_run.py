@@ -23,6 +23,7 @@ from isogloss.inference.context_window import prompt_lengths
 from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.tokenizers import load_tokenizer
+from isogloss.registry.lookup import adapter_problem
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
@@ -80,21 +81,22 @@ class CellCost:
     command: str
 
 
-def dry_run(config: StudyConfig) -> list[CellCost]:
-    """The cost of each cell of a study, and whether it is done already."""
+def dry_run(config: StudyConfig, experiment: str | None = None) -> list[CellCost]:
+    """The cost of each cell of a study, and whether it is done already in an experiment."""
     models = {model.name: model for model in study_models(config)}
     facts = {name: model_facts(model) for name, model in models.items()}
     cells = study_cells(config)
     task, items = _data(config, cells)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
     here = _operations_per_second()
+    experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, str | None] = {}
     costs = []
     lengths: dict[tuple[str, Reasoning], float] = {}
     for cell in cells:
         name = cell.config.model
         if facts[name].location and task:
-            finished[cell] = _adapter_if_finished(cell, sessions[name], finished)
+            finished[cell] = _adapter_if_finished(cell, sessions[name], experiment_id, finished)
         reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
         if (name, reasoning) not in lengths:
             lengths[name, reasoning] = _tokens_per_item(
@@ -171,19 +173,21 @@ def _data(
 
 
 def _adapter_if_finished(
-    cell: StudyCell, session: Session, finished: Mapping[StudyCell, str | None]
+    cell: StudyCell,
+    session: Session,
+    experiment_id: str,
+    finished: Mapping[StudyCell, str | None],
 ) -> str | None:
-    """The adapter digest of a finished cell (empty for an evaluation); None if it is not done."""
-    experiment = choose_experiment(cell.config.experiment)
+    """The adapter digest of a cell that would be reused (empty for an evaluation); None if none."""
     if isinstance(cell, FinetuneCell):
         plan = plan_finetune(cell.config, session)
-        run = find_finished(RunKind.FINETUNE, plan.fingerprint, experiment)
+        run = find_finished(RunKind.FINETUNE, plan.fingerprint, experiment_id, adapter_problem)
         return tag(run, "adapter") if run else None
     adapter = finished.get(cell.finetuned) if cell.finetuned else None
     if cell.finetuned and adapter is None:
         return None
     evaluation = plan_evaluation(cell.config, session, adapter)
-    return "" if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment) else None
+    return "" if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment_id) else None
 
 
 def _tokens_per_item(

@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.entities import Run
 
 from isogloss import tracking
@@ -84,7 +85,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     Raises StudyError at the end if cells failed; the comparison is then that of the others.
     """
     cells = study_cells(config)
-    sessions = {cell.config.model: Session.of(cell.config) for cell in reversed(cells)}
+    sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
     task = _check_before_start(config, sessions, cells)
     models, sources = study_models(config), study_sources(config)
     seeds = [study_seeds(config, source) for source in sources]
@@ -105,14 +106,14 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         runs = _run_cells(cells, sessions)
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
         table = models_table(cells, runs)
-        mlflow.log_text("\n".join(",".join(row) for row in table) + "\n", "models.csv")
+        mlflow.log_text(pd.DataFrame(table[1:], columns=table[0]).to_csv(index=False), "models.csv")
         shown = {
             sessions[model.name].location.revision: model.label or model.name for model in models
         }
         compared = _compare(config, runs, shown)
         if compared:
             mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
-        if compared is None or runs.failed:
+        if runs.failed:
             mlflow.set_tag(f"{PREFIX}failed", str(len(runs.failed)))
     if compared:
         print_verdict(compared)
@@ -126,10 +127,11 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
 def models_table(cells: Sequence[StudyCell], runs: StudyRuns) -> list[tuple[str, ...]]:
     """Mean accuracy over target languages: one row per model, one column per condition and source.
 
-    A cell is the mean over seeds; `failed` where no run has finished.
+    A cell is the mean over seeds. It says how many of them it has if some failed, and `failed` if
+    all did.
     """
     columns: dict[str, None] = {}
-    values: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float | None]]] = {}
     for cell in cells:
         if not isinstance(cell, EvaluateCell):
             continue
@@ -138,13 +140,17 @@ def models_table(cells: Sequence[StudyCell], runs: StudyRuns) -> list[tuple[str,
             column += f" on {cell.finetuned.config.source}"
         columns[column] = None
         row = values.setdefault(cell.model_label or cell.config.model, {})
-        accuracies = row.setdefault(column, [])
-        if run := runs.evaluated.get(cell):
-            accuracies.append(run.data.metrics["accuracy/mean"])
+        run = runs.evaluated.get(cell)
+        row.setdefault(column, []).append(run.data.metrics["accuracy/mean"] if run else None)
 
-    def text(accuracies: Sequence[float]) -> str:
-        mean = sum(accuracies) / len(accuracies) if accuracies else None
-        return "failed" if mean is None else decimal(mean, 3, signed=False)
+    def text(accuracies: Sequence[float | None]) -> str:
+        known = [accuracy for accuracy in accuracies if accuracy is not None]
+        if not known:
+            return "failed"
+        mean = decimal(sum(known) / len(known), 3, signed=False)
+        return (
+            mean if len(known) == len(accuracies) else f"{mean} ({len(known)} of {len(accuracies)})"
+        )
 
     rows = [
         (model, *(text(row.get(name, [])) for name in columns)) for model, row in values.items()
@@ -296,7 +302,7 @@ def run_main(config: MainConfig) -> str:
         recipe = load_recipe(config.recipe, study)
         study = read_study(Path(config.study), overrides, recipe)
     if config.dry_run:
-        print_dry_run(dry_run(study))
+        print_dry_run(dry_run(study, config.experiment))
         return ""
     run_id = run_study(study, config.experiment)
     print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")

@@ -17,7 +17,7 @@ from isogloss.languages import table
 from isogloss.row_files import Row, check_unicode, extension, read_rows, stem
 from isogloss.tasks import hub
 from isogloss.tasks.checks import LocatedItem, check_items
-from isogloss.tasks.folders import files_by_name
+from isogloss.tasks.folders import files_by_name, only_file
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import sort_key, split_of
 from isogloss.types import Format, Normalisation, Split
@@ -70,15 +70,8 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
         path = hub.download(HUB, REVISION, f"data/{language}.jsonl")
     else:
         root = hub.local_root(data_dir)
-        found = files_by_name(root, (language,), EXTENSIONS).get(language, [])
-        if len(found) != 1:
-            listed = " and ".join(path.name for path in found)
-            raise DataError(
-                f"belebele has no file {root / language}.jsonl."
-                if not found
-                else f"{root} has {listed} for {language}; expected one file."
-            )
-        [path] = found
+        files = files_by_name(root, (language,), EXTENSIONS).get(language, [])
+        path = only_file("belebele", root / f"{language}.jsonl", files)
     rows = read_rows(path)
     items = [_item(row, language) for row in rows]
     check_items([LocatedItem(row.place, item) for row, item in zip(rows, items, strict=True)])

@@ -2,13 +2,23 @@
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from isogloss.errors import DataError
 from isogloss.row_files import READERS, extension, stem
 
 logger = logging.getLogger(__name__)
+
+
+def only_file(task: str, expected: Path, candidates: Sequence[Path]) -> Path:
+    """The single file of a language or split; DataError that names `expected` if there is none."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise DataError(f"{task} has no file {expected}.")
+    listed = " and ".join(path.name for path in candidates)
+    raise DataError(f"{expected.parent} has {listed} for {expected.stem}; expected one file.")
 
 
 def files_by_name(

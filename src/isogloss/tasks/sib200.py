@@ -17,7 +17,7 @@ from isogloss.files import looked_for
 from isogloss.languages import table
 from isogloss.row_files import Row, read_separated
 from isogloss.tasks import hub
-from isogloss.tasks.folders import files_by_name
+from isogloss.tasks.folders import files_by_name, only_file
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import SHARES
 from isogloss.types import Format, Normalisation, Split
@@ -103,15 +103,8 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
         path = hub.download(HUB, REVISION, f"data/{language}/{split}.tsv")
     else:
         folder = hub.local_root(data_dir) / language
-        found = _files(folder).get(split, []) if folder.is_dir() else []
-        if len(found) != 1:
-            listed = " and ".join(path.name for path in found)
-            raise DataError(
-                f"sib200 has no file {folder / split}.tsv."
-                if not found
-                else f"{folder} has {listed}; expected one file."
-            )
-        [path] = found
+        files = _files(folder).get(split, []) if folder.is_dir() else []
+        path = only_file("sib200", folder / f"{split}.tsv", files)
     rows = read_separated(path, "\t", quoted=False)
     if rows and (missing := set(COLUMNS) - rows[0].values.keys()):
         raise DataError(f"{path} has no column {', '.join(sorted(missing))}.")

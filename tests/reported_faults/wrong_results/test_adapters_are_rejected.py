@@ -320,6 +320,18 @@ def test_a_chat_template_of_its_own_is_rejected(
             check_chat_template(adapter, tokenizer)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": {}}'])
+def test_damaged_tokenizer_files_are_named(
+    model: LanguageModel, adapter: Path, content: str
+) -> None:
+    (adapter / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match=r"tokenizer files of adapter .* cannot be read"):
+        attach(model, adapter)
+    (adapter / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"adapter .*: tokenizer_config.json is not valid JSON"):
+        check_chat_template(adapter, model.tokenizer)
+
+
 def test_added_tokens_without_embeddings_are_accepted_with_a_warning(
     model: LanguageModel, adapter: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
