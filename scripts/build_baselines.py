@@ -86,7 +86,7 @@ def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
 @click.command(help=__doc__)
 @click.option("--out", default="baselines", show_default=True, type=click.Path(path_type=Path))
 @click.option("--data_dir", default=None, help="Folder with SIB-200; without it: from the Hub.")
-@click.option("--source", default="vie_Latn", show_default=True, help="Language to fine-tune on.")
+@click.option("--source", default="kor_Hang", show_default=True, help="Language to fine-tune on.")
 @click.option("--model", default="embedded", show_default=True)
 def main(out: Path, data_dir: str | None, source: str, model: str) -> None:
     """Build the baselines."""
