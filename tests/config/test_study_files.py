@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from isogloss.config import study_files
+from isogloss.languages import group, source_branch
+from isogloss.types import Group
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,3 +94,16 @@ def test_a_wrong_model_or_source_is_named(tmp_path: Path, content: str, message:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_study_file_of_the_repository_is_sound(path: Path) -> None:
     assert study_files.read_study(path, {}).study == path.stem
+
+
+def test_the_crossed_study_has_eight_sources_of_eight_branches_with_four_relatives_each() -> None:
+    study = study_files.read_study(ROOT / "configs" / "crossed-sib200.yaml", {})
+    targets = study.languages
+    sources = [entry.source for entry in study.sources or ()]
+    assert targets is not None
+    assert len(targets) == len(set(targets)) == 40
+    assert len({source_branch(source) for source in sources}) == len(sources) == 8
+    for source in sources:
+        groups = [group(target, source) for target in targets]
+        assert (groups.count(Group.SOURCE), groups.count(Group.RELATED)) == (1, 4)
+        assert Group.VARIETY not in groups
