@@ -22,6 +22,7 @@ from isogloss.analysis.gain_slopes import (
 )
 from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
 from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.analysis.placebo import PlaceboBranches, placebo_branches
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import source_branch, source_name
@@ -68,6 +69,7 @@ class Comparison:
     double_differences: tuple[DoubleDifference, ...]
     baseline_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
+    placebo: PlaceboBranches
     omissions: tuple[Omission, ...]
 
     @property
@@ -128,6 +130,8 @@ def compare(
     differences, no_difference = double_differences(study)
     slopes, no_baseline_slope = baseline_slopes(study)
     agreements, no_cot_slope = gain_agreements(study)
+    conditions = _condition_results(study)
+    contrast = conditions[spec.condition].overall.contrasts[Measure.ACCURACY]
     return Comparison(
         change=change(spec.condition, spec.against, source),
         condition=spec.condition,
@@ -139,12 +143,13 @@ def compare(
         format=scores.format,
         margin=margin,
         chance=scores.chance,
-        conditions=_condition_results(study),
+        conditions=conditions,
         adjustments=adjustments(study),
         distance=distance_test(study),
         double_differences=differences,
         baseline_slopes=slopes,
         gain_agreements=agreements,
+        placebo=placebo_branches(study, contrast.permutation.p, contrast.permutation.interval_95),
         omissions=(
             *omissions,
             *incomplete_models,

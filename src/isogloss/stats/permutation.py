@@ -18,6 +18,7 @@ from isogloss.types import BoolArray, FloatArray, Interval
 MAX_RELABELLINGS = 200_000  # of group labels; beyond it, as many random ones
 MAX_PERMUTATIONS = 9_999  # random orders of units
 MAX_EXACT_UNITS = 7  # 5,040 orders
+PART = 20_000  # random relabellings drawn at once
 DOUBLINGS = 12
 BISECTIONS = 20
 ALPHA = 0.05
@@ -33,12 +34,19 @@ class PermutationTest(NamedTuple):
     interval_90: Interval
 
 
-def permutation_test(gain_L: FloatArray, related_L: BoolArray, *, seed: int = 0) -> PermutationTest:
+def permutation_test(
+    gain_L: FloatArray,
+    related_L: BoolArray,
+    *,
+    seed: int = 0,
+    relabellings: int = MAX_RELABELLINGS,
+) -> PermutationTest:
     """Test that group labels carry no information about gains, and invert the test for intervals.
 
     `gain_L` and `related_L` are [L]; the statistic is the mean of related gains minus the mean of
-    the others. All relabellings with the same group sizes are counted if there are at most 200,000;
-    otherwise 200,000 random ones plus the observed labels (Phipson and Smyth 2010). p is twice the
+    the others. All relabellings with the same group sizes are counted if there are at most
+    `relabellings`; otherwise that many random ones plus the observed labels (Phipson and Smyth
+    2010). p is twice the
     smaller tail, at most 1, as in `scipy.stats.permutation_test`.
 
     The intervals contain every shift d for which the test of `gain - d * related` has p > alpha. A
@@ -52,7 +60,7 @@ def permutation_test(gain_L: FloatArray, related_L: BoolArray, *, seed: int = 0)
     where there are too few relabellings to reach the level.
     """
     n_languages, n_related = len(gain_L), int(related_L.sum())
-    chosen_ZR, exact = _relabellings(n_languages, n_related, seed)
+    chosen_ZR, exact = _relabellings(n_languages, n_related, seed, relabellings)
     centred_L = gain_L - gain_L.mean()
     n_exchanged_Z = n_related - related_L[chosen_ZR].sum(axis=1)
     exchanged_Z = centred_L[related_L].sum() - centred_L[chosen_ZR].sum(axis=1)
@@ -95,18 +103,18 @@ def attained_level(n_related: int, n_control: int, alpha: float) -> float:
 
 @lru_cache(maxsize=2)
 def _relabellings(
-    n_languages: int, n_related: int, seed: int
+    n_languages: int, n_related: int, seed: int, most: int
 ) -> tuple[npt.NDArray[np.int16], bool]:
     """Which languages are labelled related, [Z, R], and whether these are all possible choices."""
     count = math.comb(n_languages, n_related)
-    if count <= MAX_RELABELLINGS:
+    if count <= most:
         flat = chain.from_iterable(combinations(range(n_languages), n_related))
         return np.fromiter(flat, np.int16, count * n_related).reshape(count, n_related), True
     rng = np.random.default_rng(seed)
-    # In ten parts: the sort keys of 200,000 draws over 122 languages take 200 MB.
+    # In parts: the sort keys of 200,000 draws over 122 languages take 200 MB.
     parts = [
-        np.argpartition(rng.random((MAX_RELABELLINGS // 10, n_languages)), n_related, axis=1)
-        for _ in range(10)
+        np.argpartition(rng.random((size, n_languages)), n_related, axis=1)
+        for size in (*[PART] * (most // PART), *([most % PART] if most % PART else []))
     ]
     return np.concatenate([part[:, :n_related].astype(np.int16) for part in parts]), False
 
