@@ -137,11 +137,17 @@ class _UniqueKeys(yaml.SafeLoader):
     """A safe loader that rejects a key which a mapping has twice; YAML's own takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := [key for key in keys if keys.count(key) > 1 and key != MERGE]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {repeated[0]!r} occurs twice", node.start_mark
-            )
+        first_by_key: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == MERGE:
+                continue
+            if key.value in first_by_key:
+                first = first_by_key[key.value].line + 1
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} occurs twice, first in line {first}",
+                    key.start_mark,
+                )  # fmt: skip
+            first_by_key[key.value] = key.start_mark
         return super().construct_mapping(node, deep)
 
 
@@ -150,7 +156,16 @@ def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError
     try:
         return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
-        raise error_class(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+        raise error_class(f"{file} is not YAML: {_yaml_problem(error)}.") from None
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, on one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    context = f"{error.context}, " if error.context else ""
+    mark = error.problem_mark
+    return f"{context}{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def validate(

@@ -24,10 +24,11 @@ from synthetic_predictions import gains, tables
 
 from isogloss import tracking
 from isogloss.analysis.comparison import compare
-from isogloss.config import EvaluateConfig, ImportConfig
+from isogloss.config import CompareConfig, EvaluateConfig, ImportConfig
 from isogloss.errors import IsoglossError
 from isogloss.importers.read_results import read_results
 from isogloss.stages.collect_runs import group_runs, read_tables
+from isogloss.stages.compare import run_compare
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.import_results import import_results
 from isogloss.stages.session import Session
@@ -182,6 +183,35 @@ def test_a_table_becomes_one_run_per_condition_and_compare_accepts_them(tmp_path
     assert compared.contrast.estimate == pytest.approx(0.15, abs=0.01)
 
 
+def test_results_of_a_pooled_source_are_one_source_whatever_the_order_of_its_languages(
+    tmp_path: Path,
+) -> None:
+    # Of the targets of `gains`, Semitic ones but the pooled Hebrew are related to the pool.
+    parts = [
+        rows.assign(model="m", condition=cell.condition, source=cell.source, seed=cell.seed)
+        for cell, rows in tables(gains(0.2, 0.05), n=40).items()
+    ]
+    table = pd.concat(parts)
+    tuned = table["condition"] == "tuned"
+    table.loc[tuned, "source"] = "heb_Hebr + arb_Arab"
+    table.to_csv(tmp_path / "all.csv", index=False)
+    base, run = import_results(ImportConfig(path="all.csv", study="s", source=None))
+    assert tags(run)["source"] == tags(base)["source"] == "arb_Arab+heb_Hebr"
+    assert tags(run)["adapter"] == "imported-arb_Arab+heb_Hebr-0"
+    accuracy = {
+        code: run.data.metrics[f"accuracy/{code}"] for code in ("amh_Ethi", "mlt_Latn", "tir_Ethi")
+    }
+    assert run.data.metrics["accuracy_group/related"] == pytest.approx(sum(accuracy.values()) / 3)
+    compared = mlflow.get_run(run_compare(CompareConfig(study="s", source="heb_Hebr+arb_Arab")))
+    means = table.groupby([tuned.rename("tuned"), "language"])["correct"].mean()
+    gain = means[True] - means[False]
+    related = ["amh_Ethi", "mlt_Latn", "tir_Ethi"]
+    expected = gain[related].mean() - gain.drop([*related, "heb_Hebr"]).mean()
+    assert compared.data.metrics["contrast/accuracy"] == pytest.approx(expected)
+    again = import_results(ImportConfig(path="all.csv", study="s", source="arb_Arab+heb_Hebr"))
+    assert {one.info.run_id for one in again} == {base.info.run_id, run.info.run_id}
+
+
 def test_an_earlier_import_is_reused(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROW | NAMED, ROW | NAMED | {"item_id": "j"})
     write(tmp_path / "b.jsonl", ROW | NAMED | {"item_id": "j"}, ROW | NAMED)
@@ -291,6 +321,10 @@ def test_row_order_spelling_and_separator_of_a_table_do_not_matter(
         ),
         ({"condition": "tuned"}, "a.jsonl:2 does not state its source; set the parameter source"),
         ({"condition": "tuned", "source": "arb"}, "unknown language 'arb'; expected arb_Arab"),
+        (
+            {"condition": "tuned", "source": "arb_Arab+heb"},
+            "a.jsonl:2: unknown language 'heb'; expected heb_Hebr",
+        ),
         ({"format": "essay"}, "format must be one of letter, cloze, generate but is 'essay'"),
         ({"seed": 1.5}, "seed must be a whole number of at least 0 but is 1.5"),
         ({"answer": "B"}, "answer must be a finite number but is 'B'"),

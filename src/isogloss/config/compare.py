@@ -58,7 +58,10 @@ class CompareConfig(fields.Config):
     source: Annotated[
         fields.SourceName | None,
         NoneWord("auto"),
-        Field(description="language fine-tuned on; auto: the only source language of the runs"),
+        Field(
+            description="language fine-tuned on, or several pooled ones joined by +; auto: the "
+            "only source of the runs"
+        ),
     ] = None
     branch: fields.Branch = None
     margin: fields.Margin = 0.03

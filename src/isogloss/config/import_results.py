@@ -37,8 +37,8 @@ class ImportConfig(fields.Config):
         fields.SourceName | None,
         NoneWord("auto"),
         Field(
-            description="language fine-tuned on; for base results, the language that groups are "
-            "relative to; auto: from the file"
+            description="language fine-tuned on, or several pooled ones joined by +; for base "
+            "results, the language that groups are relative to; auto: from the file"
         ),
     ] = None
     seed: Annotated[

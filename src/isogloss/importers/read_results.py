@@ -13,7 +13,7 @@ from isogloss.errors import ConfigError, DataError
 from isogloss.files import looked_for
 from isogloss.importers import inspect_ai, lm_eval, tables
 from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
-from isogloss.languages import language
+from isogloss.languages import language, pooled_source, source_languages
 from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 from isogloss.row_files import (
     extension,
@@ -179,6 +179,8 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
     if given["language"] and not CODE.fullmatch(given["language"]):
         given["language"] = None  # the name of a field, which is read already
     stated = {name: getattr(answer.run, name) for name in fields}
+    if stated["source"] is not None:
+        stated["source"] = pooled_source(stated["source"])
     stated["language"] = answer.language
     values = {name: given[name] or stated[name] or "" for name in names}
     for name, value in values.items():
@@ -202,11 +204,12 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
                 f"{answer.place} does not state its {name}; set the parameter {name} to "
                 f"{EXPECTED[name]}."
             )
-    for code in filter(None, (values["language"], values["source"])):
-        try:
-            language(code)
-        except ConfigError as error:
-            raise DataError(f"{answer.place}: {error}") from None
+    try:
+        language(values["language"])
+        if values["source"]:
+            source_languages(values["source"])
+    except ConfigError as error:
+        raise DataError(f"{answer.place}: {error}") from None
     run = ImportedRun(**{name: values[name] for name in fields}, metric=answer.run.metric or "")
     return run, values["language"]
 

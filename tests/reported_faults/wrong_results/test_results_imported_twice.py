@@ -42,13 +42,30 @@ def test_a_file_of_one_language_is_not_that_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["source: heb_Hebr\nsource: swh_Latn", "finetune: {steps: 1, rank: 2, steps: 3}"],
+    ("text", "message"),
+    [
+        (
+            "source: heb_Hebr\nlimit: 3\nsource: swh_Latn",
+            "the key 'source' occurs twice, first in line 2 (line 4, column 1).",
+        ),
+        (
+            "finetune: {steps: 1, rank: 2, steps: 3}",
+            "the key 'steps' occurs twice, first in line 2 (line 2, column 31).",
+        ),
+    ],
 )
-def test_a_key_of_a_study_file_with_two_values_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_key_of_a_study_file_with_two_values_is_refused(
+    text: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(f"study: x\n{text}\n")
-    with pytest.raises(ConfigError, match=r"the key .(source|steps). occurs twice"):
+    with pytest.raises(ConfigError) as caught:
+        read_study(path, {})
+    assert str(caught.value).endswith(message)
+    path.write_text("study: x\nlanguages: [heb_Hebr\nlimit: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"expected ',' or '\]', but got ':' \(line 3, column 6\)"
+    ):
         read_study(path, {})
     path.write_text("defaults: &d {steps: 1, rank: 2}\nstudy: x\nfinetune: {<<: *d, steps: 3}\n")
     with pytest.raises(ConfigError, match="unknown parameter 'defaults'"):
