@@ -12,8 +12,8 @@ The fine-tunings are runs of the experiment `baselines` and are reused.
 """
 
 import json
-import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +22,10 @@ import mlflow
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from isogloss import logs
 from isogloss.cli.command import user_errors
 from isogloss.config import FinetuneConfig, command_line
+from isogloss.files import whole_folder
 from isogloss.models.adapters import attach, detach
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation
@@ -64,23 +66,23 @@ def build(out: Path, base: FinetuneConfig, steps: Sequence[int]) -> list[Path]:
         path = folder / RECIPE
         if path.is_file() and json.loads(path.read_text("utf-8")) == recipe:
             continue
-        merge(session.location, adapter, folder)
+        with nullcontext() if adapter is None else adapter_folder(adapter) as weights:
+            merge(session.location, weights, folder)
         path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     return folders
 
 
-def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
+def merge(base: ModelLocation, adapter: Path | None, folder: Path) -> None:
     """Write the base model in float32, with an adapter merged into it, and its tokenizer."""
-    shutil.rmtree(folder, ignore_errors=True)
     model = load(base, "float32")
     network = cast(PreTrainedModel, model.network)
     if adapter is not None:
-        with adapter_folder(adapter) as weights:
-            attach(model, weights)  # raises unless the adapter is applied as a whole
-            detach(model)  # a pair of fused layers cannot be merged
-            network = PeftModel.from_pretrained(model.module, weights).merge_and_unload()
-    network.save_pretrained(folder)
-    cast(PreTrainedTokenizerBase, model.tokenizer).save_pretrained(folder)
+        attach(model, adapter)  # raises unless the adapter is applied as a whole
+        detach(model)  # a pair of fused layers cannot be merged
+        network = PeftModel.from_pretrained(model.module, adapter).merge_and_unload()
+    with whole_folder(folder) as unfinished:
+        network.save_pretrained(unfinished)
+        cast(PreTrainedTokenizerBase, model.tokenizer).save_pretrained(unfinished)
 
 
 @click.command(help=__doc__)
@@ -90,6 +92,7 @@ def merge(base: ModelLocation, adapter: str | None, folder: Path) -> None:
 @click.option("--model", default="embedded", show_default=True)
 def main(out: Path, data_dir: str | None, source: str, model: str) -> None:
     """Build the baselines."""
+    logs.configure()
     with user_errors():
         base = FinetuneConfig.model_validate(
             {
