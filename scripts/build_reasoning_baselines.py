@@ -131,7 +131,7 @@ def build(out: Path, name: str, training: Training, steps: Sequence[int]) -> lis
                 break
             with torch.autocast("cpu", model.dtype, enabled=model.dtype != torch.float32):
                 loss = loss_of(network, *next(stream))
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             optimizer.zero_grad()
