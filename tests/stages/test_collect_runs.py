@@ -144,11 +144,41 @@ def test_of_several_sources_one_has_to_be_chosen(two: Tables) -> None:
     assert source_language(collected, CompareConfig(source="arb_Arab")) == "arb_Arab"
 
 
-def log_study(run_ids: list[str], seeds: str = "0", status: str = "FINISHED") -> None:
+def test_of_the_sources_of_a_study_the_first_has_the_contrast_and_sources_restrict_the_runs(
+    two: Tables,
+) -> None:
+    ids = {source: log_run(TUNED._replace(source=source), two[TUNED], study="s")
+           for source in ("arb_Arab", "eng_Latn", "tur_Latn")}  # fmt: skip
+    ids[""] = log_run(BASE, two[BASE], study="s")
+    log_study(list(ids.values()), source="tur_Latn")
+    collected = collect_runs(CompareConfig(study="s"))
+    assert source_language(collected, CompareConfig()) == "tur_Latn"
+    assert {key.source for key in collected.by_key} == {"", "arb_Arab", "eng_Latn", "tur_Latn"}
+    assert source_language(collected, CompareConfig(source="eng_Latn")) == "eng_Latn"
+
+    config = CompareConfig(study="s", sources="eng_Latn,arb_Arab")
+    assert {key.source for key in collect_runs(config).by_key} == {"", "arb_Arab", "eng_Latn"}
+    assert source_language(collect_runs(config), config) == "eng_Latn"
+    chosen = CompareConfig(runs=",".join(ids.values()), sources="eng_Latn")
+    assert {key.source for key in collect_runs(chosen).by_key} == {"", "eng_Latn"}
+
+
+def test_sources_without_runs_and_a_source_outside_of_them_are_refused(two: Tables) -> None:
+    log_runs(two)
+    with pytest.raises(ComparisonError, match=r"source 'hin_Deva' in `sources`; the runs have arb"):
+        collect_runs(CompareConfig(sources="arb_Arab,hin_Deva"))
+    config = CompareConfig(source="eng_Latn", sources="arb_Arab")
+    with pytest.raises(ConfigError, match=r"'eng_Latn' is not one of `sources` \(arb_Arab\)"):
+        source_language(collect_runs(config), config)
+
+
+def log_study(
+    run_ids: list[str], seeds: str = "0", status: str = "FINISHED", source: str = "arb_Arab"
+) -> None:
     with mlflow.start_run() as run:
         mlflow.set_tags(
             {"isogloss.kind": "study", "isogloss.study": "s", "isogloss.model": "m",
-             "isogloss.source": "arb_Arab", "isogloss.seeds": seeds,
+             "isogloss.source": source, "isogloss.seeds": seeds,
              "isogloss.cells": " ".join(run_ids)}
         )  # fmt: skip
     mlflow.MlflowClient().set_terminated(run.info.run_id, status)

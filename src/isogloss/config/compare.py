@@ -59,8 +59,19 @@ class CompareConfig(fields.Config):
         fields.SourceName | None,
         NoneWord("auto"),
         Field(
-            description="language fine-tuned on, or several pooled ones joined by +; auto: the "
-            "only source of the runs"
+            description="language fine-tuned on, or several pooled ones joined by +, whose relatives "
+            "the single-source contrast compares with controls; auto: the only one of the runs, else the first of `sources` "
+            "or of the study"
+        ),
+    ] = None
+    sources: Annotated[
+        tuple[fields.SourceName, ...] | None,
+        separated(),
+        NoneWord("auto"),
+        Field(
+            description="languages fine-tuned on, separated by commas: runs of other adapters are "
+            "left out; with several, the crossed design tests kinship over all of them; auto: all "
+            "that the runs have"
         ),
     ] = None
     branch: fields.Branch = None

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -18,7 +19,7 @@ from isogloss.analysis.score_matrix import COLUMNS, RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.logs import progress_bar
-from isogloss.stages.comparable_runs import check_comparable, run_key
+from isogloss.stages.comparable_runs import check_comparable, of_sources, run_key
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.comparability import model_name, model_names
 from isogloss.tracking.server import is_missing
@@ -34,11 +35,13 @@ SCORES = ("gold_logprob", "choice_logprobs")
 class CollectedRuns:
     """Comparable runs by key, the newest first: if several have a language, the newest counts.
 
-    `omissions` are runs that were found but not used.
+    `omissions` are runs that were found but not used, `first_source` is the source that the study
+    names first; empty without a study, or where several studies name different ones.
     """
 
     by_key: Mapping[RunKey, tuple[Run, ...]]
     omissions: tuple[Omission, ...] = ()
+    first_source: LanguageCode = ""
 
     @property
     def runs(self) -> list[Run]:
@@ -51,12 +54,14 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
 
     Those named by `runs`, or else those of the experiments and studies that have the `tags`. Of a
     study, the newest study run of each model, source and seeds decides which evaluate runs belong
-    to it. ComparisonError if there are none.
+    to it. With `sources`, adapters of other sources are not selected. ComparisonError if there are
+    no runs, or none of one of the `sources`.
     """
     if config.runs:
-        chosen = [_evaluate_run(run_id) for run_id in config.runs]
+        chosen = of_sources([_evaluate_run(run_id) for run_id in config.runs], config.sources)
         return group_runs(chosen, allow_versions=config.allow_versions)
-    runs, labels, omissions = _search(config)
+    found = _search(config)
+    runs, omissions = of_sources(found.runs, config.sources), found.omissions
     finished = [run for run in runs if run.info.status == FINISHED]
     unfinished = [run for run in runs if run.info.status != FINISHED]
     if not finished:
@@ -64,8 +69,9 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
         tags = f" with tags {', '.join(config.tags)}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
         raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
-    omissions += map(_unfinished, unfinished)
-    return group_runs(finished, omissions, labels, config.allow_versions)
+    omissions = [*omissions, *map(_unfinished, unfinished)]
+    collected = group_runs(finished, omissions, found.labels, config.allow_versions)
+    return replace(collected, first_source=found.first_source)
 
 
 def group_runs(
@@ -181,9 +187,18 @@ def _same(before: object, after: object) -> bool:
 
 
 def source_language(collected: CollectedRuns, config: CompareConfig) -> LanguageCode:
-    """The language whose relatives are compared; ComparisonError if the runs have several."""
+    """The source of the single-source contrast; ComparisonError if nothing says which of several.
+
+    The configuration's, the only one, the first of `sources`, or the first of the study.
+    """
     if config.source:
+        if config.sources and config.source not in config.sources:
+            raise ConfigError(
+                f"source {config.source!r} is not one of `sources` ({', '.join(config.sources)})."
+            )
         return config.source
+    if config.sources:
+        return config.sources[0]
     tuned = {key.source for key in collected.by_key if key.source}
     sources = sorted(tuned or {source for run in collected.runs if (source := tag(run, "source"))})
     if not sources:
@@ -191,6 +206,8 @@ def source_language(collected: CollectedRuns, config: CompareConfig) -> Language
             "none of the runs has an adapter, and so none has a source language; choose with "
             "`source` the language whose relatives are compared with others."
         )
+    if len(sources) > 1 and collected.first_source in sources:
+        return collected.first_source
     if len(sources) > 1:
         raise ComparisonError(
             f"the runs have {len(sources)} sources ({', '.join(sources)}); choose one with "
@@ -252,11 +269,17 @@ def _evaluate_run(run_id: str) -> Run:
     return run
 
 
-def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str], list[Omission]]:
-    """Evaluate runs of the experiments, with the tags, of the studies.
+class _Found(NamedTuple):
+    """Evaluate runs, labels of their models, what their studies lack, and their first source."""
 
-    Also labels of their models, and what the studies lack.
-    """
+    runs: list[Run]
+    labels: Mapping[str, str] = {}
+    omissions: Sequence[Omission] = ()
+    first_source: LanguageCode = ""
+
+
+def _search(config: CompareConfig) -> _Found:
+    """Evaluate runs of the experiments, with the tags, of the studies."""
     tags = parse_tags(config.tags)
     experiment_ids = _experiment_ids(config.experiment)
     evaluated = _runs_of_kind(experiment_ids, RunKind.EVALUATE)
@@ -267,7 +290,7 @@ def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str], list[Omis
         and all(run.data.tags.get(name) == value for name, value in tags.items())
     ]
     if not config.study:
-        return runs, {}, []
+        return _Found(runs)
     study_runs, older = _study_runs(experiment_ids, config.study)
     ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
     # Evaluate runs may name a study that has no run of its own.
@@ -278,7 +301,10 @@ def _search(config: CompareConfig) -> tuple[list[Run], dict[str, str], list[Omis
     if len(config.study) > 1:
         _check_each_study(config.study, study_runs, selected)
     existing = {run.info.run_id for run in evaluated}
-    return selected, _labels(study_runs), [*older, *_missing_cells(study_runs, existing)]
+    omissions = [*older, *_missing_cells(study_runs, existing)]
+    first_sources = {tag(run, "source") or "" for run in study_runs}
+    first_source = first_sources.pop() if len(first_sources) == 1 else ""
+    return _Found(selected, _labels(study_runs), omissions, first_source)
 
 
 def _check_each_study(

@@ -16,7 +16,7 @@ from isogloss.tracking.comparability import (
     model_names,
 )
 from isogloss.tracking.libraries import is_major, library_differences
-from isogloss.types import Condition
+from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,26 @@ def run_key(run: Run, names: Mapping[str, str] | None = None) -> RunKey:
         return RunKey(model, condition, "", seed)
     digest = tag(run, "adapter") or ""
     return RunKey(model, condition, tag(run, "source") or "", seed or digest[:8])
+
+
+def of_sources(runs: list[Run], sources: Sequence[LanguageCode] | None) -> list[Run]:
+    """Runs but those of adapters of other sources; ComparisonError for a source without a run."""
+    if sources is None:
+        return runs
+    chosen = [run for run in runs if _source(run) in ("", *sources)]
+    present = {_source(run) for run in chosen}
+    if missing := [source for source in sources if source not in present]:
+        known = sorted({_source(run) for run in runs} - {""})
+        raise ComparisonError(
+            f"no run has an adapter of source {missing[0]!r} in `sources`; the runs have "
+            f"{', '.join(known) or 'none'}."
+        )
+    return chosen
+
+
+def _source(run: Run) -> LanguageCode:
+    """The source of a run's adapter; empty for a base model."""
+    return run_key(run).source
 
 
 def check_comparable(runs: Sequence[Run], allow_versions: bool = False) -> None:
