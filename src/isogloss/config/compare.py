@@ -59,9 +59,9 @@ class CompareConfig(fields.Config):
         fields.SourceName | None,
         NoneWord("auto"),
         Field(
-            description="language fine-tuned on, or several pooled ones joined by +, whose relatives "
-            "the single-source contrast compares with controls; auto: the only one of the runs, else the first of `sources` "
-            "or of the study"
+            description="language fine-tuned on, or several pooled ones joined by +, whose "
+            "relatives the single-source contrast compares with controls; auto: the only one of "
+            "the runs, else the first of `sources` or of the study"
         ),
     ] = None
     sources: Annotated[
