@@ -58,7 +58,10 @@ def test_the_contrast_at_equal_baseline_is_that_of_corrected_gains_and_baselines
 
 
 def test_script_is_whether_it_is_that_of_the_source(tables):
-    comparison = compare(tables, source="mlt_Latn", branch="Semitic", condition=Condition.BASE_COT)
+    one_arabic = {run: rows[rows["language"] != "ary_Arab"] for run, rows in tables.items()}
+    comparison = compare(
+        one_arabic, source="mlt_Latn", branch="Semitic", condition=Condition.BASE_COT
+    )
     contrasts = {
         adjustment.covariates: adjustment.contrast for adjustment in comparison.adjustments
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_predictions import RELATED, compare_pair, study
+from synthetic_predictions import RELATED, compare_pair, pair, study
 
 from isogloss.analysis.comparison import change, compare
 from isogloss.analysis.omissions import Omission, OmissionReason
@@ -20,7 +20,7 @@ from isogloss.types import Condition, Group, Measure
 def test_a_branch_redefines_the_related_languages(runs):
     comparison = compare_pair(runs, source="eng_Latn", branch="Semitic")
     assert comparison.branch == "Semitic"
-    assert comparison.contrast.n_related == 6
+    assert comparison.contrast.n_related == 5  # both varieties of Arabic are one language
     with pytest.raises(
         ComparisonError, match=r"1 are related to Standard Arabic \(Bantu\) and 15 are"
     ):
@@ -170,3 +170,24 @@ def test_statistics_analysis_and_report_load_neither_mlflow_nor_torch() -> None:
         f"assert not {{'mlflow', 'torch', 'transformers'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(src)})
+
+
+def test_varieties_of_one_language_count_once():
+    arabic = ("arb_Arab", "ary_Arab", "arz_Arab", "apc_Arab", "acm_Arab", "ars_Arab")
+    gain = dict(zip(arabic, (0.30, 0.28, 0.26, 0.24, 0.22, 0.20), strict=True)) | {
+        "azj_Latn": 0.20, "kaz_Cyrl": 0.15, "uzn_Latn": 0.10,
+        "deu_Latn": 0.05, "fra_Latn": 0.10, "jpn_Jpan": 0.15,
+    }  # fmt: skip
+    comparison = compare_pair(pair(gain), source="tur_Latn")
+    contrast = comparison.contrast
+    assert (contrast.n_related, contrast.n_control) == (3, 4)
+    assert contrast.permutation.relabellings == 35
+    control = np.mean([np.mean([gain[code] for code in arabic]), 0.05, 0.10, 0.15])
+    assert contrast.mean_control == pytest.approx(control)
+    assert contrast.estimate == pytest.approx(0.15 - control)
+    # The same languages are the units of slopes and of the other analyses.
+    assert comparison.baseline_slopes == () or comparison.baseline_slopes[0].test.n_units == 7
+    assert comparison.distance.rank.n_units == 7
+    assert len(comparison.languages) == 12
+    with pytest.raises(ComparisonError, match="of the 4 languages that all runs have 3 .* and 1"):
+        compare_pair(pair({code: gain[code] for code in list(gain)[:9]}), source="tur_Latn")

@@ -65,14 +65,14 @@ def _covariates(study: AlignedStudy) -> dict[Covariate, FloatArray]:
     scripts = {row.script for row in source_languages(study.spec.source)}
     baseline_L = study.run_weights().before @ scores.accuracy
     values: dict[Covariate, FloatArray] = {
-        Covariate.BASELINE: baseline_L[study.in_contrast],
-        Covariate.SCRIPT: np.array(
-            [float(language(code).script in scripts) for code in study.codes]
+        Covariate.BASELINE: study.in_contrast(baseline_L),
+        Covariate.SCRIPT: study.in_contrast(
+            np.array([float(language(code).script in scripts) for code in scores.languages])
         ),
     }
     if scores.fertility is not None:
         covariate = Covariate.TOKENS_PER_WORD if scores.per_word else Covariate.TOKENS_PER_ITEM
-        values[covariate] = np.log(scores.fertility[study.in_contrast])
+        values[covariate] = study.in_contrast(np.log(scores.fertility))
     return values
 
 
@@ -80,7 +80,7 @@ def _adjust(
     study: AlignedStudy, values: dict[Covariate, FloatArray], covariates: tuple[Covariate, ...]
 ) -> Adjustment:
     gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
-    gain_T = gain_L[study.in_contrast]
+    gain_T = study.in_contrast(gain_L)
     design = {covariate.value: values[covariate] for covariate in covariates}
     try:
         if Covariate.BASELINE in covariates:

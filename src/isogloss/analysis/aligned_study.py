@@ -1,6 +1,7 @@
 """What a comparison asks, the aligned scores it asks it of, and weights that average over runs.
 
-Shapes are suffixes: K runs, L languages, T languages in the contrast (related and control).
+Shapes are suffixes: K runs, L languages, T languages in the contrast (related and control), where
+varieties of one language are one.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from isogloss.analysis.score_matrix import Scores
 from isogloss.errors import ComparisonError
-from isogloss.languages import group, source_branch, source_name
+from isogloss.languages import group, language, source_branch, source_name
 from isogloss.types import BoolArray, Condition, FloatArray, Group
 
 
@@ -42,21 +43,31 @@ class AlignedStudy:
     spec: ComparisonSpec
 
     @cached_property
-    def in_contrast(self) -> BoolArray:
-        """Which languages enter the contrast (related and control), [L]."""
-        return np.array([group in (Group.RELATED, Group.CONTROL) for group in self.groups])
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """Places in `scores.languages` of the varieties of each language in the contrast, [T]."""
+        return tuple(
+            places
+            for places in varieties_together(self.scores.languages, self.groups)
+            if self.groups[places[0]] in (Group.RELATED, Group.CONTROL)
+        )
 
     @cached_property
     def related(self) -> BoolArray:
         """Which of the languages in the contrast are related, [T]."""
-        related_L = np.array([group == Group.RELATED for group in self.groups])
-        return related_L[self.in_contrast]
+        return np.array([self.groups[places[0]] == Group.RELATED for places in self.members])
 
     @cached_property
     def codes(self) -> list[str]:
-        """Codes of the languages in the contrast, [T]."""
-        pairs = zip(self.scores.languages, self.in_contrast, strict=True)
-        return [code for code, in_contrast in pairs if in_contrast]
+        """Codes of the languages in the contrast, [T]: of the standard variety where it is there."""
+        return [head([self.scores.languages[place] for place in places]) for places in self.members]
+
+    def in_contrast(self, value_XL: FloatArray) -> FloatArray:
+        """The mean over the varieties of each language in the contrast, [..., T] of [..., L].
+
+        Varieties and scripts of one language are not independent of each other, so they count once.
+        """
+        means = [value_XL[..., list(places)].mean(axis=-1) for places in self.members]
+        return np.stack(means, axis=-1)
 
     def runs_matching(
         self, model: str, condition: Condition, source: str | None = None
@@ -111,15 +122,31 @@ class RunWeights(NamedTuple):
         return changed
 
 
+def varieties_together(
+    codes: Sequence[str], groups: Sequence[Group]
+) -> tuple[tuple[int, ...], ...]:
+    """Places of `codes`: those of varieties and scripts of one language, in one group, together."""
+    together: dict[tuple[str, Group], list[int]] = {}
+    for place, (code, own) in enumerate(zip(codes, groups, strict=True)):
+        together.setdefault((language(code).variety_of or code, own), []).append(place)
+    return tuple(map(tuple, together.values()))
+
+
+def head(codes: Sequence[str]) -> str:
+    """The code that stands for varieties of one language: the standard variety, or the first."""
+    return next((code for code in codes if language(code).variety_of is None), codes[0])
+
+
 def language_groups(languages: Sequence[str], spec: ComparisonSpec) -> tuple[Group, ...]:
     """The group of each language; ComparisonError with fewer than 2 related or 2 controls."""
     groups = tuple(group(code, spec.source, spec.branch) for code in languages)
-    n_related, n_control = groups.count(Group.RELATED), groups.count(Group.CONTROL)
+    counted = [groups[places[0]] for places in varieties_together(languages, groups)]
+    n_related, n_control = counted.count(Group.RELATED), counted.count(Group.CONTROL)
     if min(n_related, n_control) < 2:
         name, branch = source_name(spec.source), spec.branch or source_branch(spec.source)
         raise ComparisonError(
             f"a relatedness contrast needs at least 2 related and 2 control languages, but of the "
-            f"{len(groups)} languages that all runs have {n_related} are related to {name} "
+            f"{len(counted)} languages that all runs have {n_related} are related to {name} "
             f"({branch}) and {n_control} are controls; choose other "
             f"runs, source or branch."
         )

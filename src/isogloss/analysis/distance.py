@@ -30,8 +30,9 @@ class DistanceTest:
 def distance_test(study: AlignedStudy) -> DistanceTest | None:
     """Gain against distance; None if the gain or the distance is the same in all languages."""
     gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
-    gain_T = gain_L[study.in_contrast]
-    distance_T = np.array([source_distance(study.spec.source, code) for code in study.codes])
+    gain_T = study.in_contrast(gain_L)
+    source, languages = study.spec.source, study.scores.languages
+    distance_T = study.in_contrast(np.array([source_distance(source, code) for code in languages]))
     if np.ptp(distance_T) == 0 or np.ptp(gain_T) == 0:
         return None
 

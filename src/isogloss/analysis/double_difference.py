@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.aligned_study import AlignedStudy, head, varieties_together
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
 from isogloss.languages import group, source_name
@@ -73,23 +73,22 @@ def _double_difference(study: AlignedStudy, control_source: str) -> DoubleDiffer
         models, spec.condition, control_source
     )
     difference_L = weight_K @ study.scores.accuracy
-    codes, is_related = [], []
-    for code in study.scores.languages:
-        group_of_source = group(code, spec.source, spec.branch)
-        if group(code, control_source) == Group.CONTROL and group_of_source in (
-            Group.RELATED,
-            Group.CONTROL,
-        ):
-            codes.append(code)
-            is_related.append(group_of_source == Group.RELATED)
-    related_U = np.array(is_related, dtype=bool)
-    index_U = np.searchsorted(study.scores.languages, codes)
-    contrast = relatedness_contrast(difference_L[index_U], related_U, spec.margin, seed=spec.seed)
+    groups = [group(code, spec.source, spec.branch) for code in study.scores.languages]
+    neither_L = [group(code, control_source) == Group.CONTROL for code in study.scores.languages]
+    members = [
+        places
+        for places in varieties_together(study.scores.languages, groups)
+        if neither_L[places[0]] and groups[places[0]] in (Group.RELATED, Group.CONTROL)
+    ]
+    codes = [head([study.scores.languages[place] for place in places]) for places in members]
+    related_U = np.array([groups[places[0]] == Group.RELATED for places in members], dtype=bool)
+    difference_U = np.array([difference_L[list(places)].mean() for places in members])
+    contrast = relatedness_contrast(difference_U, related_U, spec.margin, seed=spec.seed)
     return DoubleDifference(
         code=control_source,
         name=source_name(control_source),
         models=tuple(models),
-        related=tuple(code for code, related in zip(codes, is_related, strict=True) if related),
-        control=tuple(code for code, related in zip(codes, is_related, strict=True) if not related),
+        related=tuple(code for code, related in zip(codes, related_U, strict=True) if related),
+        control=tuple(code for code, related in zip(codes, related_U, strict=True) if not related),
         contrast=contrast,
     )

@@ -107,12 +107,12 @@ def condition_gains(
     study: AlignedStudy, models: Sequence[str], condition: Condition
 ) -> ConditionGains:
     """Gains of a condition against the reference of the study, averaged over `models`."""
-    spec, tested_L, related_T = study.spec, study.in_contrast, study.related
+    spec, related_T = study.spec, study.related
     weights = study.run_weights(models, condition)
     by_measure = gains_by_measure(study.scores, weights)
     contrasts = {
         measure: relatedness_contrast(
-            gain_L[tested_L],
+            study.in_contrast(gain_L),
             related_T,
             spec.margin if measure == Measure.ACCURACY else None,
             seed=spec.seed,
@@ -128,7 +128,7 @@ def condition_gains(
     if len(models) == 1 and len(run_of_seed) > 1:
         accuracy_KL = study.scores.accuracy
         for _, run in sorted(run_of_seed.items()):
-            gain_T = (accuracy_KL[run] - weights.before @ accuracy_KL)[tested_L]
+            gain_T = study.in_contrast(accuracy_KL[run] - weights.before @ accuracy_KL)
             contrast_by_seed.append(float(gain_T[related_T].mean() - gain_T[~related_T].mean()))
     rows = language_gains(study.scores, weights, study.groups, by_measure)
     return ConditionGains(

@@ -54,13 +54,16 @@ def passage_shares(
 
     Conditions are those of the study by default.
     """
-    scores, tested_L = study.scores, study.in_contrast
+    scores = study.scores
     weights = study.run_weights(models, condition, against)
-    count_PT = scores.counts[:, tested_L]
-    n_T = count_PT.sum(axis=0)
-    before_PT, after_PT = (
-        scores.by_passage(weight_K @ scores.correct)[:, tested_L] for weight_K in weights
+    n_L = scores.counts.sum(axis=0)
+    before_PL, after_PL = (
+        scores.by_passage(weight_K @ scores.correct) / n_L for weight_K in weights
     )
     return PassageShares(
-        count_PT / n_T, {"before": before_PT / n_T, "gain": (after_PT - before_PT) / n_T}
+        study.in_contrast(scores.counts / n_L),
+        {
+            "before": study.in_contrast(before_PL),
+            "gain": study.in_contrast(after_PL - before_PL),
+        },
     )

@@ -75,9 +75,8 @@ def placebo_branches(
     question of the same gains, and none of the other branches had anything to do with the source.
     `source_p` and `source_interval` are those of the relatedness contrast.
     """
-    gain_T = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY][
-        study.in_contrast
-    ]
+    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
+    gain_T = study.in_contrast(gain_L)
     own = PlaceboBranch(
         study.spec.branch or source_branch(study.spec.source),
         tuple(np.array(study.codes)[study.related].tolist()),
