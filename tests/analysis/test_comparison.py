@@ -189,5 +189,5 @@ def test_varieties_of_one_language_count_once():
     assert comparison.baseline_slopes == () or comparison.baseline_slopes[0].test.n_units == 7
     assert comparison.distance.rank.n_units == 7
     assert len(comparison.languages) == 12
-    with pytest.raises(ComparisonError, match="of the 4 languages that all runs have 3 .* and 1"):
+    with pytest.raises(ComparisonError, match=r"of the 4 languages that all runs have 3 .* and 1"):
         compare_pair(pair({code: gain[code] for code in list(gain)[:9]}), source="tur_Latn")

@@ -58,7 +58,7 @@ class AlignedStudy:
 
     @cached_property
     def codes(self) -> list[str]:
-        """Codes of the languages in the contrast, [T]: of the standard variety where it is there."""
+        """Codes of the languages in the contrast, [T]; see `head`."""
         return [head([self.scores.languages[place] for place in places]) for places in self.members]
 
     def in_contrast(self, value_XL: FloatArray) -> FloatArray:
