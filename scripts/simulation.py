@@ -201,15 +201,15 @@ def _truth(design: Design, effects: _Effects) -> Truth:
     variance = design.passage_spread**2 + design.item_spread**2 + design.interaction_spread**2
     before, after = np.sqrt(variance), np.sqrt(variance + design.change_spread**2)
     return Truth(
-        base=_accuracy(design, effects.base, before),
-        tuned=_accuracy(design, effects.tuned, after).mean(axis=1),
-        cot=_accuracy(design, effects.cot, after),
+        base=expected_accuracy(effects.base, before, design.guess_rate),
+        tuned=expected_accuracy(effects.tuned, after, design.guess_rate).mean(axis=1),
+        cot=expected_accuracy(effects.cot, after, design.guess_rate),
     )
 
 
-def _accuracy(design: Design, logit: FloatArray, spread: float) -> FloatArray:
+def expected_accuracy(logit: FloatArray, spread: float, guess_rate: float) -> FloatArray:
     """Expected accuracy over items whose log-odds have that spread (Gauss-Hermite quadrature)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     chance = 1 / (1 + np.exp(-(logit[..., None] + spread * nodes)))
     mean: FloatArray = chance @ weights / weights.sum()
-    return design.guess_rate + (1 - design.guess_rate) * mean
+    return guess_rate + (1 - guess_rate) * mean

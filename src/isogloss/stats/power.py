@@ -126,11 +126,7 @@ def design_power(
     return DesignPower(
         control=n_control,
         spread=spread,
-        significant=(
-            float(stats.t.ppf(1 - level / 2, df)) * _standard_error(spread, n_related, n_control)
-            if level
-            else math.inf
-        ),
+        significant=critical_effect(_standard_error(spread, n_related, n_control), df, level),
         minimum_detectable_effect=minimum_detectable_effect(
             spread, n_related, n_control, power=TARGET_POWER
         ),
@@ -152,18 +148,9 @@ def minimum_detectable_effect(
     """
     if spread == 0:
         return math.nan
+    error = _standard_error(spread, n_related, n_control)
     level = attained_level(n_related, n_control, alpha)
-    if level == 0:
-        return math.inf
-    df = n_related + n_control - 2
-    critical = float(stats.t.ppf(1 - level / 2, df))
-
-    def shortfall(noncentrality: float) -> float:
-        # Without the far tail: it is negligible near the target power, and NaN in scipy.
-        return float(stats.nct.sf(critical, df, noncentrality)) - power
-
-    noncentrality = float(optimize.brentq(shortfall, 0.0, critical + 5))
-    return noncentrality * _standard_error(spread, n_related, n_control)
+    return detectable_by_t(error, n_related + n_control - 2, level, power=power)
 
 
 def power(
@@ -177,14 +164,9 @@ def power(
     or fewer than a hundred relabellings. It is the probability of p <= 0.05; the verdict on a
     contrast within the margin can still be `equivalent`.
     """
+    error = _standard_error(spread, n_related, n_control)
     level = attained_level(n_related, n_control, alpha)
-    if level == 0:
-        return 0.0
-    df = n_related + n_control - 2
-    # Averaged over estimated spreads: the far tail of the noncentral t can be NaN in scipy.
-    bound_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
-    centre = effect / _standard_error(spread, n_related, n_control)
-    return float((special.ndtr(centre - bound_Q) + special.ndtr(-centre - bound_Q)).mean())
+    return power_of_t(effect, error, n_related + n_control - 2, level)
 
 
 def equivalence(spread: float, n_related: int, n_control: int, margin: float) -> float:
@@ -193,13 +175,9 @@ def equivalence(spread: float, n_related: int, n_control: int, margin: float) ->
     The interval is Student's at the level that the permutation interval attains. With few
     relabellings the probability is too high by as much as `power`.
     """
+    error = _standard_error(spread, n_related, n_control)
     level = attained_level(n_related, n_control, 0.10)
-    if level == 0:
-        return 0.0
-    df = n_related + n_control - 2
-    half_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
-    room_Q = np.maximum(margin / _standard_error(spread, n_related, n_control) - half_Q, 0.0)
-    return float((2 * special.ndtr(room_Q) - 1).mean())
+    return equivalence_by_t(margin, error, n_related + n_control - 2, level)
 
 
 def limiting_effect(spread: float, n_related: int, alpha: float = 0.05) -> float:
@@ -238,6 +216,46 @@ def languages_for_equivalence(spread: float, margin: float) -> int:
         else:
             high = middle
     return high
+
+
+def critical_effect(error: float, df: int, level: float) -> float:
+    """The smallest estimate with p <= `level` in a two-sided t test; infinite at a level of 0.
+
+    `error` is the standard error of the estimate, with `df` degrees of freedom.
+    """
+    return float(stats.t.ppf(1 - level / 2, df)) * error if level else math.inf
+
+
+def detectable_by_t(error: float, df: int, level: float, *, power: float = TARGET_POWER) -> float:
+    """The true effect that a two-sided t test at `level` detects with that power."""
+    if level == 0:
+        return math.inf
+    critical = float(stats.t.ppf(1 - level / 2, df))
+
+    def shortfall(noncentrality: float) -> float:
+        # Without the far tail: it is negligible near the target power, and NaN in scipy.
+        return float(stats.nct.sf(critical, df, noncentrality)) - power
+
+    return float(optimize.brentq(shortfall, 0.0, critical + 5)) * error
+
+
+def power_of_t(effect: float, error: float, df: int, level: float) -> float:
+    """Probability that a two-sided t test at `level` detects a true effect."""
+    if level == 0:
+        return 0.0
+    # Averaged over estimated spreads: the far tail of the noncentral t can be NaN in scipy.
+    bound_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
+    centre = effect / error
+    return float((special.ndtr(centre - bound_Q) + special.ndtr(-centre - bound_Q)).mean())
+
+
+def equivalence_by_t(margin: float, error: float, df: int, level: float) -> float:
+    """Probability that Student's interval of level 1 - `level` lies within the margin at zero."""
+    if level == 0:
+        return 0.0
+    half_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
+    room_Q = np.maximum(margin / error - half_Q, 0.0)
+    return float((2 * special.ndtr(room_Q) - 1).mean())
 
 
 def _standard_error(spread: float, n_related: float, n_control: float) -> float:
