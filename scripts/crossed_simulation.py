@@ -27,7 +27,7 @@ class CrossedPopulation:
     whatever the source; both deviations correlate by `family_correlation` within a branch. The gain
     of a source's adapter is multiplied by its strength, of standard deviation `strength_spread`
     around 1. An adapter's effect on one target has `adapter_spread`, and correlates by
-    `adapter_correlation` between targets of one branch. Relatives of the source gain `kinship` more.
+    `adapter_correlation` between targets of one branch. Relatives gain `kinship` more.
 
     `missing` is the share of cells without a result. Items are the same in all languages: their
     difficulty has `passage_spread` and `item_spread`, an item's effect in one language
@@ -84,7 +84,7 @@ class CrossedStudy(NamedTuple):
 
 
 def simulate_crossed(population: CrossedPopulation, rng: np.random.Generator) -> CrossedStudy:
-    """One study of the design: new sources, targets, adapters and items."""
+    """One study of the population: new sources, targets, adapters and items."""
     base_T, tuned_ST = _logits(population, rng)
     passage_I = np.arange(population.items) * population.passages // population.items
     difficulty_I = population.passage_spread * rng.standard_normal(population.passages)[passage_I]
@@ -94,7 +94,7 @@ def simulate_crossed(population: CrossedPopulation, rng: np.random.Generator) ->
     change_STI = population.change_spread * rng.standard_normal(shape)[..., passage_I]
     base_T_observed = _answered(population, base_T[:, None] + noise_TI - difficulty_I, rng)
     tuned_observed_ST = _answered(
-        design, tuned_ST[..., None] + noise_TI + change_STI - difficulty_I, rng
+        population, tuned_ST[..., None] + noise_TI + change_STI - difficulty_I, rng
     )
     gain_ST = tuned_observed_ST - base_T_observed
     gain_ST[rng.random(gain_ST.shape) < population.missing] = np.nan
@@ -123,7 +123,7 @@ def population_effect(population: CrossedPopulation, studies: int = POPULATION) 
 
 @lru_cache(maxsize=64)
 def crossed_kinship_for(population: CrossedPopulation, effect: float) -> CrossedPopulation:
-    """The design with the kinship (log-odds) that has a population effect (accuracy)."""
+    """The population with the kinship (log-odds) that has a population effect (accuracy)."""
 
     def shortfall(kinship: float) -> float:
         return population_effect(replace(population, kinship=kinship), 60) - effect
