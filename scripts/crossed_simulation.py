@@ -70,7 +70,8 @@ class CrossedPopulation:
     @property
     def kin(self) -> BoolArray:
         """Whether source and target are of one branch, [S, T]."""
-        return self.source_branch[:, None] == self.target_branch
+        kin_ST: BoolArray = self.source_branch[:, None] == self.target_branch
+        return kin_ST
 
 
 class CrossedStudy(NamedTuple):
@@ -103,8 +104,8 @@ def simulate_crossed(population: CrossedPopulation, rng: np.random.Generator) ->
 
 def kinship_effect(gain_ST: FloatArray, kin_ST: BoolArray) -> float:
     """Least-squares effect of kinship beside effects of sources and targets, of complete gains."""
-    kin_ST = _centred(kin_ST.astype(float))
-    return float((kin_ST * gain_ST).sum() / (kin_ST**2).sum())
+    centred_ST = _centred(kin_ST.astype(np.float64))
+    return float((centred_ST * gain_ST).sum() / (centred_ST**2).sum())
 
 
 @lru_cache(maxsize=64)
@@ -155,9 +156,9 @@ def _logits(
         population.family_correlation
     )
     gain_T = population.gain + population.gain_spread * correlated(population.family_correlation)
-    strength_S = 1 + population.strength_spread * rng.standard_normal(n_sources)
+    strength_S1 = 1 + population.strength_spread * rng.standard_normal((n_sources, 1))
     adapter_ST = population.adapter_spread * correlated(population.adapter_correlation, n_sources)
-    gain_ST = strength_S[:, None] * gain_T + adapter_ST + population.kinship * kin_ST
+    gain_ST = strength_S1 * gain_T + adapter_ST + population.kinship * kin_ST
     return base_T, base_T + gain_ST
 
 
