@@ -1,0 +1,43 @@
+"""Kept results: files of the last finished study, and how long its cells took."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from isogloss.errors import TrackingError
+from scripts.keep_results import PROVENANCE, keep
+
+
+def logged(kind: str, fingerprint: str, file: str | None = None, status: str = "FINISHED") -> None:
+    client = mlflow.MlflowClient()
+    tags = {"kind": kind, "study": "tiny", "fingerprint": fingerprint, "libraries": "torch:2.13.0"}
+    tags |= {"verdict_C1": "inconclusive"} if kind == "compare" else {}
+    run = client.create_run(
+        "0", start_time=1000, tags={f"isogloss.{name}": value for name, value in tags.items()}
+    )
+    if file:
+        client.log_text(run.info.run_id, kind, file)
+    client.set_terminated(run.info.run_id, status, end_time=3500)
+
+
+def test_the_report_is_kept_with_the_time_of_each_cell(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no finished run and comparison of study 'tiny'"):
+        keep("tiny", tmp_path, "mlflow run .")
+    logged("evaluate", "a")
+    logged("evaluate", "a")  # the same work once more
+    logged("finetune", "b")
+    logged("finetune", "c", status="FAILED")
+    logged("compare", "d", "report/report.html")
+    logged("study", "d", "models.csv")
+    (stale := tmp_path / "tiny" / "old.csv").parent.mkdir()
+    stale.touch()
+
+    folder = keep("tiny", tmp_path, "mlflow run .")
+    assert {path.name for path in folder.iterdir()} == {PROVENANCE, "report.html", "models.csv"}
+    provenance = json.loads((folder / PROVENANCE).read_text())
+    assert provenance["command"] == "mlflow run ."
+    assert provenance["versions"] == ["torch:2.13.0"]
+    assert provenance["verdicts"]["C1"] == "inconclusive"
+    assert list(provenance["seconds_by_cell"].values()) == [2.5, 2.5]
