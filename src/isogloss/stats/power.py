@@ -9,6 +9,7 @@ All gains and standard deviations are fractions. Shapes are suffixes: Q quantile
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -228,15 +229,19 @@ def critical_effect(error: float, df: int, level: float) -> float:
 
 def detectable_by_t(error: float, df: int, level: float, *, power: float = TARGET_POWER) -> float:
     """The true effect that a two-sided t test at `level` detects with that power."""
-    if level == 0:
-        return math.inf
+    return error * detectable_noncentrality(df, level, power=power) if level else math.inf
+
+
+@lru_cache(maxsize=256)
+def detectable_noncentrality(df: float, level: float, *, power: float = TARGET_POWER) -> float:
+    """The true effect, in standard errors, that a two-sided t test at `level` detects."""
     critical = float(stats.t.ppf(1 - level / 2, df))
 
     def shortfall(noncentrality: float) -> float:
         # Without the far tail: it is negligible near the target power, and NaN in scipy.
         return float(stats.nct.sf(critical, df, noncentrality)) - power
 
-    return float(optimize.brentq(shortfall, 0.0, critical + 5)) * error
+    return float(optimize.brentq(shortfall, 0.0, critical + 5))
 
 
 def power_of_t(effect: float, error: float, df: int, level: float) -> float:
