@@ -120,13 +120,15 @@ def _relabellings(
 
 
 @lru_cache(maxsize=4)
-def unit_orders(n_units: int, draws: int, seed: int) -> tuple[npt.NDArray[np.intp], bool]:
+def unit_orders(
+    n_units: int, draws: int, seed: int, *, max_exact_units: int = MAX_EXACT_UNITS
+) -> tuple[npt.NDArray[np.intp], bool]:
     """Orders of units, [Z, U], the observed order first; and whether these are all orders.
 
-    All orders of up to 7 units, otherwise `draws` random ones and the observed one, so that no p is
-    zero (Phipson and Smyth 2010).
+    All orders of up to `max_exact_units`, otherwise `draws` random ones and the observed one, so
+    that no p is zero (Phipson and Smyth 2010).
     """
-    if n_units <= MAX_EXACT_UNITS:
+    if n_units <= max_exact_units:
         return np.array(list(permutations(range(n_units)))), True
     observed_U = np.arange(n_units)
     rng = np.random.default_rng(seed)

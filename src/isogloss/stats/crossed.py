@@ -1,0 +1,300 @@
+"""The effect of kinship in a crossed design: several sources, each evaluated on the same targets.
+
+Gains are y_st = alpha_s + tau_t + delta kin(s, t) + error. The effect tau_t of a target (its
+resources, script, headroom, family) is the same for every source and cancels; delta is what a
+target gains from a related source beyond that. Shapes are suffixes: S sources, T targets,
+B branches of sources, Z matchings.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from isogloss.errors import ComparisonError, ConfigError
+from isogloss.stats.crossed_design import TOLERANCE, CrossedDesign, crossed_design
+from isogloss.stats.power import detectable_by_t
+from isogloss.stats.source_effects import SourceEffect, source_effects
+from isogloss.types import FloatArray, Interval, Verdict
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class CrossedEffect:
+    """The effect of kinship on gains, in their unit per unit of kinship.
+
+    `p` is two-sided, `interval_95` holds the effects with p > 0.05, and `interval_90` those that
+    neither of two one-sided tests rejects at 5%. `matchings` counts the different ways to match
+    sources with branches (all of them if `exact`); `lowest_p` is the smallest p, one-sided or
+    two-sided, that they allow. `robust` is a 95% interval from standard errors clustered by source
+    and by target. `margin` and `equivalence_p`, the larger p of the two one-sided tests against it,
+    are None without a margin. `n_sources` and `n_targets` count those with an observed cell,
+    `n_branches` the rows that are permuted, of which `n_related_branches` have a relative among the
+    targets. `by_source` compares each source's own effect with those of the others.
+    """
+
+    estimate: float
+    p: float
+    interval_95: Interval
+    interval_90: Interval
+    matchings: int
+    exact: bool
+    lowest_p: float
+    standard_error: float
+    robust: Interval
+    margin: float | None
+    equivalence_p: float | None
+    minimum_detectable: float
+    verdict: Verdict
+    n_sources: int
+    n_branches: int
+    n_related_branches: int
+    n_targets: int
+    n_cells: int
+    by_source: tuple[SourceEffect, ...]
+
+
+def crossed_effect(
+    gain_ST: npt.ArrayLike,
+    kin_ST: npt.ArrayLike,
+    source_branch: Sequence[str],
+    margin: float | None = None,
+    *,
+    covariates: Mapping[str, npt.ArrayLike] | None = None,
+    seed: int = 0,
+) -> CrossedEffect:
+    """The effect of `kin_ST` on `gain_ST`, tested by permuting which source has which relatives.
+
+    `gain_ST` [S, T] is in any unit, NaN where a cell is missing or left out (a source itself and
+    its varieties). `kin_ST` [S, T] is 1 where the target is related to the source and 0 elsewhere,
+    or a degree of kinship. `source_branch` [S] names the branch of each source. `covariates` are
+    arrays [S, T] that are held equal (see `crossed_design`). `margin`, in the unit of the gains, is
+    the smallest effect that matters. `seed` is used beyond 8 branches of sources.
+
+    The estimate is that of least squares with an effect for each source and each target. The test
+    matches the rows of gains with the rows of kinship in every other order, as in the quadratic
+    assignment procedure (Hubert 1987), and compares the absolute t of kinship. A row is everything
+    that one source did to all targets, so the test stays exact when targets of a branch gain
+    alike, also when they gain alike from one source and not from another. Sources of one branch
+    are averaged first: their adapters may resemble each other too.
+
+    A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05. For each
+    matching the shifts at which its statistic is at least the observed one form a closed interval
+    around the estimate, with ends
+
+        (a0 - a) / (c0 - c)  and  (a0 + a) / (c0 + c),
+
+    where a is the statistic of the gains and c that of kinship, so the ends of the confidence
+    interval are order statistics of these.
+
+    The verdict is `equivalent` if the 90% interval lies within plus or minus `margin`, else
+    `related gain more` or `related gain less` if the 95% interval excludes zero, else
+    `inconclusive`. With fewer than four branches of sources no p is below 0.05.
+
+    Raises ComparisonError if a gain is infinite, if there are fewer than two branches of sources,
+    or if kinship cannot be told from the effects and covariates; ConfigError if the margin is not
+    positive.
+    """
+    gain, kin = np.asarray(gain_ST, dtype=np.float64), np.asarray(kin_ST, dtype=np.float64)
+    arrays = {name: np.asarray(values, float) for name, values in (covariates or {}).items()}
+    _check(gain, kin, source_branch, margin, arrays)
+    observed_ST = ~np.isnan(gain)
+    design = crossed_design(kin, observed_ST, source_branch, arrays, seed=seed)
+    effect = effect_in_design(design, gain, margin)
+    by_source = source_effects(gain, kin, source_branch, arrays)
+    related_BT = (design.average @ kin != 0) & design.observed
+    return CrossedEffect(
+        **effect._asdict(),
+        matchings=design.matchings,
+        exact=design.exact,
+        lowest_p=1 / design.matchings,
+        margin=margin,
+        n_sources=int(observed_ST.any(axis=1).sum()),
+        n_branches=len(design.average),
+        n_related_branches=int(related_BT.any(axis=1).sum()),
+        n_targets=int(observed_ST.any(axis=0).sum()),
+        n_cells=int(observed_ST.sum()),
+        by_source=by_source,
+    )
+
+
+class DesignEffect(NamedTuple):
+    """The fields of `CrossedEffect` that depend on the gains of a design."""
+
+    estimate: float
+    p: float
+    interval_95: Interval
+    interval_90: Interval
+    standard_error: float
+    robust: Interval
+    equivalence_p: float | None
+    minimum_detectable: float
+    verdict: Verdict
+
+
+def effect_in_design(
+    design: CrossedDesign, gain_ST: FloatArray, margin: float | None
+) -> DesignEffect:
+    """The effect of kinship on `gain_ST`, [S, T], in a design that is used for several gains."""
+    gain_BT = design.average @ np.nan_to_num(gain_ST)
+    residual_BT = design.residual(gain_BT)
+    scale = max(np.abs(gain_BT[design.observed]).max(), np.finfo(float).tiny)
+    residual_BT[np.abs(residual_BT) < 1e-12 * scale] = 0.0
+    statistic_Z, cross_Z = design.matched_sums(residual_BT) / design.norm, design.cross
+    estimate = float(statistic_Z[0] / cross_Z[0])
+    crossings = _crossings(design, statistic_Z, scale)
+    interval_90 = crossings.equal_tailed(2 * ALPHA)
+    interval_95 = crossings.two_sided(ALPHA)
+    standard_error, df = _standard_error(design, statistic_Z - estimate * cross_Z)
+    level = math.floor(design.matchings * ALPHA + TOLERANCE) / design.matchings
+    return DesignEffect(
+        estimate=estimate,
+        p=crossings.p(0.0),
+        interval_95=interval_95,
+        interval_90=interval_90,
+        standard_error=standard_error,
+        robust=_robust_interval(design, residual_BT, estimate),
+        equivalence_p=(
+            None if margin is None else max(crossings.upper_p(-margin), crossings.lower_p(margin))
+        ),
+        minimum_detectable=detectable_by_t(standard_error, df, level) if df > 0 else math.inf,
+        verdict=_verdict(interval_95, interval_90, margin),
+    )
+
+
+class Crossings(NamedTuple):
+    """Shifts at which each matching's statistic equals the observed one, [Z].
+
+    `signed` is where it does so with the same sign, NaN for a matching that always does; `low` and
+    `high` bound the shifts at which its absolute value is at least that of the observed one.
+    """
+
+    signed: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def p(self, shift: float) -> float:
+        """Share of matchings whose absolute statistic is at least the observed one."""
+        return float(((self.low <= shift) & (shift <= self.high)).mean())
+
+    def upper_p(self, shift: float) -> float:
+        """Share of matchings whose statistic is at least the observed one."""
+        return float(1 - (self.signed > shift).mean())
+
+    def lower_p(self, shift: float) -> float:
+        """Share of matchings whose statistic is at most the observed one."""
+        return float(1 - (self.signed < shift).mean())
+
+    def two_sided(self, alpha: float) -> Interval:
+        """Shifts with a two-sided p above `alpha`."""
+        rank = math.floor(len(self.low) * alpha + TOLERANCE)
+        return Interval(float(np.sort(self.low)[rank]), float(np.sort(self.high)[-1 - rank]))
+
+    def equal_tailed(self, alpha: float) -> Interval:
+        """Shifts with both one-sided p above `alpha / 2`."""
+        n_tied = int(np.isnan(self.signed).sum())
+        signed = np.sort(self.signed[~np.isnan(self.signed)])
+        rank = math.floor(len(self.low) * alpha / 2 + TOLERANCE) - n_tied
+        if rank < 0:
+            return Interval(-math.inf, math.inf)
+        return Interval(float(signed[rank]), float(signed[-1 - rank]))
+
+
+def _crossings(design: CrossedDesign, statistic_Z: FloatArray, scale: float) -> Crossings:
+    cross_Z = design.cross
+    same_Z = cross_Z[0] - cross_Z
+    opposite_Z = cross_Z[0] + cross_Z
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signed_Z = (statistic_Z[0] - statistic_Z) / same_Z
+        mirrored_Z = (statistic_Z[0] + statistic_Z) / opposite_Z
+    # Ties are common, since gains are multiples of 1/n, and must survive rounding.
+    for crossing_Z in (signed_Z, mirrored_Z):
+        crossing_Z[np.abs(crossing_Z) < 1e-11 * scale] = 0.0
+    # A matching that leaves nothing of kinship to compare counts against a finding.
+    always_Z = (same_Z <= TOLERANCE * cross_Z[0]) | np.isinf(design.norm)
+    signed_Z[always_Z] = math.nan
+    always_Z = always_Z | (opposite_Z <= TOLERANCE * cross_Z[0])
+    return Crossings(
+        signed=signed_Z,
+        low=np.where(always_Z, -math.inf, np.fmin(signed_Z, mirrored_Z)),
+        high=np.where(always_Z, math.inf, np.fmax(signed_Z, mirrored_Z)),
+    )
+
+
+def _standard_error(design: CrossedDesign, error_Z: FloatArray) -> tuple[float, int]:
+    """Standard error of the estimate from the permuted statistics, and its degrees of freedom.
+
+    `error_Z` are the statistics at the estimate, where the observed one is zero: the estimate takes
+    one of the degrees of freedom of the interaction of rows of gains with rows of kinship.
+    """
+    df = (len(design.average) - 1) * design.rank - 1
+    if df < 1:
+        return math.nan, 0
+    mean_square = float((error_Z**2).mean()) * (df + 1) / df
+    return math.sqrt(mean_square) / float(design.norm[0]), df
+
+
+def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: float) -> Interval:
+    """95% interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
+
+    Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels; the
+    quantile is Student's with one degree of freedom fewer than the smaller number of clusters. The
+    larger of the one-way variances replaces a combination that is not positive. With few sources it
+    is too narrow: least squares has fitted an effect to each cluster.
+    """
+    kin_BT, observed_BT = design.kin_residual, design.observed
+    score_BT = kin_BT * (residual_BT - estimate * kin_BT)
+    n_cells, n_parameters = design.basis.shape[0], design.basis.shape[1] + 1
+    if n_cells <= n_parameters:
+        return Interval(-math.inf, math.inf)
+    shared = (n_cells - 1) / (n_cells - n_parameters)
+    clusters = [int(observed_BT.any(axis=axis).sum()) for axis in (1, 0)]
+    by_row, by_target = (
+        float((score_BT.sum(axis=axis) ** 2).sum()) * shared * n / (n - 1)
+        for axis, n in zip((1, 0), clusters, strict=True)
+    )
+    by_cell = float((score_BT**2).sum()) * n_cells / (n_cells - n_parameters)
+    variance = by_row + by_target - by_cell
+    if variance <= 0:
+        variance = max(by_row, by_target)
+    half = math.sqrt(variance) / float((kin_BT**2).sum())
+    half *= float(stats.t.ppf(0.975, min(clusters) - 1))
+    return Interval(estimate - half, estimate + half)
+
+
+def _verdict(interval_95: Interval, interval_90: Interval, margin: float | None) -> Verdict:
+    if margin is not None and interval_90.inside(margin):
+        return Verdict.EQUIVALENT
+    if interval_95.excludes(0.0):
+        return Verdict.RELATED_GAIN_MORE if interval_95.low > 0 else Verdict.RELATED_GAIN_LESS
+    return Verdict.INCONCLUSIVE
+
+
+def _check(
+    gain_ST: FloatArray,
+    kin_ST: FloatArray,
+    source_branch: Sequence[str],
+    margin: float | None,
+    covariates: Mapping[str, FloatArray],
+) -> None:
+    """ComparisonError or ConfigError for arrays or a margin that cannot be used."""
+    if np.isinf(gain_ST).any():
+        raise ComparisonError("gains must be finite or missing, but one is infinite.")
+    for name, values_ST in {"kinship": kin_ST, **covariates}.items():
+        if values_ST.shape != gain_ST.shape or not np.isfinite(values_ST).all():
+            raise ComparisonError(
+                f"{name} must be finite in every cell of {gain_ST.shape[0]} sources and "
+                f"{gain_ST.shape[1]} targets, but it is not."
+            )
+    if margin is not None and not 0 < margin < math.inf:
+        raise ConfigError(f"`margin` must be positive but got {margin}.")
+    n_branches = len(set(source_branch))
+    if n_branches < 2:
+        raise ComparisonError(
+            f"a crossed design needs sources of at least 2 branches, but got {n_branches}."
+        )

@@ -1,0 +1,197 @@
+"""The part of a crossed analysis that does not depend on gains: effects taken out, and matchings.
+
+Shapes are suffixes: S sources, T targets, B branches of sources, N observed cells, P parameters,
+Z matchings.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from isogloss.errors import ComparisonError
+from isogloss.stats.permutation import MAX_PERMUTATIONS, unit_orders
+from isogloss.types import BoolArray, FloatArray
+
+MAX_EXACT_BRANCHES = 8  # 40,320 matchings
+TOLERANCE = 1e-9  # of sums that are zero but for rounding, relative to their scale
+
+
+@dataclass(frozen=True)
+class CrossedDesign:
+    """Kinship of branches of sources with targets, and what it is permuted over.
+
+    Sources of one branch are averaged to one row, so that rows are independent replicates:
+    `average` [B, S] holds the weights. `basis` [N, P] spans the effects of rows and targets and the
+    covariates over the observed cells. `kin_residual` [B, T] is kinship without them, zero where a
+    cell is not observed; `profile` [B, T] is the same as a prediction for every cell. Its rows are
+    permuted: `orders` [Z, B] gives the row that each row of gains is matched with, the observed
+    matching first. `norm` [Z] is the length of the permuted residual, `cross` [Z] its product with
+    the observed one, divided by `norm`. `matchings` counts the different ones: all if `exact`, else
+    the random ones and the observed one.
+    """
+
+    average: FloatArray
+    observed: BoolArray
+    basis: FloatArray
+    kin_residual: FloatArray
+    profile: FloatArray
+    orders: npt.NDArray[np.intp]
+    cross: FloatArray
+    norm: FloatArray
+    matchings: int
+    exact: bool
+
+    def residual(self, value_BT: FloatArray) -> FloatArray:
+        """`value_BT` without the effects and covariates, zero where a cell is not observed."""
+        value_N = value_BT[self.observed]
+        residual_BT = np.zeros(self.observed.shape)
+        residual_BT[self.observed] = value_N - self.basis @ (self.basis.T @ value_N)
+        return residual_BT
+
+    def matched_sums(self, residual_BT: FloatArray) -> FloatArray:
+        """Sum of products of a residual with the permuted profile, for each matching, [Z]."""
+        return _sums(residual_BT @ self.profile.T, self.orders)
+
+    @property
+    def rank(self) -> int:
+        """How many independent rows kinship has; each costs the interaction degrees of freedom."""
+        return int(np.linalg.matrix_rank(self.profile, tol=1e-7 * abs(self.profile).max()))
+
+
+def crossed_design(
+    kin_ST: FloatArray,
+    observed_ST: BoolArray,
+    source_branch: Sequence[str],
+    covariates: Mapping[str, FloatArray],
+    *,
+    seed: int = 0,
+    draws: int = MAX_PERMUTATIONS,
+    max_exact_branches: int = MAX_EXACT_BRANCHES,
+) -> CrossedDesign:
+    """The design of `kin_ST` and dyadic covariates, all [S, T], over the observed cells.
+
+    Sources with equal `source_branch`, [S], become one row; a cell of that row is observed if it is
+    for each of them. Matchings are all orders of up to `max_exact_branches` rows, otherwise
+    `draws` random ones.
+
+    Rows of kinship without the effects and the covariates are permuted: double semi-partialling
+    (Dekker, Krackhardt and Snijders, "Sensitivity of MRQAP tests to collinearity and
+    autocorrelation conditions", Psychometrika 72, 2007), here over rows alone. Without covariates
+    this is a permutation of kinship itself.
+
+    Raises ComparisonError if kinship is a linear combination of the effects and covariates.
+    """
+    average_BS = _averages(source_branch)
+    observed_BT = average_BS @ ~observed_ST == 0
+    kin_BT = average_BS @ kin_ST
+    effects_NP = _effects(observed_BT)
+    columns_N = [(average_BS @ values_ST)[observed_BT] for values_ST in covariates.values()]
+    nuisance_NP = np.column_stack([effects_NP, *columns_N])
+    basis_NP = _basis(nuisance_NP)
+    kin_N = kin_BT[observed_BT]
+    residual_N = kin_N - basis_NP @ (basis_NP.T @ kin_N)
+    if residual_N @ residual_N <= TOLERANCE * max(kin_N @ kin_N, np.finfo(float).tiny):
+        beyond = f" and {', '.join(covariates)}" if covariates else ""
+        raise ComparisonError(
+            f"among these cells kinship is a combination of the effects of sources and of "
+            f"targets{beyond}, so that its own effect cannot be estimated."
+        )
+    # Fitted over observed cells, predicted for all: a permuted row meets other observed cells.
+    profile_BT = kin_BT - _fitted(nuisance_NP, kin_BT, observed_BT, average_BS, covariates)
+    residual_BT = np.zeros(observed_BT.shape)
+    residual_BT[observed_BT] = residual_N
+    orders_ZB, exact = unit_orders(len(average_BS), draws, seed, max_exact_units=max_exact_branches)
+    norm_Z = _norms(profile_BT, observed_BT, basis_NP, orders_ZB)
+    cross_Z = _sums(residual_BT @ profile_BT.T, orders_ZB)
+    degenerate_Z = norm_Z <= 1e-6 * norm_Z[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cross_Z = np.where(degenerate_Z, 0.0, cross_Z / norm_Z)
+    return CrossedDesign(
+        average=average_BS,
+        observed=observed_BT,
+        basis=basis_NP,
+        kin_residual=residual_BT,
+        profile=profile_BT,
+        orders=orders_ZB,
+        cross=cross_Z,
+        norm=np.where(degenerate_Z, math.inf, norm_Z),
+        matchings=_n_matchings(profile_BT) if exact else len(orders_ZB),
+        exact=exact,
+    )
+
+
+def _averages(source_branch: Sequence[str]) -> FloatArray:
+    """Weights that average the sources of each branch, [B, S], in order of first appearance."""
+    branches = list(dict.fromkeys(source_branch))
+    member_BS = np.array([[own == branch for own in source_branch] for branch in branches], float)
+    weights: FloatArray = member_BS / member_BS.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _effects(observed_BT: BoolArray) -> FloatArray:
+    """Indicators of rows and of targets over the observed cells, [N, P]."""
+    row_N, target_N = np.nonzero(observed_BT)
+    n_rows, n_targets = observed_BT.shape
+    return np.column_stack([np.eye(n_rows)[row_N], np.eye(n_targets)[target_N]])
+
+
+def _basis(columns_NP: FloatArray) -> FloatArray:
+    """Orthonormal basis of the columns."""
+    scales = np.abs(columns_NP).max(axis=0)
+    left, size, _ = np.linalg.svd(columns_NP / np.where(scales > 0, scales, 1), full_matrices=False)
+    basis: FloatArray = left[:, size > 1e-9 * size[0]]
+    return basis
+
+
+def _fitted(
+    nuisance_NP: FloatArray,
+    kin_BT: FloatArray,
+    observed_BT: BoolArray,
+    average_BS: FloatArray,
+    covariates: Mapping[str, FloatArray],
+) -> FloatArray:
+    """Kinship as predicted from effects and covariates, [B, T], also where not observed."""
+    n_rows, n_targets = observed_BT.shape
+    fit = np.linalg.lstsq(nuisance_NP, kin_BT[observed_BT], rcond=1e-10)[0]
+    fitted_BT: FloatArray = fit[:n_rows, None] + fit[None, n_rows : n_rows + n_targets]
+    for slope, values_ST in zip(fit[n_rows + n_targets :], covariates.values(), strict=True):
+        fitted_BT = fitted_BT + slope * (average_BS @ values_ST)
+    return fitted_BT
+
+
+def _sums(table_BB: FloatArray, orders_ZB: npt.NDArray[np.intp]) -> FloatArray:
+    """Sum of the entries (row, matched row) of a table, for each matching."""
+    sums: FloatArray = table_BB[np.arange(len(table_BB)), orders_ZB].sum(axis=1)
+    return sums
+
+
+def _norms(
+    profile_BT: FloatArray,
+    observed_BT: BoolArray,
+    basis_NP: FloatArray,
+    orders_ZB: npt.NDArray[np.intp],
+) -> FloatArray:
+    """Length of the permuted profile without effects and covariates, for each matching."""
+    n_rows, n_parameters = len(profile_BT), basis_NP.shape[1]
+    basis_BTP = np.zeros((*observed_BT.shape, n_parameters))
+    basis_BTP[observed_BT] = basis_NP
+    squares = _sums(observed_BT.astype(float) @ (profile_BT**2).T, orders_ZB)
+    # The part along the basis is a sum over rows, so its square is one over pairs of rows.
+    along = np.einsum("btp,at->bap", basis_BTP, profile_BT).reshape(n_rows**2, n_parameters)
+    products = along @ along.T
+    pair_ZB = np.arange(n_rows) * n_rows + orders_ZB
+    for row in range(n_rows):
+        squares = squares - products[pair_ZB[:, row, None], pair_ZB].sum(axis=1)
+    return np.sqrt(np.maximum(squares, 0.0))
+
+
+def _n_matchings(profile_BT: FloatArray) -> int:
+    """How many different matrices the orders of these rows make: equal rows exchange nothing."""
+    scale = max(np.abs(profile_BT).max(), np.finfo(float).tiny)
+    # Effects of rows are taken out again after the permutation, so rows are compared without them.
+    centred = profile_BT - profile_BT.mean(axis=1, keepdims=True)
+    _, counts = np.unique(np.round(centred / scale, 9) + 0.0, axis=0, return_counts=True)
+    return math.factorial(len(profile_BT)) // math.prod(map(math.factorial, map(int, counts)))

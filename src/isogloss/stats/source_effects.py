@@ -1,0 +1,116 @@
+"""The effect of kinship for each source, against those of the other sources.
+
+Shapes are suffixes: S sources, T targets, B branches of sources, R rows that have relatives.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from isogloss.errors import ComparisonError
+from isogloss.stats.crossed_design import crossed_design
+from isogloss.types import FloatArray, Interval
+
+
+@dataclass(frozen=True)
+class SourceEffect:
+    """The effect of kinship for one source, and its difference from the mean of the others.
+
+    `source` is the index of the row. `p` is the share of sources whose effect is at least as far
+    from that of the others, so it cannot be below `lowest_p`, one over the number of sources with
+    relatives. `interval_95`, of the difference, and `student_p` come from Student's t, with the
+    other sources as a sample (n - 2 degrees of freedom): they assume that effects of sources are
+    normal, which `p` does not.
+    """
+
+    source: int
+    estimate: float
+    others: float
+    difference: float
+    interval_95: Interval
+    student_p: float
+    p: float
+    lowest_p: float
+
+
+def source_effects(
+    gain_ST: FloatArray,
+    kin_ST: FloatArray,
+    source_branch: Sequence[str],
+    covariates: Mapping[str, FloatArray],
+) -> tuple[SourceEffect, ...]:
+    """The effect of each source that has relatives; empty with fewer than three such branches.
+
+    Each source has its own slope on kinship, beside the effects of sources and targets. For a
+    source that shares its branch with others, those are left out. Arguments as in `crossed_effect`.
+    """
+    results = []
+    for source, branch in enumerate(source_branch):
+        kept = [
+            place for place, other in enumerate(source_branch) if place == source or other != branch
+        ]
+        effect_B = _slopes(
+            gain_ST[kept],
+            kin_ST[kept],
+            [source_branch[place] for place in kept],
+            {name: values[kept] for name, values in covariates.items()},
+        )
+        if branch in effect_B and len(effect_B) >= 3:
+            others = np.array([value for name, value in effect_B.items() if name != branch])
+            results.append(_against_others(source, effect_B[branch], others))
+    return tuple(results)
+
+
+def _slopes(
+    gain_ST: FloatArray,
+    kin_ST: FloatArray,
+    source_branch: Sequence[str],
+    covariates: Mapping[str, FloatArray],
+) -> dict[str, float]:
+    """The slope on kinship of each branch of sources that has one; empty if not identified."""
+    try:
+        design = crossed_design(
+            kin_ST, ~np.isnan(gain_ST), source_branch, covariates, draws=0, max_exact_branches=0
+        )
+    except ComparisonError:
+        return {}
+    kin_BT = design.average @ kin_ST
+    branches = list(dict.fromkeys(source_branch))
+    rows = [row for row in range(len(kin_BT)) if np.ptp(kin_BT[row][design.observed[row]]) > 0]
+    columns = []
+    for row in rows:
+        own_BT = np.zeros_like(kin_BT)
+        own_BT[row] = kin_BT[row]
+        columns.append(design.residual(own_BT)[design.observed])
+    design_NR = np.column_stack(columns)
+    if np.linalg.matrix_rank(design_NR, tol=1e-6) < len(rows):
+        return {}
+    gain_BT = design.average @ np.nan_to_num(gain_ST)
+    slopes = np.linalg.lstsq(design_NR, gain_BT[design.observed], rcond=None)[0]
+    return {branches[row]: float(slope) for row, slope in zip(rows, slopes, strict=True)}
+
+
+def _against_others(source: int, own: float, other_R: FloatArray) -> SourceEffect:
+    effect_R = np.append(other_R, own)
+    distance_R = np.abs(effect_R - effect_R.mean())
+    n = len(effect_R)
+    difference = own - float(other_R.mean())
+    error = float(other_R.std(ddof=1)) * math.sqrt(1 + 1 / (n - 1))
+    half = error * float(stats.t.ppf(0.975, n - 2))
+    return SourceEffect(
+        source=source,
+        estimate=own,
+        others=float(other_R.mean()),
+        difference=difference,
+        interval_95=Interval(difference - half, difference + half),
+        student_p=(
+            float(2 * stats.t.sf(abs(difference) / error, n - 2))
+            if error
+            else float(difference == 0)
+        ),
+        p=float((distance_R >= distance_R[-1] * (1 - 1e-9)).mean()),
+        lowest_p=1 / n,
+    )
