@@ -1,4 +1,4 @@
-"""Fill in what table.csv takes from Glottolog: `family` and `path` of each row, by its glottocode.
+"""Fill in what table.csv takes from Glottolog: family, path and coordinates, by glottocode.
 
 The other columns are decided by hand (docs/reference/languages.md). Glottolog's tree comes from a
 package of its own, which isogloss does not need otherwise, so run it in a fresh environment:
@@ -30,6 +30,15 @@ def ancestors(database: Database, glottocode: str) -> list[str]:
     return names[::-1]
 
 
+def coordinates(database: Database, glottocode: str) -> tuple[float, float]:
+    """Latitude and longitude of a languoid in degrees; of the node it is put under if it has none.
+
+    Four decimals, about ten metres, are more than these points mean.
+    """
+    node = database.get(UNDER.get(glottocode, glottocode), IdType.GLOTTOCODE)
+    return round(node.latitude, 4), round(node.longitude, 4)
+
+
 def main() -> None:
     """Rewrite the table in place, sorted by code."""
     with TABLE.open(encoding="utf-8", newline="") as file:
@@ -40,6 +49,7 @@ def main() -> None:
         # An isolate is a family of its own.
         row["family"] = path[0] if path else row["name"]
         row["path"] = " > ".join(path)
+        row["latitude"], row["longitude"] = coordinates(database, row["glottocode"])
     with TABLE.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()

@@ -9,7 +9,8 @@ import pandas as pd
 
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.score_matrix import RunKey
-from isogloss.types import Condition
+from isogloss.languages import group
+from isogloss.types import Condition, Group
 
 Tables = dict[RunKey, pd.DataFrame]
 
@@ -152,3 +153,47 @@ def _answers(
             "words": 80,
         }
     )
+
+
+# Sources of four branches, and three relatives of each.
+CROSSED_SOURCES = ("arb_Arab", "hin_Deva", "swh_Latn", "tur_Latn")
+CROSSED_TARGETS = (
+    *("amh_Ethi", "azj_Latn", "ben_Beng", "heb_Hebr", "kaz_Cyrl", "kin_Latn"),
+    *("mar_Deva", "mlt_Latn", "npi_Deva", "uzn_Latn", "xho_Latn", "zul_Latn"),
+)
+
+
+def crossed_tables(
+    effect: float = 0.1,
+    *,
+    models: int = 1,
+    seeds: int = 1,
+    sources: tuple[str, ...] = CROSSED_SOURCES,
+    targets: tuple[str, ...] = CROSSED_TARGETS,
+    n: int = 200,
+    seed: int = 0,
+) -> Tables:
+    """Models tuned on several sources; relatives of a source gain `effect` more than from others.
+
+    Beside that, gains have an effect of the source, one of the target, and noise.
+    """
+    rng = np.random.default_rng(seed)
+    ease = rng.uniform(0.3, 0.4, len(targets))
+    target_gain = rng.uniform(0.05, 0.2, len(targets))
+    predictions: Tables = {}
+    for m in range(models):
+        base = dict(zip(targets, ease, strict=True))
+        predictions[RunKey(f"model-{m}", Condition.BASE)] = _predictions(
+            base, n, valid=0.5, shift=0.0
+        )
+        for source in sources:
+            source_gain = rng.uniform(0.0, 0.1)
+            kin = np.array([group(code, source) == Group.RELATED for code in targets])
+            for replicate in range(seeds):
+                noise = rng.normal(0, 0.02, len(targets))
+                after = ease + source_gain + target_gain + effect * kin + noise
+                run = RunKey(f"model-{m}", Condition.TUNED, source, str(replicate))
+                predictions[run] = _predictions(
+                    dict(zip(targets, after, strict=True)), n, valid=1.0, shift=0.25
+                )
+    return predictions

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,11 +11,13 @@ from isogloss.languages import (
     UNSPACED,
     distance,
     group,
+    kilometres,
     language,
     members,
     pooled_source,
     source_branch,
     source_distance,
+    source_kilometres,
     source_languages,
     source_name,
     table,
@@ -201,6 +204,24 @@ def test_distance_is_symmetric_and_between_0_and_1(left: str, right: str) -> Non
     here, there = language(left), language(right)
     assert (distance(left, right) == 0) == (here.glottocode == there.glottocode)
     assert (distance(left, right) == 1) == (here.family != there.family)
+
+
+@given(CODES, CODES)
+def test_kilometres_are_those_of_the_angle_between_two_points(left: str, right: str) -> None:
+    points = []
+    for row in (language(left), language(right)):
+        north, east = math.radians(row.latitude), math.radians(row.longitude)
+        points.append(
+            (math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north))
+        )
+    chord = math.dist(*points)  # of the unit sphere
+    assert kilometres(left, right) == pytest.approx(6371 * 2 * math.asin(min(1, chord / 2)))
+
+
+def test_a_pooled_source_is_as_far_as_its_nearest_language() -> None:
+    # Glottolog: Modern Hebrew at 31.1 N 35.0 E, Turkish at 39.9 N 32.9 E.
+    assert kilometres("heb_Hebr", "tur_Latn") == pytest.approx(993, abs=5)
+    assert source_kilometres("heb_Hebr+jpn_Jpan", "tur_Latn") == kilometres("heb_Hebr", "tur_Latn")
 
 
 def test_distance_equals_a_value_computed_by_hand() -> None:

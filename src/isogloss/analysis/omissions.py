@@ -18,6 +18,8 @@ class OmissionReason(StrEnum):
     MISSING_SEEDS = "missing seeds"
     NO_DOUBLE_DIFFERENCE = "no double difference"
     NO_SLOPE = "no slope"
+    MISSING_SOURCES = "missing sources"
+    NO_CROSSED_DESIGN = "no crossed design"
 
 
 class Predictor(StrEnum):
@@ -41,6 +43,8 @@ class Omission:
     | missing seeds        | `model`, `conditions`, `source`, `seeds` |
     | no double difference | `source` (the control), `problem`   |
     | no slope             | `predictor`, `units`, `problem`     |
+    | missing sources      | `model`, `sources`                  |
+    | no crossed design    | `sources`, `problem`                |
     """
 
     reason: OmissionReason
@@ -51,6 +55,7 @@ class Omission:
     model: str = ""
     conditions: tuple[Condition, ...] = ()
     source: str = ""
+    sources: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
     predictor: Predictor | None = None

@@ -1,13 +1,15 @@
-"""Languages by FLORES-200 code: classification, relatedness and genealogical distance.
+"""Languages by FLORES-200 code: classification, relatedness, genealogical and geographic distance.
 
 A source is one language or several pooled ones, whose codes are joined by `+`.
 
-table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes and paths are from
-Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the names in
-common use for a node of its tree. docs/reference/languages.md lists the decisions made by hand.
+table.csv holds the 122 codes of Belebele and the 205 of SIB-200. Glottocodes, paths and coordinates
+are from Glottolog 5.3 (Hammarström, Forkel, Haspelmath and Bank, 2026; CC BY 4.0); branches are the
+names in common use for a node of its tree. docs/reference/languages.md lists the decisions made by
+hand.
 """
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,6 +31,8 @@ NODES = {
     "Tai": "Daic",
 }
 
+EARTH_RADIUS = 6_371.0  # mean, in km
+
 JOIN = "+"  # between the codes of a pooled source
 
 UNSPACED = ("Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
@@ -39,7 +43,8 @@ class Language:
     """One row of the table; `variety_of` is the code whose dialect or script variant this is.
 
     `path` names the nodes of Glottolog's tree above the language, from the family down; it is empty
-    for an isolate. `belebele` and `sib200` state whether the set has the language.
+    for an isolate. `latitude` and `longitude`, in degrees, are the point that stands for the
+    language in Glottolog. `belebele` and `sib200` state whether the set has the language.
     """
 
     code: str
@@ -50,6 +55,8 @@ class Language:
     variety_of: str | None
     glottocode: str
     path: tuple[str, ...]
+    latitude: float
+    longitude: float
     belebele: bool
     sib200: bool
 
@@ -172,6 +179,26 @@ def distance(left: str, right: str) -> float:
     return 1 - 2 * len(left_nodes & right_nodes) / (len(left_nodes) + len(right_nodes))
 
 
+def source_kilometres(source: str, target: str) -> float:
+    """`kilometres` from a language to the nearest language of a source."""
+    return min(kilometres(row.code, target) for row in source_languages(source))
+
+
+def kilometres(left: str, right: str) -> float:
+    """Great-circle distance of two languages in kilometres, by the haversine formula.
+
+    A language is one point on the map here, also where it is spoken on several continents.
+    """
+    here, there = language(left), language(right)
+    north, other_north = math.radians(here.latitude), math.radians(there.latitude)
+    east = math.radians(there.longitude - here.longitude)
+    haversine = (
+        math.sin((other_north - north) / 2) ** 2
+        + math.cos(north) * math.cos(other_north) * math.sin(east / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS * math.asin(min(1.0, math.sqrt(haversine)))
+
+
 def _language(row: dict[str, str]) -> Language:
     return Language(
         code=row["code"],
@@ -182,6 +209,8 @@ def _language(row: dict[str, str]) -> Language:
         variety_of=row["variety_of"] or None,
         glottocode=row["glottocode"],
         path=tuple(row["path"].split(" > ")) if row["path"] else (),
+        latitude=float(row["latitude"]),
+        longitude=float(row["longitude"]),
         belebele=row["belebele"] == "1",
         sib200=row["sib200"] == "1",
     )

@@ -36,3 +36,8 @@ def omission_sentence(omission: Omission) -> str:
             return f"No double difference against {name}: {omission.problem}"
         case OmissionReason.NO_SLOPE:
             return f"No slope on {omission.predictor} over {omission.units}: {omission.problem}"
+        case OmissionReason.MISSING_SOURCES:
+            sources = ", ".join(omission.sources)
+            return f"Model {omission.model} was not tuned on all sources; missing are {sources}."
+        case OmissionReason.NO_CROSSED_DESIGN:
+            return f"No crossed design of {', '.join(omission.sources)}: {omission.problem}"

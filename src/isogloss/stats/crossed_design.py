@@ -82,7 +82,7 @@ def crossed_design(
     autocorrelation conditions", Psychometrika 72, 2007), here over rows alone. Without covariates
     this is a permutation of kinship itself.
 
-    Raises ComparisonError if kinship is a linear combination of the effects and covariates.
+    Raises ComparisonError if covariates or kinship are combinations of the effects and of others.
     """
     average_BS = _averages(source_branch)
     observed_BT = average_BS @ ~observed_ST == 0
@@ -91,6 +91,11 @@ def crossed_design(
     columns_N = [(average_BS @ values_ST)[observed_BT] for values_ST in covariates.values()]
     nuisance_NP = np.column_stack([effects_NP, *columns_N])
     basis_NP = _basis(nuisance_NP)
+    if basis_NP.shape[1] < _basis(effects_NP).shape[1] + len(columns_N):
+        raise ComparisonError(
+            f"adjusting for {', '.join(covariates)} is not possible: among these cells they are "
+            f"redundant, or combinations of the effects of sources and of targets."
+        )
     kin_N = kin_BT[observed_BT]
     residual_N = kin_N - basis_NP @ (basis_NP.T @ kin_N)
     if residual_N @ residual_N <= TOLERANCE * max(kin_N @ kin_N, np.finfo(float).tiny):

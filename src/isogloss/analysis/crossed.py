@@ -1,0 +1,387 @@
+"""The crossed design: does a target gain more from a related source than from other sources?
+
+Works from aligned scores of several sources on the same targets. Gains are fractions. Shapes are
+suffixes: S sources, T targets, L languages.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from isogloss.analysis.aligned_study import AlignedStudy, RunWeights, head, varieties_together
+from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.errors import ComparisonError
+from isogloss.languages import (
+    group,
+    language,
+    source_branch,
+    source_distance,
+    source_kilometres,
+    source_languages,
+    source_name,
+)
+from isogloss.stats.crossed import CrossedEffect, crossed_effect
+from isogloss.stats.paired import holm
+from isogloss.stats.source_effects import SourceEffect
+from isogloss.types import Condition, FloatArray, Group, Verdict
+
+MIN_RELATED_BRANCHES = 4  # of sources with relatives: 24 matchings, so that p can be below 0.05
+NEAREST = 100.0  # km; the points that stand for languages say nothing about shorter distances
+
+Overlaps = Mapping[tuple[str, str], float]  # by source and target language
+
+
+class DyadicCovariate(StrEnum):
+    """What a source and a target can share beside kinship."""
+
+    SCRIPT = "same script"
+    GEOGRAPHY = "geographic distance"
+    VOCABULARY = "shared vocabulary"
+
+
+@dataclass(frozen=True)
+class CrossedSource:
+    """A source, its relatives among the targets, and its own effect against those of the others.
+
+    `effect` is None for a source without relatives, and where fewer than three branches have some.
+    """
+
+    code: str
+    name: str
+    branch: str
+    relatives: tuple[str, ...]
+    effect: SourceEffect | None
+
+
+@dataclass(frozen=True)
+class CrossedModel:
+    """The effect of kinship for one model; `holm_p` is adjusted for the number of models."""
+
+    model: str
+    sources: tuple[str, ...]
+    effect: CrossedEffect
+    holm_p: float
+
+
+@dataclass(frozen=True)
+class CrossedAdjustment:
+    """The effect of kinship with covariates held equal.
+
+    Where it cannot be estimated, `effect` is None and `problem` says why.
+    """
+
+    covariates: tuple[DyadicCovariate, ...]
+    effect: CrossedEffect | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class CrossedCell:
+    """The gain of one target from one source, averaged over seeds and models."""
+
+    source: str
+    target: str
+    gain: float
+    related: bool
+
+
+@dataclass(frozen=True)
+class CrossedComparison:
+    """Every number of a crossed design.
+
+    `overall`, the primary analysis, is of gains averaged over seeds and over `averaged_models`.
+    `graded` replaces kinship by one minus the genealogical distance, so it is the difference
+    between a language of another family and the source itself; it has no margin. `adjustments` has
+    each covariate alone and then all that can be adjusted for. `targets` are languages; varieties
+    of one count once. `left_out` are the targets that are a source or a variety of one.
+    """
+
+    sources: tuple[CrossedSource, ...]
+    targets: tuple[str, ...]
+    left_out: tuple[str, ...]
+    averaged_models: tuple[str, ...]
+    overall: CrossedEffect
+    models: tuple[CrossedModel, ...]
+    graded: CrossedEffect | None
+    adjustments: tuple[CrossedAdjustment, ...]
+    cells: tuple[CrossedCell, ...]
+    omissions: tuple[Omission, ...]
+
+    @property
+    def tests_kinship(self) -> bool:
+        """Whether sources of at least four branches have relatives, so that there is a verdict."""
+        return self.overall.n_related_branches >= MIN_RELATED_BRANCHES
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on kinship; None with too few sources for one."""
+        return self.overall.verdict if self.tests_kinship else None
+
+
+def crossed_comparison(
+    study: AlignedStudy, *, shared_vocabulary: Overlaps | None = None
+) -> tuple[CrossedComparison | None, tuple[Omission, ...]]:
+    """The crossed design of a study; None, with the reason, where it has none.
+
+    Sources are those that models were tuned on. A target that is a source, or a variety of one, is
+    left out for every source: without its own cell it tells nothing about kinship, and with all
+    cells there the test of matchings is exact. A model without some of the sources is left out of
+    the average over models, unless every model lacks some: then sources that all models have are
+    analysed. `shared_vocabulary` is a covariate if it has every source and target.
+    """
+    by_model = {model: _sources(study, model) for model in study.models}
+    every_source = tuple(dict.fromkeys(code for codes in by_model.values() for code in codes))
+    if len(every_source) < 2:
+        return None, ()
+    complete = [model for model in study.models if set(by_model[model]) == set(every_source)]
+    models = complete or [model for model in study.models if by_model[model]]
+    sources = tuple(
+        code for code in every_source if all(code in by_model[model] for model in models)
+    )
+    omissions = tuple(
+        Omission(OmissionReason.MISSING_SOURCES, model=model, sources=missing)
+        for model, codes in by_model.items()
+        if (missing := tuple(code for code in every_source if code not in codes))
+    )
+    try:
+        return _comparison(study, models, sources, shared_vocabulary, omissions), omissions
+    except ComparisonError as error:
+        omission = Omission(
+            OmissionReason.NO_CROSSED_DESIGN, sources=every_source, problem=str(error)
+        )
+        return None, (*omissions, omission)
+
+
+def _comparison(
+    study: AlignedStudy,
+    models: Sequence[str],
+    sources: tuple[str, ...],
+    shared_vocabulary: Overlaps | None,
+    omissions: tuple[Omission, ...],
+) -> CrossedComparison:
+    targets = _Targets.of(study, sources)
+    gain_ST = targets.gains(study, models, sources)
+    kin_ST = targets.kinship(study, sources)
+    branches = [source_branch(code) for code in sources]
+    margin, seed = study.spec.margin, study.spec.seed
+    overall = crossed_effect(gain_ST, kin_ST, branches, margin, seed=seed)
+    graded_ST = 1 - targets.dyads(sources, source_distance)
+    effect_of = {effect.source: effect for effect in overall.by_source}
+    return CrossedComparison(
+        sources=tuple(
+            CrossedSource(
+                code,
+                source_name(code),
+                branches[place],
+                tuple(np.array(targets.codes)[kin_ST[place] > 0].tolist()),
+                effect_of.get(place),
+            )
+            for place, code in enumerate(sources)
+        ),
+        targets=targets.codes,
+        left_out=targets.left_out,
+        averaged_models=tuple(models),
+        overall=overall,
+        models=_by_model(study),
+        graded=_effect(gain_ST, graded_ST, branches, seed),
+        adjustments=_adjustments(
+            gain_ST,
+            kin_ST,
+            branches,
+            margin,
+            seed,
+            _covariates(targets, sources, shared_vocabulary),
+        ),
+        cells=tuple(
+            CrossedCell(source, target, float(gain_ST[row, column]), bool(kin_ST[row, column]))
+            for row, source in enumerate(sources)
+            for column, target in enumerate(targets.codes)
+        ),
+        omissions=omissions,
+    )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Targets of a crossed design: places in `languages` of the varieties of each, [T]."""
+
+    languages: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    codes: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, study: AlignedStudy, sources: Sequence[str]) -> "_Targets":
+        languages = study.scores.languages
+        own = [
+            any(group(code, source) in (Group.SOURCE, Group.VARIETY) for source in sources)
+            for code in languages
+        ]
+        groups = [Group.SOURCE if left_out else Group.CONTROL for left_out in own]
+        members = tuple(
+            places
+            for places in varieties_together(languages, groups)
+            if groups[places[0]] == Group.CONTROL
+        )
+        return cls(
+            languages,
+            members,
+            tuple(head([languages[place] for place in places]) for places in members),
+            tuple(code for code, left_out in zip(languages, own, strict=True) if left_out),
+        )
+
+    def mean(self, value_L: FloatArray) -> FloatArray:
+        """Means over the varieties of each target, [T]."""
+        return np.array([value_L[list(places)].mean() for places in self.members])
+
+    def dyads(self, sources: Sequence[str], value: Callable[[str, str], float]) -> FloatArray:
+        """A value of each source and target, [S, T]."""
+        return np.stack(
+            [
+                self.mean(np.array([float(value(source, code)) for code in self.languages]))
+                for source in sources
+            ]
+        )
+
+    def gains(
+        self, study: AlignedStudy, models: Sequence[str], sources: Sequence[str]
+    ) -> FloatArray:
+        """Gains averaged over the seeds of each model and over models, [S, T]."""
+        return np.stack(
+            [
+                self.mean(_weights(study, models, source).change(study.scores.accuracy))
+                for source in sources
+            ]
+        )
+
+    def kinship(self, study: AlignedStudy, sources: Sequence[str]) -> FloatArray:
+        """1 where a target is related to a source, else 0, [S, T].
+
+        The branch of the spec defines the relatives of the source of the spec alone.
+        """
+
+        def related(source: str, code: str) -> float:
+            branch = study.spec.branch if source == study.spec.source else None
+            return float(group(code, source, branch) == Group.RELATED)
+
+        # Varieties of one language are of one branch.
+        return np.array([[related(source, code) for code in self.codes] for source in sources])
+
+
+def _weights(study: AlignedStudy, models: Sequence[str], source: str) -> RunWeights:
+    return RunWeights(
+        before=study.mean_weights(models, study.spec.against, source),
+        after=study.mean_weights(models, study.spec.condition, source),
+    )
+
+
+def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
+    """Sources for which a model has both conditions, that of the spec first."""
+    tuned = [
+        condition for condition in (study.spec.condition, study.spec.against) if condition.tuned
+    ]
+    if not tuned:
+        return ()
+
+    def has(condition: Condition, source: str) -> bool:
+        return any(
+            (run.model, run.condition, run.source) == (model, condition, source)
+            for run in study.scores.runs
+        )
+
+    codes = sorted({run.source for run in study.scores.runs} - {""})
+    codes.sort(key=lambda code: code != study.spec.source)
+    return tuple(code for code in codes if all(has(condition, code) for condition in tuned))
+
+
+def _by_model(study: AlignedStudy) -> tuple[CrossedModel, ...]:
+    """The effect of each model that has a crossed design."""
+    effects: dict[str, tuple[tuple[str, ...], CrossedEffect]] = {}
+    for model in study.models:
+        sources = _sources(study, model)
+        branches = [source_branch(code) for code in sources]
+        if len(set(branches)) < 2:
+            continue
+        targets = _Targets.of(study, sources)
+        effect = _effect(
+            targets.gains(study, [model], sources),
+            targets.kinship(study, sources),
+            branches,
+            study.spec.seed,
+            study.spec.margin,
+        )
+        if effect is not None:
+            effects[model] = sources, effect
+    adjusted = holm([effect.p for _, effect in effects.values()])
+    return tuple(
+        CrossedModel(model, sources, effect, float(holm_p))
+        for (model, (sources, effect)), holm_p in zip(effects.items(), adjusted, strict=True)
+    )
+
+
+def _effect(
+    gain_ST: FloatArray,
+    kin_ST: FloatArray,
+    branches: Sequence[str],
+    seed: int,
+    margin: float | None = None,
+) -> CrossedEffect | None:
+    """The effect of kinship, or None where it cannot be estimated."""
+    try:
+        return crossed_effect(gain_ST, kin_ST, branches, margin, seed=seed)
+    except ComparisonError:
+        return None
+
+
+def _covariates(
+    targets: _Targets, sources: Sequence[str], shared_vocabulary: Overlaps | None
+) -> dict[DyadicCovariate, FloatArray]:
+    """Values of each covariate, [S, T]: an indicator, the logarithm of kilometres, a share."""
+
+    def same_script(source: str, code: str) -> bool:
+        return language(code).script in {row.script for row in source_languages(source)}
+
+    values = {
+        DyadicCovariate.SCRIPT: targets.dyads(sources, same_script),
+        DyadicCovariate.GEOGRAPHY: targets.dyads(
+            sources,
+            lambda source, code: math.log(max(source_kilometres(source, code), NEAREST)),
+        ),
+    }
+    if shared_vocabulary is not None:
+        overlap_ST = targets.dyads(
+            sources, lambda source, code: shared_vocabulary.get((source, code), math.nan)
+        )
+        if np.isfinite(overlap_ST).all():
+            values[DyadicCovariate.VOCABULARY] = overlap_ST
+    return values
+
+
+def _adjustments(
+    gain_ST: FloatArray,
+    kin_ST: FloatArray,
+    branches: Sequence[str],
+    margin: float,
+    seed: int,
+    values: Mapping[DyadicCovariate, FloatArray],
+) -> tuple[CrossedAdjustment, ...]:
+    """The effect with each covariate held equal, then with all that can be adjusted for."""
+
+    def adjust(covariates: tuple[DyadicCovariate, ...]) -> CrossedAdjustment:
+        held = {covariate.value: values[covariate] for covariate in covariates}
+        try:
+            return CrossedAdjustment(
+                covariates,
+                crossed_effect(gain_ST, kin_ST, branches, margin, covariates=held, seed=seed),
+            )
+        except ComparisonError as error:
+            return CrossedAdjustment(covariates, None, str(error))
+
+    results = [adjust((covariate,)) for covariate in values]
+    usable = tuple(result.covariates[0] for result in results if result.effect is not None)
+    if len(usable) > 1:
+        results.append(adjust(usable))
+    return tuple(results)
