@@ -1,7 +1,7 @@
 """Write base models that differ in how well they reason before an answer, made from one model.
 
 The claim that chain of thought helps the same models as fine-tuning compares models. These are the
-embedded model after 0, 4, 8, 16, 32, 64 and 128 steps on worked reasoning in English, which is
+embedded model after 0, 4, 8, 16, 32 and 128 steps on worked reasoning in English, which is
 neither source nor target of the study: it quotes the fact of the passage that answers the question
 and names the option. One training makes them all: each is its state after so many steps.
 `baseline.json` in each folder says how it was made. From the root of the repository:
@@ -37,8 +37,9 @@ from isogloss.prompts.render import Prompt, answer_words, reasoning_prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item, probe
 from isogloss.types import Labels, Reasoning, Split
-from scripts.build_baselines import RECIPE, STEPS, merge
+from scripts.build_baselines import RECIPE, merge
 
+STEPS = (0, 4, 8, 16, 32, 128)
 PROTOCOL = Protocol(reasoning=Reasoning.COT)
 IGNORED = -100  # torch's cross entropy leaves such targets out
 
