@@ -21,9 +21,11 @@ from isogloss.analysis.gain_slopes import (
     gain_agreements,
 )
 from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
+from isogloss.analysis.informative import InformativeContrast, informative_contrast
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.placebo import PlaceboBranches, placebo_branches
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.analysis.unit_permutations import UnitPermutations, unit_permutations
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
@@ -70,6 +72,8 @@ class Comparison:
     baseline_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
     placebo: PlaceboBranches
+    unit_permutations: UnitPermutations
+    informative: InformativeContrast
     omissions: tuple[Omission, ...]
 
     @property
@@ -149,7 +153,9 @@ def compare(
         double_differences=differences,
         baseline_slopes=slopes,
         gain_agreements=agreements,
-        placebo=placebo_branches(study, contrast.permutation.p, contrast.permutation.interval_95),
+        placebo=placebo_branches(study, contrast),
+        unit_permutations=unit_permutations(study, contrast),
+        informative=informative_contrast(study),
         omissions=(
             *omissions,
             *incomplete_models,

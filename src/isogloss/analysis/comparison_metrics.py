@@ -8,6 +8,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import gain_parts, mean_gain_parts
 from isogloss.analysis.published import Agreement, Finding, published_analysis
+from isogloss.analysis.unit_permutations import PermutedUnit
 from isogloss.languages import JOIN
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Measure, Units
@@ -20,6 +21,7 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float]:
     values = (
         _contrasts(comparison)
         | _robustness(comparison)
+        | _checks(comparison)
         | _slopes(comparison)
         | _gains(comparison)
         | _published(comparison)
@@ -70,6 +72,27 @@ def _robustness(comparison: Comparison) -> Metrics:
         # MLflow rejects `+` in the name of a metric.
         name = difference.code.replace(JOIN, ".")
         values |= _contrast(f"double_difference/{name}", difference.contrast)
+    return values
+
+
+def _checks(comparison: Comparison) -> Metrics:
+    """Placebo branches, whole branches and families, and the contrast without floor and ceiling."""
+    placebo, informative = comparison.placebo, comparison.informative
+    values: Metrics = {
+        "placebo/rank": placebo.rank,
+        "placebo/branches": placebo.n,
+        "placebo/significant": placebo.n_significant,
+        "informative/left_out": len(informative.left_out),
+    }
+    for row in comparison.unit_permutations.rows:
+        if row.unit != PermutedUnit.LANGUAGE:
+            values |= {
+                f"permuted/{row.unit}": row.estimate,
+                f"permuted/{row.unit}_p": row.p,
+                f"permuted/{row.unit}_lowest_p": row.lowest_p,
+            }
+    if informative.contrast is not None:
+        values |= _contrast("informative/contrast", informative.contrast)
     return values
 
 

@@ -23,6 +23,9 @@ class EstimateKind(StrEnum):
     ADJUSTED = "adjusted"
     DOUBLE_DIFFERENCE = "double difference"
     DISTANCE = "distance"
+    PLACEBO = "placebo"
+    UNITS = "whole units"
+    INFORMATIVE = "without floor and ceiling"
     SLOPE = "slope"
     DIFFERENCE = "difference"
 
@@ -56,7 +59,8 @@ UNITS = {
 class Estimate:
     """An estimate with its intervals and p, whatever the analysis; NaN where not applicable.
 
-    `detail` is the covariates, the code of the control source, the units of a slope, or the seed.
+    `detail` is the covariates, the code of the control source, the units of a slope, the seed, the
+    branch of a placebo, the units permuted, or the codes of the languages left out.
     `problem` says why there is no estimate.
     """
 
@@ -99,6 +103,7 @@ def estimates(comparison: Comparison) -> list[Estimate]:
         *_adjusted(comparison),
         *_double_differences(comparison),
         *_distances(comparison),
+        *_checks(comparison),
         *_slopes(comparison),
         *_tuned_minus_cot(comparison),
     ]
@@ -206,6 +211,38 @@ def _distances(comparison: Comparison) -> Iterator[Estimate]:
     )
     slope = replace(_overall(comparison, kind, Measure.ACCURACY), detail=languages)
     yield _with_slope(slope, comparison.distance.slope)
+
+
+def _checks(comparison: Comparison) -> Iterator[Estimate]:
+    def empty(kind: EstimateKind, detail: str) -> Estimate:
+        return replace(_overall(comparison, kind, Measure.ACCURACY), detail=detail)
+
+    n_languages = comparison.contrast.n_related + comparison.contrast.n_control
+    for branch in comparison.placebo.rows:
+        yield replace(
+            empty(EstimateKind.PLACEBO, branch.branch),
+            estimate=branch.estimate,
+            low_95=branch.interval.low,
+            high_95=branch.interval.high,
+            p=branch.p,
+            related=len(branch.languages),
+            control=n_languages - len(branch.languages),
+        )
+    for test in comparison.unit_permutations.rows:
+        yield replace(
+            empty(EstimateKind.UNITS, test.unit),
+            estimate=test.estimate,
+            low_95=test.interval.low,
+            high_95=test.interval.high,
+            p=test.p,
+            related=test.n_related,
+            control=test.n_control,
+        )
+    if comparison.informative.contrast is not None:
+        left_out = " ".join(comparison.informative.left_out)
+        yield _with_contrast(
+            empty(EstimateKind.INFORMATIVE, left_out), comparison.informative.contrast
+        )
 
 
 def _slopes(comparison: Comparison) -> Iterator[Estimate]:

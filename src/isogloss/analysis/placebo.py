@@ -12,6 +12,7 @@ import numpy as np
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
 from isogloss.languages import language, source_branch
+from isogloss.stats.contrasts import Contrast
 from isogloss.stats.permutation import ALPHA, permutation_test
 from isogloss.types import BoolArray, FloatArray, Interval, Measure
 
@@ -65,24 +66,21 @@ class PlaceboBranches:
         return sum(row.p <= ALPHA for row in self.rows)
 
 
-def placebo_branches(
-    study: AlignedStudy, source_p: float, source_interval: Interval
-) -> PlaceboBranches:
+def placebo_branches(study: AlignedStudy, contrast: Contrast) -> PlaceboBranches:
     """The contrast of accuracy for every other branch of at least three targets.
 
-    The languages are always those of the relatedness contrast: the source and its varieties stay
+    The languages are always those of the relatedness `contrast`: the source and its varieties stay
     left out, and its relatives are among the controls of other branches. So all contrasts ask one
     question of the same gains, and none of the other branches had anything to do with the source.
-    `source_p` and `source_interval` are those of the relatedness contrast.
     """
     gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
     gain_T = study.in_contrast(gain_L)
     own = PlaceboBranch(
         study.spec.branch or source_branch(study.spec.source),
         tuple(np.array(study.codes)[study.related].tolist()),
-        _difference(gain_T, study.related),
-        source_p,
-        source_interval,
+        contrast.estimate,
+        contrast.permutation.p,
+        contrast.permutation.interval_95,
         is_source=True,
     )
     rows = [own, *_others(study, gain_T)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from isogloss.analysis.comparison import Comparison
+from isogloss.report.checks import check_tables
 from isogloss.report.claims import ClaimText, claim_texts
 from isogloss.report.estimate_tables import estimate_tables
 from isogloss.report.explanations import CAPTIONS, HOW_TO_READ
@@ -40,6 +41,7 @@ def report_content(
     """The content of a report with those figures; see `page.write`."""
     names = names_table(comparison)
     numbers = [*([names] if names else []), *estimate_tables(comparison)]
+    numbers += check_tables(comparison)
     numbers += [*language_tables(comparison), *published_tables(comparison)]
     return Content(
         title=f"Does the gain with {comparison.change} follow kinship?",

@@ -8,6 +8,10 @@ CAPTIONS: Mapping[str, str] = {
     "contrast": "The relatedness contrast against the equivalence margin: overall, by model, in "
     "other conditions, adjusted for differences between the languages, and against another source. "
     "Arrows mark intervals that extend beyond the axis.",
+    "placebo": "The same contrast with every other branch in the place of the relatives: mean gain "
+    "of the branch (number of its languages in brackets) minus that of all other languages, with "
+    "its 95% interval. None of the other branches holds relatives of the source, so their spread "
+    "shows how much branches differ anyway.",
     "baseline": "Gain against accuracy before. Noise in the baseline alone makes weak baselines "
     "gain more; it is part of the naive slope, and the cross-fitted slope is free of it. Slopes "
     "are over related and control languages; numbered circles are means of models.",
@@ -31,6 +35,12 @@ HOW_TO_READ: Mapping[str, str] = {
     "One source": "A single source cannot separate kinship from what the same languages gain from "
     "any source: their script, resources or headroom. The double difference compares two sources "
     "on the same languages, so that these cancel.",
+    "Placebo branches": "The contrast of every branch with three or more of the languages. Where "
+    "branches without relatives of the source differ as much as its relatives do, the contrast "
+    "says nothing about kinship.",
+    "Whole branches and families": "Languages of a branch or family tend to gain together, so "
+    "single languages are not independent. Here each branch, or family, counts once and is "
+    "permuted as a whole. A family with related and control languages counts as two.",
     "Minimum detectable effect": "The true contrast that a test with these languages and this "
     "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
     "says more about the number of languages than about kinship.",

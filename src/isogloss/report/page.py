@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
 from isogloss.analysis.gains import mean_gain_parts
-from isogloss.report import contrast_figure, language_figures, model_figure, scatter_figures
+from isogloss.report import (
+    contrast_figure,
+    language_figures,
+    model_figure,
+    placebo_figure,
+    scatter_figures,
+)
 from isogloss.report.content import Content, report_content
 from isogloss.report.markdown import markdown
 from isogloss.types import Condition
@@ -27,8 +33,10 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     drawn = {
         "gains": language_figures.gains(comparison),
         "contrast": contrast_figure.contrast(comparison),
-        "baseline": scatter_figures.baseline(comparison),
     }
+    if comparison.placebo.others:
+        drawn["placebo"] = placebo_figure.placebo(comparison)
+    drawn["baseline"] = scatter_figures.baseline(comparison)
     needed = {Condition.TUNED, Condition.BASE_COT}
     if comparison.gain_agreements and needed <= set(comparison.conditions):
         drawn["reasoning"] = scatter_figures.reasoning(comparison)

@@ -14,6 +14,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.analysis.omissions import OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.report.checks import check_lines
 from isogloss.report.claims import claim_texts
 from isogloss.report.evidence import contrast_evidence, missing_interval
 from isogloss.report.next_steps import (
@@ -130,6 +131,7 @@ def _details(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Seeds", _seeds(comparison)
     if adjusted := _adjusted(comparison):
         yield "Adjusted", adjusted
+    yield from check_lines(comparison)
     yield from _control_sources(comparison)
     yield from _answers(comparison)
     yield "Published analysis", published_line(comparison)

@@ -1,0 +1,90 @@
+"""Languages at the floor or at the ceiling, and the relatedness contrast without them.
+
+They show nothing about transfer: there was no accuracy above chance, or no room above it.
+
+Shapes are suffixes: N rows, I items of one language, L languages, T languages in the contrast.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.gains import gains_by_measure
+from isogloss.errors import ComparisonError
+from isogloss.stats.contrasts import Contrast, relatedness_contrast
+from isogloss.stats.paired import clustered_standard_error
+from isogloss.types import FloatArray, Interval, Measure
+
+
+@dataclass(frozen=True)
+class InformativeContrast:
+    """Related and control languages at the floor or ceiling, and the contrast without them.
+
+    `floor` holds the codes of languages whose accuracy is not above chance, neither before nor
+    after; it is None where chance is unknown. `ceiling` holds those not below 100%, neither before
+    nor after. `contrast` is None where no language is left out, or where too few are left; then
+    `problem` says so.
+    """
+
+    floor: tuple[str, ...] | None
+    ceiling: tuple[str, ...]
+    contrast: Contrast | None
+    problem: str = ""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Languages at the floor or at the ceiling."""
+        return (*(self.floor or ()), *self.ceiling)
+
+
+def informative_contrast(study: AlignedStudy) -> InformativeContrast:
+    """The relatedness contrast of the languages that are neither at the floor nor at the ceiling.
+
+    A language is at the floor if the 95% intervals of its accuracy before and after both reach down
+    to chance, and at the ceiling if both reach up to 1. Leaving languages out by their results can
+    itself create a contrast, so this is a check and not a second verdict.
+    """
+    scores, tested_L = study.scores, study.in_contrast
+    bounds_KL2 = np.array(
+        [
+            [accuracy_interval(value_N[rows], scores.row_passage[rows]) for rows in scores.slices]
+            for value_N in (weight_K @ scores.correct for weight_K in study.run_weights())
+        ]
+    )
+    ceiling_L = tested_L & (bounds_KL2[..., 1] >= 1).all(axis=0)
+    floor_L = np.zeros(len(tested_L), dtype=bool)
+    if scores.chance is not None:
+        floor_L = tested_L & ~ceiling_L & (bounds_KL2[..., 0] <= scores.chance).all(axis=0)
+    codes = np.array(scores.languages)
+    floor = None if scores.chance is None else tuple(codes[floor_L].tolist())
+    ceiling = tuple(codes[ceiling_L].tolist())
+    kept_T = ~(floor_L | ceiling_L)[tested_L]
+    if kept_T.all():
+        return InformativeContrast(floor, ceiling, None)
+    gain_T = gains_by_measure(scores, study.run_weights())[Measure.ACCURACY][tested_L]
+    try:
+        contrast = relatedness_contrast(
+            gain_T[kept_T], study.related[kept_T], study.spec.margin, seed=study.spec.seed
+        )
+    except ComparisonError as error:
+        return InformativeContrast(floor, ceiling, None, str(error))
+    return InformativeContrast(floor, ceiling, contrast)
+
+
+def accuracy_interval(correct_I: FloatArray, passage_I: npt.ArrayLike) -> Interval:
+    """95% interval of an accuracy, clustered by passage (Student's t); both arrays are [I].
+
+    A single point where all answers are alike, NaN with a single passage.
+    """
+    accuracy = float(correct_I.mean())
+    if np.ptp(correct_I) == 0:
+        return Interval(accuracy, accuracy)
+    degrees = len(np.unique(np.asarray(passage_I))) - 1
+    if degrees == 0:
+        return Interval(math.nan, math.nan)
+    half = clustered_standard_error(correct_I, passage_I) * float(stats.t.ppf(0.975, degrees))
+    return Interval(accuracy - half, accuracy + half)
