@@ -62,7 +62,7 @@ def test_without_options_chance_and_the_floor_are_unknown():
 
 
 def test_too_few_languages_left_is_a_problem():
-    few = {code: 0.1 for code in (*RELATED[:2], *CONTROL[:3])}
+    few = dict.fromkeys((*RELATED[:2], *CONTROL[:3]), 0.1)
     runs = with_accuracy(pair(few), RELATED[0], 0.25, 0.25)
     result = compare_pair(runs).informative
     assert result.contrast is None
@@ -85,3 +85,12 @@ def test_several_models_are_judged_by_their_mean():
     runs = tables(gains(0.1, 0.09))
     second = {run._replace(model="n"): rows for run, rows in runs.items()}
     assert compare({**runs, **second}, source="arb_Arab").informative.left_out == ()
+
+
+def test_a_language_with_varieties_is_at_the_floor_if_all_of_them_are():
+    runs = pair({**gains(0.1, 0.05), "zho_Hant": 0.05})
+    for code in ("jpn_Jpan", "zho_Hans"):
+        runs = with_accuracy(runs, code, 0.25, 0.25)
+    assert compare_pair(runs).informative.floor == ("jpn_Jpan",)
+    runs = with_accuracy(runs, "zho_Hant", 0.25, 0.25)
+    assert compare_pair(runs).informative.floor == ("jpn_Jpan", "zho_Hans")

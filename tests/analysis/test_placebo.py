@@ -78,6 +78,6 @@ def test_a_branch_with_relatives_of_the_source_is_no_placebo():
 def test_half_of_the_branches_are_significant_where_nothing_was_tuned():
     results = pd.read_csv(DATA / "sib200_two_systems.csv.gz")
     placebo = compare(tables_of_results(results, "arb_Arab"), source="arb_Arab").placebo
-    assert (placebo.n, placebo.n_significant) == (18, 9)
+    assert (placebo.n, placebo.n_significant) == (16, 8)
     assert placebo.rank == 4
-    assert 100 * placebo.source.estimate == pytest.approx(11.0, abs=0.05)
+    assert 100 * placebo.source.estimate == pytest.approx(10.95, abs=0.05)

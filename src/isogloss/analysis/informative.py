@@ -17,7 +17,7 @@ from isogloss.analysis.gains import gains_by_measure
 from isogloss.errors import ComparisonError
 from isogloss.stats.contrasts import Contrast, relatedness_contrast
 from isogloss.stats.paired import clustered_standard_error
-from isogloss.types import FloatArray, Interval, Measure
+from isogloss.types import BoolArray, FloatArray, Interval, Measure
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,44 @@ def informative_contrast(study: AlignedStudy) -> InformativeContrast:
     """The relatedness contrast of the languages that are neither at the floor nor at the ceiling.
 
     A language is at the floor if the 95% intervals of its accuracy before and after both reach down
-    to chance, and at the ceiling if both reach up to 1. Leaving languages out by their results can
+    to chance, and at the ceiling if both reach up to 1; one with varieties is if all of them are.
+    Leaving languages out by their results can
     itself create a contrast, so this is a check and not a second verdict.
     """
-    scores, tested_L = study.scores, study.in_contrast
+    scores = study.scores
     bounds_KL2 = np.array(
         [
             [accuracy_interval(value_N[rows], scores.row_passage[rows]) for rows in scores.slices]
             for value_N in (weight_K @ scores.correct for weight_K in study.run_weights())
         ]
     )
-    ceiling_L = tested_L & (bounds_KL2[..., 1] >= 1).all(axis=0)
-    floor_L = np.zeros(len(tested_L), dtype=bool)
+    ceiling_T = _all_members(study, (bounds_KL2[..., 1] >= 1).all(axis=0))
+    floor_T = np.zeros(len(study.codes), dtype=bool)
     if scores.chance is not None:
-        floor_L = tested_L & ~ceiling_L & (bounds_KL2[..., 0] <= scores.chance).all(axis=0)
-    codes = np.array(scores.languages)
-    floor = None if scores.chance is None else tuple(codes[floor_L].tolist())
-    ceiling = tuple(codes[ceiling_L].tolist())
-    kept_T = ~(floor_L | ceiling_L)[tested_L]
+        at_chance_L = (bounds_KL2[..., 0] <= scores.chance).all(axis=0)
+        floor_T = _all_members(study, at_chance_L) & ~ceiling_T
+    codes = np.array(study.codes)
+    floor = None if scores.chance is None else tuple(codes[floor_T].tolist())
+    ceiling = tuple(codes[ceiling_T].tolist())
+    kept_T = ~(floor_T | ceiling_T)
     if kept_T.all():
         return InformativeContrast(floor, ceiling, None)
-    gain_T = gains_by_measure(scores, study.run_weights())[Measure.ACCURACY][tested_L]
+    gain_L = gains_by_measure(scores, study.run_weights())[Measure.ACCURACY]
     try:
         contrast = relatedness_contrast(
-            gain_T[kept_T], study.related[kept_T], study.spec.margin, seed=study.spec.seed
+            study.in_contrast(gain_L)[kept_T],
+            study.related[kept_T],
+            study.spec.margin,
+            seed=study.spec.seed,
         )
     except ComparisonError as error:
         return InformativeContrast(floor, ceiling, None, str(error))
     return InformativeContrast(floor, ceiling, contrast)
+
+
+def _all_members(study: AlignedStudy, true_L: BoolArray) -> BoolArray:
+    """Whether it is true of every variety of a language in the contrast, [T]."""
+    return np.array([true_L[list(places)].all() for places in study.members])
 
 
 def accuracy_interval(correct_I: FloatArray, passage_I: npt.ArrayLike) -> Interval:

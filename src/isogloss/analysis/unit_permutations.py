@@ -68,9 +68,8 @@ def unit_permutations(study: AlignedStudy, contrast: Contrast) -> UnitPermutatio
     units. Means of larger units vary less, so the test is conservative where the related unit is
     larger than most, and liberal where it is smaller.
     """
-    gain_T = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY][
-        study.in_contrast
-    ]
+    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
+    gain_T = study.in_contrast(gain_L)
     test = contrast.permutation
     rows = [
         UnitPermutation(
