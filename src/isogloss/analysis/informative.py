@@ -56,10 +56,10 @@ def informative_contrast(study: AlignedStudy) -> InformativeContrast:
             for value_N in (weight_K @ scores.correct for weight_K in study.run_weights())
         ]
     )
-    ceiling_T = _all_members(study, (bounds_KL2[..., 1] >= 1).all(axis=0))
+    ceiling_T = _all_members(study, np.all(bounds_KL2[..., 1] >= 1, axis=0))
     floor_T = np.zeros(len(study.codes), dtype=bool)
     if scores.chance is not None:
-        at_chance_L = (bounds_KL2[..., 0] <= scores.chance).all(axis=0)
+        at_chance_L = np.all(bounds_KL2[..., 0] <= scores.chance, axis=0)
         floor_T = _all_members(study, at_chance_L) & ~ceiling_T
     codes = np.array(study.codes)
     floor = None if scores.chance is None else tuple(codes[floor_T].tolist())
