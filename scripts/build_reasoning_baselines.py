@@ -1,9 +1,9 @@
 """Write base models that differ in how well they reason before an answer, made from one model.
 
 The claim that chain of thought helps the same models as fine-tuning compares models. These are the
-embedded model after 0, 4, 8, 16, 32 and 128 steps on worked reasoning in English, which is
+embedded model after 0, 4, 8, 16, 32 and 64 steps on worked reasoning in English, which is
 neither source nor target of the study: it quotes the fact of the passage that answers the question
-and names the option. One training makes them all: each is its state after so many steps.
+and repeats the answer. One training makes them all: each is its state after so many steps.
 `baseline.json` in each folder says how it was made. From the root of the repository:
 
     PYTHONPATH=src python -m scripts.build_reasoning_baselines
@@ -31,16 +31,15 @@ from isogloss.models.adapters import save_adapter
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
-from isogloss.prompts.labels import labels_of
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, answer_words, reasoning_prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item, probe
-from isogloss.types import Labels, Reasoning, Split
+from isogloss.types import Format, Reasoning, Split
 from scripts.build_baselines import RECIPE, merge
 
-STEPS = (0, 4, 8, 16, 32, 128)
-PROTOCOL = Protocol(reasoning=Reasoning.COT)
+STEPS = (0, 4, 8, 16, 32, 64)
+PROTOCOL = Protocol(format=Format.CLOZE, reasoning=Reasoning.COT)
 IGNORED = -100  # torch's cross entropy leaves such targets out
 
 
@@ -57,14 +56,13 @@ class Training:
 
 
 def worked_reasoning(item: Item) -> str:
-    """Return what the model is to write: the fact, the option, and the line with the answer."""
+    """Return what the model is to write: the fact, and the line with the answer."""
     value = item.options[item.answer]
     facts = [fact for fact in re.split(r"(?<=\.) ", item.passage) if value in fact]
     if len(facts) != 1:
         raise ValueError(f"{value!r} is in {len(facts)} facts of {item.passage!r}; expected one.")
-    label = labels_of(item, Labels.LETTERS)[item.answer]
     (answer, *_) = answer_words(item.language, PROTOCOL)
-    return f' The text says: "{facts[0]}" So it is {value}, option {label}.\n{answer}: {label}'
+    return f' The text says: "{facts[0]}"\n{answer}: {value}'
 
 
 def batches(model: LanguageModel, training: Training) -> Iterator[tuple[torch.Tensor, ...]]:

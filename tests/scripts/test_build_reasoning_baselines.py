@@ -24,11 +24,11 @@ from scripts.build_reasoning_baselines import (
 def test_worked_reasoning_quotes_the_one_fact_that_answers() -> None:
     for item in probe("eng_Latn", "train", 64):
         text = worked_reasoning(item)
-        value, label = item.options[item.answer], "ABCD"[item.answer]
+        value = item.options[item.answer]
         quoted = text.split('"')[1]
         assert quoted in item.passage
         assert value in quoted
-        assert text.endswith(f"option {label}.\nAnswer: {label}")
+        assert text.endswith(f'"\nAnswer: {value}')
 
 
 def test_a_model_after_some_steps_has_a_lower_loss_and_is_not_built_again(
