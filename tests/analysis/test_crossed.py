@@ -10,9 +10,9 @@ from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec
 from isogloss.analysis.alignment import align
 from isogloss.analysis.crossed import DyadicCovariate, crossed_comparison
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.languages import group, language, source_branch
+from isogloss.languages import distance, group, language, source_branch
 from isogloss.stats.crossed import crossed_effect
-from isogloss.types import Condition, Group, Verdict
+from isogloss.types import Condition, Verdict
 
 
 def aligned(tables, source="arb_Arab", **options):
@@ -172,6 +172,11 @@ def test_shared_vocabulary_is_a_covariate_where_every_cell_has_it():
 
 def test_graded_kinship_is_the_effect_of_genealogical_similarity():
     comparison = crossed(crossed_tables(0.2))
-    assert comparison.graded.estimate > 0.1
-    assert comparison.graded.margin is None
-    assert Group.RELATED  # relatives have a similarity above zero, others none
+    cells = comparison.cells
+    expected = crossed_effect(
+        np.array([cell.gain for cell in cells]).reshape(4, 12),
+        np.array([1 - distance(cell.source, cell.target) for cell in cells]).reshape(4, 12),
+        [source_branch(code) for code in CROSSED_SOURCES],
+    )
+    assert comparison.graded == expected
+    assert expected.estimate > 0.1

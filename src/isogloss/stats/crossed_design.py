@@ -128,6 +128,21 @@ def crossed_design(
     )
 
 
+def covariate_slopes(
+    design: CrossedDesign, value_BT: FloatArray, covariates: Mapping[str, FloatArray]
+) -> dict[str, float]:
+    """Least-squares coefficients of covariates, [S, T] each, beside effects of rows and targets.
+
+    `value_BT` are the gains of branches of sources without the effect of kinship.
+    """
+    if not covariates:
+        return {}
+    columns = [(design.average @ values)[design.observed] for values in covariates.values()]
+    design_NP = np.column_stack([_effects(design.observed), *columns])
+    fit = np.linalg.lstsq(design_NP, value_BT[design.observed], rcond=1e-10)[0]
+    return dict(zip(covariates, map(float, fit[-len(columns) :]), strict=True))
+
+
 def _averages(source_branch: Sequence[str]) -> FloatArray:
     """Weights that average the sources of each branch, [B, S], in order of first appearance."""
     branches = list(dict.fromkeys(source_branch))

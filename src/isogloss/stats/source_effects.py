@@ -47,17 +47,21 @@ def source_effects(
     Each source has its own slope on kinship, beside the effects of sources and targets. For a
     source that shares its branch with others, those are left out. Arguments as in `crossed_effect`.
     """
+    slopes_of: dict[tuple[int, ...], dict[str, float]] = {}
     results = []
     for source, branch in enumerate(source_branch):
-        kept = [
+        kept = tuple(
             place for place, other in enumerate(source_branch) if place == source or other != branch
-        ]
-        effect_B = _slopes(
-            gain_ST[kept],
-            kin_ST[kept],
-            [source_branch[place] for place in kept],
-            {name: values[kept] for name, values in covariates.items()},
         )
+        if kept not in slopes_of:
+            rows = list(kept)
+            slopes_of[kept] = _slopes(
+                gain_ST[rows],
+                kin_ST[rows],
+                [source_branch[row] for row in rows],
+                {name: values[rows] for name, values in covariates.items()},
+            )
+        effect_B = slopes_of[kept]
         if branch in effect_B and len(effect_B) >= 3:
             others = np.array([value for name, value in effect_B.items() if name != branch])
             results.append(_against_others(source, effect_B[branch], others))
