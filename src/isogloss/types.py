@@ -139,3 +139,10 @@ class Units(StrEnum):
     LANGUAGES = "languages"
     LANGUAGES_WITHIN_MODELS = "languages within models"
     MODELS = "models"
+
+
+class Missing(StrEnum):
+    """What becomes of answers that are missing, or of items that lack one in some run."""
+
+    REFUSE = "refuse"
+    DROP = "drop"

@@ -2,13 +2,25 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
-from isogloss.config.words import NoneWord, text
-from isogloss.types import Condition, Format
+from isogloss.config.words import NoneWord, separated, text
+from isogloss.languages import table
+from isogloss.types import Condition, Format, Missing
 
 Column = Annotated[str, Field(min_length=1)]
+
+
+def _language_name(pair: str) -> str:
+    """Reject text that is not NAME=CODE with the code of a language."""
+    name, _, code = (part.strip() for part in pair.rpartition("="))
+    if not name or code not in table():
+        raise PydanticCustomError(
+            "language_name", "Input should be NAME=CODE with a FLORES-200 code such as arb_Arab"
+        )
+    return f"{name}={code}"
 
 
 class ImportConfig(fields.Config):
@@ -63,6 +75,15 @@ class ImportConfig(fields.Config):
         NoneWord("auto"),
         Field(description="FLORES-200 code, or the field that holds it; auto: from the file"),
     ] = None
+    language_names: Annotated[
+        tuple[Annotated[str, AfterValidator(_language_name)], ...] | None,
+        separated(),
+        NoneWord("none"),
+        Field(
+            description="what names of languages in the files mean: NAME=CODE, separated by "
+            "commas, such as zh=zho_Hans; NAME may be that of a whole task; or none"
+        ),
+    ] = None
     passage: Annotated[
         Column | None,
         NoneWord("auto"),
@@ -77,5 +98,18 @@ class ImportConfig(fields.Config):
             "the file"
         ),
     ] = None
+    missing: Annotated[
+        Missing,
+        Field(
+            description="answers that are missing (failed or unscored samples, empty cells): "
+            "refuse them, or drop them, which `compare` must do too"
+        ),
+    ] = Missing.REFUSE
     study: fields.StudyName = None
     experiment: fields.Experiment = None
+
+    @property
+    def language_codes(self) -> tuple[tuple[str, str], ...]:
+        """Names and codes of `language_names`."""
+        pairs = (pair.rpartition("=") for pair in self.language_names or ())
+        return tuple((name, code) for name, _, code in pairs)

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
-from isogloss.languages import table
 from isogloss.row_files import LONE_SURROGATE, check_unicode
 
 Value = Any  # of a results file: any type of JSON or Parquet, checked where it is read
 Fields = Mapping[str, Value]
 DIGEST_LENGTH = 16
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
-CODE_LAST = re.compile(r"(?:(?P<stem>.*)[^0-9A-Za-z])?(?P<code>[a-z]{3}_[A-Z][a-z]{3})")
 
 
 class RunFields(NamedTuple):
@@ -40,9 +38,10 @@ class RunFields(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImportedAnswer:
-    """One answer and its place in the file, for error messages.
+    """One answer and its place in the file, for error messages; `correct` is None if it is missing.
 
-    `columns` holds the optional columns of predictions.parquet that the file has.
+    `columns` holds the optional columns of predictions.parquet that the file has, `read_as` how the
+    name of the language was read, if it is no FLORES-200 code.
     """
 
     place: str
@@ -50,8 +49,9 @@ class ImportedAnswer:
     language: str | None
     item_id: str
     passage_id: str
-    correct: bool
+    correct: bool | None
     columns: Fields
+    read_as: str = ""
 
 
 def truth(value: Value, place: str, name: str) -> bool:
@@ -114,38 +114,6 @@ def text_of(value: Value, place: str, name: str) -> str:
 def writable(text: str) -> str:
     """Generated text with halves of surrogate pairs, which UTF-8 cannot hold, as U+FFFD."""
     return LONE_SURROGATE.sub("\ufffd", text)
-
-
-def language_in(
-    fields: Fields,
-    names: Iterable[str],
-    config: ImportConfig,
-    place: str,
-    name: str = "",
-) -> str | None:
-    """The language in the fields `names`, or the code at the end of the task's `name`, or None.
-
-    The parameter `language` may name another field. DataError if two of these disagree.
-    """
-    codes = {}
-    if config.language is not None and not CODE.fullmatch(config.language):
-        names = (config.language,)
-        require(fields, names, place, "language")
-    for field in names:
-        if not is_empty(fields.get(field)):
-            codes[field] = text_of(fields[field], place, field)
-    if (last := CODE_LAST.fullmatch(name)) and last["code"] in table():
-        codes["the task's name"] = last["code"]
-    if len(set(codes.values())) > 1:
-        listed = " but ".join(f"{code} in {field}" for field, code in codes.items())
-        raise DataError(f"{place}: the language is {listed}.")
-    return next(iter(codes.values()), None)
-
-
-def task_in(name: str) -> str:
-    """A task's name without the language code at its end."""
-    last = CODE_LAST.fullmatch(name)
-    return last["stem"] if last and last["stem"] and last["code"] in table() else name
 
 
 def passage_in(fields: Fields, names: Iterable[str], config: ImportConfig, place: str) -> str:

@@ -3,16 +3,20 @@
 `inspect log dump FILE.eval` prints such a log, and `--log-format=json` makes inspect write one.
 """
 
+import math
 import string
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
+from isogloss.importers.answer_language import AnswerLanguage, answer_language, task_name
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 from isogloss.importers.model_args import check_condition
 from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
+from isogloss.types import Missing
 
 LANGUAGE = ("language", "lang", "dialect")
 PASSAGE = ("passage_id", "passage", "link")
@@ -24,7 +28,8 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
     """One answer per sample and epoch; with several epochs the epoch is the seed.
 
     The parameter `metric` names one of several scorers, or SCORER.KEY. Raises DataError for a log
-    that is unfinished or has no samples, and for a sample that failed or has no score.
+    that is unfinished or has no samples, and for a sample that failed or has no score, unless the
+    parameter `missing` leaves such samples out.
     """
     if log["status"] != "success" or log.get("invalidated"):
         status = "invalidated" if log["status"] == "success" else log["status"]
@@ -33,45 +38,88 @@ def read(path: Path, log: Fields, config: ImportConfig) -> list[ImportedAnswer]:
     if not samples:
         raise DataError(f"{path} has no samples; export the whole log, not only its header.")
     header = log["eval"]
-    name = fields.text_of(header.get("task"), str(path), "eval.task").rpartition("/")[2]
-    model = _model(header, str(path), config)
+    name = fields.text_of(header.get("task"), str(path), "eval.task")
     several = len({sample.get("epoch", 1) for sample in samples}) > 1
-    shared = [*(header.get("task_args") or {}).items(), *(header.get("metadata") or {}).items()]
-    answers = []
-    for sample in samples:
-        epoch = sample.get("epoch", 1)
-        place = f"{path} sample {sample.get('id')!r}" + (f" epoch {epoch}" if several else "")
-        values = {**dict(shared), "id": sample.get("id"), **(sample.get("metadata") or {})}
-        if sample.get("error"):
-            raise DataError(f"{place} failed: {sample['error'].get('message', '')[:200]!r}.")
+    shared = {**(header.get("task_args") or {}), **(header.get("metadata") or {})}
+    places = [_place(path, sample, several) for sample in samples]
+    values = [
+        {**shared, "id": sample.get("id"), **(sample.get("metadata") or {})} for sample in samples
+    ]
+    languages = [
+        answer_language(of_sample, LANGUAGE, config, place, name)
+        for of_sample, place in zip(values, places, strict=True)
+    ]
+    run = RunFields(
+        "inspect_ai",
+        model=_model(header, str(path), config),
+        task=task_name(name, languages, config),
+        format="generate",
+    )
+    return [
+        _answer(
+            sample,
+            run._replace(seed=str(sample.get("epoch", 1)) if several else None),
+            _Context(place, of_sample, language, config),
+        )
+        for sample, place, of_sample, language in zip(
+            samples, places, values, languages, strict=True
+        )
+    ]
+
+
+class _Context(NamedTuple):
+    """What is known of a sample beside itself: `values` are its metadata and those of its log."""
+
+    place: str
+    values: Fields
+    language: AnswerLanguage
+    config: ImportConfig
+
+
+def _place(path: Path, sample: Fields, several: bool) -> str:
+    epoch = f" epoch {sample.get('epoch', 1)}" if several else ""
+    return f"{path} sample {sample.get('id')!r}{epoch}"
+
+
+def _answer(sample: Fields, run: RunFields, context: _Context) -> ImportedAnswer:
+    """The answer of one sample."""
+    place, values, language, config = context
+    item_id = fields.item_in(values, fields.text_of(sample.get("id"), place, "id"))
+    passage_id = fields.passage_in(values, PASSAGE, config, place)
+    problem = _problem(sample)
+    if not problem:
         scorer, score = _score(sample, config.metric, place)
         value = score["value"]
-        language = fields.language_in(values, LANGUAGE, config, place, name)
-        item_id = fields.item_in(values, fields.text_of(sample.get("id"), place, "id"))
-        fields.check_finite(value, place, f"score {scorer}", item_id, language)
-        run = RunFields(
-            "inspect_ai",
-            model=model,
-            seed=str(epoch) if several else None,
-            task=fields.task_in(name),
-            format="generate",
-            metric=scorer,
-        )
-        correct = fields.truth(
-            VALUES.get(value, value) if isinstance(value, str) else value, place, "score"
-        )
-        answers.append(
-            ImportedAnswer(
-                place,
-                run,
-                language,
-                item_id,
-                fields.passage_in(values, PASSAGE, config, place),
-                correct,
-                {**_columns(sample, score, correct), **_digests(sample, several)},
-            )
-        )
-    return answers
+        if config.missing is Missing.DROP and isinstance(value, float) and math.isnan(value):
+            problem = "was not scored"
+    if problem:
+        if config.missing is Missing.REFUSE:
+            raise DataError(f"{place} {problem}; set missing=drop to leave such samples out.")
+        return ImportedAnswer(place, run, language.code, item_id, passage_id, None, {})
+    fields.check_finite(value, place, f"score {scorer}", item_id, language.code)
+    correct = fields.truth(
+        VALUES.get(value, value) if isinstance(value, str) else value, place, "score"
+    )
+    columns = {**_columns(sample, score, correct), **_digests(sample, run.seed is not None)}
+    return ImportedAnswer(
+        place,
+        run._replace(metric=scorer),
+        language.code,
+        item_id,
+        passage_id,
+        correct,
+        columns,
+        language.read_as,
+    )
+
+
+def _problem(sample: Fields) -> str:
+    """Why a sample has no answer; empty if it has one."""
+    if sample.get("error"):
+        return f"failed: {sample['error'].get('message', '')[:200]!r}"
+    if not sample.get("scores"):
+        return "has no score (`inspect score` scores a log without scores)"
+    return ""
 
 
 def _model(header: Fields, place: str, config: ImportConfig) -> str | None:
@@ -95,9 +143,7 @@ def _score(sample: Fields, metric: str | None, place: str) -> tuple[str, Fields]
 
     The value of the score is neither a dictionary nor a list.
     """
-    scores = sample.get("scores") or {}
-    if not scores:
-        raise DataError(f"{place} has no score.")
+    scores = sample["scores"]
     single: dict[str, Fields] = {}
     for scorer, score in scores.items():
         value = score.get("value")

@@ -14,6 +14,7 @@ import numpy as np
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
 from isogloss.importers import fields
+from isogloss.importers.answer_language import answer_language, task_name
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
 from isogloss.importers.model_args import check_condition, is_adapter_folder
 from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
@@ -46,27 +47,28 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
             f"{path.name} has the filters {', '.join(filters)}; the first is used, set metric to "
             "METRIC,FILTER for another"
         )
+    rows = [row for row in rows if str(row.values.get("filter", "none")) == chosen]
+    docs = [_doc_fields(row) for row in rows]
+    languages = [
+        answer_language(doc, ("dialect",), config, row.place, name)
+        for row, doc in zip(rows, docs, strict=True)
+    ]
+    task = task_name(name, languages, config) or None
     answers = []
-    for place, values in rows:
-        if str(values.get("filter", "none")) != chosen:
-            continue
-        fields.require(values, NEEDED, place)
-        doc = values["doc"] if isinstance(values["doc"], dict) else {}
-        doc_fields = {"doc_id": values["doc_id"], **doc}
+    for (place, values), doc_fields, language in zip(rows, docs, languages, strict=True):
         column = metric or _default_metric(values, place)
         fields.require(values, (column,), place, "metric")
-        language = fields.language_in(doc_fields, ("dialect",), config, place, name)
         item_id = fields.item_in(doc_fields, fields.text_of(values["doc_id"], place, "doc_id"))
-        fields.check_finite(values[column], place, column, item_id, language)
+        fields.check_finite(values[column], place, column, item_id, language.code)
         for number in _log_likelihoods(values):
-            fields.check_finite(number, place, "a log-likelihood", item_id, language)
+            fields.check_finite(number, place, "a log-likelihood", item_id, language.code)
         format, columns = _columns(values, column, chosen, place)
         columns[DOCUMENT_DIGEST] = fields.digest(values["doc"])
         columns[PROMPT_DIGEST] = fields.digest(values["arguments"])
         run = RunFields(
             "lm-eval",
             model=model,
-            task=fields.task_in(name) or None,
+            task=task,
             format=format,
             metric=column if chosen == "none" else f"{column},{chosen}",
         )
@@ -74,14 +76,22 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
             ImportedAnswer(
                 place,
                 run,
-                language,
+                language.code,
                 item_id,
                 fields.passage_in(doc_fields, ("link",), config, place),
                 fields.truth(values[column], place, column),
                 columns,
+                language.read_as,
             )
         )
     return answers
+
+
+def _doc_fields(row: Row) -> dict[str, Value]:
+    """The fields of a document, and its number."""
+    fields.require(row.values, NEEDED, row.place)
+    doc = row.values["doc"]
+    return {"doc_id": row.values["doc_id"], **(doc if isinstance(doc, dict) else {})}
 
 
 def _results_file(samples: Path, time: str) -> Path | None:

@@ -2,7 +2,8 @@
 
 import glob
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +70,9 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
     Rows are sorted by language and item. Raises DataError or ConfigError, naming file and line or
     sample, for anything invalid.
     """
-    answers = [answer for path in find_files(config.path) for answer in _read(path, config)]
+    found = [answer for path in find_files(config.path) for answer in _read(path, config)]
+    answers = [answer for answer in found if answer.correct is not None]
+    _report_missing([answer for answer in found if answer.correct is None], len(found), config)
     if not answers:
         raise DataError(
             f"path {config.path!r} has no answers; expected samples_*.jsonl of lm-eval (written "
@@ -85,8 +88,9 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
         for name in RENAMABLE
         if getattr(fields, name) not in (None, getattr(run, name))
     }
-    for line in sorted(renamed):
+    for line in sorted(renamed | {answer.read_as for answer in answers if answer.read_as}):
         logger.info(line)
+    _check_tasks(resolved.values())
     # A base run without a source gets the only source of the tuned runs, for its group means;
     # without one it has no groups.
     sources = {run.source for run, _ in resolved.values()} - {""}
@@ -206,12 +210,49 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
             )
     try:
         language(values["language"])
+    except ConfigError as error:
+        names = f"{values['language']}=CODE"
+        message = f"{str(error).removesuffix('.')}, or set language_names={names}"
+        raise DataError(f"{answer.place}: {message}.") from None
+    try:
         if values["source"]:
             source_languages(values["source"])
     except ConfigError as error:
         raise DataError(f"{answer.place}: {error}") from None
     run = ImportedRun(**{name: values[name] for name in fields}, metric=answer.run.metric or "")
     return run, values["language"]
+
+
+def _report_missing(
+    missing: Sequence[ImportedAnswer], n_answers: int, config: ImportConfig
+) -> None:
+    if missing:
+        counts = Counter(_resolve(answer, config)[1] for answer in missing)
+        listed = ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
+        logger.warning(
+            f"{len(missing)} of {n_answers} answers are missing and left out ({listed}); if other "
+            "runs have them, compare with missing=drop"
+        )
+
+
+def _check_tasks(resolved: Iterable[tuple[ImportedRun, str]]) -> None:
+    """Raise DataError if a tool's log has a task of its own for each language.
+
+    The name of the language is then part of a task's name, and `compare` would have one language.
+    """
+    languages: dict[ImportedRun, dict[str, set[str]]] = {}
+    for run, code in resolved:
+        languages.setdefault(run._replace(task=""), {}).setdefault(run.task, set()).add(code)
+    for by_task in languages.values():
+        alone = {task: codes for task, codes in by_task.items() if len(codes) == 1}
+        if len(by_task) > 1 and len(alone) == len(by_task) == len(set().union(*alone.values())):
+            listed = ", ".join(
+                f"{task} ({min(codes)})" for task, codes in list(alone.items())[:SHOWN]
+            )
+            raise DataError(
+                f"each of the {len(alone)} tasks has another language, such as {listed}; if they "
+                "are one task in several languages set task=NAME, else import them one by one."
+            )
 
 
 def _text(value: object) -> str | None:

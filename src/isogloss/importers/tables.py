@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
+from isogloss.importers.answer_language import answer_language
 from isogloss.importers.fields import (
     ImportedAnswer,
     RunFields,
     Value,
     check_finite,
     is_empty,
-    language_in,
     passage_in,
     require,
     text_of,
@@ -20,6 +20,7 @@ from isogloss.importers.fields import (
 )
 from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST
 from isogloss.row_files import Row
+from isogloss.types import Missing
 
 NAMES = ("model", "condition", "source", "seed", "task", "format")
 CHOICES = {"answer", "prediction", "forced", "greedy"}
@@ -36,11 +37,17 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
     answers = []
     for place, values in rows:
         require(values, required, place)
-        language = language_in(values, ("language",), config, place)
+        language = answer_language(values, ("language",), config, place)
         item_id = text_of(values["item_id"], place, "item_id")
         for name in (correct, "gold_logprob"):
-            check_finite(values.get(name), place, name, item_id, language)
-        is_correct = truth(values[correct], place, correct)
+            check_finite(values.get(name), place, name, item_id, language.code)
+        is_missing = is_empty(values[correct])
+        if is_missing and config.missing is Missing.REFUSE:
+            raise DataError(
+                f"{place}: {correct} must be 0, 1, true or false but is {values[correct]!r}; set "
+                "missing=drop to leave such answers out."
+            )
+        is_correct = None if is_missing else truth(values[correct], place, correct)
         stated = {name: values[name] for name in NAMES if not is_empty(values.get(name))}
         if "seed" in stated:
             stated["seed"] = _whole(stated["seed"], place, "seed", 0)
@@ -52,11 +59,12 @@ def read(rows: Sequence[Row], config: ImportConfig) -> list[ImportedAnswer]:
             ImportedAnswer(
                 place,
                 run,
-                language,
+                language.code,
                 item_id,
                 passage_in(values, ("passage_id",), config, place),
                 is_correct,
-                _columns(values, is_correct, place),
+                {} if is_correct is None else _columns(values, is_correct, place),
+                language.read_as,
             )
         )
     return answers
