@@ -211,8 +211,7 @@ def _resolve(answer: ImportedAnswer, config: ImportConfig) -> tuple[ImportedRun,
     try:
         language(values["language"])
     except ConfigError as error:
-        names = f"{values['language']}=CODE"
-        message = f"{str(error).removesuffix('.')}, or set language_names={names}"
+        message = f"{str(error).removesuffix('.')}, or set language_names={values['language']}=CODE"
         raise DataError(f"{answer.place}: {message}.") from None
     try:
         if values["source"]:
