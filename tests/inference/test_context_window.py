@@ -1,12 +1,14 @@
 """Context windows: prompts that are too long are rejected, or their passages cut."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from conftest import probe
 
-from isogloss.errors import DataError
-from isogloss.inference.context_window import context_window, fit
+from isogloss.config import SharedConfig
+from isogloss.errors import DataError, ModelError
+from isogloss.inference.context_window import check_fit, context_window, fit, fit_to_model
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt, reasoning_prompt
@@ -45,6 +47,37 @@ def test_prompts_that_fit_stay_as_they_are_and_longer_ones_are_rejected_by_name(
         fit(items, tiny.tokenizer, protocol, max(needed) - 1, "refuse")
     assert repr(items[worst].item_id) in str(caught.value)
     assert f"({max(needed):,} tokens)" in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+def test_the_check_without_weights_refuses_what_the_model_would_refuse(
+    protocol: Protocol, tiny: LanguageModel
+) -> None:
+    items = [*probe("heb_Hebr", "test", 6), *probe("eng_Latn", "test", 6)]
+    needed = max(longest(tiny, item, protocol) for item in items)
+    for window in (needed, needed - 1):
+        config = SharedConfig(max_length=window)
+        outcomes = []
+        for check in (
+            lambda config=config: fit_to_model(items, tiny, protocol, config),
+            lambda config=config: check_fit(
+                items, tiny.network.config, tiny.tokenizer, protocol, config
+            ),
+        ):
+            try:
+                outcomes.append(check() and None)
+            except DataError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+        assert (outcomes[0] is None) == (window == needed)
+
+
+def test_a_token_without_an_embedding_is_found_without_weights(tiny: LanguageModel) -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=40))
+    with pytest.raises(ModelError, match=r"model 'embedded' has 40 embeddings, but .* item"):
+        check_fit(
+            probe("eng_Latn", "test", 2), config, tiny.tokenizer, Protocol("letter"), SharedConfig()
+        )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)

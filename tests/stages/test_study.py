@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import probe
 from mlflow.entities import Run
+from safetensors.torch import load_file, save_file
 
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
@@ -346,8 +347,12 @@ def test_a_control_source_may_be_pooled(model_folder: Callable[[str], Path]) -> 
 
 
 def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
-    model_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    sound = model_folder("gemma3") / "model.safetensors"
     broken = Path(shutil.copytree(model_folder("gemma3"), tmp_path / "broken"))
     (broken / "other.txt").write_text("the revision of another model")
     weights = broken / "model.safetensors"
@@ -365,6 +370,11 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
     assert message.startswith("3 of 9 cells failed")
     assert "- second · base; second · finetune" in message
     assert "cannot be loaded" in message
+    warned, started = (
+        caplog.text.index(part)
+        for part in ("cannot be run, and the other cells are", "cell 1 of 9")
+    )
+    assert warned < started  # found before the first cell is run
     (parent,) = runs("study")
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["isogloss.failed"] == "3"
@@ -382,8 +392,15 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
             assert float(table.loc["first,whole", column]) == pytest.approx(accuracy, abs=6e-4)
     assert "second" in capsys.readouterr().out
 
+    # What only loading shows is found in the middle; the finished cells of the others are reused.
+    tensors = {name: tensor * float("nan") for name, tensor in load_file(sound).items()}
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(StudyError, match=r"3 of 9 cells failed[^-]*\n- second .* that are NaN"):
+        run_study(config)
+    assert len(runs("finetune")) == 2
+
     weights.write_bytes(whole)
-    # The revision of the folder is another now; the finished cells of the others are reused.
+    # The revision of the folder is another now.
     compared = mlflow.get_run(run_study(config))
     assert len(runs("finetune")) == 3
     labels = {"first,whole", "second", "third"}

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from heapq import nlargest
 from typing import Literal, NamedTuple
 
-from isogloss.compat.interfaces import Tokenizer
+from isogloss.compat.interfaces import ModelConfig, Tokenizer
 from isogloss.config import SharedConfig
 from isogloss.errors import DataError, ModelError
 from isogloss.models.language_model import LanguageModel
@@ -24,6 +25,7 @@ from isogloss.types import Reasoning
 logger = logging.getLogger(__name__)
 
 NAMED_ITEMS = 3  # in the message about prompts that are too long
+LONGEST = 4  # items of each language whose prompts are tokenised before a study
 
 
 class Fitted(NamedTuple):
@@ -40,17 +42,31 @@ LIMITS = ("max_position_embeddings", "index_topk", "keep_window_size")
 
 def context_window(model: LanguageModel, max_length: int | None) -> int:
     """Return the most tokens of a prompt and its generated text: the model's, or `max_length`."""
-    config = model.network.config.get_text_config()
-    limits = [max_length, *(getattr(config, name, None) for name in LIMITS)]
+    return window_of(model.network.config, model.tokenizer, max_length)
+
+
+def window_of(config: ModelConfig, tokenizer: Tokenizer, max_length: int | None) -> int:
+    """Return `context_window` of a model by its configuration and tokenizer alone."""
+    text_config = config.get_text_config()
+    limits = [max_length, *(getattr(text_config, name, None) for name in LIMITS)]
     # A tokenizer without a limit states an astronomical one, which has no effect here.
-    return int(min(limit for limit in (*limits, model.tokenizer.model_max_length) if limit))
+    return int(min(limit for limit in (*limits, tokenizer.model_max_length) if limit))
 
 
 def fit_to_model(
     items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: SharedConfig
 ) -> Fitted:
-    """Fit the items into the model's context window and log how many passages were cut."""
-    require_embeddings(items, model, protocol)
+    """Fit the items into the model's context window and log how many passages were cut.
+
+    Raises DataError for prompts that are too long (see `fit`), and ModelError for one with a token
+    for which the model has no embedding.
+    """
+    n_embeddings = model.network.get_input_embeddings().num_embeddings
+    # Tokenizers often have a few more tokens than their model has embeddings, which do not occur in
+    # prompts, such as those of images.
+    if max(model.tokenizer.get_vocab().values()) >= n_embeddings:
+        encoded = _encoded(items, model.tokenizer, protocol)
+        _require_embeddings(items, encoded, n_embeddings, model.tokenizer, model.location.name)
     window = context_window(model, config.max_length)
     fitted = fit(items, model.tokenizer, protocol, window, config.long_inputs)
     if fitted.shortened:
@@ -58,21 +74,51 @@ def fit_to_model(
     return fitted
 
 
-def require_embeddings(items: Sequence[Item], model: LanguageModel, protocol: Protocol) -> None:
-    """Raise ModelError if a prompt has a token for which the model has no embedding.
+def check_fit(
+    items: Sequence[Item],
+    model_config: ModelConfig,
+    tokenizer: Tokenizer,
+    protocol: Protocol,
+    config: SharedConfig,
+) -> None:
+    """Raise what `fit_to_model` would raise, without weights, from the longest prompts.
 
-    Tokenizers often have a few more tokens than their model has embeddings, which do not occur in
-    prompts, such as those of images.
+    Only the LONGEST items of each language are tokenised, by their texts in UTF-8, which tokens
+    follow closely within a language.
     """
-    n_embeddings = model.network.get_input_embeddings().num_embeddings
-    if max(model.tokenizer.get_vocab().values()) < n_embeddings:
-        return
-    for item, entry in zip(items, _encoded(items, model.tokenizer, protocol), strict=True):
+    by_language: dict[str, list[Item]] = {}
+    for item in items:
+        by_language.setdefault(item.language, []).append(item)
+    sample = [
+        item for rows in by_language.values() for item in nlargest(LONGEST, rows, key=_n_bytes)
+    ]
+    encoded = _encoded(sample, tokenizer, protocol)
+    n_embeddings = getattr(model_config.get_text_config(), "vocab_size", None)
+    if n_embeddings is not None:
+        _require_embeddings(sample, encoded, n_embeddings, tokenizer, config.model)
+    window = window_of(model_config, tokenizer, config.max_length)
+    if max(_lengths(encoded, protocol)) > window:
+        fit(items, tokenizer, protocol, window, config.long_inputs)
+
+
+def _n_bytes(item: Item) -> int:
+    return len("".join((item.passage, item.question, *item.options)).encode())
+
+
+def _require_embeddings(
+    items: Sequence[Item],
+    encoded: Sequence[EncodedPrompt],
+    n_embeddings: int,
+    tokenizer: Tokenizer,
+    model_name: str,
+) -> None:
+    """Raise ModelError if a prompt has a token for which the model has no embedding."""
+    for item, entry in zip(items, encoded, strict=True):
         token = max(max(sequence) for sequence in entry.sequences)
         if token >= n_embeddings:
             raise ModelError(
-                f"model {model.location.name!r} has {n_embeddings:,} embeddings, but its tokenizer "
-                f"gives token {token:,} ({model.tokenizer.decode([token])!r}) in the prompt of "
+                f"model {model_name!r} has {n_embeddings:,} embeddings, but its tokenizer "
+                f"gives token {token:,} ({tokenizer.decode([token])!r}) in the prompt of "
                 f"item {item.item_id!r} in {item.language}; use the model's own tokenizer."
             )
 
@@ -115,8 +161,11 @@ def prompt_lengths(items: Sequence[Item], tokenizer: Tokenizer, protocol: Protoc
 
     Raises ModelError if the tokenizer or its chat template cannot present an item.
     """
+    return _lengths(_encoded(items, tokenizer, protocol), protocol)
+
+
+def _lengths(encoded: Sequence[EncodedPrompt], protocol: Protocol) -> list[int]:
     generated = protocol.max_new_tokens if protocol.generates else 0
-    encoded = _encoded(items, tokenizer, protocol)
     return [max(map(len, entry.sequences)) + generated for entry in encoded]
 
 

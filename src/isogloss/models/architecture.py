@@ -1,15 +1,17 @@
 """Architecture: whether a model can be a causal language model, by its config.json alone."""
 
 import json
+from typing import cast
 
+from isogloss.compat.interfaces import ModelConfig
 from isogloss.errors import ModelError
 from isogloss.models.locate import ModelLocation
 
 EXPECTED = "expected a causal language model of transformers, such as Gemma, Llama or Qwen"
 
 
-def check_architecture(location: ModelLocation) -> None:
-    """Raise ModelError for an architecture that cannot be scored, before weights are read.
+def check_architecture(location: ModelLocation) -> ModelConfig:
+    """Return a model's configuration; ModelError for an architecture that cannot be scored.
 
     These are encoders, models with an encoder and a decoder, models that need code of their own,
     which is never run, and all that transformers has no causal language model for. An architecture
@@ -45,3 +47,4 @@ def check_architecture(location: ModelLocation) -> None:
     causal = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal:
         raise ModelError(f"{refused}, which is an encoder; {EXPECTED}.")
+    return cast(ModelConfig, config)

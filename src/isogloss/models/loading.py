@@ -1,10 +1,11 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
+import json
 from collections.abc import Iterator
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.distributed import processes
@@ -13,7 +14,7 @@ from isogloss.errors import ModelError
 from isogloss.models.dtypes import NF4, nf4_config, resolve_dtype, weights_dtype
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading_report import LoadingReport, check_weights
-from isogloss.models.locate import ModelLocation
+from isogloss.models.locate import SAFETENSORS_INDEX, ModelLocation
 from isogloss.models.memory import keep_freed_memory, page_out
 from isogloss.models.paths import proven_paths
 from isogloss.models.tokenizers import load_tokenizer
@@ -41,11 +42,7 @@ def load(
     transformers_logging.disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     products = resolve_dtype(dtype)
-    if processes.sharded() and (dtype == NF4 or device_map != "none"):
-        raise ModelError(
-            "the launcher shards the weights over its processes; dtype 'nf4' and device_map do not "
-            "work with that."
-        )
+    check_options(dtype, attention, device_map)
     # Never a pickle. By default transformers takes one where there are no safetensors.
     options: dict[str, object] = {
         "dtype": weights_dtype(dtype, device),
@@ -54,7 +51,6 @@ def load(
         "ignore_mismatched_sizes": True,  # they are in the report, by name
     }
     if attention != "auto":
-        _check_attention(attention, products)
         options["attn_implementation"] = attention
     if device_map != "none":
         options["device_map"] = device_map
@@ -89,6 +85,47 @@ def load(
     if not processes.sharded():  # processes load one after another, and passes need all of them
         proven_paths(model)
     return model
+
+
+def check_options(dtype: str, attention: str, device_map: object) -> None:
+    """Raise ModelError for options of `load` that this machine or its launcher does not support."""
+    if processes.sharded() and (dtype == NF4 or device_map != "none"):
+        raise ModelError(
+            "the launcher shards the weights over its processes; dtype 'nf4' and device_map do not "
+            "work with that."
+        )
+    if dtype == NF4:
+        nf4_config()
+    if attention != "auto":
+        _check_attention(attention, resolve_dtype(dtype))
+
+
+def check_weight_files(location: ModelLocation) -> None:
+    """Raise ModelError if a file of weights is missing, cut off or not safetensors.
+
+    Reads the headers alone. The files are those that transformers takes.
+    """
+    folder = location.folder
+    names = ["model.safetensors"]
+    if not (folder / names[0]).is_file():
+        index = folder / SAFETENSORS_INDEX
+        if not index.is_file():
+            return
+        try:
+            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"model {location.name!r} cannot be loaded ({index.name} is not a valid index)."
+            ) from error
+    for name in names:
+        try:
+            with safe_open(folder / name, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"model {location.name!r} cannot be loaded ({name}: {reason})."
+            ) from error
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:

@@ -218,12 +218,12 @@ def folder_sha256(folder: Path) -> str:
     file can change and keep its size and time.
     """
     digest = hashlib.sha256()
-    for name, path in sorted(_decisive_files(folder)):
+    for name, path in sorted(decisive_files(folder)):
         digest.update(f"{name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _decisive_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def decisive_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Relative name and path of each file in the revision of a folder."""
     entered = set()
     for parent, subfolders, names in os.walk(folder, followlinks=True):

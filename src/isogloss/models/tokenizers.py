@@ -1,13 +1,27 @@
 """Tokenizers and their chat templates, loaded from the files of a model without its weights."""
 
 import json
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
-from isogloss.models.locate import ModelLocation
+from isogloss.files import file_sha256
+from isogloss.models.locate import ModelLocation, decisive_files
 
+VOCABULARIES = (
+    ".json",
+    ".jinja",
+    ".model",
+    ".txt",
+    ".tiktoken",
+    ".spm",
+    ".bpe",
+    ".codes",
+    ".vocab",
+)
 # transformers' tokenizers read their own configuration and files of templates, but not these.
 PROCESSOR_FILES = ("chat_template.json", "processor_config.json")
 
@@ -31,6 +45,32 @@ def load_tokenizer(location: ModelLocation) -> Tokenizer:
             f"the tokenizer of model {location.name!r} cannot be loaded ({reason})."
         ) from error
     return cast(Tokenizer, tokenizer)
+
+
+def shared_tokenizer(location: ModelLocation) -> Tokenizer:
+    """Return what `load_tokenizer` does, one object for models that have the same tokenizer.
+
+    A large vocabulary takes seconds to load. The tokenizer must not be changed.
+    """
+    contents = sorted(
+        f"{name}:{file_sha256(path)}"
+        for name, path in decisive_files(location.folder)
+        if path.suffix in VOCABULARIES or path.name.startswith("tokenizer")
+    )
+    return _load_once(_Files(tuple(contents), location))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a tokenizer, by name and content, and one of the places that have them."""
+
+    contents: tuple[str, ...]
+    location: ModelLocation = field(compare=False)
+
+
+@lru_cache(maxsize=2)
+def _load_once(files: _Files) -> Tokenizer:
+    return load_tokenizer(files.location)
 
 
 def has_chat_template(location: ModelLocation) -> bool:

@@ -22,7 +22,7 @@ from isogloss.formatting import aligned, size
 from isogloss.inference.context_window import prompt_lengths
 from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.locate import ModelLocation, on_this_machine
-from isogloss.models.tokenizers import load_tokenizer
+from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.registry.lookup import adapter_problem
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
@@ -208,7 +208,7 @@ def _tokens_per_item(
         return characters / len(sample) / CHARACTERS_PER_TOKEN + _new_tokens(cell)
     reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
     protocol = session.protocol(cell.config, task, reasoning)
-    lengths = prompt_lengths(sample, load_tokenizer(facts.location), protocol)
+    lengths = prompt_lengths(sample, shared_tokenizer(facts.location), protocol)
     return sum(lengths) / len(lengths)
 
 

@@ -1,7 +1,7 @@
 """Evaluation: one condition of one model in many languages, as one MLflow run."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -37,7 +37,7 @@ from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import uploading
 from isogloss.tracking.versions import evaluation_versions
 from isogloss.training.contamination import TrainingRecord, read_record, refuse_contamination
-from isogloss.types import Condition, Format, LanguageCode, Normalisation
+from isogloss.types import Condition, Format, LanguageCode, Normalisation, Split
 
 logger = logging.getLogger(__name__)
 
@@ -219,11 +219,7 @@ def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) 
             f"the adapter was trained on {record.language}, but `source` is {config.source}; set "
             f"source={record.language}, since language groups are relative to it."
         )
-    same_language: list[Item] = []
-    for row in source_languages(record.language):
-        same_language += evaluation.items.get(row.code) or (
-            items(task, row.code, config.split, None) if row.code in task.languages else []
-        )
+    same_language = in_source(record.language, task, evaluation.items, config.split)
     if not same_language and record.task != task.name:
         logger.warning(
             f"{task.name} has no {record.language} items, the language in which the adapter was "
@@ -236,6 +232,18 @@ def _check_training_data(record: TrainingRecord | None, evaluation: Evaluation) 
         same_language,
         share_passages=config.share_passages,
     )
+
+
+def in_source(
+    source: str, task: Task, evaluated: Mapping[LanguageCode, Sequence[Item]], split: Split
+) -> list[Item]:
+    """The evaluated items in the languages of a source; read if none of them is a target."""
+    rows: list[Item] = []
+    for row in source_languages(source):
+        rows += evaluated.get(row.code) or (
+            items(task, row.code, split, None) if row.code in task.languages else []
+        )
+    return rows
 
 
 def _predict(

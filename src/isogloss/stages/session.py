@@ -16,7 +16,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.paths import proven_paths
-from isogloss.models.tokenizers import has_chat_template, load_tokenizer
+from isogloss.models.tokenizers import has_chat_template, shared_tokenizer
 from isogloss.prompts.chat import chat_format
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
@@ -46,14 +46,15 @@ class Session:
         return cls(config.model, config.dtype, config.attention, config.device_map)
 
     @cached_property
-    def location(self) -> ModelLocation:
-        """Where the model's files are; a GGUF file is dequantised the first time.
+    def files(self) -> ModelLocation:
+        """Where the model's files are; a GGUF file is dequantised the first time."""
+        return locate(self.name)
 
-        Raises ModelError for an architecture that cannot be scored.
-        """
-        location = locate(self.name)
-        check_architecture(location)
-        return location
+    @cached_property
+    def location(self) -> ModelLocation:
+        """`files`. Raises ModelError for an architecture that cannot be scored."""
+        check_architecture(self.files)
+        return self.files
 
     @cached_property
     def dtype(self) -> str:
@@ -126,7 +127,7 @@ class Session:
         thinking = {protocol.reasoning == Reasoning.COT}
         if protocol.normalisation == Normalisation.UNCONDITIONAL and not protocol.shows_options:
             thinking.add(False)  # options without their question are answered directly
-        tokenizer = load_tokenizer(self.location)
+        tokenizer = shared_tokenizer(self.location)
         try:
             dates = [chat_format(tokenizer, each).date for each in sorted(thinking)]
         except ModelError as error:

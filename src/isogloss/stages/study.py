@@ -24,7 +24,6 @@ from isogloss.config import CompareConfig, MainConfig, StudyConfig
 from isogloss.config.study import KEEP_FILE
 from isogloss.config.study_files import read_study
 from isogloss.errors import (
-    ConfigError,
     IsoglossError,
     ModelError,
     ProcessError,
@@ -32,13 +31,13 @@ from isogloss.errors import (
     TrackingError,
 )
 from isogloss.formatting import aligned, decimal
-from isogloss.languages import group, source_name
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.dry_run import dry_run, print_dry_run
-from isogloss.stages.evaluate import evaluate, evaluation_data
+from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
+from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -46,17 +45,13 @@ from isogloss.stages.study_cells import (
     StudyCell,
     study_cells,
     study_models,
-    study_reasonings,
     study_seeds,
     study_sources,
 )
-from isogloss.stages.training_inputs import check_labels, load_recipe, source_data
-from isogloss.tasks import Task
+from isogloss.stages.training_inputs import load_recipe
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
-from isogloss.training.contamination import refuse_contamination, training_record
-from isogloss.types import Group
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +81,9 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     """
     cells = study_cells(config)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
-    task = _check_before_start(config, sessions, cells)
+    preflight = check_study(config, sessions, cells)
+    _log_unusable(preflight.unusable)
+    task = preflight.task
     models, sources = study_models(config), study_sources(config)
     seeds = [study_seeds(config, source) for source in sources]
     tags = {
@@ -103,13 +100,11 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     if labels:
         tags["labels"] = json.dumps(labels)
     with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment):
-        runs = _run_cells(cells, sessions)
+        runs = _run_cells(cells, sessions, preflight.unusable)
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
         table = models_table(cells, runs)
         mlflow.log_text(pd.DataFrame(table[1:], columns=table[0]).to_csv(index=False), "models.csv")
-        shown = {
-            sessions[model.name].location.revision: model.label or model.name for model in models
-        }
+        shown = {sessions[model.name].files.revision: model.label or model.name for model in models}
         compared = _compare(config, runs, shown)
         if compared:
             mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
@@ -158,18 +153,28 @@ def models_table(cells: Sequence[StudyCell], runs: StudyRuns) -> list[tuple[str,
     return [("model", *columns), *rows]
 
 
-def _run_cells(cells: Sequence[StudyCell], sessions: Mapping[str, Session]) -> StudyRuns:
-    """Run the cells in order, one model after another in memory."""
+def _log_unusable(unusable: Mapping[StudyCell, str]) -> None:
+    """Log which cells will not be run, those of one reason together."""
+    for reason, labels in _by_reason(unusable).items():
+        logger.error(f"{'; '.join(labels)} cannot be run, and the other cells are: {reason}")
+
+
+def _run_cells(
+    cells: Sequence[StudyCell], sessions: Mapping[str, Session], unusable: Mapping[StudyCell, str]
+) -> StudyRuns:
+    """Run the cells that are not `unusable` in order, one model after another in memory."""
     runs = StudyRuns()
     numbered = list(enumerate(cells, 1))
     for model, members in groupby(numbered, lambda entry: entry[1].config.model):
         session = sessions[model]
-        unusable: str | None = None
+        not_loaded: str | None = None
         for number, cell in members:
             label = f"cell {number} of {len(cells)} · {cell.label}"
+            if known := unusable.get(cell, not_loaded):
+                runs.failed[cell] = known
+                logger.error(f"{label} is not run, for the reason above")
+                continue
             try:
-                if unusable:
-                    raise ModelError(unusable)
                 _run_cell(cell, runs, session, label)
             except (ProcessError, TrackingError):
                 raise  # no other cell would fare better
@@ -179,7 +184,7 @@ def _run_cells(cells: Sequence[StudyCell], sessions: Mapping[str, Session]) -> S
                 logger.error(f"{label} failed: {reason}")
                 logger.debug("traceback of the failed cell", exc_info=error)
                 if isinstance(error, ModelError) and not session.loaded:
-                    unusable = reason
+                    not_loaded = reason
         session.unload()
         gc.collect()
     return runs
@@ -225,9 +230,7 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
 
 def _failures(runs: StudyRuns, n_cells: int) -> str:
     """What failed, the cells of one reason together."""
-    by_reason: dict[str, list[str]] = {}
-    for cell, reason in runs.failed.items():
-        by_reason.setdefault(reason, []).append(cell.label)
+    by_reason = _by_reason(runs.failed)
     lines = "".join(f"\n- {'; '.join(labels)}: {why}" for why, labels in by_reason.items())
     return (
         f"{len(runs.failed)} of {n_cells} cells failed; the same command runs what is missing:"
@@ -235,59 +238,12 @@ def _failures(runs: StudyRuns, n_cells: int) -> str:
     )
 
 
-def _check_before_start(
-    config: StudyConfig, sessions: Mapping[str, Session], cells: Sequence[StudyCell]
-) -> Task:
-    """Raise errors now that would otherwise occur after hours; return the task.
-
-    Raises DataError if training data are among the items to be evaluated, ConfigError if the
-    contrast has fewer than two languages in a group or models cannot be used.
-    """
-    evaluations = [cell for cell in cells if isinstance(cell, EvaluateCell)]
-    task, items_by_language = evaluation_data(evaluations[0].config)
-    all_items = [item for rows in items_by_language.values() for item in rows]
-    for reasoning in study_reasonings(config):
-        check_labels(config, task, items_by_language, reasoning)
-    trainings = {
-        cell.config.source: cell.config for cell in cells if isinstance(cell, FinetuneCell)
-    }
-    for training in trainings.values():
-        train_items = source_data(training).train
-        own_languages = {item.language for item in train_items}
-        refuse_contamination(
-            training_record(task.name, train_items),
-            task.name,
-            all_items,
-            [item for item in all_items if item.language in own_languages],
-            share_passages=config.share_passages,
-        )
-    source = study_sources(config)[0].source
-    groups = [group(code, source, config.compare.branch) for code in items_by_language]
-    relations = {
-        Group.RELATED: f"related to {source_name(source)}",
-        Group.CONTROL: "controls",
-    }
-    for name, relation in relations.items():
-        if groups.count(name) < 2:
-            raise ConfigError(
-                f"a contrast needs two related and two control languages, but of the languages of "
-                f"study {config.study!r} {groups.count(name)} are {relation}; "
-                f"choose other languages or another branch."
-            )
-    problems = []
-    by_revision: dict[str, str] = {}
-    for cell in {cell.config.model: cell for cell in evaluations}.values():
-        try:
-            sessions[cell.config.model].protocol(cell.config, task)
-            model = cell.config.model
-            other = by_revision.setdefault(sessions[model].location.revision, model)
-            if other != model:
-                problems.append(f"models {other!r} and {model!r} have the same files.")
-        except IsoglossError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return task
+def _by_reason(failed: Mapping[StudyCell, str]) -> dict[str, list[str]]:
+    """The labels of cells that failed, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for cell, reason in failed.items():
+        by_reason.setdefault(reason, []).append(cell.label)
+    return by_reason
 
 
 def run_main(config: MainConfig) -> str:
