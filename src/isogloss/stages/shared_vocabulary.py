@@ -75,7 +75,8 @@ def _shares(tokenizer: Tokenizer, texts: Sequence[str]) -> FloatArray:
     """Relative frequencies of tokens, [V]."""
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids
     counts_V = np.bincount(np.concatenate(encoded).astype(np.intp), minlength=len(tokenizer))
-    return counts_V / max(1, counts_V.sum())
+    shares_V: FloatArray = counts_V / max(1, counts_V.sum())
+    return shares_V
 
 
 def _of_run(run: Run, sources: Sequence[str]) -> dict[tuple[str, str], float]:
