@@ -22,7 +22,8 @@ class CrossedPopulation:
     """A population of sources, targets and items, in log-odds of a correct answer before guessing.
 
     Every source is of a branch of its own, with `relatives` targets (one number for each source);
-    `others` targets are of branches without a source, one branch each. A target starts from
+    `others` targets are of branches without a source, one branch each. If `sources_evaluated`, the
+    sources are targets too, without a result from their own adapter. A target starts from
     `baseline` with standard deviation `baseline_spread` and gains `gain` with `gain_spread`,
     whatever the source; both deviations correlate by `family_correlation` within a branch. The gain
     of a source's adapter is multiplied by its strength, of standard deviation `strength_spread`
@@ -37,6 +38,7 @@ class CrossedPopulation:
 
     relatives: tuple[int, ...] = (4,) * 6
     others: int = 0
+    sources_evaluated: bool = False
     items: int = 200
     passages: int = 108
     baseline: float = -0.3
@@ -65,7 +67,18 @@ class CrossedPopulation:
         """Number of the branch of each target, [T]: those of the sources first."""
         first = len(self.relatives)
         alone = np.arange(first, first + self.others)
-        return np.concatenate([np.repeat(self.source_branch, self.relatives), alone])
+        of_sources = np.repeat(
+            self.source_branch, np.add(self.relatives, int(self.sources_evaluated))
+        )
+        return np.concatenate([of_sources, alone])
+
+    @property
+    def is_source(self) -> BoolArray:
+        """Whether a target is the source itself, [S, T]: the first of its branch."""
+        is_source_ST = np.zeros(self.kin.shape, bool)
+        if self.sources_evaluated:
+            is_source_ST[self.source_branch, self.kin.argmax(axis=1)] = True
+        return is_source_ST
 
     @property
     def kin(self) -> BoolArray:
@@ -98,7 +111,8 @@ def simulate_crossed(population: CrossedPopulation, rng: np.random.Generator) ->
         population, tuned_ST[..., None] + noise_TI + change_STI - difficulty_I, rng
     )
     gain_ST = tuned_observed_ST - base_T_observed
-    gain_ST[rng.random(gain_ST.shape) < population.missing] = np.nan
+    missing_ST = rng.random(gain_ST.shape) < population.missing
+    gain_ST[missing_ST | population.is_source] = np.nan
     return CrossedStudy(gain=gain_ST, truth=_true_gain(population, base_T, tuned_ST))
 
 

@@ -1,13 +1,15 @@
 """Parameters of the entry point `plan`."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
 from isogloss.config.words import NoneWord, separated, text
 
 NumberOfLanguages = Annotated[int, Field(ge=2, le=1000)]
+NumberOfSources = Annotated[int, Field(ge=3, le=40)]
 
 
 class PlanConfig(fields.Config):
@@ -76,5 +78,76 @@ class PlanConfig(fields.Config):
             "gain, discordant, passages and passage_correlation; or none"
         ),
     ] = None
+    sources: Annotated[
+        tuple[NumberOfSources, ...] | None,
+        separated(),
+        NoneWord("none"),
+        Field(
+            description="numbers of source languages to try, for a crossed design in which each "
+            "has `related` targets of its own; none: a single source against `control` languages"
+        ),
+    ] = None
+    branch_spread: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="crossed design: standard deviation of an adapter's effect on all targets "
+            "of one branch",
+        ),
+    ] = 0.01
+    propose: Annotated[
+        Literal["probe", "sib200", "belebele", "files"] | None,
+        NoneWord("none"),
+        Field(
+            description="task for which sources and targets of a crossed design are proposed that "
+            "`budget` or `budget_hours` can pay for; or none"
+        ),
+    ] = None
+    data_dir: fields.DataDir = None
+    languages: Annotated[
+        fields.Languages, Field(description="languages to propose from; all: those of the task")
+    ] = None
+    budget: Annotated[
+        PositiveInt | None,
+        NoneWord("none"),
+        Field(
+            description="number of evaluations to propose for, each of one adapter or the base "
+            "model on one target; or none"
+        ),
+    ] = None
+    budget_hours: Annotated[
+        PositiveFloat | None,
+        NoneWord("none"),
+        Field(description="hours on `machine` to propose for, which needs `parameters`; or none"),
+    ] = None
+    parameters: Annotated[
+        PositiveFloat | None,
+        NoneWord("none"),
+        Field(
+            description="parameters of the model that are active per token, such as 4.3e9, for "
+            "the hours of a crossed design; none: no hours"
+        ),
+    ] = None
+    tokens: Annotated[PositiveInt, Field(description="tokens per item, for hours")] = 400
+    training_items: Annotated[
+        PositiveInt, Field(description="items that an adapter is trained on, for hours")
+    ] = 960
+    machine: Annotated[
+        Literal["h100", "here"], Field(description="hours of an H100, or of this machine")
+    ] = "h100"
     study: fields.StudyName = None
     experiment: fields.Experiment = None
+
+    @model_validator(mode="after")
+    def _budget(self) -> Self:
+        """A proposal needs a budget, and a budget in hours the size of the model."""
+        if self.propose and not (self.budget or self.budget_hours):
+            raise PydanticCustomError(
+                "no_budget", "propose needs a number of evaluations (budget) or of budget_hours"
+            )
+        if self.budget_hours and not self.parameters:
+            raise PydanticCustomError(
+                "no_parameters", "budget_hours needs the number of parameters of the model"
+            )
+        return self

@@ -1,19 +1,14 @@
 """Dry run of a study: what each cell would compute and cost. No weights are loaded.
 
-The costs are estimates by a simple model: a forward pass takes 2 operations per parameter and
-token, and a training step 4, since the base weights need no gradients of their own (Kaplan et al.
-2020, arXiv:2001.08361, section 2.1, for the factor 2). Mixture-of-Experts models count the
-parameters that are active per token.
+The costs are estimates by the simple model of `cost_model`.
 """
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from isogloss.config import StudyConfig, command_line
 from isogloss.config.study import StudyModel
@@ -24,6 +19,13 @@ from isogloss.models.dtypes import NF4, resolve_dtype
 from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.registry.lookup import adapter_problem
+from isogloss.stages.cost_model import (
+    FORWARD_OPERATIONS,
+    TOKENS_PER_ITEM,
+    TRAINING_OPERATIONS,
+    h100_operations_per_second,
+    operations_per_second_here,
+)
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
@@ -38,14 +40,10 @@ from isogloss.tasks import Item, Task
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
 from isogloss.types import Format, LanguageCode, Reasoning
 
-FORWARD_OPERATIONS, TRAINING_OPERATIONS = 2, 4  # per parameter and token
-UTILISATION = 0.4  # of the speed of matrix products
-H100_OPERATIONS = 990e12  # per second, bfloat16 without sparsity (NVIDIA's data sheet)
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, NF4: 0.6}
 OVERHEAD = 1.2  # of the memory of weights, for activations and caches
 SAMPLE = 8  # items per language that are tokenised
 CHARACTERS_PER_TOKEN = 3  # of a model whose tokenizer is not on this machine
-TOKENS_PER_ITEM = 400  # where the data cannot be read either
 # A generated token takes as long as so many tokens of a prompt: memory limits decoding.
 GENERATION_SLOWDOWN = 10
 ADAPTER_BYTES = 4 * 2 * 7  # float32; two matrices for each of seven linear layers
@@ -88,7 +86,7 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> list[CellCost
     cells = study_cells(config)
     task, items = _data(config, cells)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
-    here = _operations_per_second()
+    here = operations_per_second_here()
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, str | None] = {}
     costs = []
@@ -261,7 +259,7 @@ def _cost(
         done=done,
         memory=memory,
         hours_here=operations / operations_here / 3600 if operations and fits else None,
-        hours_h100=operations and operations / (UTILISATION * H100_OPERATIONS) / 3600,
+        hours_h100=operations and operations / h100_operations_per_second() / 3600,
         disk=disk,
         command=command_line(entry_point, cell.config) + adapter,
     )
@@ -279,18 +277,6 @@ def _parameters(path: Path) -> int:
                 product *= extent
             count += product
     return count
-
-
-def _operations_per_second() -> float:
-    """Operations per second of this machine's matrix products, at the utilisation of a study."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    left = torch.ones(2048, 2048, dtype=resolve_dtype("auto"), device=device)
-    seconds = []
-    for _ in range(4):
-        started = time.perf_counter()
-        (left @ left).sum().item()
-        seconds.append(time.perf_counter() - started)
-    return UTILISATION * 2 * 2048**3 / min(seconds)
 
 
 def _total(values: Iterable[float | None]) -> float | None:
