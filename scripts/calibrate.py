@@ -1,9 +1,11 @@
 """Rejection rates of tests and coverage of intervals, in simulated studies with a known truth.
 
     OMP_NUM_THREADS=1 python -m scripts.calibrate [--studies 2000] [--jobs 2] [--page-only]
+        [--crossed NAME ...]
 
 Writes calibration.csv, one row per quantity, and calibration.md to docs/explanation. With
---page-only the page is written from the existing CSV file. `make calibrate` runs it.
+--page-only the page is written from the existing CSV file; with --crossed only the named crossed
+designs (without a name: all) are simulated and their rows replaced. `make calibrate` runs it.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, sl
 from isogloss.stats.t_tests import mean_test
 from isogloss.threads import usable_cores
 from isogloss.types import BoolArray, FloatArray
+from scripts.calibrate_crossed import POPULATIONS, run_crossed, summarise_crossed
 from scripts.calibration_page import page
 from scripts.simulation import (
     Design,
@@ -91,14 +94,28 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=usable_cores().number, help="processes")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of the two files")
     parser.add_argument("--page-only", action="store_true", help="write the page from the CSV file")
+    parser.add_argument(
+        "--crossed", nargs="*", choices=POPULATIONS, metavar="NAME", help="only crossed designs"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
     csv = arguments.out / "calibration.csv"
     if not arguments.page_only:
-        rows = pd.DataFrame(summarise(run_all(arguments.studies, arguments.jobs)))
+        only = list(POPULATIONS) if not arguments.crossed else arguments.crossed
+        rows = pd.DataFrame(summarise_crossed(run_crossed(arguments.studies, arguments.jobs, only)))
+        if arguments.crossed is None:
+            single = pd.DataFrame(summarise(run_all(arguments.studies, arguments.jobs)))
+            rows = pd.concat([single, rows])
+        else:
+            rows = _replaced(pd.read_csv(csv), rows)
         rows.to_csv(csv, index=False, float_format="%.5g")
-    text = page(pd.read_csv(csv), DESIGNS)
+    text = page(pd.read_csv(csv), DESIGNS, POPULATIONS)
     (arguments.out / "calibration.md").write_text(text, encoding="utf-8")
+
+
+def _replaced(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table without those of the designs in `new`, and these."""
+    return pd.concat([old[~old["design"].isin(new["design"])], new])
 
 
 def run_all(studies: int, jobs: int) -> dict[tuple[str, str, str], list[float]]:

@@ -5,7 +5,7 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -51,7 +51,11 @@ KINDS = {"null": 1.0, "three points": 0.5, "six points": 0.5}  # shares of the s
 
 Key = tuple[str, str]
 Quantities = Iterator[tuple[Key, float]]
-Row = Callable[[str, str, str, tuple[float, float], int], dict[str, object]]
+TARGETS = {
+    "crossed rejects": (0.03, 0.07),
+    "crossed covers": (0.93, 0.97),
+    "crossed equivalent": (0.0, 0.05),
+}
 
 
 class CrossedTask(NamedTuple):
@@ -191,3 +195,38 @@ def predicted_power(
     return crossed_power(
         spread, sources, relatives, items=1, seeds=1, effect=effect, margin=MARGIN
     ).power
+
+
+def summarise_crossed(
+    by_quantity: Mapping[tuple[str, str, str], Sequence[float]],
+) -> Iterator[dict[str, object]]:
+    """One row per quantity: value, Monte Carlo standard error, and whether it is in range."""
+    for (population, kind, name), numbers in by_quantity.items():
+        if kind != "pilot":
+            value, error = float(np.mean(numbers)), float(np.std(numbers) / np.sqrt(len(numbers)))
+            yield _row(population, kind, name, (value, error), len(numbers))
+    for population in dict.fromkeys(key[0] for key in by_quantity):
+        for effect in (MARGIN, LARGE):
+            predicted = predicted_power(population, effect, by_quantity)
+            n = len(by_quantity[population, "pilot", "branches"])
+            name = f"{100 * effect:.0f} points, predicted"
+            yield _row(population, "crossed power", name, (predicted, 0.0), n)
+
+
+def _row(
+    population: str, kind: str, name: str, estimate: tuple[float, float], n: int
+) -> dict[str, object]:
+    value, error = estimate
+    low, high = TARGETS.get(kind, (-np.inf, np.inf))
+    if "verdict" in name:  # what is equivalent is not counted
+        low = 0.0
+    return {
+        "design": population,
+        "sound": True,
+        "kind": kind,
+        "name": name,
+        "value": value,
+        "error": error,
+        "n": n,
+        "in_range": low <= value <= high,
+    }

@@ -12,6 +12,7 @@ import numpy as np
 
 from isogloss.errors import ConfigError
 from isogloss.languages import Language, language
+from isogloss.prompts import wording
 from isogloss.types import FloatArray, LanguageCode
 
 BRANCHES_TRIED = 12  # the largest: all choices of sources among them are compared
@@ -49,11 +50,7 @@ def candidate_branches(codes: Sequence[LanguageCode]) -> dict[str, tuple[Languag
     for row in kept.values():
         branches[row.branch].append(row)
     by_size = sorted(branches.items(), key=lambda entry: (-len(entry[1]), entry[0]))
-    return {
-        branch: tuple(sorted(rows, key=lambda row: row.code))
-        for branch, rows in by_size
-        if rows[0].family != branch or len(rows) > 1
-    }
+    return {branch: tuple(sorted(rows, key=lambda row: row.code)) for branch, rows in by_size}
 
 
 def feasible_designs(branches: Mapping[str, Sequence[Language]]) -> Iterator[tuple[int, int]]:
@@ -99,14 +96,17 @@ def propose(
 def _balanced(rows: Sequence[Language], n_relatives: int) -> list[Language]:
     """A source and its relatives, alternately in its own script and in the others of its branch.
 
-    The source is a language in the commonest script of its branch.
+    Languages that prompts have wording in come first, then those of Belebele: they have more text
+    to learn from. Among equals the source is one in the commonest script of its branch.
     """
     by_script: dict[str, list[Language]] = defaultdict(list)
-    for row in rows:
+    for row in sorted(rows, key=_little_text):
         by_script[row.script].append(row)
-    scripts = sorted(by_script, key=lambda script: (-len(by_script[script]), script))
-    own, *others = scripts
-    source, *same = by_script[own]
+    source = min(rows, key=lambda row: (*_little_text(row)[:2], -len(by_script[row.script])))
+    same = [row for row in by_script[source.script] if row != source]
+    others = sorted(
+        by_script.keys() - {source.script}, key=lambda name: (-len(by_script[name]), name)
+    )
     # Round after round one of each script, so that no script crowds out the others.
     rounds = max(len(by_script[script]) for script in others) if others else 0
     different = [
@@ -125,11 +125,17 @@ def _balanced(rows: Sequence[Language], n_relatives: int) -> list[Language]:
     return [source, *relatives]
 
 
+def _little_text(row: Language) -> tuple[bool, bool, str]:
+    return row.code not in wording.languages(), not row.belebele, row.code
+
+
 def _script_inflation(rows: Sequence[Sequence[Language]]) -> float:
     """How much the standard error grows if the shared script is held equal."""
     targets = [(branch, row) for branch, (_, *others) in enumerate(rows) for row in others]
     kin_ST = np.array([[at == branch for branch, _ in targets] for at in range(len(rows))])
-    script_ST = np.array([[row.script == source.script for _, row in targets] for source, *_ in rows])
+    script_ST = np.array(
+        [[row.script == source.script for _, row in targets] for source, *_ in rows]
+    )
     kin, script = _centred(kin_ST.astype(float)), _centred(script_ST.astype(float))
     lengths = float((kin**2).sum() * (script**2).sum())
     if lengths < 1e-12:
@@ -141,6 +147,9 @@ def _script_inflation(rows: Sequence[Sequence[Language]]) -> float:
 def _centred(values_ST: FloatArray) -> FloatArray:
     """Values without the means of sources and of targets."""
     centred: FloatArray = (
-        values_ST - values_ST.mean(axis=0) - values_ST.mean(axis=1, keepdims=True) + values_ST.mean()
+        values_ST
+        - values_ST.mean(axis=0)
+        - values_ST.mean(axis=1, keepdims=True)
+        + values_ST.mean()
     )
     return centred
