@@ -95,7 +95,9 @@ def _crossed(rows: pd.DataFrame, populations: Mapping[str, CrossedPopulation]) -
         "Unless a row says otherwise, a design has 6 sources with 4 relatives each, 200 items on "
         "108 passages and four choices. What targets start from and gain, whatever the source, "
         "correlates by 0.5 within branches; an adapter's effect on one target by 0.3. "
-        "`CrossedPopulation` in scripts/crossed_simulation.py describes all settings.",
+        "`CrossedPopulation` in scripts/crossed_simulation.py describes all settings. At the guess "
+        "floor a relative gains points only where its accuracy is above chance, so the effect in "
+        "points depends on the targets drawn: intervals hold the mean over studies less often.",
         *_settings(populations, CrossedPopulation()),
     ]
     for kind, (title, explanation) in CROSSED_TITLES.items():

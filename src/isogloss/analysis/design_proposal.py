@@ -6,7 +6,7 @@ Shapes are suffixes: S sources, T targets.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, cycle
+from itertools import combinations, cycle, islice
 
 import numpy as np
 
@@ -120,8 +120,7 @@ def _balanced(rows: Sequence[Language], n_relatives: int) -> list[Language]:
     for queue in cycle(queues):
         if len(relatives) == n_relatives:
             break
-        if (row := next(queue, None)) is not None:
-            relatives.append(row)
+        relatives += islice(queue, 1)
     return [source, *relatives]
 
 

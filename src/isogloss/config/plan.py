@@ -81,10 +81,11 @@ class PlanConfig(fields.Config):
     sources: Annotated[
         tuple[NumberOfSources, ...] | None,
         separated(),
-        NoneWord("none"),
+        NoneWord("auto"),
         Field(
             description="numbers of source languages to try, for a crossed design in which each "
-            "has `related` targets of its own; none: a single source against `control` languages"
+            "has `related` targets of its own; auto: a single source against `control` languages, "
+            "or any number with `propose`"
         ),
     ] = None
     branch_spread: Annotated[

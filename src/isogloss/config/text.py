@@ -20,7 +20,7 @@ NONE_AS = {
     for name, field in config_class.model_fields.items()
     if (word := none_word(field))
 }
-FRACTIONS = ("margin", "effect", "spread", "seed_spread", "gain", "discordant")
+FRACTIONS = ("margin", "effect", "spread", "seed_spread", "branch_spread", "gain", "discordant")
 # pydantic's types of errors whose messages speak of Python.
 PLAIN = {
     "bool_parsing": "should be true or false",

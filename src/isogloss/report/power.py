@@ -75,7 +75,7 @@ def text(plan: Plan) -> str:
     for outlook in plan.outlooks:
         contrasts = (outlook.spread, outlook.significant, outlook.minimum_detectable_effect)
         chances = (outlook.power, outlook.equivalence)
-        lines.append((str(outlook.control), *map(_contrast, contrasts), *map(_percent, chances)))
+        lines.append((str(outlook.control), *map(_contrast, contrasts), *map(percent, chances)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [
         "  ".join(value.rjust(width) for value, width in zip(line, widths, strict=True))
@@ -111,7 +111,7 @@ def figure(plan: Plan) -> Figure:
     axes.axvline(100 * plan.effect, color=INK, linewidth=0.8, linestyle=":")
     asked = Line2D(
         [], [], color=INK, linewidth=0.8, linestyle=":",
-        label=f"{_percent(TARGET_POWER)} power; {_points(plan.effect)} points",
+        label=f"{percent(TARGET_POWER)} power; {_points(plan.effect)} points",
     )  # fmt: skip
     handles = _power_lines(axes, plan, reach)
     axes.set(xlim=(0, 100 * reach), ylim=(0, 100))
@@ -126,7 +126,7 @@ def figure(plan: Plan) -> Figure:
     most = plan.outlooks[-1]
     title = (
         f"{most.control} controls detect {_points(most.minimum_detectable_effect)} points with "
-        f"{_percent(TARGET_POWER)} power"
+        f"{percent(TARGET_POWER)} power"
         if detectable
         else "Too few languages to detect any contrast"
     )
@@ -186,7 +186,7 @@ def _equivalence(plan: Plan) -> list[str]:
                 f"with {plan.related} and {most.control}, a spread of {_points(spread)} points"
             )
         statements.append(
-            f"Equivalence at {_percent(TARGET_POWER)} power needs {' or, '.join(alternatives)}."
+            f"Equivalence at {percent(TARGET_POWER)} power needs {' or, '.join(alternatives)}."
         )
     return statements
 
@@ -218,14 +218,14 @@ def _chances(outlooks: Sequence[DesignPower], name: str) -> str:
     """Power with the fewest and the most controls, and the smallest number that reaches 80%."""
     chances = {outlook.control: float(getattr(outlook, name)) for outlook in outlooks}
     fewest, most = min(chances), max(chances)
-    low, high = (_percent(chances[n]) for n in (fewest, most))
+    low, high = (percent(chances[n]) for n in (fewest, most))
     if low == high:
         phrase = f"{high} with {' or '.join(map(str, sorted({fewest, most})))} controls"
     else:
         phrase = f"{low} with {fewest} and {high} with {most} controls"
     enough = [n for n, chance in chances.items() if chance >= TARGET_POWER]
     if enough and enough[0] > fewest:
-        phrase += f"; {enough[0]} controls reach {_percent(TARGET_POWER)}"
+        phrase += f"; {enough[0]} controls reach {percent(TARGET_POWER)}"
     return phrase.replace("<", "under ").replace(">", "over ")
 
 
@@ -234,7 +234,7 @@ def _design(plan: Plan) -> str:
     return f"{plan.related} related languages, {plan.items} items per language, {seeds}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share in whole percent that never rounds to 0% or 100%."""
     if 0 < share < 0.005:
         return "<1%"

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -14,7 +16,16 @@ from isogloss import tracking
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import group
+from isogloss.report.crossed_power import figure as crossed_figure
+from isogloss.report.crossed_power import sentences as crossed_sentences
 from isogloss.report.power import Pilot, Plan, figure, sentences, text
+from isogloss.stages.plan_crossed import (
+    crossed_metrics,
+    crossed_plan,
+    crossed_table,
+    printed,
+    read_crossed_pilot,
+)
 from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
 from isogloss.tracking import RunKind, tag
@@ -28,11 +39,24 @@ METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
 TABLE, FIGURE, DPI = "plan.csv", "power.png", 160
 
 
+class LoggedPlan(NamedTuple):
+    """What a plan leaves in its run."""
+
+    metrics: dict[str, float]
+    table: pd.DataFrame
+    figure: Figure
+    note: str
+
+
 def run_plan(config: PlanConfig) -> str:
     """The entry point `plan`: print what a design can show, log it as a run, return its id."""
+    if config.sources or config.propose:
+        return _run_crossed_plan(config)
     planned = plan(config, read_pilot(config.like) if config.like else None)
     statements = "\n".join(sentences(planned))
-    run = _log(planned, statements, config)
+    name = f"plan {planned.related} related languages"
+    result = LoggedPlan(metrics(planned), table(planned), figure(planned), statements)
+    run = _log(name, result, config)
     print(f"\n{text(planned)}\n\n{statements}\n")
     print(f"figure: {tracking.artifact_path(run, FIGURE)}")
     return str(run.info.run_id)
@@ -127,15 +151,26 @@ def metrics(planned: Plan) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _log(planned: Plan, statements: str, config: PlanConfig) -> Run:
-    name = f"plan {planned.related} related languages"
+def _run_crossed_plan(config: PlanConfig) -> str:
+    planned = crossed_plan(config, read_crossed_pilot(config.like) if config.like else None)
+    statements = "\n".join(crossed_sentences(planned))
+    result = LoggedPlan(
+        crossed_metrics(planned), crossed_table(planned), crossed_figure(planned), statements
+    )
+    run = _log(f"plan {planned.best.power.sources} sources", result, config)
+    print(f"\n{printed(planned)}\n")
+    print(f"figure: {tracking.artifact_path(run, FIGURE)}")
+    return str(run.info.run_id)
+
+
+def _log(name: str, result: LoggedPlan, config: PlanConfig) -> Run:
     with tracking.open_run(
         RunKind.PLAN, name, config, {"study": config.study}, config.experiment
     ) as run:
-        mlflow.log_metrics(metrics(planned))
-        mlflow.log_text(table(planned).to_csv(index=False), TABLE)
-        mlflow.log_figure(figure(planned), FIGURE, save_kwargs={"dpi": DPI})
-        mlflow.set_tag("mlflow.note.content", statements)
+        mlflow.log_metrics(result.metrics)
+        mlflow.log_text(result.table.to_csv(index=False), TABLE)
+        mlflow.log_figure(result.figure, FIGURE, save_kwargs={"dpi": DPI})
+        mlflow.set_tag("mlflow.note.content", result.note)
     return run
 
 

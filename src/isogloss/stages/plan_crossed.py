@@ -1,0 +1,308 @@
+"""Plans of crossed designs: what sources and relatives show, what they cost, which to choose."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from isogloss.analysis.design_proposal import candidate_branches, feasible_designs, propose
+from isogloss.config import PlanConfig
+from isogloss.errors import ComparisonError, ConfigError
+from isogloss.formatting import listed
+from isogloss.languages import group, source_branch, table
+from isogloss.report.crossed_power import (
+    CrossedOutlook,
+    CrossedPlan,
+    DesignCost,
+    languages_table,
+    sentences,
+    study_fragment,
+    text,
+)
+from isogloss.stages.cost_model import (
+    evaluation_operations,
+    h100_operations_per_second,
+    operations_per_second_here,
+    training_operations,
+)
+from isogloss.stats.crossed_power import (
+    CrossedSpread,
+    answer_spread,
+    crossed_power,
+    pilot_crossed_spread,
+)
+from isogloss.tasks import languages_of, open_task
+from isogloss.tracking import RunKind, tag
+from isogloss.tracking.server import is_missing
+from isogloss.tracking.tags import read_parts
+from isogloss.types import FloatArray, Group, LanguageCode
+
+RELATIVES, ITEMS, SEEDS = 4, 900, 1
+ITEMS_OF_TASKS = {"belebele": 900, "sib200": 204}
+PASSAGES_PER_ITEM = 488 / 900  # Belebele's
+METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
+
+
+@dataclass(frozen=True)
+class CrossedPilot:
+    """Accuracies of a pilot's adapters, [S, T], mean over seeds and models.
+
+    NaN for a source itself, its varieties and what was not evaluated. `items` and `seeds` are mean
+    and smallest numbers per target and source.
+    """
+
+    run_id: str
+    accuracy: FloatArray
+    sources: tuple[str, ...]
+    targets: tuple[LanguageCode, ...]
+    items: int
+    seeds: int
+
+
+def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> CrossedPlan:
+    """What crossed designs can show, by number of sources; of a proposal, the best one's languages.
+
+    ConfigError if the parameters contradict one another, or the budget pays for no design.
+    """
+    items = config.items or (
+        pilot.items if pilot else ITEMS_OF_TASKS.get(config.propose or "", ITEMS)
+    )
+    seeds = config.seeds or (pilot.seeds if pilot else SEEDS)
+    spread = _spread(config, items, pilot)
+    speed = _operations_per_second(config)
+
+    def outlook(sources: int, relatives: int) -> CrossedOutlook:
+        return CrossedOutlook(
+            crossed_power(
+                spread, sources, relatives,
+                items=items, seeds=seeds, effect=config.effect, margin=config.margin,
+            ),
+            design_cost(config, sources, relatives, items, seeds, speed),
+        )  # fmt: skip
+
+    proposal = None
+    if config.propose:
+        branches = candidate_branches(_languages(config.propose, config))
+        designs = [
+            outlook(*design)
+            for design in feasible_designs(branches)
+            if config.sources is None or design[0] in config.sources
+        ]
+        outlooks = _affordable(config, designs)
+        best = min(outlooks, key=_merit)
+        proposal = propose(branches, best.power.sources, best.power.relatives)
+    else:
+        outlooks = [
+            outlook(n, config.related or RELATIVES) for n in sorted(set(config.sources or ()))
+        ]
+        best = outlooks[-1]
+    return CrossedPlan(
+        items=items,
+        seeds=seeds,
+        spread=spread,
+        margin=config.margin,
+        effect=config.effect,
+        outlooks=tuple(outlooks),
+        best=best,
+        proposal=proposal,
+        pilot=pilot.run_id if pilot else None,
+        pilot_sources=len(pilot.sources) if pilot else 0,
+        pilot_targets=len(pilot.targets) if pilot else 0,
+    )
+
+
+def design_cost(
+    config: PlanConfig, sources: int, relatives: int, items: int, seeds: int, speed: float
+) -> DesignCost:
+    """Adapters, evaluations on one target each (the base model's too), and hours."""
+    targets, adapters = sources * relatives, sources * seeds
+    evaluations = targets * (adapters + 1)
+    hours = None
+    if config.parameters:
+        operations = evaluation_operations(evaluations * items, config.tokens, config.parameters)
+        operations += training_operations(
+            adapters * config.training_items, config.tokens, config.parameters
+        )
+        hours = operations / speed / 3600
+    return DesignCost(adapters, evaluations, hours)
+
+
+def read_crossed_pilot(run_id: str) -> CrossedPilot:
+    """Accuracies of the adapters that a compare run compared.
+
+    ComparisonError if it is not a finished compare run, or has adapters of one source only.
+    """
+    compared = _run(run_id)
+    if (
+        compared is None
+        or tag(compared, "kind") != RunKind.COMPARE
+        or compared.info.status != "FINISHED"
+    ):
+        raise ComparisonError(f"like: {run_id!r} is not the id of a finished compare run.")
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seeds: dict[str, set[str]] = defaultdict(set)
+    counts = []
+    for run in filter(None, map(_run, read_parts(compared, "cells"))):
+        source = tag(run, "source")
+        if tag(run, "condition") != "tuned" or source is None:
+            continue
+        seeds[source].add(tag(run, "seed") or "")
+        for code, accuracy in _accuracies(run):
+            values[source, code].append(accuracy)
+            counts.append(run.data.metrics.get(f"n/{code}", 0))
+    if len(seeds) < 2:
+        raise ComparisonError(
+            f"like: compare run {run_id!r} has adapters of {len(seeds)} source languages; the "
+            f"spread of a crossed design needs several."
+        )
+    sources, targets = sorted(seeds), sorted({code for _, code in values})
+    accuracy_ST = np.array(
+        [
+            [
+                np.mean(values[source, code])
+                if values[source, code] and group(code, source) in (Group.RELATED, Group.CONTROL)
+                else np.nan
+                for code in targets
+            ]
+            for source in sources
+        ]
+    )
+    return CrossedPilot(
+        run_id=run_id,
+        accuracy=accuracy_ST,
+        sources=tuple(sources),
+        targets=tuple(targets),
+        items=max(1, round(float(np.mean(counts)))),
+        seeds=min(map(len, seeds.values())),
+    )
+
+
+def printed(plan: CrossedPlan) -> str:
+    """What the command prints, without the place of the figure."""
+    parts = [text(plan), "\n".join(sentences(plan))]
+    if plan.proposal:
+        fragment = study_fragment(plan.proposal, plan.seeds, plan.margin)
+        parts += [languages_table(plan.proposal), f"for a study file:\n\n{fragment}"]
+    return "\n\n".join(parts)
+
+
+def crossed_table(plan: CrossedPlan) -> pd.DataFrame:
+    """One row per design, with the fields of CrossedPower and DesignCost."""
+    return pd.DataFrame([asdict(outlook.power) | asdict(outlook.cost) for outlook in plan.outlooks])
+
+
+def crossed_metrics(plan: CrossedPlan) -> dict[str, float]:
+    """Finite numbers by name and number of sources."""
+    values = {
+        f"plan/{name}/sources-{outlook.power.sources}": float(getattr(outlook.power, name))
+        for outlook in plan.outlooks
+        for name in METRICS
+    }
+    values |= {
+        f"plan/evaluations/sources-{outlook.power.sources}": float(outlook.cost.evaluations)
+        for outlook in plan.outlooks
+    }
+    values |= {
+        "plan/spread_of_languages": plan.spread.languages,
+        "plan/spread_of_branches": plan.spread.branches,
+    }
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def _spread(config: PlanConfig, items: int, pilot: CrossedPilot | None) -> CrossedSpread:
+    passages = config.passages or max(1, round(PASSAGES_PER_ITEM * items))
+    if passages > items:
+        raise ConfigError(f"`passages` must not exceed the {items} items but got {passages}.")
+    answers = answer_spread(config.discordant, items / passages, config.passage_correlation)
+    if pilot is None:
+        return CrossedSpread(config.branch_spread, config.spread, config.seed_spread, answers)
+    branches = [source_branch(source) for source in pilot.sources]
+    return pilot_crossed_spread(
+        pilot.accuracy,
+        *_numbered(branches, [source_branch(code) for code in pilot.targets]),
+        items=answers,
+        seeds=config.seed_spread,
+        n_items=pilot.items,
+        n_seeds=pilot.seeds,
+    )
+
+
+def _numbered(*names: Sequence[str]) -> Iterator[npt.NDArray[np.intp]]:
+    """Lists of names as arrays of numbers, equal names with equal numbers."""
+    numbers = {
+        name: at for at, name in enumerate(sorted({name for some in names for name in some}))
+    }
+    for some in names:
+        yield np.array([numbers[name] for name in some])
+
+
+def _languages(task: str, config: PlanConfig) -> tuple[LanguageCode, ...]:
+    """The languages to propose from; ConfigError for one that the task does not have."""
+    if task not in ITEMS_OF_TASKS or config.data_dir is not None:
+        return languages_of(open_task(task, config.data_dir), config.languages)
+    # The table knows the languages of public data, so that a plan needs no network.
+    known = tuple(code for code, row in sorted(table().items()) if getattr(row, task))
+    if missing := [code for code in config.languages or () if code not in known]:
+        raise ConfigError(f"task {task!r} has no language {missing[0]!r}; it has {listed(known)}.")
+    return config.languages or known
+
+
+def _operations_per_second(config: PlanConfig) -> float:
+    if config.machine == "here" and config.parameters:
+        return operations_per_second_here()
+    return h100_operations_per_second()
+
+
+def _affordable(config: PlanConfig, designs: Sequence[CrossedOutlook]) -> list[CrossedOutlook]:
+    """The best design within the budget by number of sources; ConfigError if there is none."""
+    if not designs:
+        raise ConfigError(
+            f"no crossed design can be proposed: task {config.propose!r} needs four branches of at "
+            f"least three of `languages` each, besides varieties."
+        )
+    within = [outlook for outlook in designs if _within(config, outlook.cost)]
+    if not within:
+        least = min((outlook.cost for outlook in designs), key=lambda cost: cost.evaluations)
+        hours = "" if least.hours is None else f" and {least.hours:.2g} hours"
+        raise ConfigError(
+            f"the budget pays for no crossed design; the smallest needs {least.evaluations} "
+            f"evaluations{hours}."
+        )
+    numbers = sorted({outlook.power.sources for outlook in within})
+    return [
+        min((outlook for outlook in within if outlook.power.sources == number), key=_merit)
+        for number in numbers
+    ]
+
+
+def _within(config: PlanConfig, cost: DesignCost) -> bool:
+    affordable = config.budget is None or cost.evaluations <= config.budget
+    if config.budget_hours is None or cost.hours is None:
+        return affordable
+    return affordable and cost.hours <= config.budget_hours
+
+
+def _merit(outlook: CrossedOutlook) -> tuple[float, int]:
+    return outlook.power.minimum_detectable_effect, outlook.cost.evaluations
+
+
+def _accuracies(run: Run) -> Iterator[tuple[LanguageCode, float]]:
+    for name, value in run.data.metrics.items():
+        if name.startswith("accuracy/") and name != "accuracy/mean":
+            yield name.removeprefix("accuracy/"), value
+
+
+def _run(run_id: str) -> Run | None:
+    """A run by id; None if it does not exist, or no longer."""
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return None
