@@ -9,7 +9,7 @@ import pandas as pd
 
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.score_matrix import RunKey
-from isogloss.languages import group
+from isogloss.languages import group, language
 from isogloss.types import Condition, Group
 
 Tables = dict[RunKey, pd.DataFrame]
@@ -172,14 +172,19 @@ def crossed_tables(
     targets: tuple[str, ...] = CROSSED_TARGETS,
     n: int = 200,
     seed: int = 0,
+    family: float = 0.0,
 ) -> Tables:
     """Models tuned on several sources; relatives of a source gain `effect` more than from others.
 
-    Beside that, gains have an effect of the source, one of the target, and noise.
+    Beside that, gains have an effect of the source, one of the target, and noise. Targets of a
+    branch share a part of theirs, with standard deviation `family`.
     """
     rng = np.random.default_rng(seed)
     ease = rng.uniform(0.3, 0.4, len(targets))
     target_gain = rng.uniform(0.05, 0.2, len(targets))
+    branches = [language(code).branch for code in targets]
+    shared = {branch: family * rng.normal() for branch in dict.fromkeys(branches) if family}
+    target_gain += np.array([shared.get(branch, 0.0) for branch in branches])
     predictions: Tables = {}
     for m in range(models):
         base = dict(zip(targets, ease, strict=True))

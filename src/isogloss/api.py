@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.comparison import compare as compare_tables
+from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
 from isogloss.analysis.results_frame import tables_of_results
 from isogloss.config import (
@@ -74,13 +75,18 @@ class ComparisonResult:
 
     @property
     def verdict(self) -> Verdict:
-        """What the relatedness contrast shows."""
-        return self.contrast.verdict
+        """What the crossed design shows of kinship; with too few sources, the contrast."""
+        return claim_verdicts(self.comparison).kinship
 
     @property
     def contrast(self) -> Contrast:
-        """The relatedness contrast in accuracy: estimate, tests, intervals."""
+        """The relatedness contrast of `source` in accuracy: estimate, tests, intervals."""
         return self.comparison.contrast
+
+    @property
+    def crossed(self) -> CrossedComparison | None:
+        """The effect of kinship over all sources; None with fewer than three branches of them."""
+        return self.comparison.crossed
 
     @property
     def claims(self) -> dict[str, str]:
@@ -118,7 +124,7 @@ class ComparisonResult:
         content = report_content(self.comparison, [], {}, [])
         return {
             table.title: pd.DataFrame(table.rows, columns=list(table.headings))
-            for table in (content.published, *content.numbers)
+            for table in (*content.crossed, content.published, *content.numbers)
         }
 
     @cached_property
@@ -168,7 +174,10 @@ def compare(
     margin: float = 0.03,
     seed: int = 0,
 ) -> ComparisonResult:
-    """Test whether languages related to the source gain more than others, from answers alone.
+    """Test whether languages gain more from a related source than others, from answers alone.
+
+    With results of several sources, kinship is tested over all of them (the crossed design), and
+    the contrast of `source` stands beside it.
 
     `frame` has one row per model, condition, language and item, with the columns
 

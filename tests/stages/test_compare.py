@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from logged_runs import log_run, log_runs
 from mlflow.entities import Run
-from synthetic_predictions import CONTROL, RELATED, gains, study, tables
+from synthetic_predictions import CONTROL, RELATED, crossed_tables, gains, study, tables
 
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
@@ -69,6 +69,28 @@ def test_the_tags_describe_the_comparison() -> None:
     tags = {name: run.data.tags[f"isogloss.{name}"] for name in expected}
     assert tags == expected
     assert run.data.tags["isogloss.verdict_C3"] == "not tested"
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(0.1, "related gain more"), (0.0, "equivalent")])
+def test_the_runs_of_all_sources_make_one_crossed_comparison_whose_verdict_is_that_of_c1(
+    effect: float, verdict: str
+) -> None:
+    log_runs(crossed_tables(effect, n=60), study="c")
+    run_compare(CompareConfig(study="c", source="tur_Latn"))
+    (run,) = compare_run_list()
+    tags, metrics = run.data.tags, run.data.metrics
+    assert tags["isogloss.verdict"] == tags["isogloss.verdict_C1"] == verdict
+    assert tags["isogloss.source"] == "tur_Latn"
+    assert len(tags["isogloss.cells"].split()) == 5  # the base model and four sources
+    assert metrics["crossed/sources"] == 4
+    assert metrics["crossed/matchings"] == 24
+    assert metrics["crossed/kinship_low"] < effect < metrics["crossed/kinship_high"]
+    assert {"crossed_source/arb_Arab", "crossed/at_equal_same_script"} <= set(metrics)
+    files = mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="report")
+    assert {"report/crossed.csv", "report/crossed_effects.csv", "report/crossed_gains.png"} <= {
+        file.path for file in files
+    }
+    assert "unrelated sources" in tags["mlflow.note.content"]
 
 
 def test_a_condition_is_not_compared_with_itself() -> None:

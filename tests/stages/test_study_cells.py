@@ -3,7 +3,12 @@
 import pytest
 
 from isogloss.config import SharedConfig, StudyConfig
-from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, study_cells
+from isogloss.stages.study_cells import (
+    EvaluateCell,
+    FinetuneCell,
+    sources_without_relatives,
+    study_cells,
+)
 from isogloss.types import Condition, Split
 
 WIDE = {
@@ -126,3 +131,23 @@ def test_models_come_one_after_another_and_base_is_evaluated_once_per_model() ->
     assert [(own.rank, own.steps, own.limit) for own in trainings] == [
         (3, 5, None), (3, 5, 9), (3, 5, 9),
     ]  # fmt: skip
+
+
+def test_every_source_of_a_crossed_study_is_evaluated_on_the_same_targets_beside_one_base() -> None:
+    sources = ("arb_Arab", "tur_Latn", "hin_Deva", "swh_Latn")
+    targets = ("arb_Arab", "heb_Hebr", "tur_Latn", "uzn_Latn", "hin_Deva", "ben_Beng")
+    cells = study_cells(config(sources=",".join(sources), languages=",".join(targets)))
+    evaluations = [cell for cell in cells if isinstance(cell, EvaluateCell)]
+    assert [cell.finetuned and cell.finetuned.config.source for cell in evaluations] == [
+        None,
+        *sources,
+    ]
+    assert {cell.config.languages for cell in evaluations} == {targets}
+    assert {cell.config.seed for cell in evaluations} == {0}
+
+
+def test_sources_without_relatives_among_the_targets_of_a_crossed_study_are_named() -> None:
+    targets = ("arb_Arab", "heb_Hebr", "tur_Latn", "uzn_Latn", "hin_Deva")
+    crossed = config(sources="arb_Arab,tur_Latn,hin_Deva,swh_Latn")
+    assert sources_without_relatives(crossed, targets) == ["hin_Deva", "swh_Latn"]
+    assert sources_without_relatives(config(sources="arb_Arab,eng_Latn"), targets) == []

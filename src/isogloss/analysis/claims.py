@@ -54,6 +54,8 @@ class ClaimVerdicts:
 def claim_verdicts(comparison: Comparison) -> ClaimVerdicts:
     """The verdict on each claim, from slopes over models where there are five, else languages.
 
+    Kinship is judged by the crossed design where there are sources of four branches.
+
     A slope has a verdict if its 95% interval excludes zero. Fine-tuning and chain of thought gain
     equally if the 90% interval of their difference lies within the equivalence margin.
     """
@@ -73,7 +75,9 @@ def claim_verdicts(comparison: Comparison) -> ClaimVerdicts:
             positive=ClaimVerdict.GAINS_AGREE,
         )
         size = _size_verdict(primary.difference, comparison.margin)
-    return ClaimVerdicts(comparison.contrast.verdict, baseline, agreement, size)
+    decisive = comparison.decisive
+    kinship = decisive.overall.verdict if decisive else comparison.contrast.verdict
+    return ClaimVerdicts(kinship, baseline, agreement, size)
 
 
 def _slope_verdict(

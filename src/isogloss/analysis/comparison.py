@@ -12,6 +12,7 @@ import pandas as pd
 from isogloss.analysis.adjusted_contrast import Adjustment, adjustments
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
 from isogloss.analysis.alignment import align
+from isogloss.analysis.crossed import CrossedComparison, crossed_comparison
 from isogloss.analysis.distance import DistanceTest, distance_test
 from isogloss.analysis.double_difference import DoubleDifference, double_differences
 from isogloss.analysis.gain_slopes import (
@@ -32,6 +33,8 @@ from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
 from isogloss.types import Condition, Measure, Reasoning
 
+FEWEST_BRANCHES = 3  # of sources in a crossed design; two can be matched in two ways only
+
 
 @dataclass(frozen=True)
 class ConditionResult:
@@ -50,8 +53,9 @@ class Comparison:
     """Every number of a report on two conditions of some models on one task.
 
     `change` is what distinguishes the conditions, as it reads after "with". `conditions` holds
-    every condition that was compared with `against`, `condition` first. `chance` is the accuracy of
-    guessing, None where items have no choices. `omissions` are runs, languages and analyses that
+    every condition that was compared with `against`, `condition` first. `crossed` is the effect of
+    kinship over all sources, None with fewer than three branches of them. `chance` is the accuracy
+    of guessing, None where items have no choices. `omissions` are runs, languages and analyses that
     are missing.
     """
 
@@ -69,6 +73,7 @@ class Comparison:
     adjustments: tuple[Adjustment, ...]
     distance: DistanceTest | None
     double_differences: tuple[DoubleDifference, ...]
+    crossed: CrossedComparison | None
     baseline_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
     placebo: PlaceboBranches
@@ -92,8 +97,13 @@ class Comparison:
         return self.overall.languages
 
     @property
+    def decisive(self) -> CrossedComparison | None:
+        """The crossed comparison that decides on kinship; None with too few sources for it."""
+        return self.crossed if self.crossed and self.crossed.tests_kinship else None
+
+    @property
     def contrast(self) -> Contrast:
-        """The relatedness contrast that the verdict rests on."""
+        """The single-source contrast; the verdict rests on it where the study is not crossed."""
         return self.overall.contrasts[Measure.ACCURACY]
 
 
@@ -132,6 +142,7 @@ def compare(
         spec=spec,
     )
     differences, no_difference = double_differences(study)
+    crossed, not_crossed = _crossed(study)
     slopes, no_baseline_slope = baseline_slopes(study)
     agreements, no_cot_slope = gain_agreements(study)
     conditions = _condition_results(study)
@@ -151,6 +162,7 @@ def compare(
         adjustments=adjustments(study),
         distance=distance_test(study),
         double_differences=differences,
+        crossed=crossed,
         baseline_slopes=slopes,
         gain_agreements=agreements,
         placebo=placebo_branches(study, contrast),
@@ -162,6 +174,7 @@ def compare(
             *missing_languages,
             *_missing_seeds(study),
             *no_difference,
+            *not_crossed,
             *no_baseline_slope,
             *no_cot_slope,
         ),
@@ -213,6 +226,15 @@ def _complete_models(
             + (f": {listed}." if listed else ".")
         )
     return complete, omissions
+
+
+def _crossed(
+    study: AlignedStudy,
+) -> tuple[CrossedComparison | None, tuple[Omission, ...]]:
+    """The crossed design; None with two branches, which have only the double difference."""
+    crossed, omissions = crossed_comparison(study)
+    few = crossed is not None and crossed.overall.n_branches < FEWEST_BRANCHES
+    return None if few else crossed, omissions
 
 
 def _missing_seeds(study: AlignedStudy) -> list[Omission]:

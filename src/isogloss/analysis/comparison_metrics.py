@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed_frames import crossed_metrics
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import gain_parts, mean_gain_parts
 from isogloss.analysis.published import Agreement, Finding, published_analysis
@@ -25,6 +26,7 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float]:
         | _slopes(comparison)
         | _gains(comparison)
         | _published(comparison)
+        | (crossed_metrics(comparison.crossed) if comparison.crossed else {})
     )
     return {
         name: float(value)

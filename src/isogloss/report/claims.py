@@ -29,6 +29,16 @@ KINSHIP = {
     Verdict.INCONCLUSIVE: "Neither supported nor contradicted: too few data to distinguish a "
     "difference from none.",
 }
+CROSSED = {
+    Verdict.EQUIVALENT: "Supported: over these sources, related languages gained as much as "
+    "others, to within ±{margin} points.",
+    Verdict.RELATED_GAIN_MORE: "Contradicted: over these sources, related languages gained more "
+    "than others.",
+    Verdict.RELATED_GAIN_LESS: "No advantage of related languages: over these sources, they gained "
+    "less than others.",
+    Verdict.INCONCLUSIVE: "Neither supported nor contradicted: too few data to distinguish an "
+    "effect of kinship from none.",
+}
 BASELINE = {
     ClaimVerdict.WEAK_GAIN_MORE: "First half supported: weaker baselines gain more.",
     ClaimVerdict.WEAK_GAIN_LESS: "Contradicted: weaker baselines gain less.",
@@ -67,6 +77,20 @@ def claim_texts(comparison: Comparison) -> tuple[ClaimText, ...]:
 
 
 def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
+    if crossed := comparison.decisive:
+        effect = crossed.overall
+        return ClaimText(
+            name="C1",
+            title="No transfer specific to related languages",
+            verdict=verdicts.by_claim["C1"],
+            numbers=[
+                ("Estimate", f"{points(effect.estimate)} points"),
+                ("95% interval", interval_points(effect.interval_95)),
+                ("p", p_value(effect.p).removeprefix("= ")),
+                ("Sources", str(effect.n_sources)),
+            ],
+            conclusion=_within(CROSSED[verdicts.kinship], comparison),
+        )
     contrast = comparison.contrast
     return ClaimText(
         name="C1",

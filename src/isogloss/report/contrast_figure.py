@@ -1,4 +1,4 @@
-"""Forest plot of relatedness contrasts against the equivalence margin."""
+"""Forest plots of contrasts and effects against the equivalence margin."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ RIGHT = 1.75  # inches for the printed estimates
 
 
 class Row(NamedTuple):
-    """An estimate with its 95% and 90% intervals; a heading has none of them."""
+    """An estimate with its 95% and 90% intervals, or without; a heading has none of them."""
 
     label: str
     estimate: float = math.nan
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     @property
     def heading(self) -> bool:
         """Whether this row has no estimate."""
-        return self.interval_95 is None
+        return self.interval_95 is None and math.isnan(self.estimate)
 
     @property
     def weight(self) -> str:
@@ -52,30 +52,42 @@ class Row(NamedTuple):
 
 def contrast(comparison: Comparison) -> Figure:
     """All contrasts: overall, by model, other conditions, adjusted, double differences."""
-    rows = list(_rows(comparison))
-    margin = 100 * comparison.margin
-    left = max(text_width(row.label, 9, row.weight) for row in rows) + 0.4
     interval = contrast_interval(comparison.contrast)
-    figure, axes = sheet(
+    return forest(
         comparison,
         f"Relatedness contrast {points(comparison.contrast.estimate)} points, "
         + ("no 95% interval" if interval == "none" else f"95% interval {interval}"),
+        list(_rows(comparison)),
+        "gain of related minus gain of control languages, points",
+    )
+
+
+def forest(
+    comparison: Comparison, title: str, rows: Sequence[Row], axis: str, about: str | None = None
+) -> Figure:
+    """One row per estimate, the margin shaded; `axis` and `about` are texts, see `sheet`."""
+    margin = 100 * comparison.margin
+    left = max(text_width(row.label, 9, row.weight) for row in rows) + 0.4
+    figure, axes = sheet(
+        comparison,
+        title,
         0.25 * (len(rows) + 0.4),
         Margins(left=left, right=RIGHT),
+        about=about,
     )
     axes.axvspan(-margin, margin, color=MARGIN_COLOUR, alpha=0.35, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     reach = _reach(rows, margin)
     edge = 1 + (RIGHT - 0.07) / (WIDTH - left - RIGHT)  # right end of the printed estimates
     for y, row in enumerate(rows):
-        if row.interval_95 is not None:
-            _draw(axes, y, row, row.interval_95, reach, edge)
+        if not row.heading:
+            _draw(axes, y, row, reach, edge)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set(fontweight=row.weight, color=FAINT if row.heading else INK)
     axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.8))
     axes.tick_params(axis="y", length=0, pad=8)
-    axes.set_xlabel("gain of related minus gain of control languages, points")
+    axes.set_xlabel(axis)
     legend(
         figure,
         [
@@ -87,13 +99,15 @@ def contrast(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, y: int, row: Row, wide: Interval, reach: float, edge: float) -> None:
+def _draw(axes: Axes, y: int, row: Row, reach: float, edge: float) -> None:
     """An estimate with its intervals, arrows where they extend beyond the axis, and numbers."""
-    unbounded = all(map(math.isinf, wide))
-    bounds = "(no interval)" if unbounded else interval_points(wide)
+    wide = row.interval_95
+    unbounded = wide is None or all(map(math.isinf, wide))
+    bounds = interval_points(wide) if wide and not unbounded else "(no interval)" if wide else ""
     axes.text(
-        edge, y, f"{points(row.estimate)} {bounds}", transform=axes.get_yaxis_transform(),
-        ha="right", va="center", fontsize=9, color=INK, fontweight=row.weight,
+        edge, y, f"{points(row.estimate)} {bounds}".strip(),
+        transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=9, color=INK,
+        fontweight=row.weight,
     )  # fmt: skip
     if math.isnan(row.estimate):
         return
@@ -101,9 +115,10 @@ def _draw(axes: Axes, y: int, row: Row, wide: Interval, reach: float, edge: floa
         if interval is not None and not all(map(math.isinf, interval)):
             ends = [_clipped(100 * end, reach) for end in interval]
             axes.plot(ends, [y, y], color=INK, linewidth=width, solid_capstyle="butt")
-    for end, arrow, side in ((wide.low, "<", -1), (wide.high, ">", 1)):
-        if side * 100 * end > reach and not unbounded:
-            axes.plot(side * reach, y, arrow, color=INK, markersize=6, clip_on=False)
+    if wide and not unbounded:
+        for end, arrow, side in ((wide.low, "<", -1), (wide.high, ">", 1)):
+            if side * 100 * end > reach:
+                axes.plot(side * reach, y, arrow, color=INK, markersize=6, clip_on=False)
     axes.plot(
         _clipped(100 * row.estimate, reach), y, "o", color="white", markeredgecolor=INK,
         markersize=8 if row.bold else 6, zorder=3,

@@ -1,5 +1,7 @@
 """The Markdown twin of the report page; figures are the files beside it."""
 
+from collections.abc import Mapping
+
 from isogloss.formatting import sentence
 from isogloss.report.claims import ClaimText
 from isogloss.report.content import Content
@@ -21,13 +23,17 @@ def markdown(content: Content) -> str:
         _escaped(summary.next_steps),
         "",
         *(f"- **{line.label}:** {_escaped(line.text)}" for line in summary.details),
-        *("", "## The three claims"),
     ]
+    if content.crossed:
+        lines += ["", "## Kinship over all sources"]
+        lines += _figures(content.crossed_captions)
+        for table in content.crossed:
+            lines += _table(table)
+    lines += ["", "## The three claims"]
     for claim in content.claims:
         lines += _claim(claim)
     lines += [*_table(content.published), "", "## Figures"]
-    for name, caption in content.captions.items():
-        lines += ["", f"![{caption}]({name}.png)", "", caption]
+    lines += _figures(content.captions)
     for table in content.numbers:
         lines += _table(table)
     lines += ["", "## What is missing", ""]
@@ -37,6 +43,14 @@ def markdown(content: Content) -> str:
     lines += ["", "## How to read this", ""]
     lines += [f"- **{term}:** {text}" for term, text in content.how_to_read.items()]
     return "\n".join(lines) + "\n"
+
+
+def _figures(captions: Mapping[str, str]) -> list[str]:
+    return [
+        line
+        for name, caption in captions.items()
+        for line in ("", f"![{caption}]({name}.png)", "", caption)
+    ]
 
 
 def _claim(claim: ClaimText) -> list[str]:

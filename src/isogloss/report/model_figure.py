@@ -71,14 +71,16 @@ def _group(
         np.arange(len(by_model) + 1), np.append(ys - 0.5, ys[-1] + 0.5), gain_LM,
         cmap=colormaps[COLOUR_MAP], vmin=-largest, vmax=largest, edgecolors="white", linewidth=0.8,
     )  # fmt: skip
-    _numbers(axes, heading, gain_LM.mean(axis=0), None)
+    printed_gains(axes, heading, gain_LM.mean(axis=0), None)
     for y, gain_M in zip(ys, gain_LM, strict=True):
-        _numbers(axes, y, gain_M, largest)
+        printed_gains(axes, y, gain_M, largest)
 
 
-def _numbers(axes: Axes, y: float, gain_M: FloatArray, largest: float | None) -> None:
-    """Print a row of gains: bold without a background, or white on dark cells."""
+def printed_gains(axes: Axes, y: float, gain_M: FloatArray, largest: float | None) -> None:
+    """Print a row of gains: bold without a background, or white on dark cells; skip NaN."""
     for x, gain in enumerate(gain_M):
+        if np.isnan(gain):
+            continue
         dark = False
         if largest is not None:
             red_green_blue = colormaps[COLOUR_MAP](0.5 + 0.5 * gain / largest)[:3]

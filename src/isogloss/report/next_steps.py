@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from isogloss.analysis.comparison import Comparison
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table
+from isogloss.report.crossed import crossed_steps
 from isogloss.stats.permutation import attained_level
 from isogloss.stats.power import languages_for_equivalence
 from isogloss.types import Group, Verdict
@@ -16,10 +17,15 @@ ALPHA = 0.05
 
 def next_steps(comparison: Comparison) -> str:
     """One sentence on what would settle the question, or turn the answer into a claim."""
-    steps = list(_steps(comparison))
+    crossed = comparison.decisive
+    if crossed:
+        steps = crossed_steps(comparison, crossed, fewest_seeds(comparison))
+    else:
+        steps = list(_steps(comparison))
     if not steps:
         return "Settled within this design; other models and tasks would show how far it extends."
-    settled = comparison.contrast.verdict != Verdict.INCONCLUSIVE
+    verdict = crossed.verdict if crossed else comparison.contrast.verdict
+    settled = verdict != Verdict.INCONCLUSIVE
     purpose = "make it a claim" if settled else "settle it"
     return f"What would {purpose}: {listed(steps)}."
 
@@ -52,11 +58,10 @@ def _steps(comparison: Comparison) -> Iterator[str]:
     if fewest_seeds(comparison) < FEWEST_SEEDS:
         per_model = " per model" if len(comparison.models) > 1 else ""
         yield f"at least {FEWEST_SEEDS} seeds{per_model}"
-    verdicts = {double.contrast.verdict for double in comparison.double_differences}
-    if not verdicts:
-        yield "a second source language"
-    elif verdicts == {Verdict.INCONCLUSIVE} and contrast.verdict != Verdict.INCONCLUSIVE:
-        yield "more source languages"
+    yield (
+        "sources of at least four branches, each with relatives among the targets (the crossed "
+        "design)"
+    )
 
 
 def _languages(comparison: Comparison) -> str:

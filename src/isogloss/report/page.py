@@ -11,10 +11,12 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed_frames import crossed_cells_frame, crossed_effects_frame
 from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.report import (
     contrast_figure,
+    crossed_figures,
     language_figures,
     model_figure,
     placebo_figure,
@@ -30,7 +32,13 @@ UNBROKEN = re.compile(r"\[[^\[\]]{1,30}\]|\bp [=<] [\d.]+")
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """The figures by name, in the order of the page, without those that lack data."""
-    drawn = {
+    drawn = {}
+    if crossed := comparison.crossed:
+        drawn = {
+            "crossed_effects": crossed_figures.crossed_effects(comparison, crossed),
+            "crossed_gains": crossed_figures.crossed_gains(comparison, crossed),
+        }
+    drawn |= {
         "gains": language_figures.gains(comparison),
         "contrast": contrast_figure.contrast(comparison),
     }
@@ -55,6 +63,8 @@ def write(
 ) -> Path:
     """Write report.html, report.md, gains.csv, contrasts.csv, published.csv and figures as PNG.
 
+    With several sources also crossed.csv and crossed_effects.csv.
+
     `provenance` is printed unchanged and in its order; `runs` is the table of the runs used, with
     its headings first. Returns the path of report.html. The page loads nothing from elsewhere:
     figures are data: URIs, and all text that comes from data is escaped.
@@ -63,6 +73,9 @@ def write(
     gains_frame(comparison).to_csv(folder / "gains.csv", index=False)
     contrasts_frame(comparison).to_csv(folder / "contrasts.csv", index=False)
     published_frame(comparison).to_csv(folder / "published.csv", index=False)
+    if crossed := comparison.crossed:
+        crossed_cells_frame(crossed).to_csv(folder / "crossed.csv", index=False)
+        crossed_effects_frame(crossed).to_csv(folder / "crossed_effects.csv", index=False)
     images = {name: _png(figure) for name, figure in figures(comparison).items()}
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(image)

@@ -68,16 +68,26 @@ def model_labels(comparison: Comparison) -> dict[str, str]:
 
 
 def sheet(
-    comparison: Comparison, title: str, height: float, margins: Margins, width: float = WIDTH
+    comparison: Comparison,
+    title: str,
+    height: float,
+    margins: Margins,
+    width: float = WIDTH,
+    about: str | None = None,
 ) -> tuple[Figure, Axes]:
-    """A figure with a title, a line about the comparison, and axes `height` inches high."""
-    contrast = comparison.contrast
+    """A figure with a title, a line about the comparison, and axes `height` inches high.
+
+    The line names task, format and models, then `about`: the languages and verdict of the contrast
+    by default.
+    """
+    if about is None:
+        contrast = comparison.contrast
+        about = (
+            f"{contrast.n_related} related and {contrast.n_control} control languages; "
+            f"verdict: {contrast.verdict}"
+        )
     several = f"{len(comparison.models)} models; " if len(comparison.models) > 1 else ""
-    about = (
-        f"{drawable(comparison.task)}, {comparison.format} format; {several}"
-        f"{contrast.n_related} related and {contrast.n_control} control languages; "
-        f"verdict: {contrast.verdict}"
-    )
+    about = f"{drawable(comparison.task)}, {comparison.format} format; {several}{about}"
     title_lines = _wrapped(title, width - 0.3, 12, "bold")
     about_lines = _wrapped(about, width - 0.3, 9.5)
     top = 0.32 + 0.21 * len(title_lines) + 0.17 * len(about_lines) + margins.above

@@ -144,7 +144,7 @@ def _log(plan: ComparisonPlan, comparison: Comparison, experiment: str | None) -
 def _tags(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str | None]:
     """The tags of the compare run, without their prefix."""
     runs = plan.collected.runs
-    verdicts = claim_verdicts(comparison).by_claim
+    verdicts = claim_verdicts(comparison)
     return {
         **{name: tag(runs[0], name) for name in SHARED_TAGS},
         "model": ", ".join(model.label for model in comparison.models),
@@ -155,10 +155,10 @@ def _tags(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str | None]
         "against": plan.config.against,
         "study": plan.study,
         "fingerprint": plan.fingerprint,
-        "verdict": comparison.contrast.verdict,
+        "verdict": verdicts.kinship,
         "versions": versions_text(comparison_versions()),
         "libraries": versions_text(statistics_libraries()),
-        **{f"verdict_{claim}": verdict for claim, verdict in verdicts.items()},
+        **{f"verdict_{claim}": verdict for claim, verdict in verdicts.by_claim.items()},
     }
 
 

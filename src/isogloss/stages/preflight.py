@@ -4,6 +4,7 @@ Reads data, configurations and tokenizers, and no weights. A fault of the study 
 that cannot be used loses its cells, and the others are run.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,7 @@ from isogloss.stages.study_cells import (
     EvaluateCell,
     FinetuneCell,
     StudyCell,
+    sources_without_relatives,
     study_reasonings,
     study_sources,
 )
@@ -30,6 +32,8 @@ from isogloss.stages.training_inputs import SourceData, check_labels, recipe_of,
 from isogloss.tasks import Item, Task
 from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group, LanguageCode
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def _study_data(config: StudyConfig, cells: Sequence[StudyCell]) -> _Data:
 
 
 def _check_contrast(config: StudyConfig, data: _Data) -> None:
-    """Raise ConfigError if the contrast has fewer than two languages in a group."""
+    """Raise ConfigError if the contrast has fewer than two languages in a group.
+
+    Warn of sources of a crossed study that have no relative among the languages.
+    """
     source = study_sources(config)[0].source
     groups = [group(code, source, config.compare.branch) for code in data.evaluated]
     relations = {
@@ -107,6 +114,11 @@ def _check_contrast(config: StudyConfig, data: _Data) -> None:
                 f"study {config.study!r} {groups.count(name)} are {relation}; "
                 f"choose other languages or another branch."
             )
+    for unrelated in sources_without_relatives(config, data.evaluated):
+        logger.warning(
+            f"none of the languages of study {config.study!r} is related to source {unrelated!r}: "
+            "its adapter says nothing about kinship; add relatives to `languages`"
+        )
 
 
 def _check_models(sessions: Mapping[str, Session]) -> None:

@@ -4,13 +4,13 @@ A cell has the complete configuration of one fine-tuning or evaluation. Progress
 launchers work from this list; nothing is loaded to make it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from isogloss.config import EvaluateConfig, FinetuneConfig, SharedConfig, StudyConfig
 from isogloss.config.study import StudyModel, StudySource
-from isogloss.languages import source_name
-from isogloss.types import Condition, Reasoning
+from isogloss.languages import group, source_name
+from isogloss.types import Condition, Group, Reasoning
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,18 @@ def study_sources(config: StudyConfig) -> tuple[StudySource, ...]:
         return config.sources
     controls = [config.control_source] if config.control_source else []
     return tuple(StudySource(source=source) for source in (config.source, *controls))
+
+
+def sources_without_relatives(config: StudyConfig, languages: Collection[str]) -> list[str]:
+    """The sources of a crossed study, of three or more, that have no relative among the targets."""
+    sources = [entry.source for entry in study_sources(config)]
+    if len(sources) < 3:
+        return []
+    return [
+        source
+        for source in sources
+        if all(group(code, source) != Group.RELATED for code in languages)
+    ]
 
 
 def study_reasonings(config: StudyConfig) -> list[Reasoning]:

@@ -1,0 +1,303 @@
+"""The crossed design in words and tables: does a target gain more from a related source?
+
+"No evidence of" is never worded as "evidence of no".
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
+from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.report.table import Table, p_text
+from isogloss.stats.crossed import CrossedEffect
+from isogloss.types import Interval, Verdict
+
+ENOUGH_SOURCES = 6
+
+HEADLINES = {
+    Verdict.EQUIVALENT: "targets gained as much from related as from unrelated sources, to within "
+    "±{margin} points.",
+    Verdict.RELATED_GAIN_MORE: "targets gained more from related than from unrelated sources.",
+    Verdict.RELATED_GAIN_LESS: "targets gained less from related than from unrelated sources.",
+    Verdict.INCONCLUSIVE: "these runs show neither that targets gain differently from related "
+    "sources nor that they gain equally.",
+}
+TOO_FEW = (
+    f"No verdict: sources of fewer than {MIN_RELATED_BRANCHES} branches have relatives among the "
+    "targets, too few for a p of 0.05."
+)
+NAMES = {
+    DyadicCovariate.SCRIPT: "script",
+    DyadicCovariate.GEOGRAPHY: "geographic distance",
+    DyadicCovariate.VOCABULARY: "shared vocabulary",
+}
+ROBUST = (
+    "it relies on many sources and targets; with few sources it is too narrow, because least "
+    "squares has fitted an effect to each of them"
+)
+
+
+def crossed_headline(comparison: Comparison, crossed: CrossedComparison) -> str:
+    """What the verdict of the crossed design means."""
+    return HEADLINES[crossed.overall.verdict].format(margin=points(comparison.margin, signed=False))
+
+
+def crossed_numbers(comparison: Comparison, crossed: CrossedComparison) -> str:
+    """One sentence with estimate, interval, p and what they rest on."""
+    effect = crossed.overall
+    models = f", mean of {len(crossed.models)} models" if len(crossed.models) > 1 else ""
+    return (
+        f"Over {effect.n_sources} sources and {effect.n_targets} targets ({comparison.task}, "
+        f"{comparison.format} format{models}), with an effect for each source and each target, a "
+        f"related source gives a target {points(effect.estimate)} points more gain than an "
+        f"unrelated one ({effect_interval(effect)}, p {p_value(effect.p)}; {matchings(effect)})."
+    )
+
+
+def effect_interval(effect: CrossedEffect, level: int = 95) -> str:
+    """An interval in words; without one, what it lacks."""
+    interval = {95: effect.interval_95, 90: effect.interval_90}[level]
+    if math.isinf(interval.low) and math.isinf(interval.high):
+        return f"no {level}% interval: {effect.matchings} matchings are too few"
+    return f"{level}% interval {interval_points(interval)}"
+
+
+def matchings(effect: CrossedEffect) -> str:
+    """The permutation test in words."""
+    lowest = p_value(effect.lowest_p)
+    if not effect.exact:
+        return f"Monte Carlo over {effect.matchings:,} matchings of sources with relatives"
+    return (
+        f"exact over {effect.matchings:,} matchings of sources with relatives, lowest possible p "
+        f"{lowest}"
+    )
+
+
+def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterator[tuple[str, str]]:
+    """Labelled lines on what the verdict of the crossed design rests on."""
+    effect = crossed.overall
+    yield "Equivalence", _equivalence(comparison, effect)
+    yield "Sensitivity", _sensitivity(comparison, effect)
+    if len(crossed.models) > 1:
+        yield "Models", _models(crossed)
+    if any(source.effect for source in crossed.sources):
+        yield "Sources", _sources(crossed)
+    if line := _covariates(crossed):
+        yield "At equal covariates", line
+    yield (
+        "Robust interval",
+        f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}.",
+    )
+
+
+def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
+    margin = points(comparison.margin, signed=False)
+    interval = effect_interval(effect, 90)
+    if math.isinf(effect.interval_90.low):
+        return f"not testable, {interval}."
+    tost_p = f" (p {p_value(effect.equivalence_p)})" if effect.equivalence_p is not None else ""
+    if effect.interval_90.inside(comparison.margin):
+        return f"shown, the {interval} lies within ±{margin} points{tost_p}."
+    text = f"not shown, the {interval} extends beyond ±{margin} points{tost_p}"
+    if effect.verdict == Verdict.INCONCLUSIVE:
+        return f"{text}; the absence of a clear difference is not evidence of equal gains."
+    return f"{text}."
+
+
+def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:
+    detectable = effect.minimum_detectable
+    if not math.isfinite(detectable):
+        return (
+            f"no effect, however large, reaches p = 0.05 with {effect.matchings} matchings; at "
+            f"least {MIN_RELATED_BRANCHES} branches of sources are needed."
+        )
+    text = f"minimum detectable effect {points(detectable, signed=False)} points (80% power)"
+    if effect.verdict == Verdict.INCONCLUSIVE and detectable > comparison.margin:
+        text += ", more than the margin: more sources, items or seeds would find smaller ones"
+    if effect.interval_95.excludes(0.0) and abs(effect.estimate) < detectable:
+        text += "; an effect that is found below it tends to be exaggerated"
+    return f"{text}."
+
+
+def _models(crossed: CrossedComparison) -> str:
+    positive = sum(model.effect.estimate > 0 for model in crossed.models)
+    found = sum(model.holm_p <= 0.05 for model in crossed.models)
+    return (
+        f"positive in {positive} of {len(crossed.models)}, p ≤ 0.05 after Holm's adjustment in "
+        f"{found}."
+    )
+
+
+def _sources(crossed: CrossedComparison) -> str:
+    effects = [source.effect.estimate for source in crossed.sources if source.effect]
+    positive = sum(estimate > 0 for estimate in effects)
+    return (
+        f"relatives gain more from their own source for {positive} of {len(effects)} sources, "
+        f"{points(min(effects))} to {points(max(effects))} points."
+    )
+
+
+def _covariates(crossed: CrossedComparison) -> str:
+    done = [
+        (each.covariates, each.effect) for each in crossed.adjustments if each.effect is not None
+    ]
+    if not done:
+        return ""
+    covariates, effect = done[-1]
+    adds = "adds to them" if effect.interval_95.excludes(0.0) else "adds nothing detectable to them"
+    return (
+        f"at equal {held_equal(covariates)}, kinship is worth {points(effect.estimate)} points "
+        f"({effect_interval(effect)}, p {p_value(effect.p)}): it {adds}."
+    )
+
+
+def held_equal(covariates: Sequence[DyadicCovariate]) -> str:
+    """Covariates as they read after "at equal"."""
+    return listed([NAMES[covariate] for covariate in covariates])
+
+
+def crossed_steps(comparison: Comparison, crossed: CrossedComparison, seeds: int) -> list[str]:
+    """What would settle the question of kinship, or carry the answer further."""
+    effect, steps = crossed.overall, []
+    if (
+        effect.n_related_branches < ENOUGH_SOURCES
+        and crossed.overall.verdict == Verdict.INCONCLUSIVE
+    ):
+        steps.append(
+            f"at least {ENOUGH_SOURCES} sources of different branches, each with relatives among "
+            "the targets"
+        )
+    if seeds < 3:
+        steps.append("at least 3 seeds of each source")
+    if (
+        crossed.overall.verdict == Verdict.INCONCLUSIVE
+        and effect.minimum_detectable > comparison.margin
+    ):
+        steps.append("more items or sources (`plan` computes how many)")
+    return steps
+
+
+def crossed_tables(comparison: Comparison) -> list[Table]:
+    """The effect overall, by source, by model, and with covariates held equal."""
+    crossed = comparison.crossed
+    if crossed is None:
+        return []
+    return [
+        _overall_table(crossed),
+        _source_table(comparison, crossed),
+        _model_table(crossed),
+        _covariate_table(crossed),
+    ]
+
+
+def _overall_table(crossed: CrossedComparison) -> Table:
+    effect = crossed.overall
+    rows = [["Related source, 0 or 1", *_cells(effect, crossed.verdict or "none")]]
+    if crossed.graded is not None:
+        rows.append(["Degree of kinship, 0 to 1", *_cells(crossed.graded)])
+    return Table(
+        "Effect of kinship over all sources",
+        ("Kinship", *HEADINGS),
+        rows,
+        f"In points; {matchings(effect)}. A degree of kinship is one minus the genealogical "
+        "distance. Targets that are a source, or a variety of one, are left out."
+        + ("" if crossed.tests_kinship else f" {TOO_FEW}"),
+    )
+
+
+HEADINGS = (
+    *("Effect", "95% interval", "p", "90% interval", "p, equivalence", "Verdict"),
+    *("Minimum detectable effect", "95% interval, robust"),
+)
+
+
+def _cells(effect: CrossedEffect, verdict: str = "") -> list[str]:
+    tost_p = math.nan if effect.equivalence_p is None else effect.equivalence_p
+    return [
+        points(effect.estimate),
+        _bounds(effect.interval_95),
+        p_text(effect.p),
+        _bounds(effect.interval_90),
+        p_text(tost_p),
+        verdict,
+        _detectable(effect),
+        interval_points(effect.robust),
+    ]
+
+
+def _bounds(interval: Interval) -> str:
+    unbounded = math.isinf(interval.low) and math.isinf(interval.high)
+    return "none" if unbounded else interval_points(interval)
+
+
+def _detectable(effect: CrossedEffect) -> str:
+    detectable = effect.minimum_detectable
+    return points(detectable, signed=False) if math.isfinite(detectable) else "none"
+
+
+def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
+    rows, lowest = [], ""
+    for source in crossed.sources:
+        effect = source.effect
+        values = [""] * 5
+        if effect is not None:
+            lowest = f", at least {p_text(effect.lowest_p)}"
+            values = [
+                *map(points, (effect.estimate, effect.others, effect.difference)),
+                _bounds(effect.interval_95),
+                p_text(effect.p),
+            ]
+        name = f"{source.name} ({source.code})"
+        rows.append([name, source.branch, str(len(source.relatives)), *values])
+    return Table(
+        "Effect of kinship by source",
+        (
+            *("Source", "Branch", "Relatives", "Effect", "Mean of the others", "Difference"),
+            *("95% interval of the difference", "p"),
+        ),
+        rows,
+        f"In points. p is the share of sources whose effect is as far from the mean{lowest}; the "
+        f"interval takes effects of sources as normal. The row of {comparison.source_name} says "
+        "whether it is special.",
+    )
+
+
+def _model_table(crossed: CrossedComparison) -> Table:
+    several = len(crossed.models) > 1
+    return Table(
+        "Effect of kinship by model",
+        ("Model", "Effect", "95% interval", "p", "p, Holm", "Minimum detectable effect"),
+        [
+            [
+                model.model, points(model.effect.estimate), _bounds(model.effect.interval_95),
+                p_text(model.effect.p), p_text(model.holm_p), _detectable(model.effect),
+            ]
+            for model in crossed.models
+            if several
+        ],
+        "In points; p adjusted for the number of models by Holm's method.",
+    )  # fmt: skip
+
+
+def _covariate_table(crossed: CrossedComparison) -> Table:
+    unadjusted = crossed.overall
+    rows = [
+        ["Nothing", points(unadjusted.estimate), _bounds(unadjusted.interval_95),
+         p_text(unadjusted.p), ""]
+    ]  # fmt: skip
+    for each in crossed.adjustments:
+        effect = each.effect
+        values = (
+            ["", "", ""]
+            if effect is None
+            else [points(effect.estimate), _bounds(effect.interval_95), p_text(effect.p)]
+        )
+        rows.append([sentence(held_equal(each.covariates)), *values, sentence(each.problem)])
+    return Table(
+        "Kinship at equal script, distance and vocabulary",
+        ("Held equal", "Effect of kinship", "95% interval", "p", "Note"),
+        rows if crossed.adjustments else [],
+        "In points, for a related source against an unrelated one with the same values of the "
+        "covariates.",
+    )

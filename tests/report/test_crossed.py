@@ -1,0 +1,184 @@
+"""The crossed design in the report: verdict first, then figures, tables and files."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_predictions import (
+    CROSSED_SOURCES,
+    CROSSED_TARGETS,
+    Tables,
+    crossed_tables,
+    study,
+)
+
+from isogloss.analysis.claims import claim_verdicts
+from isogloss.analysis.comparison import Comparison, compare
+from isogloss.analysis.crossed_frames import BEYOND, crossed_cells_frame, crossed_effects_frame
+from isogloss.report import crossed as crossed_report
+from isogloss.report.crossed_figures import crossed_effects, crossed_gains
+from isogloss.report.next_steps import next_steps
+from isogloss.report.page import write
+from isogloss.report.verdict import note, summary
+from isogloss.types import Verdict
+
+SOURCES = (*CROSSED_SOURCES, "ind_Latn", "rus_Cyrl")
+TARGETS = (
+    *CROSSED_TARGETS,
+    *("bul_Cyrl", "ceb_Latn", "jav_Latn", "pol_Latn", "tgl_Latn", "ukr_Cyrl"),
+)
+
+
+def six_sources(effect: float, **options: int) -> Tables:
+    """Six sources with three relatives each among the targets; branches gain alike."""
+    return crossed_tables(effect, sources=SOURCES, targets=TARGETS, n=100, family=0.05, **options)
+
+
+@pytest.fixture(scope="module")
+def planted() -> Comparison:
+    """Two models; relatives gain six points more from each of six sources."""
+    return compare(six_sources(0.06, models=2), source="tur_Latn")
+
+
+@pytest.fixture(scope="module")
+def null() -> Comparison:
+    """Kinship has no effect, but targets of a branch gain alike."""
+    return compare(six_sources(0.0), source="tur_Latn")
+
+
+def test_a_planted_effect_of_kinship_is_found_and_is_the_verdict_on_c1(planted: Comparison) -> None:
+    assert claim_verdicts(planted).by_claim["C1"] == Verdict.RELATED_GAIN_MORE
+    effect = planted.crossed.overall
+    assert effect.interval_95.low < 0.06 < effect.interval_95.high
+    text = summary(planted)
+    assert text.verdict == "Related gain more"
+    assert text.headline == "targets gained more from related than from unrelated sources."
+    assert "Over 6 sources and 18 targets" in text.numbers
+    assert (
+        "exact over 720 matchings of sources with relatives, lowest possible p = 0.001"
+        in text.numbers
+    )
+    labels = [line.label for line in text.details]
+    assert labels[:6] == ["Equivalence", "Sensitivity", "Models", "Sources", "At equal covariates",
+                          "Robust interval"]  # fmt: skip
+    assert "Turkish alone" in labels
+    assert note(planted).startswith("Related gain more: ")
+
+
+def test_without_an_effect_of_kinship_a_family_that_gains_alike_is_not_taken_for_one(
+    null: Comparison,
+) -> None:
+    assert claim_verdicts(null).by_claim["C1"] == Verdict.EQUIVALENT
+    assert (
+        "as much from related as from unrelated sources, to within ±3.0" in summary(null).headline
+    )
+    assert null.crossed.overall.p > 0.05
+
+
+def test_the_named_source_is_a_row_beside_the_others(planted: Comparison) -> None:
+    tables = {table.title: table for table in crossed_report.crossed_tables(planted)}
+    rows = tables["Effect of kinship by source"].rows
+    assert next(row[0] for row in rows) == "Turkish (tur_Latn)"
+    assert {row[0].split("(")[1].rstrip(")") for row in rows} == set(SOURCES)
+    assert all(row[2] == "3" for row in rows)
+    assert (
+        "The row of Turkish says whether it is special."
+        in tables["Effect of kinship by source"].note
+    )
+    assert [row[0] for row in tables["Effect of kinship by model"].rows] == ["model-0", "model-1"]
+    held = [row[0] for row in tables["Kinship at equal script, distance and vocabulary"].rows]
+    assert held[:2] == ["Nothing", "Script"]
+
+
+def test_crossed_csv_holds_the_cells_from_which_the_effect_follows(planted: Comparison) -> None:
+    cells = crossed_cells_frame(planted.crossed)
+    assert len(cells) == 6 * 18
+    assert cells.groupby("source")["related"].sum().to_dict() == dict.fromkeys(SOURCES, 3)
+    columns = np.column_stack(
+        [
+            pd.get_dummies(cells["source"]).to_numpy(float),
+            pd.get_dummies(cells["target"]).to_numpy(float),
+            cells["related"],
+        ]
+    )
+    slope = np.linalg.lstsq(columns, cells["gain"].to_numpy(), rcond=None)[0][-1]
+    assert slope == pytest.approx(planted.crossed.overall.estimate)
+    by_kin = cells.groupby("related")[BEYOND].mean()
+    assert by_kin[True] == pytest.approx(planted.crossed.overall.estimate)
+    assert by_kin[False] == pytest.approx(0.0, abs=1e-12)
+    effects = crossed_effects_frame(planted.crossed)
+    assert effects["estimate"][0] == planted.crossed.overall.estimate
+    assert set(effects["source"].dropna()) == set(SOURCES)
+    assert set(effects["model"]) == {"mean of 2 models", "model-0", "model-1"}
+
+
+def test_the_section_comes_before_the_claims_in_page_and_twin(
+    planted: Comparison, tmp_path
+) -> None:
+    page = write(planted, tmp_path, {}, []).read_text("utf-8")
+    twin = (tmp_path / "report.md").read_text("utf-8")
+    assert (
+        page.index('id="crossed"')
+        < page.index('id="effect-of-kinship-by-source"')
+        < page.index('id="claims"')
+    )
+    assert (
+        twin.index("## Kinship over all sources")
+        < twin.index("![")
+        < twin.index("## The three claims")
+    )
+    assert "<title>Does the gain from fine-tuning follow kinship, over 6 sources?</title>" in page
+    for name in ("crossed_effects.png", "crossed_gains.png", "crossed.csv", "crossed_effects.csv"):
+        assert (tmp_path / name).stat().st_size > 100
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_the_heat_map_has_a_number_in_each_cell_and_outlines_relatives(planted: Comparison) -> None:
+    (axes,) = crossed_gains(planted, planted.crossed).axes
+    numbers = [
+        text.get_text() for text in axes.texts if re.fullmatch(r"[+−]?\d+\.\d", text.get_text())
+    ]
+    assert len(numbers) == 6 * 18
+    assert len(axes.patches) == 6 * 3
+    cells = crossed_cells_frame(planted.crossed)
+    first = axes.get_yticklabels()[0].get_text().split("(")[1].rstrip(")")
+    assert cells[cells["target"] == first]["target_branch"].iloc[0] == "Turkic"
+
+
+def test_the_forest_has_the_effect_and_a_row_per_source_and_model(planted: Comparison) -> None:
+    (axes,) = crossed_effects(planted, planted.crossed).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[:4] == ["all sources", "clustered errors", "by source", "Turkish"]
+    assert {"by model", "model-0", "model-1", "at equal ...", "script"} <= set(labels)
+
+
+def test_three_sources_are_described_without_a_verdict() -> None:
+    three = compare(
+        crossed_tables(0.06, sources=("arb_Arab", "tur_Latn", "hin_Deva")), source="arb_Arab"
+    )
+    assert three.crossed is not None
+    assert three.decisive is None
+    (overall, *_) = crossed_report.crossed_tables(three)
+    assert overall.rows[0][6] == "none"
+    assert "No verdict: sources of fewer than 4 branches" in overall.note
+    assert "relatives of Standard Arabic" in summary(three).headline
+
+
+def test_two_sources_have_the_double_difference_with_its_false_positives_and_no_section() -> None:
+    two = compare(study(1, seeds=3, n=40), source="arb_Arab")
+    assert two.crossed is None
+    assert crossed_report.crossed_tables(two) == []
+    lines = [line.text for line in summary(two).details if line.label == "Second source"]
+    assert len(lines) == 1
+    assert "finds an effect that is not there in 13% of studies" in lines[0]
+
+
+def test_a_study_of_one_source_is_told_to_add_sources(null: Comparison) -> None:
+    one = compare(crossed_tables(0.0, sources=("arb_Arab",)), source="arb_Arab")
+    assert one.crossed is None
+    assert "sources of at least four branches, each with relatives among the targets" in next_steps(
+        one
+    )
+    assert next_steps(null) == "What would make it a claim: at least 3 seeds of each source."
