@@ -205,7 +205,7 @@ def test_the_recommended_languages_have_80_percent_power_of_equivalence():
 
 def test_next_steps_name_seeds_and_sources_until_there_are_enough():
     single = seeds(1)
-    assert "at least 3 seeds and a second source language" in next_steps(single)
+    assert "at least 3 seeds and sources of at least four branches, each" in next_steps(single)
     assert "one source cannot separate kinship" in lines(single)["Second source"]
     assert "between-seed variance is unknown" in lines(single)["Seeds"]
     two = seeds(2, sources=("arb_Arab", "eng_Latn"))
@@ -221,15 +221,14 @@ def test_next_steps_name_seeds_and_sources_until_there_are_enough():
     assert lines(three)["Seeds"] == f"3 seeds, contrasts of {by_seed} points."
 
 
-def test_a_settled_contrast_with_seeds_and_a_conclusive_second_source_needs_nothing_more():
+def test_one_or_two_sources_never_settle_a_claim_on_kinship():
     comparison = seeds(3, sources=("arb_Arab", "eng_Latn"))
-    equal = comparison.contrast._replace(verdict=Verdict.EQUIVALENT)
-    settled = with_contrast(comparison, equal)
-    assert next_steps(settled) == "What would make it a claim: more source languages."
+    settled = with_contrast(comparison, comparison.contrast._replace(verdict=Verdict.EQUIVALENT))
     (double,) = settled.double_differences
     conclusive = replace(double, contrast=double.contrast._replace(verdict=Verdict.EQUIVALENT))
     assert next_steps(replace(settled, double_differences=(conclusive,))) == (
-        "Settled within this design; other models and tasks would show how far it extends."
+        "What would make it a claim: sources of at least four branches, each with relatives among "
+        "the targets (the crossed design)."
     )
 
 
