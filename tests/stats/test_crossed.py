@@ -314,6 +314,19 @@ def test_sister_sources_whose_adapters_resemble_each_other_do_not_make_findings(
     assert np.mean([result.p <= 0.05 for result in results]) <= 0.07
 
 
+def test_the_robust_interval_allows_effects_that_differ_between_sources():
+    rng = np.random.default_rng(3)
+    kin = np.repeat(np.eye(6), 3, axis=1)
+    design = crossed_design(kin, kin >= 0, "abcdef", {})
+    results = []
+    for _ in range(300):
+        gain = rng.normal(0, 0.05, kin.shape) + rng.normal(0, 0.05, (6, 1)) * kin
+        results.append(effect_in_design(design, gain, None))
+    # No effect on average. The test of matchings asks whether there is one for any source.
+    assert np.mean([result.robust.excludes(0) for result in results]) <= 0.08
+    assert np.mean([result.p <= 0.05 for result in results]) >= 0.09
+
+
 def test_the_minimum_detectable_effect_is_detected_in_four_of_five_studies():
     typical = np.median(
         [result.minimum_detectable for result in simulated(100, range(6), within_branches=0.5)]

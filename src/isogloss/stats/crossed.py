@@ -90,6 +90,11 @@ def crossed_effect(
     alike, also when they gain alike from one source and not from another. Sources of one branch
     are averaged first: their adapters may resemble each other too.
 
+    The null hypothesis is that rows are exchangeable: kinship makes no difference for any of these
+    sources. Where it helps from some and harms from others, so that it makes none on average, the
+    test finds something more often than in 5% of studies (11 to 14% with effects that vary with a
+    standard deviation of four fifths of that of single gains); `robust` does not.
+
     A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05. For each
     matching the shifts at which its statistic is at least the observed one form a closed interval
     around the estimate, with ends
@@ -253,8 +258,8 @@ def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: f
     Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels; the
     quantile is Student's with one degree of freedom fewer than the smaller number of clusters. The
     larger of the one-way variances replaces a combination that is not positive. Unlike the test of
-    matchings it lets rows differ in spread, but it relies on few clusters: in simulations with 4 to
-    8 sources it covers 92 to 98% and is a fifth wider.
+    matchings it takes sources as a sample, whose effects of kinship and spread may differ. In
+    simulations with 4 to 8 sources it covers 92 to 98% and is a fifth wider.
     """
     kin_BT, observed_BT = design.kin_residual, design.observed
     score_BT = kin_BT * (residual_BT - estimate * kin_BT)
