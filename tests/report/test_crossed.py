@@ -92,8 +92,11 @@ def test_the_named_source_is_a_row_beside_the_others(planted: Comparison) -> Non
 
 
 def test_crossed_csv_holds_the_cells_from_which_the_effect_follows(planted: Comparison) -> None:
-    cells = crossed_cells_frame(planted.crossed)
-    assert len(cells) == 6 * 18
+    every = crossed_cells_frame(planted.crossed)
+    assert every.groupby("model").size().to_dict() == dict.fromkeys(
+        ("mean of 2 models", "model-0", "model-1"), 6 * 18
+    )
+    cells = every[every["model"] == "mean of 2 models"]
     assert cells.groupby("source")["related"].sum().to_dict() == dict.fromkeys(SOURCES, 3)
     columns = np.column_stack(
         [

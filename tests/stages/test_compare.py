@@ -1,10 +1,21 @@
 """What a compare run leaves: verdict, claims, numbers and report; and when it is reused."""
 
+from itertools import product
+
 import mlflow
 import pytest
 from logged_runs import log_run, log_runs
 from mlflow.entities import Run
-from synthetic_predictions import CONTROL, RELATED, crossed_tables, gains, study, tables
+from synthetic_predictions import (
+    CONTROL,
+    CROSSED_SOURCES,
+    CROSSED_TARGETS,
+    RELATED,
+    crossed_tables,
+    gains,
+    study,
+    tables,
+)
 
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
@@ -91,6 +102,22 @@ def test_the_runs_of_all_sources_make_one_crossed_comparison_whose_verdict_is_th
         file.path for file in files
     }
     assert "unrelated sources" in tags["mlflow.note.content"]
+
+
+def test_shared_vocabulary_is_held_equal_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    log_runs(crossed_tables(0.1, n=40), study="c")
+    config = CompareConfig(study="c", source="tur_Latn")
+    collected = collect_runs(config)
+    without = plan_comparison(collected, config)
+    assert without.shared_vocabulary is None
+    pairs = product(CROSSED_SOURCES, CROSSED_TARGETS)
+    overlaps = {pair: 0.1 + 0.001 * place**1.5 for place, pair in enumerate(pairs)}
+    monkeypatch.setattr("isogloss.stages.compare.shared_vocabulary", lambda _: overlaps)
+    known = plan_comparison(collected, config)
+    assert known.fingerprint != without.fingerprint
+    run_compare(config)
+    (run,) = compare_run_list()
+    assert "crossed/at_equal_shared_vocabulary" in run.data.metrics
 
 
 def test_a_condition_is_not_compared_with_itself() -> None:

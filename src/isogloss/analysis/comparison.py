@@ -12,7 +12,7 @@ import pandas as pd
 from isogloss.analysis.adjusted_contrast import Adjustment, adjustments
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
 from isogloss.analysis.alignment import align
-from isogloss.analysis.crossed import CrossedComparison, crossed_comparison
+from isogloss.analysis.crossed import CrossedComparison, Overlaps, crossed_comparison
 from isogloss.analysis.distance import DistanceTest, distance_test
 from isogloss.analysis.double_difference import DoubleDifference, double_differences
 from isogloss.analysis.gain_slopes import (
@@ -117,13 +117,15 @@ def compare(
     against: Condition = Condition.BASE,
     seed: int = 0,
     omissions: Iterable[Omission] = (),
+    shared_vocabulary: Overlaps | None = None,
 ) -> Comparison:
     """Compare two conditions from tables of predictions, one table per run.
 
     Each table has one row per (language, item_id), with the columns of predictions.parquet.
     `branch` defines the languages related to `source` (default: the source's own), `margin` is the
     equivalence margin as a fraction, `seed` that of Monte Carlo permutations. Models without one of
-    the two conditions are left out; `omissions` are those made before.
+    the two conditions are left out; `omissions` are those made before. `shared_vocabulary`, by
+    source and language, is a covariate of the crossed design.
 
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
@@ -142,7 +144,7 @@ def compare(
         spec=spec,
     )
     differences, no_difference = double_differences(study)
-    crossed, not_crossed = _crossed(study)
+    crossed, not_crossed = _crossed(study, shared_vocabulary)
     slopes, no_baseline_slope = baseline_slopes(study)
     agreements, no_cot_slope = gain_agreements(study)
     conditions = _condition_results(study)
@@ -229,10 +231,10 @@ def _complete_models(
 
 
 def _crossed(
-    study: AlignedStudy,
+    study: AlignedStudy, shared_vocabulary: Overlaps | None
 ) -> tuple[CrossedComparison | None, tuple[Omission, ...]]:
     """The crossed design; None with two branches, which have only the double difference."""
-    crossed, omissions = crossed_comparison(study)
+    crossed, omissions = crossed_comparison(study, shared_vocabulary=shared_vocabulary)
     few = crossed is not None and crossed.overall.n_branches < FEWEST_BRANCHES
     return None if few else crossed, omissions
 

@@ -57,13 +57,28 @@ class CrossedSource:
 
 
 @dataclass(frozen=True)
+class CrossedCell:
+    """The gain of one target from one source, averaged over seeds, and over models or of one."""
+
+    source: str
+    target: str
+    gain: float
+    related: bool
+
+
+@dataclass(frozen=True)
 class CrossedModel:
     """The effect of kinship for one model; `holm_p` is adjusted for the number of models."""
 
     model: str
-    sources: tuple[str, ...]
     effect: CrossedEffect
     holm_p: float
+    cells: tuple[CrossedCell, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that the model was tuned on."""
+        return tuple(dict.fromkeys(cell.source for cell in self.cells))
 
 
 @dataclass(frozen=True)
@@ -76,16 +91,6 @@ class CrossedAdjustment:
     covariates: tuple[DyadicCovariate, ...]
     effect: CrossedEffect | None
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class CrossedCell:
-    """The gain of one target from one source, averaged over seeds and models."""
-
-    source: str
-    target: str
-    gain: float
-    related: bool
 
 
 @dataclass(frozen=True)
@@ -195,11 +200,7 @@ def _comparison(
             seed,
             _covariates(targets, sources, shared_vocabulary),
         ),
-        cells=tuple(
-            CrossedCell(source, target, float(gain_ST[row, column]), bool(kin_ST[row, column]))
-            for row, source in enumerate(sources)
-            for column, target in enumerate(targets.codes)
-        ),
+        cells=targets.cells(sources, gain_ST, kin_ST),
         omissions=omissions,
     )
 
@@ -257,6 +258,16 @@ class _Targets:
             ]
         )
 
+    def cells(
+        self, sources: Sequence[str], gain_ST: FloatArray, kin_ST: FloatArray
+    ) -> tuple[CrossedCell, ...]:
+        """The cells of a table of gains, source by source."""
+        return tuple(
+            CrossedCell(source, target, float(gain_ST[row, column]), bool(kin_ST[row, column]))
+            for row, source in enumerate(sources)
+            for column, target in enumerate(self.codes)
+        )
+
     def kinship(self, study: AlignedStudy, sources: Sequence[str]) -> FloatArray:
         """1 where a target is related to a source, else 0, [S, T].
 
@@ -299,26 +310,22 @@ def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
 
 def _by_model(study: AlignedStudy) -> tuple[CrossedModel, ...]:
     """The effect of each model that has a crossed design."""
-    effects: dict[str, tuple[tuple[str, ...], CrossedEffect]] = {}
+    effects: dict[str, tuple[tuple[CrossedCell, ...], CrossedEffect]] = {}
     for model in study.models:
         sources = _sources(study, model)
         branches = [source_branch(code) for code in sources]
         if len(set(branches)) < 2:
             continue
         targets = _Targets.of(study, sources)
-        effect = _effect(
-            targets.gains(study, [model], sources),
-            targets.kinship(study, sources),
-            branches,
-            study.spec.seed,
-            study.spec.margin,
-        )
+        gain_ST = targets.gains(study, [model], sources)
+        kin_ST = targets.kinship(study, sources)
+        effect = _effect(gain_ST, kin_ST, branches, study.spec.seed, study.spec.margin)
         if effect is not None:
-            effects[model] = sources, effect
+            effects[model] = targets.cells(sources, gain_ST, kin_ST), effect
     adjusted = holm([effect.p for _, effect in effects.values()])
     return tuple(
-        CrossedModel(model, sources, effect, float(holm_p))
-        for (model, (sources, effect)), holm_p in zip(effects.items(), adjusted, strict=True)
+        CrossedModel(model, effect, float(holm_p), cells)
+        for (model, (cells, effect)), holm_p in zip(effects.items(), adjusted, strict=True)
     )
 
 

@@ -1,11 +1,11 @@
 """The numbers of a crossed design as DataFrames (crossed.csv, crossed_effects.csv) and metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from isogloss.analysis.crossed import CrossedComparison
+from isogloss.analysis.crossed import CrossedCell, CrossedComparison
 from isogloss.analysis.gains import models_label
 from isogloss.languages import (
     JOIN,
@@ -22,15 +22,22 @@ BEYOND = "gain_beyond_average"
 
 
 def crossed_cells_frame(crossed: CrossedComparison) -> pd.DataFrame:
-    """One row per source and target of the crossed design; gains are fractions.
+    """One row per model, source and target; with several models, first their mean. Fractions.
 
-    `gain_beyond_average` is the gain without the effects of the source and of the target that the
-    estimate of kinship leaves; over relatives it averages to that estimate more than over others.
+    `gain_beyond_average` is the gain without what the source gives to all targets and what the
+    target gains from all sources, as fitted beside the effect of kinship.
     """
+    effects = [(models_label(crossed.averaged_models), crossed.cells, crossed.overall)]
+    if len(crossed.models) > 1:
+        effects += [(model.model, model.cells, model.effect) for model in crossed.models]
+    return pd.concat([_cells(*effect) for effect in effects], ignore_index=True)
+
+
+def _cells(model: str, cells: Sequence[CrossedCell], effect: CrossedEffect) -> pd.DataFrame:
     frame = pd.DataFrame(
         [
             {
-                "model": models_label(crossed.averaged_models),
+                "model": model,
                 "source": cell.source,
                 "source_branch": source_branch(cell.source),
                 "target": cell.target,
@@ -42,10 +49,10 @@ def crossed_cells_frame(crossed: CrossedComparison) -> pd.DataFrame:
                 in {row.script for row in source_languages(cell.source)},
                 "kilometres": source_kilometres(cell.source, cell.target),
             }
-            for cell in crossed.cells
+            for cell in cells
         ]
     )
-    rest = frame["gain"] - crossed.overall.estimate * frame["related"]
+    rest = frame["gain"] - effect.estimate * frame["related"]
     effects_NP = np.column_stack(
         [pd.get_dummies(frame[name]).to_numpy(float) for name in ("source", "target")]
     )
@@ -119,6 +126,7 @@ def _effect(effect: CrossedEffect) -> dict[str, object]:
         "related_branches": effect.n_related_branches,
         "targets": effect.n_targets,
         "cells": effect.n_cells,
+        **{f"slope_{name.replace(' ', '_')}": slope for name, slope in effect.slopes.items()},
     }
 
 

@@ -27,6 +27,11 @@ TOO_FEW = (
     f"No verdict: sources of fewer than {MIN_RELATED_BRANCHES} branches have relatives among the "
     "targets, too few for a p of 0.05."
 )
+UNITS = {DyadicCovariate.GEOGRAPHY: math.log(2)}  # of a covariate's own effect: twice as far
+NO_VOCABULARY = (
+    "Shared vocabulary is not known here: it needs the model's tokenizer and the evaluated data on "
+    "the machine that compares."
+)
 NAMES = {
     DyadicCovariate.SCRIPT: "script",
     DyadicCovariate.GEOGRAPHY: "geographic distance",
@@ -281,10 +286,11 @@ def _model_table(crossed: CrossedComparison) -> Table:
 
 
 def _covariate_table(crossed: CrossedComparison) -> Table:
+    known = any(DyadicCovariate.VOCABULARY in each.covariates for each in crossed.adjustments)
     unadjusted = crossed.overall
     rows = [
         ["Nothing", points(unadjusted.estimate), _bounds(unadjusted.interval_95),
-         p_text(unadjusted.p), ""]
+         p_text(unadjusted.p), "", ""]
     ]  # fmt: skip
     for each in crossed.adjustments:
         effect = each.effect
@@ -293,11 +299,19 @@ def _covariate_table(crossed: CrossedComparison) -> Table:
             if effect is None
             else [points(effect.estimate), _bounds(effect.interval_95), p_text(effect.p)]
         )
-        rows.append([sentence(held_equal(each.covariates)), *values, sentence(each.problem)])
+        slopes = effect.slopes if effect else {}
+        own = "; ".join(
+            f"{NAMES[name]} {points(UNITS.get(name, 1.0) * slopes[name])}"
+            for name in each.covariates
+            if slopes
+        )
+        rows.append([sentence(held_equal(each.covariates)), *values, own, sentence(each.problem)])
     return Table(
         "Kinship at equal script, distance and vocabulary",
-        ("Held equal", "Effect of kinship", "95% interval", "p", "Note"),
+        ("Held equal", "Effect of kinship", "95% interval", "p", "Their own effects", "Note"),
         rows if crossed.adjustments else [],
         "In points, for a related source against an unrelated one with the same values of the "
-        "covariates.",
+        "covariates. Their own effects are those of the same script, of twice the distance, and of "
+        "a vocabulary that is wholly shared instead of not at all."
+        + ("" if known else f" {NO_VOCABULARY}"),
     )

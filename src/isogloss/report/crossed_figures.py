@@ -84,6 +84,7 @@ def _row(label: str, effect: CrossedEffect, bold: bool = False) -> Row:
 def crossed_gains(comparison: Comparison, crossed: CrossedComparison) -> Figure:
     """Heat map of targets by sources: gains without the effects of source and target."""
     frame = crossed_cells_frame(crossed)
+    frame = frame[frame["model"] == frame["model"][0]]
     sources = [source.code for source in crossed.sources]
     targets = _by_branch(crossed.targets, crossed.sources)
     gain_TS, related_TS = (

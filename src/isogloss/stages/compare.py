@@ -14,6 +14,7 @@ from isogloss import tracking
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
+from isogloss.analysis.crossed import Overlaps
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
 from isogloss.report.omissions import omission_sentence
@@ -21,6 +22,7 @@ from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.stages.comparable_runs import differing_libraries
+from isogloss.stages.shared_vocabulary import shared_vocabulary
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
 from isogloss.tracking.reuse import REPORT
@@ -42,13 +44,17 @@ SHARED_PASSAGES = (
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """Which runs are compared, how and for which source; `fingerprint` covers all of it."""
+    """Which runs are compared, how and for which source; `fingerprint` covers all of it.
+
+    `shared_vocabulary` is None where it is not known, or nothing was fine-tuned.
+    """
 
     collected: CollectedRuns
     config: CompareConfig
     source: LanguageCode
     study: str | None
     fingerprint: str
+    shared_vocabulary: Overlaps | None = None
 
 
 def run_compare(config: CompareConfig) -> str:
@@ -86,6 +92,7 @@ def compare_runs(
         condition=config.condition,
         against=config.against,
         omissions=collected.omissions,
+        shared_vocabulary=plan.shared_vocabulary,
     )
     return _log(plan, comparison, experiment)
 
@@ -95,6 +102,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
     if config.against == config.condition:
         raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
     source = source_language(collected, config)
+    overlaps = shared_vocabulary(collected) if config.condition.tuned else None
     fingerprint = tracking.fingerprint(
         kind="compare",
         runs=[
@@ -109,6 +117,9 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         margin=config.margin,
         left_out=[omission_sentence(omission) for omission in collected.omissions],
         versions=comparison_versions(),
+        # A machine without the model or the data does not have them.
+        shared_vocabulary=overlaps
+        and [(*pair, round(overlap, 6)) for pair, overlap in sorted(overlaps.items())],
     )
     return ComparisonPlan(
         collected=collected,
@@ -116,6 +127,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         source=source,
         study=",".join(config.study) if config.study else None,
         fingerprint=fingerprint,
+        shared_vocabulary=overlaps,
     )
 
 
