@@ -44,7 +44,7 @@ from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import figures, write
 from isogloss.report.verdict import note, summary
 from isogloss.stats.contrasts import Contrast
-from isogloss.types import Condition, Verdict
+from isogloss.types import Condition, Missing, Verdict
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def compare(
     branch: str | None = None,
     margin: float = 0.03,
     seed: int = 0,
+    missing: Missing | str = Missing.REFUSE,
 ) -> ComparisonResult:
     """Test whether languages gain more from a related source than others, from answers alone.
 
@@ -194,7 +195,8 @@ def compare(
 
     `condition` is compared with `against`. Languages of `branch` (default: that of the source) are
     the related ones. `margin` is the smallest difference in gains that matters, as a fraction,
-    stated in advance. `seed` is that of random permutations.
+    stated in advance. `seed` is that of random permutations. `missing="drop"` leaves items that
+    some run has no answer to out of all runs; by default they are refused.
 
     Raises DataError for a frame that cannot be used, ConfigError for a parameter or a language code
     that is unknown, ComparisonError for runs that cannot be compared with one another.
@@ -212,8 +214,18 @@ def compare(
             condition=condition,
             against=against,
             seed=seed,
+            missing=_missing(missing),
         )
     )
+
+
+def _missing(value: str) -> Missing:
+    try:
+        return Missing(value)
+    except ValueError:
+        raise ConfigError(
+            f"`missing` must be one of {', '.join(Missing)} but is {value!r}."
+        ) from None
 
 
 def _condition(name: str, value: str) -> Condition:

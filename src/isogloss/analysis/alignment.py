@@ -149,7 +149,7 @@ def _raise_different_items(
         if len(only):
             raise ComparisonError(
                 f"the runs cover different items: {first_few(map(_item, only))} in {run}, not in "
-                f"{other}."
+                f"{other}; set missing=drop to leave out of all runs what some of them lack."
             )
 
 

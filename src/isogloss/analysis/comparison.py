@@ -23,6 +23,7 @@ from isogloss.analysis.gain_slopes import (
 )
 from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
 from isogloss.analysis.informative import InformativeContrast, informative_contrast
+from isogloss.analysis.missing_items import complete_items
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.placebo import PlaceboBranches, placebo_branches
 from isogloss.analysis.score_matrix import RunKey
@@ -31,7 +32,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
-from isogloss.types import Condition, Measure, Reasoning
+from isogloss.types import Condition, Measure, Missing, Reasoning
 
 FEWEST_BRANCHES = 3  # of sources in a crossed design; two can be matched in two ways only
 
@@ -118,6 +119,7 @@ def compare(
     seed: int = 0,
     omissions: Iterable[Omission] = (),
     shared_vocabulary: Overlaps | None = None,
+    missing: Missing = Missing.REFUSE,
 ) -> Comparison:
     """Compare two conditions from tables of predictions, one table per run.
 
@@ -125,7 +127,8 @@ def compare(
     `branch` defines the languages related to `source` (default: the source's own), `margin` is the
     equivalence margin as a fraction, `seed` that of Monte Carlo permutations. Models without one of
     the two conditions are left out; `omissions` are those made before. `shared_vocabulary`, by
-    source and language, is a covariate of the crossed design.
+    source and language, is a covariate of the crossed design. `missing` says what becomes of items
+    that some run lacks: refuse them, or drop them from all runs.
 
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
@@ -136,6 +139,9 @@ def compare(
         )
     spec = ComparisonSpec(source, branch, Condition(condition), Condition(against), margin, seed)
     complete, incomplete_models = _complete_models(tables, spec)
+    missing_items: tuple[Omission, ...] = ()
+    if missing is Missing.DROP:
+        complete, missing_items = complete_items(complete)
     scores, missing_languages = align(complete)
     study = AlignedStudy(
         scores,
@@ -173,6 +179,7 @@ def compare(
         omissions=(
             *omissions,
             *incomplete_models,
+            *missing_items,
             *missing_languages,
             *_missing_seeds(study),
             *no_difference,

@@ -15,6 +15,7 @@ class OmissionReason(StrEnum):
     STUDY_RUN = "study run"
     MISSING_CONDITION = "missing condition"
     MISSING_LANGUAGES = "missing languages"
+    MISSING_ITEMS = "missing items"
     MISSING_SEEDS = "missing seeds"
     NO_DOUBLE_DIFFERENCE = "no double difference"
     NO_SLOPE = "no slope"
@@ -40,6 +41,7 @@ class Omission:
     | study run            | `run_id`, `problem`                 |
     | missing condition    | `model`, `conditions`, `source`     |
     | missing languages    | `run`, `languages`                  |
+    | missing items        | `run` and `counts` by language; or of all runs, `counts`, `totals` |
     | missing seeds        | `model`, `conditions`, `source`, `seeds` |
     | no double difference | `source` (the control), `problem`   |
     | no slope             | `predictor`, `units`, `problem`     |
@@ -57,6 +59,8 @@ class Omission:
     source: str = ""
     sources: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
+    totals: tuple[tuple[str, int], ...] = ()
     seeds: tuple[str, ...] = ()
     predictor: Predictor | None = None
     units: Units | None = None

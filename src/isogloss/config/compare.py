@@ -6,7 +6,7 @@ from pydantic import Field
 
 from isogloss.config import fields
 from isogloss.config.words import NoneWord, separated, text
-from isogloss.types import Condition
+from isogloss.types import Condition, Missing
 
 
 class CompareConfig(fields.Config):
@@ -76,4 +76,11 @@ class CompareConfig(fields.Config):
     ] = None
     branch: fields.Branch = None
     margin: fields.Margin = 0.03
+    missing: Annotated[
+        Missing,
+        Field(
+            description="items that some runs have no answer to: refuse them, or drop them from "
+            "all runs, which the report says"
+        ),
+    ] = Missing.REFUSE
     allow_versions: fields.AllowVersions = False

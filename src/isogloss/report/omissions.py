@@ -25,6 +25,8 @@ def omission_sentence(omission: Omission) -> str:
         case OmissionReason.MISSING_LANGUAGES:
             languages = ", ".join(omission.languages)
             return f"Languages left out because {omission.run} lacks them: {languages}."
+        case OmissionReason.MISSING_ITEMS:
+            return _missing_items(omission)
         case OmissionReason.MISSING_SEEDS:
             seeds = ", ".join(omission.seeds)
             return (
@@ -41,3 +43,16 @@ def omission_sentence(omission: Omission) -> str:
             return f"Model {omission.model} was not tuned on all sources; missing are {sources}."
         case OmissionReason.NO_CROSSED_DESIGN:
             return f"No crossed design of {', '.join(omission.sources)}: {omission.problem}"
+
+
+def _missing_items(omission: Omission) -> str:
+    """Items left out of all runs, by language; or those that one run lacks."""
+    count = sum(n for _, n in omission.counts)
+    items = f"{count:,} {'item' if count == 1 else 'items'}"
+    if omission.run is not None:
+        listed = ", ".join(f"{code} {n}" for code, n in omission.counts)
+        return f"{omission.run} lacks {items} that other runs have: {listed}."
+    totals = dict(omission.totals)
+    listed = ", ".join(f"{code} {n} of {totals[code]}" for code, n in omission.counts)
+    verb = "is" if count == 1 else "are"
+    return f"{items} without an answer in some run {verb} left out of all runs: {listed}."

@@ -93,6 +93,7 @@ def compare_runs(
         against=config.against,
         omissions=collected.omissions,
         shared_vocabulary=plan.shared_vocabulary,
+        missing=config.missing,
     )
     return _log(plan, comparison, experiment)
 
@@ -115,6 +116,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         against=config.against,
         branch=config.branch,
         margin=config.margin,
+        missing=config.missing,
         left_out=[omission_sentence(omission) for omission in collected.omissions],
         versions=comparison_versions(),
         # A machine without the model or the data does not have them.

@@ -13,6 +13,7 @@ from isogloss.config import CompareConfig, ImportConfig
 from isogloss.errors import ComparisonError
 from isogloss.stages.compare import run_compare
 from isogloss.stages.import_results import import_results
+from isogloss.types import Missing
 
 LANGUAGES = ("heb_Hebr", "amh_Ethi", "fra_Latn", "tur_Latn")
 Row = dict[str, Any]
@@ -127,3 +128,22 @@ def test_two_imports_with_other_answers_are_not_one_run(condition: str, tmp_path
         import_results(ImportConfig(path=path))
     with pytest.raises(ComparisonError, match="4 of 8 answers differ; import replicates with"):
         run_compare(CompareConfig())
+
+
+def test_an_item_that_one_import_lacks_is_left_out_if_the_user_says_so(tmp_path: Path) -> None:
+    base = answers(tmp_path / "base.jsonl", "base", 0)
+    tuned = Path(answers(tmp_path / "tuned.jsonl", "tuned", 1, source="arb_Arab", seed=0))
+    rows = tuned.read_text().splitlines()
+    # Hebrew has the items i, which both answer, and j, which only the adapter answers.
+    tuned.write_text("".join(f"{row}\n" for row in rows if not ("heb" in row and '"j"' in row)))
+    for path in (base, str(tuned)):
+        import_results(ImportConfig(path=path))
+    with pytest.raises(ComparisonError, match=r"heb_Hebr j in m, base, not in .*; set missing=drop"):
+        run_compare(CompareConfig())
+    run = mlflow.get_run(run_compare(CompareConfig(missing=Missing.DROP)))
+    gained = {code: run.data.metrics[f"gain/{code}"] for code in LANGUAGES}
+    assert gained == {"heb_Hebr": 0, "amh_Ethi": 0.5, "fra_Latn": 0.5, "tur_Latn": 0.5}
+    assert run.data.params["missing"] == "drop"
+    assert "1 item without an answer in some run is left out" in run.data.tags["mlflow.note.content"]
+    report = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/report.md")
+    assert "some run is left out of all runs: heb" in report
