@@ -138,12 +138,16 @@ def test_an_item_that_one_import_lacks_is_left_out_if_the_user_says_so(tmp_path:
     tuned.write_text("".join(f"{row}\n" for row in rows if not ("heb" in row and '"j"' in row)))
     for path in (base, str(tuned)):
         import_results(ImportConfig(path=path))
-    with pytest.raises(ComparisonError, match=r"heb_Hebr j in m, base, not in .*; set missing=drop"):
+    with pytest.raises(
+        ComparisonError, match=r"heb_Hebr j in m, base, not in .*; set missing=drop"
+    ):
         run_compare(CompareConfig())
     run = mlflow.get_run(run_compare(CompareConfig(missing=Missing.DROP)))
     gained = {code: run.data.metrics[f"gain/{code}"] for code in LANGUAGES}
     assert gained == {"heb_Hebr": 0, "amh_Ethi": 0.5, "fra_Latn": 0.5, "tur_Latn": 0.5}
     assert run.data.params["missing"] == "drop"
-    assert "1 item without an answer in some run is left out" in run.data.tags["mlflow.note.content"]
+    assert (
+        "1 item without an answer in some run is left out" in run.data.tags["mlflow.note.content"]
+    )
     report = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/report.md")
     assert "some run is left out of all runs: heb" in report
