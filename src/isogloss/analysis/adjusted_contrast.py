@@ -1,8 +1,10 @@
-"""The relatedness contrast at equal baseline, script and tokens.
+"""The relatedness contrast at equal baseline, script, tokens and amount of pre-training text.
 
-Shapes are suffixes: T languages in the contrast (related and control).
+Shapes are suffixes: L languages, T languages in the contrast (related and control).
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,59 +15,88 @@ from isogloss.analysis.gains import gains_by_measure
 from isogloss.analysis.passage_shares import passage_shares
 from isogloss.errors import ComparisonError
 from isogloss.languages import language, source_languages
+from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.stats.adjusted import (
     AdjustedContrast,
     freedman_lane,
     shared_noise,
     without_shared_noise,
 )
-from isogloss.types import FloatArray, Measure
+from isogloss.types import BoolArray, FloatArray, Measure
 
 
 class Covariate(StrEnum):
-    """What is held equal between related and control languages."""
+    """What is held equal between related and control languages.
+
+    `CURVED_BASELINE` is the baseline and its square.
+    """
 
     BASELINE = "baseline"
+    CURVED_BASELINE = "curved baseline"
     SCRIPT = "script"
     TOKENS_PER_WORD = "tokens per word"
     TOKENS_PER_ITEM = "tokens per item"
+    PRETRAINING_TEXT = "pre-training text"
+
+
+FEWEST = 2  # related and control languages with values
+BASELINES = (Covariate.BASELINE, Covariate.CURVED_BASELINE)
+# Adjusted for together in a contrast of their own, before everything is.
+FIRST = (
+    Covariate.BASELINE,
+    Covariate.SCRIPT,
+    Covariate.TOKENS_PER_WORD,
+    Covariate.TOKENS_PER_ITEM,
+)
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """The contrast with covariates held equal.
+    """The contrast with covariates held equal: those of `Covariate`, or of the user's file.
 
-    Where it cannot be estimated, `contrast` is None and `problem` says why.
+    `left_out` are languages without a value. Where the contrast cannot be estimated, it is None and
+    `problem` says why.
     """
 
-    covariates: tuple[Covariate, ...]
+    covariates: tuple[str, ...]
     contrast: AdjustedContrast | None
     problem: str = ""
+    left_out: tuple[str, ...] = ()
 
 
-def adjustments(study: AlignedStudy) -> tuple[Adjustment, ...]:
-    """The contrast adjusted for each covariate alone, and for all that can be adjusted for.
+def adjustments(
+    study: AlignedStudy, own: Mapping[str, Mapping[str, float]] | None = None
+) -> tuple[Adjustment, ...]:
+    """The contrast adjusted for each covariate alone, and for several together.
 
-    Covariates are the baseline accuracy, whether the script is that of the source, and the
-    logarithm of tokens per word (or per item), where tokens were recorded.
+    Covariates are the baseline accuracy, as a straight line and with its square; whether the script
+    is that of the source; the logarithm of tokens per word (or per item), where tokens were
+    recorded; the logarithm of the number of words of the language in public pre-training corpora;
+    and the user's `own`, by name and language code. Then come, as far as each of them alone can be
+    adjusted for, the baseline, script and tokens together, and everything together.
     """
-    values = _covariates(study)
+    values = _covariates(study, own or {})
     results = [_adjust(study, values, (covariate,)) for covariate in values]
-    usable = tuple(
-        adjustment.covariates[0] for adjustment in results if adjustment.contrast is not None
+    usable = [adjustment.covariates[0] for adjustment in results if adjustment.contrast is not None]
+    straight = Covariate.BASELINE if Covariate.CURVED_BASELINE in usable else None
+    together = (
+        tuple(name for name in usable if name in FIRST),
+        tuple(name for name in usable if name != straight),
     )
-    if len(usable) > 1:
-        results.append(_adjust(study, values, usable))
-    return tuple(results)
+    joint = [covariates for covariates in dict.fromkeys(together) if len(covariates) > 1]
+    return (*results, *(_adjust(study, values, covariates) for covariates in joint))
 
 
-def _covariates(study: AlignedStudy) -> dict[Covariate, FloatArray]:
-    """Values of each covariate, [T]."""
+def _covariates(
+    study: AlignedStudy, own: Mapping[str, Mapping[str, float]]
+) -> dict[str, FloatArray]:
+    """Values of each covariate, [T]; NaN where a language has none."""
     scores = study.scores
     scripts = {row.script for row in source_languages(study.spec.source)}
-    baseline_L = study.run_weights().before @ scores.accuracy
-    values: dict[Covariate, FloatArray] = {
-        Covariate.BASELINE: study.in_contrast(baseline_L),
+    baseline_T = study.in_contrast(study.run_weights().before @ scores.accuracy)
+    values: dict[str, FloatArray] = {
+        Covariate.BASELINE: baseline_T,
+        Covariate.CURVED_BASELINE: baseline_T,
         Covariate.SCRIPT: study.in_contrast(
             np.array([float(language(code).script in scripts) for code in scores.languages])
         ),
@@ -73,27 +104,64 @@ def _covariates(study: AlignedStudy) -> dict[Covariate, FloatArray]:
     if scores.fertility is not None:
         covariate = Covariate.TOKENS_PER_WORD if scores.per_word else Covariate.TOKENS_PER_ITEM
         values[covariate] = study.in_contrast(np.log(scores.fertility))
-    return values
+    words = {code: pretraining_words(code) for code in scores.languages}
+    values[Covariate.PRETRAINING_TEXT] = _known_means(
+        study, {code: math.log(number) for code, number in words.items() if number}
+    )
+    return values | {name: _known_means(study, by_code) for name, by_code in own.items()}
+
+
+def _known_means(study: AlignedStudy, by_code: Mapping[str, float]) -> FloatArray:
+    """The mean over the varieties of a language that have a value, [T]; NaN where none has."""
+    means = []
+    for places in study.members:
+        codes = [study.scores.languages[place] for place in places]
+        known = [by_code[code] for code in codes if code in by_code]
+        means.append(float(np.mean(known)) if known else math.nan)
+    return np.array(means)
 
 
 def _adjust(
-    study: AlignedStudy, values: dict[Covariate, FloatArray], covariates: tuple[Covariate, ...]
+    study: AlignedStudy, values: Mapping[str, FloatArray], covariates: tuple[str, ...]
 ) -> Adjustment:
-    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
-    gain_T = study.in_contrast(gain_L)
-    design = {covariate.value: values[covariate] for covariate in covariates}
+    known_T = np.all([np.isfinite(values[name]) for name in covariates], axis=0)
+    left_out = tuple(np.array(study.codes)[~known_T].tolist())
     try:
-        if Covariate.BASELINE in covariates:
-            others = [values[name] for name in covariates if name != Covariate.BASELINE]
-            shares = passage_shares(study, study.models)
-            noise = shared_noise(shares.scores["before"], shares.scores["gain"], shares.weight)
-            gain_T, design[Covariate.BASELINE.value] = without_shared_noise(
-                gain_T,
-                values[Covariate.BASELINE],
-                np.column_stack([study.related, *others]),
-                *noise,
-            )
-        contrast = freedman_lane(gain_T, study.related, design, seed=study.spec.seed)
+        contrast = _estimate(study, values, covariates, known_T)
     except ComparisonError as error:
-        return Adjustment(covariates, None, str(error))
-    return Adjustment(covariates, contrast)
+        return Adjustment(covariates, None, str(error), left_out)
+    return Adjustment(covariates, contrast, left_out=left_out)
+
+
+def _estimate(
+    study: AlignedStudy,
+    values: Mapping[str, FloatArray],
+    covariates: tuple[str, ...],
+    known_T: BoolArray,
+) -> AdjustedContrast:
+    """The contrast of the languages with all values."""
+    related_T = study.related[known_T]
+    if min(related_T.sum(), (~related_T).sum()) < FEWEST:
+        raise ComparisonError(
+            f"too few of these languages have a value of {' and '.join(covariates)}."
+        )
+    gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
+    gain_T = study.in_contrast(gain_L)[known_T]
+    design = {str(name): values[name][known_T] for name in covariates}
+    baselines = [name for name in covariates if name in BASELINES]
+    if baselines:
+        (name,) = baselines
+        others = [design[other] for other in covariates if other != name]
+        shares = passage_shares(study, study.models)
+        noise = shared_noise(
+            shares.scores["before"][:, known_T],
+            shares.scores["gain"][:, known_T],
+            shares.weight[:, known_T],
+        )
+        gain_T, baseline_T = without_shared_noise(
+            gain_T, design[name], np.column_stack([related_T, *others]), *noise
+        )
+        design[name] = baseline_T
+        if name == Covariate.CURVED_BASELINE:
+            design[f"{name}, squared"] = (baseline_T - baseline_T.mean()) ** 2
+    return freedman_lane(gain_T, related_T, design, seed=study.spec.seed)
