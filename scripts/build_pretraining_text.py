@@ -18,6 +18,7 @@ COLUMNS = ("words", "documents", "utf8_bytes")
 SUBSETS = {
     "est_Latn": "ekk_Latn",
     "grn_Latn": "gug_Latn",
+    "kon_Latn": "ktu_Latn",
     "pes_Arab": "fas_Arab",
     "tgl_Latn": "fil_Latn",
     "yue_Hant": "yue_Hani",

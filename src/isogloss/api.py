@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, overload
 import pandas as pd
 from pydantic import BaseModel
 
+from isogloss.analysis.adjusted_contrast import Covariates
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.comparison import compare as compare_tables
@@ -174,6 +175,7 @@ def compare(
     margin: float = 0.03,
     seed: int = 0,
     missing: Missing | str = Missing.REFUSE,
+    covariates: Covariates | None = None,
 ) -> ComparisonResult:
     """Test whether languages gain more from a related source than others, from answers alone.
 
@@ -196,7 +198,8 @@ def compare(
     `condition` is compared with `against`. Languages of `branch` (default: that of the source) are
     the related ones. `margin` is the smallest difference in gains that matters, as a fraction,
     stated in advance. `seed` is that of random permutations. `missing="drop"` leaves items that
-    some run has no answer to out of all runs; by default they are refused.
+    some run has no answer to out of all runs; by default they are refused. `covariates` holds
+    values of languages that the contrast is adjusted for too, by name and language code.
 
     Raises DataError for a frame that cannot be used, ConfigError for a parameter or a language code
     that is unknown, ComparisonError for runs that cannot be compared with one another.
@@ -215,6 +218,7 @@ def compare(
             against=against,
             seed=seed,
             missing=_missing(missing),
+            covariates=covariates,
         )
     )
 

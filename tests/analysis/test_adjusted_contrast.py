@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_predictions import CONTROL, RELATED, compare_pair, study
+from synthetic_predictions import CONTROL, RELATED, compare_pair, gains, pair, study
 
 from isogloss.analysis.adjusted_contrast import Covariate
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
 from isogloss.types import Condition, Group
 
@@ -89,15 +90,90 @@ def test_tokens_enter_as_logarithms(tables):
     assert list(contrast.slopes.values()) == pytest.approx(list(expected.slopes.values()))
 
 
-def test_the_last_adjustment_is_for_all_usable_covariates(tables):
-    *single, joint = compare(tables, source="arb_Arab").adjustments
+def adjusted(comparison, *covariates):
+    """The adjustment for exactly these covariates."""
+    (adjustment,) = (each for each in comparison.adjustments if each.covariates == covariates)
+    return adjustment
+
+
+def test_the_last_adjustments_are_for_all_usable_covariates(tables):
+    *single, before, last = compare(tables, source="arb_Arab").adjustments
     usable = [adjustment.covariates[0] for adjustment in single if adjustment.contrast is not None]
-    assert joint.covariates == tuple(usable) == (Covariate.BASELINE, Covariate.TOKENS_PER_ITEM)
-    assert joint.contrast.interval.low <= joint.contrast.estimate <= joint.contrast.interval.high
+    assert usable == [
+        Covariate.BASELINE,
+        Covariate.CURVED_BASELINE,
+        Covariate.TOKENS_PER_ITEM,
+        Covariate.PRETRAINING_TEXT,
+    ]
+    assert before.covariates == (Covariate.BASELINE, Covariate.TOKENS_PER_ITEM)
+    assert last.covariates == tuple(usable[1:])
+    assert last.contrast.interval.low <= last.contrast.estimate <= last.contrast.interval.high
+
+
+def test_a_curved_baseline_is_the_corrected_baseline_and_its_square(tables):
+    before, after = (
+        tables[run].sort_values(["language", "item_id"]) for run in (BASE_RUN, TUNED_RUN)
+    )
+    base, gain = before["correct"].astype(float), after["correct"].astype(float) - before["correct"]
+    noise = shared_noise(
+        by_passage(before, base), by_passage(before, gain), by_passage(before, base * 0 + 1)
+    )
+    y, x = without_shared_noise(
+        by_language(before, gain), by_language(before, base), IS_RELATED[:, None] * 1.0, *noise
+    )
+    expected = freedman_lane(y, IS_RELATED, {"baseline": x, "square": (x - 0.3) ** 2})
+    adjustment = adjusted(compare(tables, source="arb_Arab"), Covariate.CURVED_BASELINE)
+    assert adjustment.contrast.estimate == pytest.approx(expected.estimate)
+    assert adjustment.contrast.p == pytest.approx(expected.p)
+
+
+def test_pretraining_text_enters_as_logarithms_of_words(tables):
+    gain = by_language(tables[TUNED_RUN], tables[TUNED_RUN]["correct"]) - by_language(
+        tables[BASE_RUN], tables[BASE_RUN]["correct"]
+    )
+    words = np.log([pretraining_words(code) for code in CODES])
+    expected = freedman_lane(gain, IS_RELATED, {"words": words})
+    adjustment = adjusted(compare(tables, source="arb_Arab"), Covariate.PRETRAINING_TEXT)
+    assert adjustment.contrast.estimate == pytest.approx(expected.estimate)
+    assert adjustment.left_out == ()
+
+
+def test_languages_without_a_value_are_left_out_and_named(tables):
+    known = {code: float(place) ** 2 for place, code in enumerate(CODES) if code != "jpn_Jpan"}
+    comparison = compare(tables, source="arb_Arab", covariates={"speakers": known})
+    gain = by_language(tables[TUNED_RUN], tables[TUNED_RUN]["correct"]) - by_language(
+        tables[BASE_RUN], tables[BASE_RUN]["correct"]
+    )
+    kept = np.array([code != "jpn_Jpan" for code in CODES])
+    expected = freedman_lane(gain[kept], IS_RELATED[kept], {"speakers": list(known.values())})
+    adjustment = adjusted(comparison, "speakers")
+    assert adjustment.left_out == ("jpn_Jpan",)
+    assert adjustment.contrast.estimate == pytest.approx(expected.estimate)
+    last = comparison.adjustments[-1]
+    assert last.covariates[-1] == "speakers"
+    assert last.left_out == ("jpn_Jpan",)
+
+
+def test_english_has_no_pretraining_text_in_the_table():
+    runs = pair({**gains(0.1, 0.05), "eng_Latn": 0.07})
+    adjustment = adjusted(compare_pair(runs), Covariate.PRETRAINING_TEXT)
+    assert adjustment.left_out == ("eng_Latn",)
+    assert adjustment.contrast is not None
+
+
+def test_too_few_languages_with_values_are_a_problem(tables):
+    known = {code: 1.0 * place for place, code in enumerate(CODES) if code not in RELATED[1:]}
+    adjustment = adjusted(
+        compare(tables, source="arb_Arab", covariates={"speakers": known}), "speakers"
+    )
+    assert adjustment.contrast is None
+    assert "too few of these languages have a value of speakers" in adjustment.problem
 
 
 def test_an_adjustment_that_is_not_possible_has_a_problem_and_no_contrast(runs):
-    baseline, script = compare_pair(runs).adjustments
+    comparison = compare_pair(runs)
+    baseline = adjusted(comparison, Covariate.BASELINE)
+    script = adjusted(comparison, Covariate.SCRIPT)
     assert (baseline.contrast, script.contrast) == (None, None)
     assert "differ by barely more than sampling noise" in baseline.problem
     assert "adjusting for script is not possible" in script.problem

@@ -1,6 +1,7 @@
 """What a compare run leaves: verdict, claims, numbers and report; and when it is reused."""
 
 from itertools import product
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -19,7 +20,7 @@ from synthetic_predictions import (
 
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
-from isogloss.errors import ConfigError
+from isogloss.errors import ConfigError, DataError
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import plan_comparison, run_compare
 from isogloss.types import Condition
@@ -157,6 +158,25 @@ def test_every_option_that_decides_the_result_is_part_of_the_fingerprint(
     fingerprint = plan_comparison(collected, CompareConfig()).fingerprint
     assert plan_comparison(collected, CompareConfig()).fingerprint == fingerprint
     assert plan_comparison(collected, CompareConfig(**change)).fingerprint != fingerprint
+
+
+def test_covariates_of_a_file_are_adjusted_for_and_part_of_the_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"{code},{place**2}" for place, code in enumerate((*RELATED, *CONTROL))]
+    path.write_text("\n".join(["language,number of speakers", *rows]), encoding="utf-8")
+    log_runs(tables(gains(0.1, 0.05), n=20))
+    config = CompareConfig(covariates=str(path))
+    run_compare(config)
+    (run,) = compare_run_list()
+    assert "adjusted/number_of_speakers" in run.data.metrics
+    collected = collect_runs(config)
+    fingerprint = plan_comparison(collected, config).fingerprint
+    path.write_text(path.read_text(encoding="utf-8").replace(",1\n", ",2\n"), encoding="utf-8")
+    assert plan_comparison(collected, config).fingerprint != fingerprint
+    path.write_text("language,baseline\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no rows"):
+        run_compare(config)
+    assert len(compare_run_list()) == 1
 
 
 def test_runs_and_omissions_are_part_of_the_fingerprint() -> None:

@@ -82,6 +82,31 @@ def test_noise_that_a_gain_shares_with_its_baseline_is_removed(slope):
     assert corrected.slopes["b"] == pytest.approx(slope, abs=0.04)
 
 
+def test_a_square_of_the_corrected_baseline_removes_a_curved_confounder():
+    rng = np.random.default_rng(7)
+    related = np.arange(30) < 6
+    estimates = {"straight": [], "curved": [], "curved, not corrected": []}
+    for _ in range(300):
+        ability = np.clip(np.where(related, 0.3, 0.5) + rng.normal(0, 0.13, 30), 0.08, 0.92)
+        after = ability + 0.8 * (ability - 0.1) * (0.9 - ability) + rng.normal(0, 0.03, 30)
+        base, tuned = (rng.random((100, 30)) < np.clip(p, 0.02, 0.98) for p in (ability, after))
+        share = base / 100, (tuned * 1.0 - base) / 100
+        noise = shared_noise(*share, np.full((100, 30), 0.01))
+        raw, gain = (values.sum(axis=0) for values in share)
+        y, x = without_shared_noise(gain, raw, related[:, None] * 1.0, *noise)
+        for name, outcome, design in (
+            ("straight", y, {"x": x}),
+            ("curved", y, {"x": x, "square": (x - x.mean()) ** 2}),
+            ("curved, not corrected", gain, {"x": raw, "square": (raw - raw.mean()) ** 2}),
+        ):
+            fit = freedman_lane(outcome, related, design, draws=1, with_interval=False)
+            estimates[name].append(fit.estimate)
+    bias = {name: np.mean(values) for name, values in estimates.items()}
+    assert abs(bias["curved"]) < 0.01
+    assert bias["straight"] < -0.012
+    assert bias["curved, not corrected"] < -0.018
+
+
 def test_shared_noise_is_the_sampling_variance_that_languages_do_not_share():
     """Scores are truth + noise of an item in all languages + noise of an item in one language."""
     n_passages, n_languages, per_passage = 80, 6, 2

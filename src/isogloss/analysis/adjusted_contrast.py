@@ -24,6 +24,8 @@ from isogloss.stats.adjusted import (
 )
 from isogloss.types import BoolArray, FloatArray, Measure
 
+Covariates = Mapping[str, Mapping[str, float]]  # name of the covariate -> code -> value
+
 
 class Covariate(StrEnum):
     """What is held equal between related and control languages.
@@ -64,9 +66,7 @@ class Adjustment:
     left_out: tuple[str, ...] = ()
 
 
-def adjustments(
-    study: AlignedStudy, own: Mapping[str, Mapping[str, float]] | None = None
-) -> tuple[Adjustment, ...]:
+def adjustments(study: AlignedStudy, own: Covariates | None = None) -> tuple[Adjustment, ...]:
     """The contrast adjusted for each covariate alone, and for several together.
 
     Covariates are the baseline accuracy, as a straight line and with its square; whether the script
@@ -87,9 +87,7 @@ def adjustments(
     return (*results, *(_adjust(study, values, covariates) for covariates in joint))
 
 
-def _covariates(
-    study: AlignedStudy, own: Mapping[str, Mapping[str, float]]
-) -> dict[str, FloatArray]:
+def _covariates(study: AlignedStudy, own: Covariates) -> dict[str, FloatArray]:
     """Values of each covariate, [T]; NaN where a language has none."""
     scores = study.scores
     scripts = {row.script for row in source_languages(study.spec.source)}

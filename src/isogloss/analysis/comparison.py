@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from isogloss.analysis.adjusted_contrast import Adjustment, adjustments
+from isogloss.analysis.adjusted_contrast import Adjustment, Covariates, adjustments
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
 from isogloss.analysis.alignment import align
 from isogloss.analysis.crossed import CrossedComparison, Overlaps, crossed_comparison
@@ -117,6 +117,7 @@ def compare(
     condition: Condition = Condition.TUNED,
     against: Condition = Condition.BASE,
     seed: int = 0,
+    covariates: Covariates | None = None,
     omissions: Iterable[Omission] = (),
     shared_vocabulary: Overlaps | None = None,
     missing: Missing = Missing.REFUSE,
@@ -125,10 +126,11 @@ def compare(
 
     Each table has one row per (language, item_id), with the columns of predictions.parquet.
     `branch` defines the languages related to `source` (default: the source's own), `margin` is the
-    equivalence margin as a fraction, `seed` that of Monte Carlo permutations. Models without one of
-    the two conditions are left out; `omissions` are those made before. `shared_vocabulary`, by
-    source and language, is a covariate of the crossed design. `missing` says what becomes of items
-    that some run lacks: refuse them, or drop them from all runs.
+    equivalence margin as a fraction, `seed` that of Monte Carlo permutations. `covariates` are
+    further values of languages, by name and code, that the contrast is adjusted for. Models without
+    one of the two conditions are left out; `omissions` are those made before. `shared_vocabulary`,
+    by source and language, is a covariate of the crossed design. `missing` says what becomes of
+    items that some run lacks: refuse them, or drop them from all runs.
 
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
@@ -167,7 +169,7 @@ def compare(
         margin=margin,
         chance=scores.chance,
         conditions=conditions,
-        adjustments=adjustments(study),
+        adjustments=adjustments(study, covariates),
         distance=distance_test(study),
         double_differences=differences,
         crossed=crossed,

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from isogloss.analysis.adjusted_contrast import Covariate
@@ -12,8 +11,6 @@ from isogloss.row_files import Row, read_csv
 
 LANGUAGE = "language"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,39}")  # allowed in the name of a metric
-
-Covariates = Mapping[str, Mapping[str, float]]  # name of the covariate -> code -> value
 
 
 def read_covariates(path: Path) -> dict[str, dict[str, float]]:

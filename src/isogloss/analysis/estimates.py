@@ -61,7 +61,8 @@ class Estimate:
 
     `detail` is the covariates, the code of the control source, the units of a slope, the seed, the
     branch of a placebo, the units permuted, or the codes of the languages left out.
-    `problem` says why there is no estimate.
+    `problem` says why there is no estimate; `left_out` holds the codes of languages without a value
+    of a covariate.
     """
 
     kind: EstimateKind
@@ -94,6 +95,7 @@ class Estimate:
     control: int | None = None
     verdict: str = ""
     problem: str = ""
+    left_out: str = ""
 
 
 def estimates(comparison: Comparison) -> list[Estimate]:
@@ -168,6 +170,7 @@ def _adjusted(comparison: Comparison) -> Iterator[Estimate]:
             _overall(comparison, EstimateKind.ADJUSTED, Measure.ACCURACY),
             detail="; ".join(adjustment.covariates),
             problem=adjustment.problem,
+            left_out=" ".join(adjustment.left_out),
         )
         contrast = adjustment.contrast
         if contrast is None:

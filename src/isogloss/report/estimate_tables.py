@@ -9,6 +9,7 @@ import numpy as np
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.estimates import Estimate, EstimateKind, Regression, ValueUnit, estimates
 from isogloss.formatting import decimal, interval_text, listed, points, sentence
+from isogloss.languages import language
 from isogloss.report.table import Table, p_text
 from isogloss.types import Interval, Measure
 
@@ -146,12 +147,18 @@ def _adjusted_table(adjusted: Sequence[Estimate]) -> Table:
                 _value(each, each.estimate),
                 "" if each.problem else _interval(each, each.low_95, each.high_95),
                 p_text(each.p),
-                sentence(each.problem),
+                sentence(each.problem) or _left_out(each),
             ]
             for each in adjusted
         ],
-        "Freedman–Lane permutation test.",
+        "Freedman–Lane permutation test. Curved baseline: the baseline and its square. "
+        "Pre-training text: words of the language in FineWeb2, as logarithms.",
     )
+
+
+def _left_out(adjusted: Estimate) -> str:
+    codes = adjusted.left_out.split()
+    return f"Without {listed([language(code).name for code in codes])}." if codes else ""
 
 
 def _double_difference_table(comparison: Comparison, doubles: Sequence[Estimate]) -> Table:

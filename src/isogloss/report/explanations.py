@@ -61,7 +61,10 @@ HOW_TO_READ: Mapping[str, str] = {
     "Intervals": "None where too few languages allow too few relabellings (a 95% interval needs "
     "40). Unbounded where the data set no limit. n/a where a quantity is not defined, as a "
     "standard error with a single passage.",
-    "Adjusted contrast": "The contrast at equal baseline, script or number of tokens.",
+    "Adjusted contrast": "The contrast at equal baseline, script, number of tokens, or words "
+    "of the language in public pre-training corpora, and at equal values of your own file of "
+    "covariates. A curved baseline is the baseline and its square, for gains that are largest in "
+    "the middle. Languages without a value are left out.",
     "Cross-fitted and naive": "A gain is a score minus its baseline, so noise in the baseline "
     "alone makes weak baselines gain more and makes the gains of two conditions agree. "
     "Cross-fitted slopes take baseline and gain from different passages and are free of that "

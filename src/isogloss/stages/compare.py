@@ -11,9 +11,11 @@ import mlflow
 from mlflow.entities import Run
 
 from isogloss import tracking
+from isogloss.analysis.adjusted_contrast import Covariates
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
+from isogloss.analysis.covariate_file import read_covariates
 from isogloss.analysis.crossed import Overlaps
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
@@ -53,6 +55,7 @@ class ComparisonPlan:
     config: CompareConfig
     source: LanguageCode
     study: str | None
+    covariates: Covariates | None
     fingerprint: str
     shared_vocabulary: Overlaps | None = None
 
@@ -91,6 +94,7 @@ def compare_runs(
         branch=config.branch,
         condition=config.condition,
         against=config.against,
+        covariates=plan.covariates,
         omissions=collected.omissions,
         shared_vocabulary=plan.shared_vocabulary,
         missing=config.missing,
@@ -104,6 +108,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
     source = source_language(collected, config)
     overlaps = shared_vocabulary(collected) if config.condition.tuned else None
+    covariates = read_covariates(Path(config.covariates)) if config.covariates else None
     fingerprint = tracking.fingerprint(
         kind="compare",
         runs=[
@@ -122,12 +127,14 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         # A machine without the model or the data does not have them.
         shared_vocabulary=overlaps
         and [(*pair, round(overlap, 6)) for pair, overlap in sorted(overlaps.items())],
+        covariates=covariates,
     )
     return ComparisonPlan(
         collected=collected,
         config=config,
         source=source,
         study=",".join(config.study) if config.study else None,
+        covariates=covariates,
         fingerprint=fingerprint,
         shared_vocabulary=overlaps,
     )
