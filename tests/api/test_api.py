@@ -103,7 +103,7 @@ def test_a_frame_is_judged_as_the_tables_that_it_consists_of() -> None:
 def test_parameters_reach_the_comparison(frame: pd.DataFrame) -> None:
     wide = isogloss.compare(frame, source="eng_Latn", branch="Semitic", margin=0.2, seed=3)
     assert wide.comparison.branch == "Semitic"
-    assert wide.contrast.n_related == 6
+    assert wide.contrast.n_related == 5  # the varieties of Arabic count once
     assert wide.contrast.margin == 0.2
     assert wide.verdict == Verdict.EQUIVALENT
     swapped = isogloss.compare(frame, source="arb_Arab", condition="base", against="tuned")
@@ -253,7 +253,7 @@ def test_the_negative_control_is_judged_as_the_stage_judges_it(
     stage = mlflow.get_run(run_id)
     result = isogloss.compare(frame, source="arb_Arab")
     assert result.contrast.estimate == pytest.approx(0.110, abs=0.001)
-    assert result.contrast.permutation.p == pytest.approx(0.041, abs=0.002)
+    assert result.contrast.permutation.p == pytest.approx(0.044, abs=0.002)
     assert stage.data.tags["isogloss.verdict"] == result.verdict
     assert stage.data.metrics == pytest.approx(comparison_metrics(result.comparison), nan_ok=True)
     # With one source, the published regression is misled as the contrast is.

@@ -82,6 +82,13 @@ def test_noise_that_a_gain_shares_with_its_baseline_is_removed(slope):
     assert corrected.slopes["b"] == pytest.approx(slope, abs=0.04)
 
 
+def test_a_perfect_fit_has_a_point_as_its_interval():
+    values = np.log(np.arange(2.0, 14.0))
+    fit = freedman_lane(np.full(12, 0.1), np.arange(12) < 4, {"x": values})
+    assert fit.interval == pytest.approx((0, 0), abs=1e-12)
+    assert fit.p == 1
+
+
 def test_a_square_of_the_corrected_baseline_removes_a_curved_confounder():
     rng = np.random.default_rng(7)
     related = np.arange(30) < 6

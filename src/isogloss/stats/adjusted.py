@@ -69,9 +69,11 @@ def freedman_lane(
         np.einsum("zl,zl->z", remainders[i], remainders[j]) for i, j in ((0, 0), (0, 1), (1, 1))
     ]
 
+    rounding = 1e-12 * max(1e-300, np.abs(gain).max())
+
     def p_at(shift: float) -> float:
         residual_L = residuals[0] - shift * residuals[1]
-        if np.abs(residual_L).max() <= 1e-12 * max(1e-300, np.abs(gain).max()):
+        if np.abs(residual_L).max() <= rounding:
             return 1.0  # a perfect fit without relatedness
         effect_Z = effects[0] - shift * effects[1]
         remaining_Z = squares[0] - 2 * shift * squares[1] + shift**2 * squares[2]
@@ -79,10 +81,15 @@ def freedman_lane(
 
     fit = coefficients @ gain
     residual_L = gain - hat @ gain
-    error = math.sqrt(
-        float(residual_L @ residual_L)
-        / (n - n_parameters)
-        * float(coefficients[-1] @ coefficients[-1])
+    perfect = np.abs(residual_L).max() <= rounding  # then the interval is a point
+    error = (
+        0.0
+        if perfect
+        else math.sqrt(
+            float(residual_L @ residual_L)
+            / (n - n_parameters)
+            * float(coefficients[-1] @ coefficients[-1])
+        )
     )
     estimate = float(fit[-1])
     return AdjustedContrast(
