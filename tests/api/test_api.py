@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_predictions import CONTROL, gains, study, tables
+from synthetic_predictions import CONTROL, crossed_tables, gains, study, tables
 
 import isogloss
 from isogloss.analysis.comparison import compare as compare_tables
@@ -98,6 +98,14 @@ def test_a_frame_is_judged_as_the_tables_that_it_consists_of() -> None:
     assert result.contrasts["estimate"][0] == expected.contrast.estimate
     rows = result.gains.query("condition == 'tuned' and model == 'model-0'")
     assert set(rows["code"]) == {row.code for row in expected.languages}
+
+
+def test_results_of_several_sources_are_judged_by_the_crossed_design() -> None:
+    result = isogloss.compare(frame_of(crossed_tables(0.1, n=40)), source="tur_Latn")
+    assert result.crossed is not None
+    assert result.verdict == result.claims["C1"] == Verdict.RELATED_GAIN_MORE
+    assert result.crossed.overall.estimate == pytest.approx(0.1, abs=0.03)
+    assert len(result.tables["Effect of kinship by source"]) == 4
 
 
 def test_parameters_reach_the_comparison(frame: pd.DataFrame) -> None:

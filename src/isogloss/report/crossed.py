@@ -38,8 +38,8 @@ NAMES = {
     DyadicCovariate.VOCABULARY: "shared vocabulary",
 }
 ROBUST = (
-    "it relies on many sources and targets; with few sources it is too narrow, because least "
-    "squares has fitted an effect to each of them"
+    "it takes the sources as a sample, whose effects of kinship and whose spread may differ; the "
+    "test of matchings asks about these sources alone, so its interval is usually the shorter one"
 )
 
 
@@ -90,10 +90,14 @@ def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterato
         yield "Sources", _sources(crossed)
     if line := _covariates(crossed):
         yield "At equal covariates", line
-    yield (
-        "Robust interval",
-        f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}.",
-    )
+    yield "Robust interval", _robust(effect)
+
+
+def _robust(effect: CrossedEffect) -> str:
+    text = f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}"
+    if effect.interval_95.excludes(0.0) and not effect.robust.excludes(0.0):
+        text += "; it holds zero, so nothing is shown for other sources than these"
+    return f"{text}."
 
 
 def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
@@ -103,7 +107,11 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
         return f"not testable, {interval}."
     tost_p = f" (p {p_value(effect.equivalence_p)})" if effect.equivalence_p is not None else ""
     if effect.interval_90.inside(comparison.margin):
-        return f"shown, the {interval} lies within ±{margin} points{tost_p}."
+        text = f"shown, the {interval} lies within ±{margin} points{tost_p}"
+        if effect.interval_95.excludes(0.0):
+            way = "more" if effect.estimate > 0 else "less"
+            text += f"; within the margin, relatives gain detectably {way}"
+        return f"{text}."
     text = f"not shown, the {interval} extends beyond ±{margin} points{tost_p}"
     if effect.verdict == Verdict.INCONCLUSIVE:
         return f"{text}; the absence of a clear difference is not evidence of equal gains."

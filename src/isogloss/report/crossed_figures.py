@@ -74,7 +74,7 @@ def _rows(comparison: Comparison, crossed: CrossedComparison) -> Iterator[Row]:
     if held:
         yield Row("at equal ...")
         for covariates, adjusted in held:
-            yield _row(held_equal(covariates), adjusted)
+            yield _row(held_equal(covariates) if len(covariates) == 1 else "all of these", adjusted)
 
 
 def _row(label: str, effect: CrossedEffect, bold: bool = False) -> Row:

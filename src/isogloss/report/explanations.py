@@ -6,7 +6,7 @@ CROSSED_FIGURES = ("crossed_effects", "crossed_gains")
 CAPTIONS: Mapping[str, str] = {
     "crossed_effects": "The effect of kinship: what targets gain from a related source beyond what "
     "they gain from the other sources, against the equivalence margin. Over all sources, for each "
-    "source, for each model, and at equal script, tokens or distance.",
+    "source, for each model, and at equal script, distance or shared vocabulary.",
     "crossed_gains": "Gain of each target from each source, in points, without what the source "
     "gives to all targets and what the target gains from all sources. Outlined cells are "
     "relatives; if kinship helps, they are darker than the others of their row and column.",
@@ -53,8 +53,8 @@ HOW_TO_READ: Mapping[str, str] = {
     "Effect of kinship over all sources": "The crossed design: with an effect for each source and "
     "each target, how much more a target gains from a related source than from the others. The "
     "test matches sources with other branches than their own, all targets of a source together, so "
-    "it holds when languages of a branch gain alike. The robust interval takes sources and targets "
-    "as many; with few sources it is too narrow, and no verdict rests on it.",
+    "it holds when languages of a branch gain alike. The robust interval takes the sources "
+    "as a sample whose effects may differ; no verdict rests on it.",
     "Minimum detectable effect": "The true contrast that a test with these languages and this "
     "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
     "says more about the number of languages than about kinship.",
