@@ -1,5 +1,6 @@
 """A study end to end on a tiny random model: what it leaves in MLflow, and what it reuses."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,14 @@ from isogloss.predictions.table import Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
 from isogloss.stages.collect_runs import collect_runs
+from isogloss.stages.compare import run_compare
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
 from isogloss.stages.study import StudyRuns, models_table, run_study
 from isogloss.stages.study_cells import EvaluateCell, study_cells
 from isogloss.types import Format
 
+REAL = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent")) / "sib200"
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
 
 
@@ -240,6 +243,33 @@ def test_a_study_of_several_seeds_and_sources_shares_its_base_and_its_comparison
     assert compared.data.metrics["contrast/seeds"] == 2
     (recipe,) = {run.data.tags["isogloss.recipe"] for (run,) in list(cells.values())[1:]}
     assert recipe.startswith("2 steps of 4 of ")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="set ISOGLOSS_TEST_DATA to a folder with sib200/")
+def test_a_study_of_four_sources_is_judged_by_the_crossed_design(
+    study: StudyConfig, model_folder: Callable[[str], Path]
+) -> None:
+    sources = ("deu_Latn", "fra_Latn", "hin_Deva", "arb_Arab")
+    relatives = ("dan_Latn", "eng_Latn", "spa_Latn", "ita_Latn", "urd_Arab", "heb_Hebr")
+    config = study_config(
+        model_folder("gemma3"), study="crossed", sources=",".join(sources), task="sib200",
+        data_dir=str(REAL), languages=(*sources, *relatives), limit=4,
+    )  # fmt: skip
+    compared = mlflow.get_run(run_study(config))
+    (parent,) = [run for run in runs("study") if run.data.tags["isogloss.study"] == "crossed"]
+    metrics, tags = compared.data.metrics, compared.data.tags
+    assert tags["isogloss.source"] == "deu_Latn"
+    assert len(tags["isogloss.cells"].split()) == 5
+    assert metrics["crossed/related_branches"] == 4
+    assert metrics["crossed/targets"] == len(relatives)
+    assert metrics["crossed/matchings"] == 24
+    assert {f"crossed_source/{source}" for source in sources} <= set(metrics)
+    assert "crossed/at_equal_shared_vocabulary" in metrics
+    assert parent.data.tags["isogloss.verdict"] == tags["isogloss.verdict_C1"]
+    # The same runs, compared by the study's name: the first source and the finished run again.
+    again = run_compare(CompareConfig(study="crossed"))
+    assert again == compared.info.run_id
 
 
 def test_the_logged_adapter_is_found_by_run_uri_and_alias_and_answers_as_evaluate_did(
