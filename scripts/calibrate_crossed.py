@@ -116,8 +116,8 @@ def _measured(population: CrossedPopulation, study: CrossedStudy, effect: float)
     crossed = _crossed_effect(population, study)
     found = {
         "crossed": crossed.p <= 0.05,
-        "one source": _one_source_p(population, study) <= 0.05,
-        "double difference": _double_difference_p(population, study) <= 0.05,
+        "one source": one_source_p(population, study) <= 0.05,
+        "double difference": double_difference_p(population, study) <= 0.05,
     }
     if effect == 0:
         for name, value in found.items():
@@ -166,12 +166,12 @@ def _design(relatives: tuple[int, ...], observed: bytes, n_targets: int) -> Cros
     return crossed_design(population.kin.astype(np.float64), observed_ST, branches, {})
 
 
-def _one_source_p(population: CrossedPopulation, study: CrossedStudy) -> float:
+def one_source_p(population: CrossedPopulation, study: CrossedStudy) -> float:
     """p of the single-source contrast of the first source."""
     return _contrast_p(study.gain[0], population.kin[0])
 
 
-def _double_difference_p(population: CrossedPopulation, study: CrossedStudy) -> float:
+def double_difference_p(population: CrossedPopulation, study: CrossedStudy) -> float:
     """p of the first source's contrast beyond that of the second source."""
     difference_T = study.gain[0] - study.gain[1]
     difference_T[population.kin[1]] = np.nan

@@ -21,8 +21,8 @@ POPULATION = 400  # studies whose mean is the effect in the population
 class CrossedPopulation:
     """A population of sources, targets and items, in log-odds of a correct answer before guessing.
 
-    Every source is of a branch of its own, with `relatives` targets (one number for each source);
-    `others` targets are of branches without a source, one branch each. If `sources_evaluated`, the
+    There are `relatives` targets of each branch (one number per branch), and a source of each of
+    the first `sources` branches, or of all if that is 0. If `sources_evaluated`, the
     sources are targets too, without a result from their own adapter. A target starts from
     `baseline` with standard deviation `baseline_spread` and gains `gain` with `gain_spread`,
     whatever the source; both deviations correlate by `family_correlation` within a branch. The gain
@@ -37,7 +37,7 @@ class CrossedPopulation:
     """
 
     relatives: tuple[int, ...] = (4,) * 6
-    others: int = 0
+    sources: int = 0
     sources_evaluated: bool = False
     items: int = 200
     passages: int = 108
@@ -60,17 +60,14 @@ class CrossedPopulation:
     @property
     def source_branch(self) -> npt.NDArray[np.intp]:
         """Number of the branch of each source, [S]."""
-        return np.arange(len(self.relatives))
+        return np.arange(self.sources or len(self.relatives))
 
     @property
     def target_branch(self) -> npt.NDArray[np.intp]:
-        """Number of the branch of each target, [T]: those of the sources first."""
-        first = len(self.relatives)
-        alone = np.arange(first, first + self.others)
-        of_sources = np.repeat(
-            self.source_branch, np.add(self.relatives, int(self.sources_evaluated))
-        )
-        return np.concatenate([of_sources, alone])
+        """Number of the branch of each target, [T]."""
+        branch_F = np.arange(len(self.relatives))
+        with_source_F = np.isin(branch_F, self.source_branch) & self.sources_evaluated
+        return np.repeat(branch_F, np.add(self.relatives, with_source_F))
 
     @property
     def is_source(self) -> BoolArray:

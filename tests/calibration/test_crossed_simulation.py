@@ -31,8 +31,9 @@ def test_observed_gains_are_those_of_the_truth() -> None:
 
 def test_a_study_has_the_shape_and_the_missing_cells_of_its_population() -> None:
     population = CrossedPopulation(
-        relatives=(3, 4, 5, 3), others=2, sources_evaluated=True, missing=0.2, items=4, passages=2
-    )
+        relatives=(3, 4, 5, 3, 2), sources=4, sources_evaluated=True, missing=0.2,
+        items=4, passages=2,
+    )  # fmt: skip
     study = simulate_crossed(population, np.random.default_rng(1))
     assert study.gain.shape == (4, 3 + 4 + 5 + 3 + 4 + 2)
     assert list(population.kin.sum(axis=1)) == [4, 5, 6, 4]

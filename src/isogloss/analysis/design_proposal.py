@@ -37,6 +37,16 @@ class Proposal:
         """All targets, by source."""
         return tuple(code for source in self.sources for code in self.relatives[source])
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the sources, sorted."""
+        return tuple(sorted({language(code).family for code in self.sources}))
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """The scripts of sources and targets, sorted."""
+        return tuple(sorted({language(code).script for code in (*self.sources, *self.targets)}))
+
 
 def candidate_branches(codes: Sequence[LanguageCode]) -> dict[str, tuple[Language, ...]]:
     """Languages by branch, the largest branch first; of the varieties of a language only one."""

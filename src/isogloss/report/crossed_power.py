@@ -207,8 +207,6 @@ def _detection(best: CrossedPower) -> str:
 
 
 def _script(proposal: Proposal) -> str:
-    scripts = {language(code).script for code in (*proposal.sources, *proposal.targets)}
-    families = sorted({language(code).family for code in proposal.sources})
     kept = (
         "kinship and script cannot be told apart in this choice"
         if math.isinf(proposal.script_inflation)
@@ -216,8 +214,9 @@ def _script(proposal: Proposal) -> str:
         f"{decimal(proposal.script_inflation, 2, signed=False)}"
     )
     return (
-        f"The proposed languages are of {len(proposal.sources)} branches of {len(families)} "
-        f"families ({listed(families)}) in {len(scripts)} scripts; {kept}."
+        f"The proposed languages are of {len(proposal.sources)} branches of "
+        f"{len(proposal.families)} families ({listed(proposal.families)}) in "
+        f"{len(proposal.scripts)} scripts; {kept}."
     )
 
 

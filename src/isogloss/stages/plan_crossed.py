@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
@@ -11,7 +12,12 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from isogloss.analysis.design_proposal import candidate_branches, feasible_designs, propose
+from isogloss.analysis.design_proposal import (
+    Proposal,
+    candidate_branches,
+    feasible_designs,
+    propose,
+)
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import listed
@@ -46,6 +52,7 @@ from isogloss.types import FloatArray, Group, LanguageCode
 RELATIVES, ITEMS, SEEDS = 4, 900, 1
 ITEMS_OF_TASKS = {"belebele": 900, "sib200": 204}
 PASSAGES_PER_ITEM = 488 / 900  # Belebele's
+TOLERANCE = 0.1  # of minimum detectable effects that count as nearly the same
 METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
 
 
@@ -63,6 +70,18 @@ class CrossedPilot:
     targets: tuple[LanguageCode, ...]
     items: int
     seeds: int
+
+
+class ProposedDesign(NamedTuple):
+    """A crossed design and the languages that would make it."""
+
+    outlook: CrossedOutlook
+    proposal: Proposal
+
+    @property
+    def detectable(self) -> float:
+        """The minimum detectable effect if the script that languages share is held equal."""
+        return self.outlook.power.minimum_detectable_effect * self.proposal.script_inflation
 
 
 def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> CrossedPlan:
@@ -90,17 +109,16 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
     if config.propose:
         branches = candidate_branches(_languages(config.propose, config))
         designs = [
-            outlook(*design)
+            ProposedDesign(outlook(*design), propose(branches, *design))
             for design in feasible_designs(branches)
             if config.sources is None or design[0] in config.sources
         ]
-        outlooks = _affordable(config, designs)
-        best = min(outlooks, key=_merit)
-        proposal = propose(branches, best.power.sources, best.power.relatives)
+        affordable = _affordable(config, designs)
+        outlooks = [design.outlook for design in affordable]
+        best, proposal = _preferred(affordable)
     else:
-        outlooks = [
-            outlook(n, config.related or RELATIVES) for n in sorted(set(config.sources or ()))
-        ]
+        numbers = sorted(set(config.sources or ()))
+        outlooks = [outlook(number, config.related or RELATIVES) for number in numbers]
         best = outlooks[-1]
     return CrossedPlan(
         items=items,
@@ -259,26 +277,45 @@ def _operations_per_second(config: PlanConfig) -> float:
     return h100_operations_per_second()
 
 
-def _affordable(config: PlanConfig, designs: Sequence[CrossedOutlook]) -> list[CrossedOutlook]:
+def _affordable(config: PlanConfig, designs: Sequence[ProposedDesign]) -> list[ProposedDesign]:
     """The best design within the budget by number of sources; ConfigError if there is none."""
     if not designs:
         raise ConfigError(
             f"no crossed design can be proposed: task {config.propose!r} needs four branches of at "
             f"least three of `languages` each, besides varieties."
         )
-    within = [outlook for outlook in designs if _within(config, outlook.cost)]
+    within = [design for design in designs if _within(config, design.outlook.cost)]
     if not within:
-        least = min((outlook.cost for outlook in designs), key=lambda cost: cost.evaluations)
+        costs = [design.outlook.cost for design in designs]
+        least = min(costs, key=lambda cost: cost.evaluations)
         hours = "" if least.hours is None else f" and {least.hours:.2g} hours"
         raise ConfigError(
             f"the budget pays for no crossed design; the smallest needs {least.evaluations} "
             f"evaluations{hours}."
         )
-    numbers = sorted({outlook.power.sources for outlook in within})
+    numbers = sorted({design.outlook.power.sources for design in within})
     return [
-        min((outlook for outlook in within if outlook.power.sources == number), key=_merit)
+        _preferred([design for design in within if design.outlook.power.sources == number])
         for number in numbers
     ]
+
+
+def _preferred(designs: Sequence[ProposedDesign]) -> ProposedDesign:
+    """Of the designs that detect nearly the smallest effect, the one of most families and scripts.
+
+    Branches of one family are related too, so an effect of kinship is clearest between families.
+    """
+    least = min(design.detectable for design in designs)
+    near = [design for design in designs if design.detectable <= (1 + TOLERANCE) * least]
+    return min(
+        near,
+        key=lambda design: (
+            -len(design.proposal.families),
+            -len(design.proposal.scripts),
+            design.detectable,
+            design.outlook.cost.evaluations,
+        ),
+    )
 
 
 def _within(config: PlanConfig, cost: DesignCost) -> bool:
@@ -286,10 +323,6 @@ def _within(config: PlanConfig, cost: DesignCost) -> bool:
     if config.budget_hours is None or cost.hours is None:
         return affordable
     return affordable and cost.hours <= config.budget_hours
-
-
-def _merit(outlook: CrossedOutlook) -> tuple[float, int]:
-    return outlook.power.minimum_detectable_effect, outlook.cost.evaluations
 
 
 def _accuracies(run: Run) -> Iterator[tuple[LanguageCode, float]]:
