@@ -1,13 +1,15 @@
-"""Samples of lm-evaluation-harness, as `--log_samples` writes them (layout of lm-eval 0.4.13).
+"""Samples of lm-evaluation-harness, as `--log_samples` writes them (lm-eval 0.4.3 to 0.4.13).
 
 One file per task, `samples_TASK_TIME.jsonl`, with one line per document and filter, and
-`results_TIME.json` in the same folder, which names the model.
+`results_TIME.json` in the same folder, which names the model; `NAME_TIME.json` with
+`--output_path NAME.json`. Versions before 0.4.7 name neither filters nor metrics.
 """
 
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 NEEDED = ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps")
+FIELDS = {*NEEDED, "doc_hash", "prompt_hash", "target_hash"}  # the others are metrics
+UNSCORED: tuple[list[str], ...] = ([], ["bypass"])  # metrics after --predict_only
 INVALID = "[invalid]"  # what the filters of lm-eval return for an answer they cannot parse
 
 
@@ -38,16 +42,7 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
     name = named["task"] if named else ""
     model = _model(_results_file(path, named["time"]) if named else None, path, config)
     metric, _, filter_name = (config.metric or "").partition(",")
-    filters = list(dict.fromkeys(str(row.values.get("filter", "none")) for row in rows))
-    chosen = filter_name or filters[0]
-    if chosen not in filters:
-        raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}.")
-    if len(filters) > 1 and not filter_name:
-        logger.warning(
-            f"{path.name} has the filters {', '.join(filters)}; the first is used, set metric to "
-            "METRIC,FILTER for another"
-        )
-    rows = [row for row in rows if str(row.values.get("filter", "none")) == chosen]
+    chosen, rows = _of_one_filter(path, rows, filter_name)
     docs = [_doc_fields(row) for row in rows]
     languages = [
         answer_language(doc, ("dialect",), config, row.place, name)
@@ -56,6 +51,8 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
     task = task_name(name, languages, config) or None
     answers = []
     for (place, values), doc_fields, language in zip(rows, docs, languages, strict=True):
+        if _metrics_of(values) in UNSCORED:
+            values = {**values, **_accuracy(values, place), "metrics": ["acc"]}
         column = metric or _default_metric(values, place)
         fields.require(values, (column,), place, "metric")
         item_id = fields.item_in(doc_fields, fields.text_of(values["doc_id"], place, "doc_id"))
@@ -85,6 +82,26 @@ def read(path: Path, rows: Sequence[Row], config: ImportConfig) -> list[Imported
             )
         )
     return answers
+
+
+def _of_one_filter(path: Path, rows: Sequence[Row], filter_name: str) -> tuple[str, list[Row]]:
+    """The filter of that name, or else the first one, and its rows."""
+    filters = list(dict.fromkeys(str(row.values.get("filter", "none")) for row in rows))
+    chosen = filter_name or filters[0]
+    if chosen not in filters:
+        raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}.")
+    if len(filters) > 1 and not filter_name:
+        logger.warning(
+            f"{path.name} has the filters {', '.join(filters)}; the first is used, set metric to "
+            "METRIC,FILTER for another"
+        )
+    ids = [row.values.get("doc_id") for row in rows]
+    if "filter" not in rows[0].values and ids.count(ids[0]) > 1:
+        raise DataError(
+            f"{path} has several answers to document {ids[0]} and no names of filters, which "
+            "lm-eval writes since 0.4.7; evaluate with a later version, or a task with one filter."
+        )
+    return chosen, [row for row in rows if str(row.values.get("filter", "none")) == chosen]
 
 
 def _doc_fields(row: Row) -> dict[str, Value]:
@@ -140,60 +157,100 @@ def _log_likelihoods(values: Fields) -> list[Value]:
     ]
 
 
+def _metrics_of(values: Fields) -> list[str]:
+    """The metrics of a sample; before 0.4.7 these are all fields but the known ones."""
+    if "metrics" in values:
+        return [str(name) for name in values["metrics"]]
+    return [name for name in values if name not in FIELDS]
+
+
 def _default_metric(values: Fields, place: str) -> str:
-    metrics = values.get("metrics", ["acc"])
+    metrics = _metrics_of(values)
     if "acc" in metrics or len(metrics) == 1:
-        return "acc" if "acc" in metrics else str(metrics[0])
+        return "acc" if "acc" in metrics else metrics[0]
     raise DataError(f"{place}: set metric to one of {', '.join(metrics)}.")
+
+
+def _accuracy(values: Fields, place: str) -> dict[str, float]:
+    """`acc` of a document without metrics, as lm-eval defines it: the likeliest choice is right."""
+    choices = _choices(values, place)
+    answer = -1 if choices is None else _answer(values, choices.texts)
+    if choices is None or answer < 0:
+        raise DataError(
+            f"{place}: there is no metric, as after --predict_only, and only choices with a known "
+            "answer can be scored from their log-likelihoods; evaluate without --predict_only."
+        )
+    return {"acc": float(choices.logprobs.argmax() == answer)}
+
+
+class _Choices(NamedTuple):
+    """The choices of a document, their log-likelihoods, [C], and which of them are greedy."""
+
+    texts: list[str]
+    logprobs: FloatArray
+    greedy: list[int]
+
+
+def _choices(values: Fields, place: str) -> _Choices | None:
+    """The choices of a document; None if its answer was generated."""
+    try:
+        requests = [tuple(request.values()) for request in values["arguments"].values()]
+        if not all(isinstance(text, str) for _, text in requests):
+            return None
+        responses = values["filtered_resps"]
+        # acc_mutual_info scores the options again without the prompt; those requests come last.
+        n = sum(prompt == requests[0][0] for prompt, _ in requests)
+        return _Choices(
+            [text.strip() for _, text in requests[:n]],
+            np.array([float(logprob) for logprob, _ in responses[:n]]),
+            [at for at in range(n) if str(responses[at][1]) == "True"],
+        )
+    except (ValueError, TypeError, AttributeError, IndexError):
+        raise DataError(
+            f"{place}: arguments, resps and filtered_resps are not in the layout of lm-eval."
+        ) from None
 
 
 def _columns(
     values: Fields, metric: str, filter_name: str, place: str
 ) -> tuple[Format, dict[str, Value]]:
     """Format of the question and optional columns of the answer."""
-    try:
-        requests = [tuple(request.values()) for request in values["arguments"].values()]
-        responses = values["filtered_resps"]
-        if not all(isinstance(text, str) for _, text in requests):
-            return Format.GENERATE, _generated_columns(values["resps"], responses, filter_name)
-        # acc_mutual_info scores the options again without the prompt; those requests come last.
-        n = sum(prompt == requests[0][0] for prompt, _ in requests)
-        texts = [text.strip() for _, text in requests[:n]]
-        logprob_C = np.array([float(logprob) for logprob, _ in responses[:n]])
-        greedy_choices = [at for at in range(n) if str(responses[at][1]) == "True"]
-    except (ValueError, TypeError, AttributeError, IndexError):
-        raise DataError(
-            f"{place}: arguments, resps and filtered_resps are not in the layout of lm-eval."
-        ) from None
+    choices = _choices(values, place)
+    if choices is None:
+        generated = _generated_columns(values["resps"], values["filtered_resps"], filter_name)
+        return Format.GENERATE, generated
+    texts = choices.texts
     columns: dict[str, Value] = {}
-    if n > 1:
-        greedy = max(greedy_choices, key=lambda at: len(texts[at]), default=-1)
+    if len(texts) > 1:
+        greedy = max(choices.greedy, key=lambda at: len(texts[at]), default=-1)
         columns = {"greedy": greedy, "valid": greedy >= 0}
-        columns |= _choice_columns(values, texts, logprob_C, metric)
+        columns |= _choice_columns(values, choices, metric)
     letters = all(len(text) == 1 for text in texts)
     return Format.LETTER if letters else Format.CLOZE, columns
 
 
-def _choice_columns(
-    values: Fields, texts: Sequence[str], logprob_C: FloatArray, metric: str
-) -> dict[str, Value]:
+def _choice_columns(values: Fields, choices: _Choices, metric: str) -> dict[str, Value]:
     """Columns of a choice; those that need the gold choice only if `acc` agrees with it."""
     columns: dict[str, Value] = {}
-    likeliest = int(logprob_C.argmax())
+    likeliest = int(choices.logprobs.argmax())
     if metric == "acc":
         columns |= {"prediction": likeliest, "forced": likeliest}
-    columns["choice_logprobs"] = logprob_C.tolist()
-    target = str(values["target"]).strip()  # an index, or the text of the choice
-    answer = -1
-    if target.isdecimal() and int(target) < len(texts):
-        answer = int(target)
-    elif texts.count(target) == 1:
-        answer = texts.index(target)
+    columns["choice_logprobs"] = choices.logprobs.tolist()
+    answer = _answer(values, choices.texts)
     correct = likeliest == answer
     if answer >= 0 and values.get("acc", correct) == correct:
         columns["answer"] = answer
-        columns["gold_logprob"] = float(logprob_C[answer] - np.logaddexp.reduce(logprob_C))
+        normaliser = np.logaddexp.reduce(choices.logprobs)
+        columns["gold_logprob"] = float(choices.logprobs[answer] - normaliser)
     return columns
+
+
+def _answer(values: Fields, texts: Sequence[str]) -> int:
+    """The index of the gold choice: `target` is an index, or the text of a choice; else -1."""
+    target = str(values["target"]).strip()
+    if target.isdecimal() and int(target) < len(texts):
+        return int(target)
+    return texts.index(target) if texts.count(target) == 1 else -1
 
 
 def _generated_columns(resps: Value, filtered: Value, filter_name: str) -> dict[str, Value]:

@@ -24,7 +24,7 @@ from isogloss.row_files import (
     read_lines,
     read_parquet,
 )
-from isogloss.types import Condition, Format
+from isogloss.types import Condition, Format, Reasoning
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,11 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
     for line in sorted(renamed | {answer.read_as for answer in answers if answer.read_as}):
         logger.info(line)
     _check_tasks(resolved.values())
+    if any(Condition(run.condition).reasoning is Reasoning.COT for run, _ in resolved.values()):
+        logger.info(
+            "chain of thought is generated: compare it with base and tuned results that are "
+            "generated too (format generate), not scored by letter"
+        )
     # A base run without a source gets the only source of the tuned runs, for its group means;
     # without one it has no groups.
     sources = {run.source for run, _ in resolved.values()} - {""}
@@ -147,6 +152,11 @@ def _read(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
         return _read_json(path, config)
     else:
         first = next((line for line in read_lines(path) if line.strip()), "")
+        if first.strip() == "[":
+            raise DataError(
+                f"{path} is one JSON list, as lm-eval before 0.4.3 writes samples; evaluate with a "
+                "later version, or write a table."
+            )
         rows = read_jsonl(path) if first.lstrip().startswith(("{", "[")) else read_csv(path)
     if not rows:
         raise DataError(f"{path} has no rows.")
