@@ -6,6 +6,9 @@ of transformers, and writes docs/reference/architectures.md and the list of arch
 prompts may share computation. `--only NAME` tries single ones, `--check` compares a sample with the
 table. Windows, chunks and other limits of the tiny models are shorter than their prompts. Sizes
 that a family needs otherwise are in scripts/architectures.json.
+
+The page begins with the table of whole studies, from scripts/families.json, whose entries
+tests/real/test_families.py finds; `--families` writes it anew.
 """
 
 import argparse
@@ -53,6 +56,7 @@ from isogloss.types import Format, Split
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "reference" / "architectures.md"
 TREES = ROOT / "src" / "isogloss" / "models" / "tree_architectures.txt"
+FAMILIES = ROOT / "scripts" / "families.json"
 OVERRIDES = json.loads((ROOT / "scripts" / "architectures.json").read_text("utf-8"))
 SAMPLE = ("gpt2", "mamba", "gemma3_text", "gpt_neo", "llama4_text", "xglm", "mixtral", "minimax")
 LAYERS = 4
@@ -316,6 +320,20 @@ def try_all(names: Iterable[str]) -> list[Outcome]:
 
 PAGE = """# Architectures
 
+## Whole studies
+
+Families of models that go through a whole study as tiny random models with the structure of the
+real ones and chat templates in their style: base and tuned, both with chain of thought, compared.
+`tests/real/test_families.py` runs the studies and finds each entry of this table.
+
+{families}
+
+`thinking off`: prompts of direct answers end outside any block of reasoning, because the template
+has none, by a switch of the template, or because isogloss ends the block or begins the final answer
+as the template would. `LoRA on experts`: tuned with `target_modules=all-linear+experts`.
+
+## Steps of every architecture
+
 Every causal language model of transformers {version}, built small with random weights and tried by
 `python -m scripts.architectures`: scores are within 0.001 nats of plain passes, and generated texts
 are the same.
@@ -350,7 +368,19 @@ def page(outcomes: Iterable[Outcome]) -> str:
     for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
         steps = (outcome.scoring, outcome.generation, outcome.lora, outcome.reason)
         rows.append(f"| {' | '.join((f'`{outcome.name}`', *steps))} |".replace("  ", " "))
-    return PAGE.format(version=transformers.__version__, rows="\n".join(rows))
+    return PAGE.format(
+        version=transformers.__version__, rows="\n".join(rows), families=families_table()
+    )
+
+
+def families_table() -> str:
+    """The table of whole studies: one row per family, one column per step."""
+    families = json.loads(FAMILIES.read_text("utf-8"))
+    steps = list(next(iter(families.values())))
+    lines = [("family", *steps)]
+    lines += [(f"`{name}`", *(row[step] for step in steps)) for name, row in families.items()]
+    heading, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join((heading, "|---" * (len(steps) + 1) + "|", *rows))
 
 
 def written() -> dict[str, Outcome]:
@@ -366,12 +396,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--families", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
+    if arguments.families:
+        TABLE.write_text(page(written().values()), "utf-8")
+        return 0
     names = arguments.only or (SAMPLE if arguments.check else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     before = written()
     outcomes = {outcome.name: outcome for outcome in try_all(names)}

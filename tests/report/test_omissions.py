@@ -10,8 +10,12 @@ from isogloss.types import Condition, Units
 RUN = RunKey("m", Condition.TUNED, "arb_Arab", "1")
 SENTENCES = [
     (
-        Omission(OmissionReason.FAILED_CELL, cell="small · base", problem="out of memory."),
+        Omission(OmissionReason.FAILED_CELLS, cells=("small · base",), problem="out of memory."),
         "The cell 'small · base' failed: out of memory.",
+    ),
+    (
+        Omission(OmissionReason.FAILED_CELLS, cells=("a", "b", "c"), problem="it is not there."),
+        "The cells 'a', 'b' and 'c' failed: it is not there.",
     ),
     # Part of the fingerprint of compare runs: this text must not change.
     (

@@ -410,7 +410,8 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
     assert parent.data.tags["isogloss.failed"] == "3"
     (compared,) = runs("compare")
     report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
-    assert "The cell 'second · base' failed: model" in report
+    failed = "'second · base', 'second · finetune · Standard Arabic, seed 0' and 'second · tuned"
+    assert f"The cells {failed} · Standard Arabic, seed 0' failed: model" in report
     table = pd.read_csv(f"{parent.info.artifact_uri}/models.csv", index_col="model")
     assert list(table.columns) == ["base", "tuned on arb_Arab"]
     assert list(table.index) == ["first,whole", "second", "third"]

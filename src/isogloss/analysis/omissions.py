@@ -10,7 +10,7 @@ from isogloss.types import Condition, Units
 class OmissionReason(StrEnum):
     """Why something is missing from a comparison."""
 
-    FAILED_CELL = "failed cell"
+    FAILED_CELLS = "failed cells"
     UNFINISHED_RUN = "unfinished run"
     STUDY_RUN = "study run"
     MISSING_CONDITION = "missing condition"
@@ -36,7 +36,7 @@ class Omission:
 
     | reason               | facts                               |
     |----------------------|-------------------------------------|
-    | failed cell          | `cell` (its label), `problem`       |
+    | failed cells         | `cells` (their labels), `problem`   |
     | unfinished run       | `run`, `run_id`, `status`           |
     | study run            | `run_id`, `problem`                 |
     | missing condition    | `model`, `conditions`, `source`     |
@@ -50,7 +50,7 @@ class Omission:
     """
 
     reason: OmissionReason
-    cell: str = ""
+    cells: tuple[str, ...] = ()
     run: RunKey | None = None
     run_id: str = ""
     status: str = ""

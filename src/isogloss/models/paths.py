@@ -119,9 +119,10 @@ def _prove(model: LanguageModel) -> Paths:
     sequences = trial_sequences(model)
     first_TV, second_TV = own = _own_logits(model, sequences)
     if not all(bool((logits_TV < torch.inf).all()) for logits_TV in own):  # false for NaN
+        other = "" if model.dtype_name == "float32" else ", or try dtype float32"
         raise ModelError(
             f"model {model.location.name!r} gives logits that are NaN or infinite in "
-            f"{model.dtype_name}; expected finite ones (damaged weights, or try dtype float32)."
+            f"{model.dtype_name}; expected finite ones (damaged weights{other})."
         )
     if not same_logits(model, first_TV[:STEM], second_TV[:STEM], [STEM]):
         raise ModelError(

@@ -1,6 +1,7 @@
 """What a comparison leaves out, as sentences."""
 
 from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.formatting import listed
 from isogloss.languages import source_name
 
 
@@ -12,8 +13,10 @@ def omission_sentence(omission: Omission) -> str:
     """
     conditions = " and no ".join(omission.conditions)
     match omission.reason:
-        case OmissionReason.FAILED_CELL:
-            return f"The cell {omission.cell!r} failed: {omission.problem}"
+        case OmissionReason.FAILED_CELLS:
+            several = "cells" if len(omission.cells) > 1 else "cell"
+            cells = listed([repr(cell) for cell in omission.cells])
+            return f"The {several} {cells} failed: {omission.problem}"
         case OmissionReason.UNFINISHED_RUN:
             return f"Run {omission.run_id} ({omission.run}) is left out: it is {omission.status}."
         case OmissionReason.STUDY_RUN:

@@ -211,8 +211,8 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
     `labels` are the names of models by revision: a run that is reused may know another name.
     """
     omissions = [
-        Omission(OmissionReason.FAILED_CELL, cell=cell.label, problem=reason)
-        for cell, reason in runs.failed.items()
+        Omission(OmissionReason.FAILED_CELLS, cells=tuple(labels), problem=reason)
+        for reason, labels in _by_reason(runs.failed).items()
     ]
     source = study_sources(config)[0].source
     comparison = CompareConfig(study=(config.study,), source=source, **config.compare.model_dump())
