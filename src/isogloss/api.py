@@ -21,7 +21,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from isogloss.analysis.adjusted_contrast import Covariates
-from isogloss.analysis.claims import claim_verdicts
+from isogloss.analysis.claims import ClaimVerdict, claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.comparison import compare as compare_tables
 from isogloss.analysis.crossed import CrossedComparison
@@ -75,8 +75,8 @@ class ComparisonResult:
     comparison: Comparison
 
     @property
-    def verdict(self) -> Verdict:
-        """What the crossed design shows of kinship; with too few sources, the contrast."""
+    def verdict(self) -> Verdict | ClaimVerdict:
+        """What the crossed design shows of kinship; the contrast of few sources is described."""
         return claim_verdicts(self.comparison).kinship
 
     @property

@@ -16,6 +16,7 @@ import pytest
 from synthetic_predictions import CONTROL, crossed_tables, gains, study, tables
 
 import isogloss
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import compare as compare_tables
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.analysis.score_matrix import RunKey
@@ -92,7 +93,7 @@ def test_a_frame_is_judged_as_the_tables_that_it_consists_of() -> None:
     shuffled = frame_of(runs).sample(frac=1, random_state=0)
     result = isogloss.compare(shuffled, source="arb_Arab", margin=0.05)
     assert repr(result.comparison) == repr(expected)  # NaN differs from itself
-    assert result.verdict == expected.contrast.verdict
+    assert result.verdict == claim_verdicts(expected).kinship
     assert result.contrast == expected.contrast
     assert len(result.contrasts) > 5
     assert result.contrasts["estimate"][0] == expected.contrast.estimate
@@ -113,7 +114,8 @@ def test_parameters_reach_the_comparison(frame: pd.DataFrame) -> None:
     assert wide.comparison.branch == "Semitic"
     assert wide.contrast.n_related == 5  # the varieties of Arabic count once
     assert wide.contrast.margin == 0.2
-    assert wide.verdict == Verdict.EQUIVALENT
+    assert wide.contrast.verdict == Verdict.EQUIVALENT
+    assert wide.verdict == "nothing to compare"  # the margin exceeds the mean gain
     swapped = isogloss.compare(frame, source="arb_Arab", condition="base", against="tuned")
     plain = isogloss.compare(frame, source="arb_Arab")
     assert swapped.contrast.estimate == pytest.approx(-plain.contrast.estimate)

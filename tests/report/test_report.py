@@ -146,7 +146,8 @@ def test_the_verdict_comes_first_in_page_and_twin(folder, comparison):
     html = page_of(folder).text
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     text = summary(comparison)
-    assert markdown.splitlines()[2].startswith(f"**{text.verdict}:** {text.headline}")
+    first = markdown.splitlines()[2].replace("\\", "")
+    assert first.startswith(f"**{text.verdict}:** {text.headline}")
     order = [text.verdict, text.headline, text.numbers, text.next_steps, text.details[0].text]
     places = [html.index(part) for part in order]
     assert places == sorted(places)

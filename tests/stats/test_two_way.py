@@ -43,8 +43,11 @@ def test_the_variance_is_that_of_two_way_clustering():
     value_L = value_IL.mean(axis=0)
     residual_PL = (value_IL - value_L).reshape(n_passages, 2, n_languages).sum(axis=1)
     corrected += (
-        (residual_PL.sum(axis=1) ** 2).sum() - (residual_PL**2).sum()
-    ) / value_IL.size**2 * n_passages / (n_passages - 1)
+        ((residual_PL.sum(axis=1) ** 2).sum() - (residual_PL**2).sum())
+        / value_IL.size**2
+        * n_passages
+        / (n_passages - 1)
+    )
     assert ours.estimate == pytest.approx(value_IL.mean())
     assert ours.se**2 == pytest.approx(corrected)
     assert ours.se**2 == pytest.approx(both, rel=0.12)

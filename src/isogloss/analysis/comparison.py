@@ -15,14 +15,23 @@ from isogloss.analysis.alignment import align
 from isogloss.analysis.crossed import CrossedComparison, Overlaps, crossed_comparison
 from isogloss.analysis.distance import DistanceTest, distance_test
 from isogloss.analysis.double_difference import DoubleDifference, double_differences
+from isogloss.analysis.family_correlation import FamilyCorrelation, family_correlation
 from isogloss.analysis.gain_slopes import (
     GainAgreement,
     GainSlope,
+    ModelLevel,
     baseline_slopes,
     gain_agreements,
+    model_levels,
 )
-from isogloss.analysis.gains import ConditionGains, LanguageGain, condition_gains
+from isogloss.analysis.gains import (
+    ConditionGains,
+    LanguageGain,
+    condition_gains,
+    models_label,
+)
 from isogloss.analysis.informative import InformativeContrast, informative_contrast
+from isogloss.analysis.learning import Learning, learning, source_learning
 from isogloss.analysis.missing_items import complete_items
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.placebo import PlaceboBranches, placebo_branches
@@ -32,7 +41,8 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
-from isogloss.types import Condition, Measure, Missing, Reasoning
+from isogloss.stats.permutation import ALPHA
+from isogloss.types import Condition, Measure, Missing, Reasoning, Verdict
 
 FEWEST_BRANCHES = 3  # of sources in a crossed design; two can be matched in two ways only
 
@@ -48,6 +58,22 @@ class ConditionResult:
     models: tuple[ConditionGains, ...]
     holm_p: tuple[float, ...]
 
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdict of each model's contrast, adjusted for the number of models (Holm).
+
+        A model is equivalent if its 90% permutation interval lies within the margin and Holm's p
+        of its two one-sided Welch tests is at most 0.05.
+        """
+        contrasts = [gains.contrasts[Measure.ACCURACY] for gains in self.models]
+        tost_p = holm([1.0 if each.tost_p is None else each.tost_p for each in contrasts])
+        return tuple(
+            Verdict.INCONCLUSIVE
+            if (equal_p if each.verdict == Verdict.EQUIVALENT else different_p) > ALPHA
+            else each.verdict
+            for each, different_p, equal_p in zip(contrasts, self.holm_p, tost_p, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,7 +82,9 @@ class Comparison:
     `change` is what distinguishes the conditions, as it reads after "with". `conditions` holds
     every condition that was compared with `against`, `condition` first. `crossed` is the effect of
     kinship over all sources, None with fewer than three branches of them. `chance` is the accuracy
-    of guessing, None where items have no choices. `omissions` are runs, languages and analyses that
+    of guessing, None where items have no choices. `learning` is what was learnt on average,
+    `model_learning` by each model and `source_learning` from each source of a crossed design.
+    `omissions` are runs, languages and analyses that
     are missing.
     """
 
@@ -77,6 +105,11 @@ class Comparison:
     crossed: CrossedComparison | None
     baseline_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
+    learning: Learning
+    model_learning: tuple[Learning, ...]
+    source_learning: tuple[Learning, ...]
+    model_levels: tuple[ModelLevel, ...]
+    family_correlation: FamilyCorrelation
     placebo: PlaceboBranches
     unit_permutations: UnitPermutations
     informative: InformativeContrast
@@ -175,6 +208,11 @@ def compare(
         crossed=crossed,
         baseline_slopes=slopes,
         gain_agreements=agreements,
+        learning=learning(study, study.models, models_label(study.models)),
+        model_learning=tuple(learning(study, [model], model) for model in study.models),
+        source_learning=source_learning(study) if crossed else (),
+        model_levels=model_levels(study),
+        family_correlation=family_correlation(study, contrast),
         placebo=placebo_branches(study, contrast),
         unit_permutations=unit_permutations(study, contrast),
         informative=informative_contrast(study),

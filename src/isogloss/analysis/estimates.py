@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from isogloss.analysis.claims import level_verdict
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import ConditionGains, models_label
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.slopes import SlopeTest
+from isogloss.stats.two_way import TwoWayMean
 from isogloss.types import Condition, Measure, Units
 
 NAN = math.nan
@@ -61,8 +63,9 @@ class Estimate:
 
     `detail` is the covariates, the code of the control source, the units of a slope, the seed, the
     branch of a placebo, the units permuted, or the codes of the languages left out.
-    `problem` says why there is no estimate; `left_out` holds the codes of languages without a value
-    of a covariate.
+    Only the primary analysis has a verdict, overall and by model, with p adjusted by Holm's method:
+    the crossed design, or else the contrast of accuracy in the compared condition. `problem` says
+    why there is no estimate; `left_out` holds the codes of languages without a value of a covariate.
     """
 
     kind: EstimateKind
@@ -90,6 +93,9 @@ class Estimate:
     correlation: float = NAN
     naive_correlation: float = NAN
     correlation_at_equal_baseline: float = NAN
+    low_at_equal_baseline: float = NAN
+    high_at_equal_baseline: float = NAN
+    p_at_equal_baseline: float = NAN
     units: int | None = None
     related: int | None = None
     control: int | None = None
@@ -112,13 +118,19 @@ def estimates(comparison: Comparison) -> list[Estimate]:
 
 
 def _contrasts(comparison: Comparison) -> Iterator[Estimate]:
-    for result in comparison.conditions.values():
-        yield from _of_gains(result.overall)
+    for condition, result in comparison.conditions.items():
+        compared = condition == comparison.condition and comparison.decisive is None
+        for estimate in _of_gains(result.overall):
+            primary = compared and estimate.measure == Measure.ACCURACY
+            yield estimate if primary else replace(estimate, verdict="")
         if len(result.models) > 1:
-            for gains, holm_p in zip(result.models, result.holm_p, strict=True):
+            adjusted = zip(result.models, result.holm_p, result.verdicts, strict=True)
+            for gains, holm_p, verdict in adjusted:
                 for estimate in _of_gains(gains):
-                    accuracy = estimate.measure == Measure.ACCURACY
-                    yield replace(estimate, holm_p=holm_p) if accuracy else estimate
+                    if estimate.measure != Measure.ACCURACY:
+                        yield replace(estimate, verdict="")
+                        continue
+                    yield replace(estimate, holm_p=holm_p, verdict=verdict if compared else "")
         for gains in result.models:
             for seed, contrast in zip(gains.seeds, gains.contrast_by_seed, strict=False):
                 yield Estimate(
@@ -196,7 +208,7 @@ def _double_differences(comparison: Comparison) -> Iterator[Estimate]:
             Measure.ACCURACY,
             difference.code,
         )
-        yield _with_contrast(empty, difference.contrast)
+        yield replace(_with_contrast(empty, difference.contrast), verdict="")
 
 
 def _distances(comparison: Comparison) -> Iterator[Estimate]:
@@ -262,7 +274,10 @@ def _slopes(comparison: Comparison) -> Iterator[Estimate]:
     for agreement in comparison.gain_agreements:
         yield replace(
             of_slope(Regression.TUNED_ON_COT_GAIN, agreement.slope),
-            correlation_at_equal_baseline=agreement.partial_correlation,
+            correlation_at_equal_baseline=agreement.partial.estimate,
+            low_at_equal_baseline=agreement.partial.interval.low,
+            high_at_equal_baseline=agreement.partial.interval.high,
+            p_at_equal_baseline=agreement.partial.p,
         )
 
 
@@ -283,20 +298,35 @@ def _with_slope(estimate: Estimate, test: SlopeTest) -> Estimate:
 
 
 def _tuned_minus_cot(comparison: Comparison) -> Iterator[Estimate]:
-    for agreement in comparison.gain_agreements:
-        test = agreement.difference
-        yield Estimate(
-            EstimateKind.DIFFERENCE,
-            comparison.overall.label,
-            Condition.TUNED,
-            Measure.ACCURACY,
-            agreement.slope.units,
-            estimate=test.estimate,
-            low_95=test.interval_95.low,
-            high_95=test.interval_95.high,
-            low_90=test.interval_90.low,
-            high_90=test.interval_90.high,
-            p=test.p,
-            margin=comparison.margin,
-            units=test.n,
-        )
+    for agreement in comparison.gain_agreements[-1:]:
+        yield _difference(comparison, comparison.overall.label, agreement.difference)
+    if len(comparison.model_levels) > 1 or not comparison.gain_agreements:
+        for level in comparison.model_levels:
+            verdict = level_verdict(
+                level, comparison.chance, comparison.margin, len(comparison.model_levels)
+            )
+            yield replace(
+                _difference(comparison, level.tuned.label, level.difference),
+                holm_p=level.holm_p,
+                tost_p=level.holm_p_within,
+                verdict=verdict,
+            )
+
+
+def _difference(comparison: Comparison, label: str, test: TwoWayMean) -> Estimate:
+    return Estimate(
+        EstimateKind.DIFFERENCE,
+        label,
+        Condition.TUNED,
+        Measure.ACCURACY,
+        Units.LANGUAGES,
+        estimate=test.estimate,
+        low_95=test.interval_95.low,
+        high_95=test.interval_95.high,
+        low_90=test.interval_90.low,
+        high_90=test.interval_90.high,
+        p=test.p,
+        margin=comparison.margin,
+        tost_p=test.p_within(comparison.margin),
+        units=test.n,
+    )

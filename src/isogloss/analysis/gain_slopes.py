@@ -1,7 +1,8 @@
 """Slopes of gains: on baseline accuracy, and on the gain from chain of thought.
 
 Both sides of these regressions contain the baseline, so slopes are cross-fitted over passages (see
-`stats.slopes`). Units are languages within models, and models where there are at least five.
+`stats.slopes`). Units are languages within models, and models where there are at least five. Also
+whether each model's two gains are equally large, which needs no slope.
 """
 
 import math
@@ -11,12 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.learning import Learning, learning
 from isogloss.analysis.omissions import Omission, OmissionReason, Predictor
 from isogloss.analysis.passage_shares import PassageShares, passage_shares, side_by_side
 from isogloss.errors import ComparisonError
-from isogloss.stats.slopes import Scatter, SlopeTest, pool_scatters, scatter, slope_test
-from isogloss.stats.t_tests import MeanTest, mean_test
-from isogloss.types import Condition, Units
+from isogloss.stats.paired import holm
+from isogloss.stats.slopes import (
+    Scatter,
+    SlopeTest,
+    pool_scatters,
+    scatter,
+    slope_test,
+    without,
+)
+from isogloss.stats.two_way import TwoWayMean, two_way_mean
+from isogloss.types import Condition, Interval, Units
 
 FEWEST_MODELS = 5  # for a slope over models
 
@@ -37,16 +47,50 @@ class GainSlope:
 
 
 @dataclass(frozen=True)
+class PartialCorrelation:
+    """The cross-fitted correlation of two gains at equal baseline.
+
+    `p` and the 95% interval are those of the slope at equal baseline, in units of the correlation:
+    the interval excludes zero where p is at most 0.05. NaN where it is undefined.
+    """
+
+    estimate: float
+    p: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
 class GainAgreement:
     """Gain from tuning against gain from chain of thought, over the same units.
 
-    `slope` has the gain from tuning as y. `partial_correlation` is the cross-fitted correlation of
-    both gains at equal baseline; `difference` tests the mean of tuned minus base+cot accuracy.
+    `slope` has the gain from tuning as y. Both gains follow headroom, so only `partial`, at equal
+    baseline, speaks of a mechanism that they share. `difference` is the mean over languages, and
+    over these models, of tuned minus base+cot accuracy.
     """
 
     slope: GainSlope
-    partial_correlation: float
-    difference: MeanTest
+    partial: PartialCorrelation
+    difference: TwoWayMean
+
+    @property
+    def partial_correlation(self) -> float:
+        """The correlation of both gains at equal baseline; NaN where undefined."""
+        return self.partial.estimate
+
+
+@dataclass(frozen=True)
+class ModelLevel:
+    """Whether a model gains as much from tuning as from chain of thought.
+
+    `difference` is tuned minus base+cot accuracy. `holm_p` (against zero) and `holm_p_within`
+    (that it is not within the margin) are adjusted for the number of models.
+    """
+
+    tuned: Learning
+    cot: Learning
+    difference: TwoWayMean
+    holm_p: float
+    holm_p_within: float
 
 
 @dataclass(frozen=True)
@@ -73,33 +117,61 @@ def gain_agreements(
 
     Over the models that have runs of base, tuned and base+cot; empty if none has.
     """
+    models = _models_with_both(study)
+    if not models:
+        return (), ()
+    shares = [_both_gains(study, [model]) for model in models]
+    fits, omissions = _fit(shares, "cot", "tuned", Predictor.CHAIN_OF_THOUGHT, study.spec.seed)
+    difference = _difference(_both_gains(study, models))
+    agreements = (
+        GainAgreement(fit.slope, _partial_correlation(fit.strata, study.spec.seed), difference)
+        for fit in fits
+    )
+    return tuple(agreements), omissions
+
+
+def model_levels(study: AlignedStudy) -> tuple[ModelLevel, ...]:
+    """For each model with runs of base, tuned and base+cot: are its two gains equally large?"""
+    models = _models_with_both(study)
+    differences = [_difference(_both_gains(study, [model])) for model in models]
+    holm_p = holm([difference.p for difference in differences])
+    holm_p_within = holm([difference.p_within(study.spec.margin) for difference in differences])
+    return tuple(
+        ModelLevel(
+            learning(study, [model], model, Condition.TUNED),
+            learning(study, [model], model, Condition.BASE_COT),
+            difference,
+            float(p),
+            float(p_within),
+        )
+        for model, difference, p, p_within in zip(
+            models, differences, holm_p, holm_p_within, strict=True
+        )
+    )
+
+
+def _models_with_both(study: AlignedStudy) -> list[str]:
     needed = (Condition.BASE, Condition.TUNED, Condition.BASE_COT)
-    models = [
+    return [
         model
         for model in study.models
         if all(study.runs_matching(model, condition) for condition in needed)
     ]
-    if not models:
-        return (), ()
-    shares = []
-    for model in models:
-        tuned = passage_shares(study, [model], Condition.TUNED, Condition.BASE)
-        cot = passage_shares(study, [model], Condition.BASE_COT, Condition.BASE)
-        scores = {
-            "before": tuned.scores["before"],
-            "tuned": tuned.scores["gain"],
-            "cot": cot.scores["gain"],
-        }
-        shares.append(PassageShares(tuned.weight, scores))
-    fits, omissions = _fit(shares, "cot", "tuned", Predictor.CHAIN_OF_THOUGHT, study.spec.seed)
-    return tuple(_agreement(fit) for fit in fits), omissions
 
 
-def _agreement(fit: _Fit) -> GainAgreement:
-    differences = [stratum.totals("tuned") - stratum.totals("cot") for stratum in fit.strata]
-    return GainAgreement(
-        fit.slope, _partial_correlation(fit.strata), mean_test(np.mean(differences, axis=0))
-    )
+def _both_gains(study: AlignedStudy, models: Sequence[str]) -> PassageShares:
+    tuned = passage_shares(study, models, Condition.TUNED, Condition.BASE)
+    cot = passage_shares(study, models, Condition.BASE_COT, Condition.BASE)
+    scores = {
+        "before": tuned.scores["before"],
+        "tuned": tuned.scores["gain"],
+        "cot": cot.scores["gain"],
+    }
+    return PassageShares(tuned.weight, scores)
+
+
+def _difference(shares: PassageShares) -> TwoWayMean:
+    return two_way_mean(shares.scores["tuned"] - shares.scores["cot"], shares.weight)
 
 
 def _fit(
@@ -139,22 +211,24 @@ def _pooled_scatter(strata: Sequence[PassageShares], left: str, right: str) -> S
     )
 
 
-def _partial_correlation(strata: Sequence[PassageShares]) -> float:
+def _partial_correlation(strata: Sequence[PassageShares], seed: int) -> PartialCorrelation:
     """Cross-fitted correlation of both gains given the baseline; NaN where undefined.
 
-    From sums of products S, with 0 tuned, 1 cot and 2 before:
-    (S01 - S02 S12 / S22) / sqrt((S00 - S02^2 / S22) (S11 - S12^2 / S22)).
+    The baseline is regressed out of both gains, cross-fitted; the slope of what remains is tested
+    as any slope, and its interval is scaled by the ratio of the two residual variances.
     """
+    undefined = PartialCorrelation(math.nan, math.nan, Interval(math.nan, math.nan))
     names = ("tuned", "cot", "before")
-    products = np.array(
-        [
-            [float(np.trace(_pooled_scatter(strata, left, right).crossfitted)) for right in names]
-            for left in names
-        ]
+    of = {(left, right): _pooled_scatter(strata, left, right) for left in names for right in names}
+    if of["before", "before"].total <= 0:
+        return undefined
+    yx, xx, yy = (
+        without("before", left, right, of)
+        for left, right in (("tuned", "cot"), ("cot", "cot"), ("tuned", "tuned"))
     )
-    if products[2, 2] <= 0:
-        return math.nan
-    residual = products[:2, :2] - np.outer(products[:2, 2], products[2, :2]) / products[2, 2]
-    if min(residual[0, 0], residual[1, 1]) <= 0:
-        return math.nan
-    return float(np.clip(residual[0, 1] / math.sqrt(residual[0, 0] * residual[1, 1]), -1, 1))
+    if min(xx.total, yy.total) <= 0:
+        return undefined
+    test = slope_test(yx=yx, xx=xx, yy=yy, seed=seed)
+    scale = math.sqrt(xx.total / yy.total)
+    low, high = (min(max(end * scale, -1.0), 1.0) for end in test.interval)
+    return PartialCorrelation(test.correlation, test.p, Interval(low, high))

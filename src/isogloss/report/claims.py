@@ -7,29 +7,34 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.claims import (
     ClaimVerdict,
     ClaimVerdicts,
     claim_verdicts,
+    level_verdict,
 )
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gain_slopes import GainAgreement, GainSlope
+from isogloss.analysis.gain_slopes import GainAgreement, GainSlope, ModelLevel
+from isogloss.analysis.learning import Obstacle
 from isogloss.analysis.omissions import OmissionReason, Predictor
-from isogloss.formatting import decimal, interval_points, interval_text, p_value, points
+from isogloss.formatting import (
+    decimal,
+    interval_points,
+    interval_text,
+    listed,
+    p_value,
+    points,
+    sentence,
+)
 from isogloss.report.evidence import contrast_interval
+from isogloss.report.kinship import kinship_conclusion, obstacle_text, placebo_rank
+from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
+from isogloss.stats.two_way import TwoWayMean
 from isogloss.types import Interval, Units, Verdict
 
-KINSHIP = {
-    Verdict.EQUIVALENT: "Supported by this contrast: related languages gained as much as controls, "
-    "to within ±{margin} points.",
-    Verdict.RELATED_GAIN_MORE: "Contradicted by this contrast: related languages gained more than "
-    "controls.",
-    Verdict.RELATED_GAIN_LESS: "No advantage of related languages: they gained less than controls.",
-    Verdict.INCONCLUSIVE: "Neither supported nor contradicted: too few data to distinguish a "
-    "difference from none.",
-}
-CROSSED = {
+CROSSED: dict[Verdict | ClaimVerdict, str] = {
     Verdict.EQUIVALENT: "Supported: over these sources, related languages gained as much as "
     "others, to within ±{margin} points.",
     Verdict.RELATED_GAIN_MORE: "Contradicted: over these sources, related languages gained more "
@@ -40,22 +45,31 @@ CROSSED = {
     "effect of kinship from none.",
 }
 BASELINE = {
-    ClaimVerdict.WEAK_GAIN_MORE: "First half supported: weaker baselines gain more.",
-    ClaimVerdict.WEAK_GAIN_LESS: "Contradicted: weaker baselines gain less.",
-    ClaimVerdict.INCONCLUSIVE: "Open: these runs do not show whether weaker baselines gain more.",
+    ClaimVerdict.WEAK_GAIN_MORE: "First half borne out: weaker baselines gain more.",
+    ClaimVerdict.WEAK_GAIN_LESS: "First half contradicted: weaker baselines gain less.",
+    ClaimVerdict.INCONCLUSIVE: "First half open: these runs do not show whether weaker baselines "
+    "gain more.",
 }
-AGREEMENT = {
-    ClaimVerdict.GAINS_AGREE: "Both gains rise together",
-    ClaimVerdict.GAINS_DISAGREE: "Contradicted: one gain falls as the other rises",
-    ClaimVerdict.INCONCLUSIVE: "Open whether both gains rise together",
+STRONG = {
+    ClaimVerdict.STRONG_GAIN_LITTLE: "Second half borne out: the gain of each strong model is "
+    "within ±{margin} points.",
+    ClaimVerdict.STRONG_GAIN_MUCH: "Second half contradicted: not all strong models gain less than "
+    "{margin} points.",
+    ClaimVerdict.STRONG_OPEN: "Second half open: it is not shown whether strong models gain less "
+    "than {margin} points.",
+    None: "Second half not tested: it needs several models.",
 }
 SIZE = {
-    ClaimVerdict.EQUALLY_LARGE: "on average they are equal to within ±{margin} points.",
-    ClaimVerdict.TUNING_GAINS_MORE: "on average fine-tuning gains more.",
-    ClaimVerdict.COT_GAINS_MORE: "on average chain of thought gains more.",
-    ClaimVerdict.EQUALITY_INCONCLUSIVE: "on average they are shown neither equal nor different.",
+    ClaimVerdict.EQUALLY_LARGE: "Borne out in these models: both gains are equal to within "
+    "±{margin} points.",
+    ClaimVerdict.TUNING_GAINS_MORE: "Contradicted: fine-tuning gains more.",
+    ClaimVerdict.COT_GAINS_MORE: "Contradicted: chain of thought gains more.",
+    ClaimVerdict.DIFFERS_BY_MODEL: "Contradicted in some models: their two gains differ.",
+    ClaimVerdict.EQUALITY_INCONCLUSIVE: "Open: both gains are shown neither equal nor different in "
+    "every model.",
 }
 OVER_MODELS = "The claim is about models; a slope over models needs at least five."
+NOTHING_LEARNT = "Nothing to compare: {reason}."
 
 
 class ClaimText(NamedTuple):
@@ -89,7 +103,9 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
                 ("p", p_value(effect.p).removeprefix("= ")),
                 ("Sources", str(effect.n_sources)),
             ],
-            conclusion=_within(CROSSED[verdicts.kinship], comparison),
+            conclusion=kinship_conclusion(comparison, verdicts)
+            if verdicts.obstacle
+            else _within(CROSSED[verdicts.kinship], comparison),
         )
     contrast = comparison.contrast
     return ClaimText(
@@ -101,7 +117,8 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             ("95% interval", contrast_interval(contrast)),
             ("p", p_value(contrast.permutation.p).removeprefix("= ")),
         ],
-        conclusion=_within(KINSHIP[verdicts.kinship], comparison),
+        conclusion=kinship_conclusion(comparison, verdicts),
+        key_result=f"{sentence(placebo_rank(comparison))}.",
     )
 
 
@@ -116,13 +133,38 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
     )
     if not slopes:
         return text
+    if verdicts.baseline == ClaimVerdict.NOTHING_TO_COMPARE:
+        return text._replace(conclusion=_nothing_learnt(comparison))
     *others, primary = slopes
+    if verdicts.baseline == ClaimVerdict.NOT_TESTED:
+        return text._replace(
+            conclusion=OVER_MODELS, key_result=_baseline_line(primary), details=_parts(comparison)
+        )
+    halves = f"{BASELINE[verdicts.baseline]} {STRONG[verdicts.strong]}"
     return text._replace(
         numbers=_slope_numbers(primary.test),
-        conclusion=BASELINE[verdicts.baseline],
+        conclusion=_within(halves, comparison),
         key_result=_baseline_line(primary),
-        details=[*map(_baseline_line, others), *_over_models(primary)],
+        details=[*map(_baseline_line, others), *_parts(comparison), *_over_models(primary)],
     )
+
+
+def _parts(comparison: Comparison) -> list[str]:
+    """Lines on `in every language` and `whatever the family`, for the weak models."""
+    claim = baseline_claim(comparison)
+    models = f"Weak models ({listed(claim.weak)})" if claim.strong else listed(claim.weak)
+    shown = "shown" if claim.every_language else "contradicted" if claim.lost else "not shown"
+    lines = [
+        f"In every language: {shown}; {models}: significant gains in {claim.gained} of "
+        f"{claim.languages} languages, losses in {claim.lost} (Holm-adjusted p ≤ {ALPHA})."
+    ]
+    if math.isfinite(claim.family_p):
+        differ = "contradicted" if claim.family_p <= ALPHA else "not contradicted"
+        lines.append(
+            f"Whatever the family: {differ}; mean gains in {claim.families} families, p that they "
+            f"do not differ {p_value(claim.family_p)}."
+        )
+    return lines
 
 
 def _cot(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
@@ -133,20 +175,45 @@ def _cot(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         numbers=[],
         conclusion=_why_not(comparison, Predictor.CHAIN_OF_THOUGHT),
     )
-    if not comparison.gain_agreements or verdicts.size is None:
+    levels = comparison.model_levels
+    if not levels:
         return text
-    *others, primary = comparison.gain_agreements
-    size = _within(SIZE[verdicts.size], comparison)
+    if verdicts.size == ClaimVerdict.NOTHING_TO_COMPARE:
+        return text._replace(conclusion=_no_levels(comparison))
+    agreements = comparison.gain_agreements
+    difference = agreements[-1].difference if agreements else levels[0].difference
     return text._replace(
-        numbers=_slope_numbers(primary.slope.test),
-        conclusion=f"{AGREEMENT[verdicts.agreement]}; {size}",
-        key_result=_agreement_line(primary),
-        details=[
-            _difference_line(primary),
-            *map(_agreement_line, others),
-            *_over_models(primary.slope),
+        numbers=[
+            ("Difference", f"{points(difference.estimate)} points"),
+            ("95% interval", interval_points(difference.interval_95)),
+            ("90% interval", interval_points(difference.interval_90)),
         ],
+        conclusion=_within(SIZE[verdicts.size], comparison),
+        key_result=_difference_line(difference, levels),
+        details=[*_level_lines(comparison), *_agreement_lines(agreements)],
     )
+
+
+def _nothing_learnt(comparison: Comparison) -> str:
+    learnt = comparison.learning
+    obstacle = learnt.obstacle(comparison.chance, comparison.margin) or Obstacle.NO_GAIN
+    return NOTHING_LEARNT.format(reason=obstacle_text(obstacle, learnt, comparison))
+
+
+def _no_levels(comparison: Comparison) -> str:
+    level = comparison.model_levels[0]
+    tuned, cot = (
+        f"{points(each.gain.estimate)} points (95% interval "
+        f"{interval_points(each.gain.interval_95)})"
+        for each in (level.tuned, level.cot)
+    )
+    reason = "no model's gain is large enough for two of them to be called equal"
+    if len(comparison.model_levels) == 1:
+        reason = (
+            f"gains of {tuned} from tuning and {cot} from chain of thought are too small for two "
+            f"of them to be called equal"
+        )
+    return NOTHING_LEARNT.format(reason=reason)
 
 
 def _baseline_line(slope: GainSlope) -> str:
@@ -172,41 +239,57 @@ def _baseline_line(slope: GainSlope) -> str:
     )
 
 
+def _agreement_lines(agreements: Sequence[GainAgreement]) -> list[str]:
+    """How both gains go together: described, since both follow headroom."""
+    if not agreements:
+        return []
+    *others, primary = agreements
+    lines = [_agreement_line(each) for each in (primary, *others)]
+    return [f"Described, without a verdict. {lines[0]}", *lines[1:]]
+
+
 def _agreement_line(agreement: GainAgreement) -> str:
-    test = agreement.slope.test
-    if not test.bounded:
-        line = (
-            f"Over {_units(agreement.slope)}: no slope, since gains from chain of thought vary no "
-            f"more than sampling noise"
+    test, partial = agreement.slope.test, agreement.partial
+    line = f"Over {_units(agreement.slope)}: correlation of both gains at equal baseline "
+    if math.isfinite(partial.estimate):
+        line += (
+            f"{decimal(partial.estimate, 2)} (95% interval {interval_text(partial.interval, 2)}, "
+            f"p {p_value(partial.p)})"
         )
-        naive = decimal(test.naive_correlation, 2)
-        known = math.isfinite(test.naive_correlation)
-        shared = (
-            f"; noise in the shared baseline alone can produce the naive correlation of {naive}"
-        )
-        return f"{line}{shared if known else ''}."
-    correlation = ""
-    if math.isfinite(test.correlation):
-        correlation = (
-            f"; correlation {decimal(test.correlation, 2)} (naive "
+    else:
+        line += "not estimable, since they vary there no more than sampling noise"
+    if test.bounded and math.isfinite(test.correlation):
+        line += (
+            f"; {decimal(test.correlation, 2)} with the headroom that they share (naive "
             f"{decimal(test.naive_correlation, 2)})"
         )
-    if math.isfinite(agreement.partial_correlation):
-        correlation += f", {decimal(agreement.partial_correlation, 2)} at equal baseline"
-    return (
-        f"Over {_units(agreement.slope)}: {points(0.1 * test.slope)} points of gain from tuning "
-        f"per 10 points of gain from chain of thought ({_slope_evidence(test, 1)}){correlation}."
-    )
+    return f"{line}."
 
 
-def _difference_line(agreement: GainAgreement) -> str:
-    difference = agreement.difference
+def _difference_line(difference: TwoWayMean, levels: Sequence[ModelLevel]) -> str:
+    models = f", mean of these {len(levels)} models" if len(levels) > 1 else ""
     return (
-        f"Accuracy after tuning minus accuracy with chain of thought: "
+        f"Accuracy after tuning minus accuracy with chain of thought{models}: "
         f"{points(difference.estimate)} points (95% interval "
         f"{interval_points(difference.interval_95)}, 90% interval "
-        f"{interval_points(difference.interval_90)})."
+        f"{interval_points(difference.interval_90)}, for other languages and passages)."
     )
+
+
+def _level_lines(comparison: Comparison) -> list[str]:
+    """How many models have each verdict; nothing for a single one."""
+    levels = comparison.model_levels
+    if len(levels) == 1:
+        return []
+    verdicts = [
+        level_verdict(level, comparison.chance, comparison.margin, len(levels)) for level in levels
+    ]
+    counts = [
+        f"{verdict} in {verdicts.count(verdict)}"
+        for verdict in (*SIZE, ClaimVerdict.NOTHING_TO_COMPARE)
+        if verdict in verdicts
+    ]
+    return [f"By model, of {len(levels)} (Holm-adjusted): {listed(counts)}."]
 
 
 def _slope_evidence(test: SlopeTest, sign: int) -> str:

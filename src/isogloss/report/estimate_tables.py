@@ -10,6 +10,7 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.estimates import Estimate, EstimateKind, Regression, ValueUnit, estimates
 from isogloss.formatting import decimal, interval_text, listed, points, sentence
 from isogloss.languages import language
+from isogloss.report.evidence import FEWEST_FOR_WELCH
 from isogloss.report.table import Table, p_text
 from isogloss.types import Interval, Measure
 
@@ -74,7 +75,7 @@ def _contrast_tables(comparison: Comparison, contrasts: Sequence[Estimate]) -> l
             "Contrast by model",
             "Model",
             by_model,
-            "Accuracy, points; p adjusted for the number of models by Holm's method.",
+            "Accuracy, points; p and verdict adjusted for the number of models by Holm's method.",
         ),
         _contrast_table(
             "Contrast in other conditions",
@@ -89,13 +90,15 @@ def _contrast_table(
     title: str, label: str, rows: Sequence[tuple[str, Estimate]], note: str
 ) -> Table:
     adjusted = any(math.isfinite(each.holm_p) for _, each in rows)
+    judged = any(each.verdict for _, each in rows)
     unbounded = any(math.isinf(each.low_95) for _, each in rows)
     return Table(
         title,
         (
             *(label, DIFFERENCE, "95% interval", "p"),
             *(["p, Holm"] if adjusted else []),
-            *("Verdict", "Minimum detectable effect", "90% interval", "p, equivalence"),
+            *(["Verdict"] if judged else []),
+            *("Minimum detectable effect", "90% interval", "p, equivalence"),
             *("95% interval, Welch", "p, Welch"),
         ),
         [
@@ -105,12 +108,12 @@ def _contrast_table(
                 _permutation_interval(each, each.low_95, each.high_95),
                 p_text(each.p),
                 *([p_text(each.holm_p)] if adjusted else []),
-                each.verdict,
+                *([each.verdict] if judged else []),
                 _detectable(each),
                 _permutation_interval(each, each.low_90, each.high_90),
                 p_text(each.tost_p),
-                _interval(each, each.welch_low_95, each.welch_high_95),
-                p_text(each.welch_p),
+                _interval(each, each.welch_low_95, each.welch_high_95) if _welch(each) else "",
+                p_text(each.welch_p) if _welch(each) else "",
             ]
             for name, each in rows
         ],
@@ -166,7 +169,7 @@ def _double_difference_table(comparison: Comparison, doubles: Sequence[Estimate]
         "Double difference",
         (
             *("Control source", "Difference, points", "95% interval", "p", "90% interval"),
-            *("Verdict", "Related languages", "Control languages"),
+            *("Related languages", "Control languages"),
         ),
         [
             [
@@ -175,7 +178,6 @@ def _double_difference_table(comparison: Comparison, doubles: Sequence[Estimate]
                 _permutation_interval(each, each.low_95, each.high_95),
                 p_text(each.p),
                 _permutation_interval(each, each.low_90, each.high_90),
-                each.verdict,
                 str(each.related),
                 str(each.control),
             ]
@@ -213,7 +215,12 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
         "Slopes",
         (
             *("Slope", "Cross-fitted", "95% interval", "p", "Naive", "Correlation, cross-fitted"),
-            *("Correlation, naive", "Correlation at equal baseline"),
+            *(
+                "Correlation, naive",
+                "Correlation at equal baseline",
+                "95% interval, equal baseline",
+            ),
+            "p, equal baseline",
         ),
         [
             [
@@ -226,7 +233,13 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
                 decimal(each.naive_correlation, 2),
                 ""
                 if each.measure == Regression.GAIN_ON_BASELINE
-                else if_bounded(each, each.correlation_at_equal_baseline),
+                else decimal(each.correlation_at_equal_baseline, 2),
+                ""
+                if each.measure == Regression.GAIN_ON_BASELINE
+                else interval_text(
+                    Interval(each.low_at_equal_baseline, each.high_at_equal_baseline), 2
+                ),
+                p_text(each.p_at_equal_baseline),
             ]
             for each in slopes
         ],
@@ -238,17 +251,25 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
 def _tuning_and_cot_table(differences: Sequence[Estimate]) -> Table:
     return Table(
         "Tuning and chain of thought",
-        ("Over", "Tuned −\u00a0base+cot, points", "95% interval", "90% interval", "p"),
+        (
+            *("Model", "Tuned −\u00a0base+cot, points", "95% interval", "p", "p, Holm"),
+            *("90% interval", "p, equivalence", "Verdict"),
+        ),
         [
             [
-                f"{each.units} {each.detail}",
+                each.model,
                 _value(each, each.estimate),
                 _interval(each, each.low_95, each.high_95),
-                _interval(each, each.low_90, each.high_90),
                 p_text(each.p),
+                p_text(each.holm_p),
+                _interval(each, each.low_90, each.high_90),
+                p_text(each.tost_p),
+                each.verdict,
             ]
             for each in differences
         ],
+        "Languages and passages are taken as samples, models are not: the mean speaks of these "
+        "models. p, equivalence of a model is adjusted by Holm's method.",
     )
 
 
@@ -266,6 +287,11 @@ def _interval(estimate: Estimate, low: float, high: float) -> str:
 def _permutation_interval(estimate: Estimate, low: float, high: float) -> str:
     """An interval over relabellings; there may be too few of them."""
     return "none" if math.isinf(low) else _interval(estimate, low, high)
+
+
+def _welch(estimate: Estimate) -> bool:
+    """Whether both groups are large enough for Welch's test."""
+    return min(estimate.related or 0, estimate.control or 0) >= FEWEST_FOR_WELCH
 
 
 def _detectable(estimate: Estimate) -> str:

@@ -8,6 +8,8 @@ from isogloss.types import Interval
 
 # A two-sided permutation test at 5% (and 10%) needs as many relabellings.
 NEEDED = {95: 40, 90: 20}
+# With fewer languages in a group Welch's test is not shown: its level is far from 5%.
+FEWEST_FOR_WELCH = 4
 
 
 def contrast_interval(contrast: Contrast, level: int = 95) -> str:

@@ -1,4 +1,4 @@
-"""What would settle the question of a comparison: languages, seeds, a second source."""
+"""What would settle the question of a comparison: languages, seeds, more sources."""
 
 import math
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from isogloss.stats.power import languages_for_equivalence
 from isogloss.types import Group, Verdict
 
 FEWEST_SEEDS = 3
+FEWEST_SOURCES = 4  # with fewer, no matching of sources with branches reaches p = 0.05
 ALPHA = 0.05
 
 

@@ -8,7 +8,7 @@ Shapes are suffixes: P passages, U units (languages, or models), Z permutations.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +61,11 @@ class Scatter(NamedTuple):
     crossfitted: FloatArray
     naive: FloatArray
 
+    @property
+    def total(self) -> float:
+        """The cross-fitted sum of products over units."""
+        return float(np.trace(self.crossfitted))
+
 
 def scatter(x_PU: FloatArray, y_PU: FloatArray, weight_PU: FloatArray) -> Scatter:
     """Scatter of two variables measured on the same passages.
@@ -94,6 +99,24 @@ def noise_free_scatter(x_U: FloatArray, y_U: FloatArray) -> Scatter:
 def pool_scatters(scatters: Sequence[Scatter]) -> Scatter:
     """Scatter within strata (models) that have the same units (languages): the sum."""
     crossfitted, naive = (np.sum(products, axis=0) for products in zip(*scatters, strict=True))
+    return Scatter(crossfitted, naive)
+
+
+def without(
+    covariate: str, left: str, right: str, of: Mapping[tuple[str, str], Scatter]
+) -> Scatter:
+    """Scatter of `left` and `right` with the cross-fitted slope on `covariate` removed from both.
+
+    `of` holds the scatter of each pair of these names.
+    """
+    own = of[covariate, covariate]
+    b, c = (of[name, covariate].total / own.total for name in (left, right))
+    crossfitted, naive = (
+        both - b * x_right - c * left_x + b * c * x_x
+        for both, x_right, left_x, x_x in zip(
+            of[left, right], of[covariate, right], of[left, covariate], own, strict=True
+        )
+    )
     return Scatter(crossfitted, naive)
 
 
