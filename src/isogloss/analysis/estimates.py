@@ -65,7 +65,7 @@ class Estimate:
     branch of a placebo, the units permuted, or the codes of the languages left out.
     Only the primary analysis has a verdict, overall and by model, with p adjusted by Holm's method:
     the crossed design, or else the contrast of accuracy in the compared condition. `problem` says
-    why there is no estimate; `left_out` holds the codes of languages without a value of a covariate.
+    why there is no estimate; `left_out` holds the codes of languages without a covariate's value.
     """
 
     kind: EstimateKind
