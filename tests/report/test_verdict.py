@@ -268,7 +268,7 @@ def test_next_steps_name_seeds_and_sources_until_there_are_enough():
     assert sources in next_steps(two)
     assert "between-seed variance is poorly known" in lines(two)["Seeds"]
     assert lines(two)["Second source"].startswith("double difference ")
-    assert lines(two)["Second source"].endswith("too few sources for a verdict on kinship.")
+    assert lines(two)["Second source"].endswith("that is not there in 13% of studies.")
     three = seeds(3, sources=("arb_Arab", "eng_Latn"))
     assert "seed" not in next_steps(three)
     by_seed = ", ".join(

@@ -44,7 +44,7 @@ def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
     run_compare(CompareConfig(source="arb_Arab"))
     output = capsys.readouterr().out
     assert "C1: " in output
-    assert "C3: Both gains rise together; " in output
+    assert "C3: Open: both gains are shown neither equal nor different in every model." in output
     (run,) = compare_run_list()
     tags = run.data.tags
     assert tags["mlflow.note.content"] in output

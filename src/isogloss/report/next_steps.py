@@ -12,7 +12,6 @@ from isogloss.stats.power import languages_for_equivalence
 from isogloss.types import Group, Verdict
 
 FEWEST_SEEDS = 3
-FEWEST_SOURCES = 4  # with fewer, no matching of sources with branches reaches p = 0.05
 ALPHA = 0.05
 
 
