@@ -60,8 +60,8 @@ def test_a_planted_effect_of_kinship_is_found_and_is_the_verdict_on_c1(planted: 
         in text.numbers
     )
     labels = [line.label for line in text.details]
-    assert labels[:6] == ["Equivalence", "Sensitivity", "Models", "Sources", "At equal covariates",
-                          "Robust interval"]  # fmt: skip
+    assert labels[:7] == ["Equivalence", "Sensitivity", "Models", "Sources", "At equal covariates",
+                          "Robust interval", "Seeds"]  # fmt: skip
     assert "Turkish alone" in labels
     assert note(planted).startswith("Related gain more: ")
 
@@ -166,7 +166,28 @@ def test_three_sources_are_described_without_a_verdict() -> None:
     (overall, *_) = crossed_report.crossed_tables(three)
     assert overall.rows[0][6] == "none"
     assert "No verdict: sources of fewer than 4 branches" in overall.note
-    assert "relatives of Standard Arabic" in summary(three).headline
+    text = summary(three)
+    assert "relatives of Standard Arabic" in text.headline
+    (line,) = [line.text for line in text.details if line.label == "All sources"]
+    assert line.startswith("over 3 sources, a related source gives a target +")
+    assert (
+        "(p = 0.17, lowest possible 0.17); a verdict on kinship needs sources of at least 4" in line
+    )
+
+
+def test_the_seeds_of_the_source_that_has_fewest_count() -> None:
+    tables = crossed_tables(0.1, seeds=3, n=40)
+    all_three = compare(tables, source="arb_Arab")
+    assert all_three.crossed is not None
+    assert all_three.crossed.fewest_seeds == 3
+    assert "3 seeds of each source and model, averaged." in note(all_three)
+    lacking = {
+        run: rows for run, rows in tables.items() if (run.source, run.seed) != ("hin_Deva", "2")
+    }
+    two = compare(lacking, source="arb_Arab")
+    assert two.crossed is not None
+    assert two.crossed.fewest_seeds == 2
+    assert "at least 3 seeds of each source" in next_steps(two)
 
 
 def test_two_sources_have_the_double_difference_with_its_false_positives_and_no_section() -> None:

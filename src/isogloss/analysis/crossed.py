@@ -102,12 +102,14 @@ class CrossedComparison:
     between a language of another family and the source itself; it has no margin. `adjustments` has
     each covariate alone and then all that can be adjusted for. `targets` are languages; varieties
     of one count once. `left_out` are the targets that are a source or a variety of one.
+    `fewest_seeds` is the smallest number of adapters of a model and source.
     """
 
     sources: tuple[CrossedSource, ...]
     targets: tuple[str, ...]
     left_out: tuple[str, ...]
     averaged_models: tuple[str, ...]
+    fewest_seeds: int
     overall: CrossedEffect
     models: tuple[CrossedModel, ...]
     graded: CrossedEffect | None
@@ -189,6 +191,11 @@ def _comparison(
         targets=targets.codes,
         left_out=targets.left_out,
         averaged_models=tuple(models),
+        fewest_seeds=min(
+            len(study.runs_matching(model, study.spec.condition, source))
+            for model in models
+            for source in sources
+        ),
         overall=overall,
         models=_by_model(study),
         graded=_effect(gain_ST, graded_ST, branches, seed),

@@ -14,6 +14,7 @@ from isogloss.stats.crossed import CrossedEffect
 from isogloss.types import Interval, Verdict
 
 ENOUGH_SOURCES = 6
+FEWEST_SEEDS = 3
 
 HEADLINES = {
     Verdict.EQUIVALENT: "targets gained as much from related as from unrelated sources, to within "
@@ -91,6 +92,27 @@ def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterato
     if line := _covariates(crossed):
         yield "At equal covariates", line
     yield "Robust interval", _robust(effect)
+    yield "Seeds", _seeds(crossed)
+
+
+def _seeds(crossed: CrossedComparison) -> str:
+    number = "1 seed" if crossed.fewest_seeds == 1 else f"{crossed.fewest_seeds} seeds"
+    text = f"{number} of each source and model, averaged"
+    if crossed.fewest_seeds < FEWEST_SEEDS:
+        text += f"; the variance between seeds is not known, a claim needs at least {FEWEST_SEEDS}"
+    return f"{text}."
+
+
+def crossed_line(crossed: CrossedComparison) -> str:
+    """The effect over sources that are too few for a verdict, in one sentence."""
+    effect = crossed.overall
+    return (
+        f"over {effect.n_sources} sources, a related source gives a target "
+        f"{points(effect.estimate)} points more gain than an unrelated one (p "
+        f"{p_value(effect.p)}, lowest possible {p_text(effect.lowest_p)}); a verdict on kinship "
+        f"needs sources of at least {MIN_RELATED_BRANCHES} branches with relatives among the "
+        f"targets."
+    )
 
 
 def _robust(effect: CrossedEffect) -> str:
@@ -170,7 +192,7 @@ def held_equal(covariates: Sequence[DyadicCovariate]) -> str:
     return listed([NAMES[covariate] for covariate in covariates])
 
 
-def crossed_steps(comparison: Comparison, crossed: CrossedComparison, seeds: int) -> list[str]:
+def crossed_steps(comparison: Comparison, crossed: CrossedComparison) -> list[str]:
     """What would settle the question of kinship, or carry the answer further."""
     effect, steps = crossed.overall, []
     if (
@@ -181,8 +203,8 @@ def crossed_steps(comparison: Comparison, crossed: CrossedComparison, seeds: int
             f"at least {ENOUGH_SOURCES} sources of different branches, each with relatives among "
             "the targets"
         )
-    if seeds < 3:
-        steps.append("at least 3 seeds of each source")
+    if crossed.fewest_seeds < FEWEST_SEEDS:
+        steps.append(f"at least {FEWEST_SEEDS} seeds of each source")
     if (
         crossed.overall.verdict == Verdict.INCONCLUSIVE
         and effect.minimum_detectable > comparison.margin

@@ -18,10 +18,7 @@ ALPHA = 0.05
 def next_steps(comparison: Comparison) -> str:
     """One sentence on what would settle the question, or turn the answer into a claim."""
     crossed = comparison.decisive
-    if crossed:
-        steps = crossed_steps(comparison, crossed, fewest_seeds(comparison))
-    else:
-        steps = list(_steps(comparison))
+    steps = crossed_steps(comparison, crossed) if crossed else list(_steps(comparison))
     if not steps:
         return "Settled within this design; other models and tasks would show how far it extends."
     verdict = crossed.verdict if crossed else comparison.contrast.verdict

@@ -18,7 +18,7 @@ from isogloss.analysis.omissions import OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
 from isogloss.report.checks import check_lines
 from isogloss.report.claims import claim_texts
-from isogloss.report.crossed import crossed_headline, crossed_lines, crossed_numbers
+from isogloss.report.crossed import crossed_headline, crossed_line, crossed_lines, crossed_numbers
 from isogloss.report.evidence import FEWEST_FOR_WELCH, contrast_evidence, missing_interval
 from isogloss.report.kinship import family_line, kinship_headline
 from isogloss.report.next_steps import (
@@ -133,6 +133,8 @@ def _details(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if adjusted := _adjusted(comparison):
         yield "Adjusted", adjusted
     yield from check_lines(comparison)
+    if comparison.crossed:
+        yield "All sources", crossed_line(comparison.crossed)
     yield from _control_sources(comparison)
     yield from _answers(comparison)
     yield "Published analysis", published_line(comparison)
@@ -144,7 +146,6 @@ def _crossed_details(
     yield from crossed_lines(comparison, crossed)
     yield f"{comparison.source_name} alone", _numbers(comparison)
     yield f"Gain from {comparison.source_name}", _gain_everywhere(comparison)
-    yield "Seeds", _seeds(comparison)
     yield from _answers(comparison)
 
 
