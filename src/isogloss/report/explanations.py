@@ -36,8 +36,8 @@ HOW_TO_READ: Mapping[str, str] = {
     "called related, so they generalise over languages, not over items. With several models, the "
     "same languages are relabelled in all of them.",
     "Verdict": "Equivalent if the 90% interval lies within the equivalence margin; related gain "
-    "more (or less) if the 95% interval excludes zero otherwise; inconclusive if neither holds. With "
-    "fewer than four branches of sources, a difference is only seen or not seen, which is no "
+    "more (or less) if the 95% interval excludes zero otherwise; inconclusive if neither holds. "
+    "With fewer than four branches of sources, a difference is only seen or not seen, which is no "
     "verdict on kinship. Nothing to compare where nothing was learnt. "
     "The margin is the smallest difference that matters and has to be chosen before results are "
     "seen. p, equivalence is the larger of two one-sided Welch tests against the margin.",

@@ -25,6 +25,7 @@ from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.stages.comparable_runs import differing_libraries
 from isogloss.stages.shared_vocabulary import shared_vocabulary
+from isogloss.stages.stated_plan import CROSSED_DESIGN, contrast_of, stated_in_advance
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
 from isogloss.tracking.reuse import REPORT
@@ -202,6 +203,7 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
     packages = [f"{name} {version(name)}" for name in ("mlflow", "numpy", "scipy", "pandas")]
     facts = {
         "study": plan.study or "none",
+        "stated in advance": _stated(plan, comparison),
         "task": f"{comparison.task}, {comparison.format} format",
         "answer labels": values_of("answer_labels"),
         "prompt version": values_of("prompt_version"),
@@ -216,6 +218,15 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
         "versions": ", ".join([f"isogloss {__version__}", *packages]),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _stated(plan: ComparisonPlan, comparison: Comparison) -> str:
+    expected = {
+        "stated_margin": str(plan.config.margin),
+        "stated_branch": plan.config.branch or "auto",
+        "primary_analysis": CROSSED_DESIGN if comparison.decisive else contrast_of(plan.source),
+    }
+    return stated_in_advance(plan.study, plan.collected.runs, expected)
 
 
 def _runs_table(collected: CollectedRuns) -> list[tuple[str, ...]]:

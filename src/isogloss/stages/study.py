@@ -39,6 +39,7 @@ from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
+from isogloss.stages.stated_plan import plan_tags
 from isogloss.stages.study_cells import (
     EvaluateCell,
     FinetuneCell,
@@ -95,6 +96,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         "task": task.name,
         "format": config.format or task.format,
         "seeds": " ".join(",".join(map(str, own)) for own in dict.fromkeys(seeds)),
+        **plan_tags(config, [source.source for source in sources]),
     }
     labels = {model.name: model.label for model in models if model.label}
     if labels:
