@@ -46,9 +46,10 @@ POPULATIONS = {
     "at the guess floor": CrossedPopulation(baseline=-2.5, gain=0.6),
     "unequal resources": CrossedPopulation(baseline_spread=1.0, strength_spread=0.4),
     "15% of cells missing": CrossedPopulation(missing=0.15),
+    "effects differ between sources": CrossedPopulation(kinship_spread=0.2),
 }
-# Where the effect in points depends on the targets drawn, so that a study's differs from the mean.
-EFFECT_VARIES = ("at the guess floor",)
+# Where the effect depends on the sources or targets drawn, so that a study's differs from the mean.
+EFFECT_VARIES = ("at the guess floor", "effects differ between sources")
 KINDS = {"null": 1.0, "three points": 0.5, "six points": 0.5}  # shares of the studies
 
 Key = tuple[str, str]

@@ -28,7 +28,8 @@ class CrossedPopulation:
     whatever the source; both deviations correlate by `family_correlation` within a branch. The gain
     of a source's adapter is multiplied by its strength, of standard deviation `strength_spread`
     around 1. An adapter's effect on one target has `adapter_spread`, and correlates by
-    `adapter_correlation` between targets of one branch. Relatives gain `kinship` more.
+    `adapter_correlation` between targets of one branch. Relatives gain `kinship` more, with
+    `kinship_spread` between sources.
 
     `missing` is the share of cells without a result. Items are the same in all languages: their
     difficulty has `passage_spread` and `item_spread`, an item's effect in one language
@@ -50,6 +51,7 @@ class CrossedPopulation:
     adapter_spread: float = 0.15
     adapter_correlation: float = 0.3
     kinship: float = 0.0
+    kinship_spread: float = 0.0
     missing: float = 0.0
     passage_spread: float = 0.7
     item_spread: float = 0.7
@@ -169,7 +171,10 @@ def _logits(
     gain_T = population.gain + population.gain_spread * correlated(population.family_correlation)
     strength_S1 = 1 + population.strength_spread * rng.standard_normal((n_sources, 1))
     adapter_ST = population.adapter_spread * correlated(population.adapter_correlation, n_sources)
-    gain_ST = strength_S1 * gain_T + adapter_ST + population.kinship * kin_ST
+    kinship_S1 = np.full((n_sources, 1), population.kinship)
+    if population.kinship_spread:
+        kinship_S1 += population.kinship_spread * rng.standard_normal((n_sources, 1))
+    gain_ST = strength_S1 * gain_T + adapter_ST + kinship_S1 * kin_ST
     return base_T, base_T + gain_ST
 
 

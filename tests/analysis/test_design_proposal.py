@@ -9,6 +9,7 @@ import pytest
 from isogloss.analysis.design_proposal import candidate_branches, feasible_designs, propose
 from isogloss.errors import ConfigError
 from isogloss.languages import group, language, table
+from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.types import Group
 
 BELEBELE = [code for code, row in table().items() if row.belebele]
@@ -48,8 +49,17 @@ def test_varieties_of_a_language_count_once():
 def test_relatives_are_in_the_sources_script_and_in_others():
     proposal = propose(BRANCHES, 6, 4)
     scripts = {code: language(code).script for code in proposal.targets}
-    turkic = proposal.relatives["azj_Latn"]
+    turkic = proposal.relatives["tur_Latn"]
     assert sorted(scripts[code] for code in turkic) == ["Cyrillic", "Cyrillic", "Latin", "Latin"]
+
+
+def test_the_language_with_most_text_is_the_source():
+    sources = set(propose(BRANCHES, 8, 4).sources)
+    assert {"arb_Arab", "tur_Latn", "rus_Cyrl", "swh_Latn", "hin_Deva", "eng_Latn"} <= sources
+    for source, relatives in propose(BRANCHES, 6, 3).relatives.items():
+        if source != "eng_Latn":
+            most = pretraining_words(source)
+            assert all(most >= (pretraining_words(code) or 0) for code in relatives)
 
 
 def test_the_inflation_is_that_of_least_squares_with_the_shared_script():

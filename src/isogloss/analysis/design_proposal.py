@@ -3,6 +3,7 @@
 Shapes are suffixes: S sources, T targets.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import numpy as np
 
 from isogloss.errors import ConfigError
 from isogloss.languages import Language, language
-from isogloss.prompts import wording
+from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.types import FloatArray, LanguageCode
 
 BRANCHES_TRIED = 12  # the largest: all choices of sources among them are compared
 MAX_SOURCES = 10
+ENGLISH = "eng_Latn"
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,15 @@ def propose(
 def _balanced(rows: Sequence[Language], n_relatives: int) -> list[Language]:
     """A source and its relatives, alternately in its own script and in the others of its branch.
 
-    Languages that prompts have wording in come first, then those of Belebele: they have more text
-    to learn from. Among equals the source is one in the commonest script of its branch.
+    The language that a public pre-training corpus has most text of is the source, and relatives
+    come in that order: a model can learn from and show something in a language that it has seen.
     """
+    source, *_ = ordered = sorted(rows, key=_little_text)
     by_script: dict[str, list[Language]] = defaultdict(list)
-    for row in sorted(rows, key=_little_text):
+    for row in ordered[1:]:
         by_script[row.script].append(row)
-    source = min(rows, key=lambda row: (*_little_text(row)[:2], -len(by_script[row.script])))
-    same = [row for row in by_script[source.script] if row != source]
-    others = sorted(
-        by_script.keys() - {source.script}, key=lambda name: (-len(by_script[name]), name)
-    )
+    same = by_script.pop(source.script, [])
+    others = list(by_script)
     # Round after round one of each script, so that no script crowds out the others.
     rounds = max(len(by_script[script]) for script in others) if others else 0
     different = [
@@ -134,8 +134,10 @@ def _balanced(rows: Sequence[Language], n_relatives: int) -> list[Language]:
     return [source, *relatives]
 
 
-def _little_text(row: Language) -> tuple[bool, bool, str]:
-    return row.code not in wording.languages(), not row.belebele, row.code
+def _little_text(row: Language) -> tuple[float, str]:
+    """Key that puts the language with most text first; the corpus leaves out English alone."""
+    words = math.inf if row.code == ENGLISH else pretraining_words(row.code) or 0
+    return -words, row.code
 
 
 def _script_inflation(rows: Sequence[Sequence[Language]]) -> float:
