@@ -170,7 +170,7 @@ def crossed_tables(
     seeds: int = 1,
     sources: tuple[str, ...] = CROSSED_SOURCES,
     targets: tuple[str, ...] = CROSSED_TARGETS,
-    n: int = 200,
+    n: int = 100,
     seed: int = 0,
     family: float = 0.0,
 ) -> Tables:

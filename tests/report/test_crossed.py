@@ -1,6 +1,7 @@
 """The crossed design in the report: verdict first, then figures, tables and files."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from isogloss.report.crossed_figures import crossed_effects, crossed_gains
 from isogloss.report.next_steps import next_steps
 from isogloss.report.page import write
 from isogloss.report.verdict import note, summary
-from isogloss.types import Verdict
+from isogloss.types import Interval, Verdict
 
 SOURCES = (*CROSSED_SOURCES, "ind_Latn", "rus_Cyrl")
 TARGETS = (
@@ -74,6 +75,18 @@ def test_without_an_effect_of_kinship_a_family_that_gains_alike_is_not_taken_for
         "as much from related as from unrelated sources, to within ±3.0" in summary(null).headline
     )
     assert null.crossed.overall.p > 0.05
+
+
+def test_an_effect_of_these_sources_that_differs_too_much_between_them_is_said(
+    planted: Comparison,
+) -> None:
+    def robust_line(robust: Interval) -> str:
+        crossed = replace(planted.crossed, overall=replace(planted.crossed.overall, robust=robust))
+        return dict(crossed_report.crossed_lines(planted, crossed))["Robust interval"]
+
+    nothing = "it holds zero, so nothing is shown for other sources than these."
+    assert robust_line(Interval(-0.01, 0.13)).endswith(nothing)
+    assert nothing not in robust_line(Interval(0.01, 0.11))
 
 
 def test_the_named_source_is_a_row_beside_the_others(planted: Comparison) -> None:
