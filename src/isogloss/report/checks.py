@@ -3,6 +3,7 @@
 Sentences for the summary, and tables.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 from isogloss.analysis.comparison import Comparison
@@ -13,6 +14,7 @@ from isogloss.languages import language
 from isogloss.report.evidence import contrast_evidence, contrast_interval
 from isogloss.report.table import Table, p_text
 from isogloss.stats.permutation import ALPHA
+from isogloss.types import Interval
 
 ORDINALS = {1: "st", 2: "nd", 3: "rd"}
 PLURALS = {
@@ -112,6 +114,11 @@ def _left_out(comparison: Comparison) -> str:
     )
 
 
+def _interval(interval: Interval) -> str:
+    """An interval in points; none where there are too few units for one."""
+    return interval_points(interval) if math.isfinite(interval.low) else "none"
+
+
 def _counted(codes: Sequence[str]) -> str:
     return "1 language is" if len(codes) == 1 else f"{len(codes)} languages are"
 
@@ -130,7 +137,7 @@ def _placebo_table(comparison: Comparison) -> Table:
             own if row.is_source else row.branch,
             str(len(row.languages)),
             points(row.estimate),
-            interval_points(row.interval),
+            _interval(row.interval),
             p_text(row.p),
         ]
         for row in placebo.rows
@@ -158,7 +165,7 @@ def _unit_table(comparison: Comparison) -> Table:
                 str(row.n_related),
                 str(row.n_control),
                 points(row.estimate),
-                interval_points(row.interval),
+                _interval(row.interval),
                 p_text(row.p),
                 p_text(row.lowest_p),
             ]
