@@ -8,6 +8,7 @@ from synthetic_predictions import CONTROL, RELATED, compare_pair, gains, pair, s
 from isogloss.analysis.adjusted_contrast import Covariate
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
+from isogloss.errors import ConfigError
 from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
 from isogloss.types import Condition, Group
@@ -168,6 +169,19 @@ def test_too_few_languages_with_values_are_a_problem(tables):
     )
     assert adjustment.contrast is None
     assert "too few of these languages have a value of speakers" in adjustment.problem
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"script": {"heb_Hebr": 1.0}}, "'script' has the name of one that comparisons have"),
+        ({"speakers": {"heb": 1.0}}, "unknown language 'heb'; expected heb_Hebr"),
+        ({"speakers": {"heb_Hebr": np.nan}}, "speakers of heb_Hebr must be a finite number"),
+    ],
+)
+def test_covariates_that_cannot_be_used_are_refused(runs, own, message):
+    with pytest.raises(ConfigError, match=message):
+        compare_pair(runs, covariates=own)
 
 
 def test_an_adjustment_that_is_not_possible_has_a_problem_and_no_contrast(runs):

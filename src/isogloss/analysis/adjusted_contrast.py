@@ -13,7 +13,7 @@ import numpy as np
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
 from isogloss.analysis.passage_shares import passage_shares
-from isogloss.errors import ComparisonError
+from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import language, source_languages
 from isogloss.languages.pretraining_text import pretraining_words
 from isogloss.stats.adjusted import (
@@ -74,7 +74,11 @@ def adjustments(study: AlignedStudy, own: Covariates | None = None) -> tuple[Adj
     recorded; the logarithm of the number of words of the language in public pre-training corpora;
     and the user's `own`, by name and language code. Then come, as far as each of them alone can be
     adjusted for, the baseline, script and tokens together, and everything together.
+
+    Raises ConfigError for `own` values with the name of another covariate, for an unknown language,
+    or that are not finite.
     """
+    _check(own or {})
     values = _covariates(study, own or {})
     results = [_adjust(study, values, (covariate,)) for covariate in values]
     usable = [adjustment.covariates[0] for adjustment in results if adjustment.contrast is not None]
@@ -85,6 +89,19 @@ def adjustments(study: AlignedStudy, own: Covariates | None = None) -> tuple[Adj
     )
     joint = [covariates for covariates in dict.fromkeys(together) if len(covariates) > 1]
     return (*results, *(_adjust(study, values, covariates) for covariates in joint))
+
+
+def _check(own: Covariates) -> None:
+    for name, by_code in own.items():
+        if name in list(Covariate):
+            raise ConfigError(
+                f"the covariate {name!r} has the name of one that comparisons have anyway; choose "
+                f"another name."
+            )
+        for code, value in by_code.items():
+            language(code)
+            if not math.isfinite(value):
+                raise ConfigError(f"{name} of {code} must be a finite number but is {value}.")
 
 
 def _covariates(study: AlignedStudy, own: Covariates) -> dict[str, FloatArray]:
