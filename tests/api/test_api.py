@@ -122,6 +122,14 @@ def test_parameters_reach_the_comparison(frame: pd.DataFrame) -> None:
     assert swapped.comparison.change == "no fine-tuning on Standard Arabic"
 
 
+def test_own_covariates_are_adjusted_for(frame: pd.DataFrame) -> None:
+    codes = sorted(set(frame["language"]))
+    own = {"speakers": {code: float(place**2 % 7) for place, code in enumerate(codes)}}
+    contrasts = isogloss.compare(frame, source="arb_Arab", covariates=own).contrasts
+    adjusted = contrasts.query("kind == 'adjusted' and detail == 'speakers'")
+    assert np.isfinite(adjusted["estimate"].item())
+
+
 def test_optional_columns_have_defaults(frame: pd.DataFrame) -> None:
     result = isogloss.compare(frame, source="arb_Arab")
     row = result.comparison.languages[0]
