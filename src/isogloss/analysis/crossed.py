@@ -1,21 +1,21 @@
 """The crossed design: does a target gain more from a related source than from other sources?
 
 Works from aligned scores of several sources on the same targets. Gains are fractions. Shapes are
-suffixes: S sources, T targets, L languages.
+suffixes: S sources, T targets.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
-from isogloss.analysis.aligned_study import AlignedStudy, RunWeights, head, varieties_together
+from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.crossed_targets import CrossedCell, CrossedTargets
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
 from isogloss.languages import (
-    group,
     language,
     source_branch,
     source_distance,
@@ -26,7 +26,7 @@ from isogloss.languages import (
 from isogloss.stats.crossed import CrossedEffect, crossed_effect
 from isogloss.stats.paired import holm
 from isogloss.stats.source_effects import SourceEffect
-from isogloss.types import Condition, FloatArray, Group, Verdict
+from isogloss.types import Condition, FloatArray, Verdict
 
 MIN_RELATED_BRANCHES = 4  # of sources with relatives: 24 matchings, so that p can be below 0.05
 NEAREST = 100.0  # km; the points that stand for languages say nothing about shorter distances
@@ -54,16 +54,6 @@ class CrossedSource:
     branch: str
     relatives: tuple[str, ...]
     effect: SourceEffect | None
-
-
-@dataclass(frozen=True)
-class CrossedCell:
-    """The gain of one target from one source, averaged over seeds, and over models or of one."""
-
-    source: str
-    target: str
-    gain: float
-    related: bool
 
 
 @dataclass(frozen=True)
@@ -169,7 +159,7 @@ def _comparison(
     shared_vocabulary: Overlaps | None,
     omissions: tuple[Omission, ...],
 ) -> CrossedComparison:
-    targets = _Targets.of(study, sources)
+    targets = CrossedTargets.of(study, sources)
     gain_ST = targets.gains(study, models, sources)
     kin_ST = targets.kinship(study, sources)
     branches = [source_branch(code) for code in sources]
@@ -212,90 +202,6 @@ def _comparison(
     )
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """Targets of a crossed design: places in `languages` of the varieties of each, [T]."""
-
-    languages: tuple[str, ...]
-    members: tuple[tuple[int, ...], ...]
-    codes: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-    @classmethod
-    def of(cls, study: AlignedStudy, sources: Sequence[str]) -> "_Targets":
-        languages = study.scores.languages
-        own = [
-            any(group(code, source) in (Group.SOURCE, Group.VARIETY) for source in sources)
-            for code in languages
-        ]
-        groups = [Group.SOURCE if left_out else Group.CONTROL for left_out in own]
-        members = tuple(
-            places
-            for places in varieties_together(languages, groups)
-            if groups[places[0]] == Group.CONTROL
-        )
-        return cls(
-            languages,
-            members,
-            tuple(head([languages[place] for place in places]) for places in members),
-            tuple(code for code, left_out in zip(languages, own, strict=True) if left_out),
-        )
-
-    def mean(self, value_L: FloatArray) -> FloatArray:
-        """Means over the varieties of each target, [T]."""
-        return np.array([value_L[list(places)].mean() for places in self.members])
-
-    def dyads(self, sources: Sequence[str], value: Callable[[str, str], float]) -> FloatArray:
-        """A value of each source and target, [S, T]."""
-        return np.stack(
-            [
-                self.mean(np.array([float(value(source, code)) for code in self.languages]))
-                for source in sources
-            ]
-        )
-
-    def gains(
-        self, study: AlignedStudy, models: Sequence[str], sources: Sequence[str]
-    ) -> FloatArray:
-        """Gains averaged over the seeds of each model and over models, [S, T]."""
-        return np.stack(
-            [
-                self.mean(_weights(study, models, source).change(study.scores.accuracy))
-                for source in sources
-            ]
-        )
-
-    def cells(
-        self, sources: Sequence[str], gain_ST: FloatArray, kin_ST: FloatArray
-    ) -> tuple[CrossedCell, ...]:
-        """The cells of a table of gains, source by source."""
-        return tuple(
-            CrossedCell(source, target, float(gain_ST[row, column]), bool(kin_ST[row, column]))
-            for row, source in enumerate(sources)
-            for column, target in enumerate(self.codes)
-        )
-
-    def kinship(self, study: AlignedStudy, sources: Sequence[str]) -> FloatArray:
-        """1 where a target is related to a source, else 0, [S, T].
-
-        The branch of the spec defines the relatives of the source of the spec alone.
-        """
-
-        def related(source: str, code: str) -> float:
-            branch = study.spec.branch if source == study.spec.source else None
-            return float(group(code, source, branch) == Group.RELATED)
-
-        # Varieties of one language are of one branch.
-        return np.array([[related(source, code) for code in self.codes] for source in sources])
-
-
-def _weights(study: AlignedStudy, models: Sequence[str], source: str) -> RunWeights:
-    return RunWeights(
-        before=study.mean_weights(models, study.spec.against, source),
-        after=study.mean_weights(models, study.spec.condition, source),
-    )
-
-
 def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
     """Sources for which a model has both conditions, that of the spec first."""
     tuned = [
@@ -323,7 +229,7 @@ def _by_model(study: AlignedStudy) -> tuple[CrossedModel, ...]:
         branches = [source_branch(code) for code in sources]
         if len(set(branches)) < 2:
             continue
-        targets = _Targets.of(study, sources)
+        targets = CrossedTargets.of(study, sources)
         gain_ST = targets.gains(study, [model], sources)
         kin_ST = targets.kinship(study, sources)
         effect = _effect(gain_ST, kin_ST, branches, study.spec.seed, study.spec.margin)
@@ -351,7 +257,7 @@ def _effect(
 
 
 def _covariates(
-    targets: _Targets, sources: Sequence[str], shared_vocabulary: Overlaps | None
+    targets: CrossedTargets, sources: Sequence[str], shared_vocabulary: Overlaps | None
 ) -> dict[DyadicCovariate, FloatArray]:
     """Values of each covariate, [S, T]: an indicator, the logarithm of kilometres, a share."""
 

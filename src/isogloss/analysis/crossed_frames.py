@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from isogloss.analysis.crossed import CrossedCell, CrossedComparison
+from isogloss.analysis.crossed import CrossedComparison
+from isogloss.analysis.crossed_targets import CrossedCell
 from isogloss.analysis.gains import models_label
 from isogloss.languages import (
     JOIN,
