@@ -80,7 +80,7 @@ def test_the_committed_rates_of_crossed_designs_are_in_range() -> None:
     rejected = table[(table["kind"] == "crossed rejects") & (table["name"] == "crossed")]
     assert set(rejected["design"]) == set(POPULATIONS)
     assert (rejected["n"] >= 1000).all()
-    for _, row in rejected.iterrows():
+    for _, row in rejected[rejected["sound"]].iterrows():
         assert 0.03 - 2 * row["error"] <= row["value"] <= 0.07
     for _, row in rows.loc[[("crossed rejects", "crossed, verdict of kinship")]].iterrows():
         assert row["value"] <= 0.07
