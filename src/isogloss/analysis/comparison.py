@@ -20,6 +20,7 @@ from isogloss.analysis.gain_slopes import (
     GainAgreement,
     GainSlope,
     ModelLevel,
+    ability_slopes,
     baseline_slopes,
     gain_agreements,
     model_levels,
@@ -104,6 +105,7 @@ class Comparison:
     double_differences: tuple[DoubleDifference, ...]
     crossed: CrossedComparison | None
     baseline_slopes: tuple[GainSlope, ...]
+    ability_slopes: tuple[GainSlope, ...]
     gain_agreements: tuple[GainAgreement, ...]
     learning: Learning
     model_learning: tuple[Learning, ...]
@@ -207,6 +209,7 @@ def compare(
         double_differences=differences,
         crossed=crossed,
         baseline_slopes=slopes,
+        ability_slopes=ability_slopes(study),
         gain_agreements=agreements,
         learning=learning(study, study.models, models_label(study.models)),
         model_learning=tuple(learning(study, [model], model) for model in study.models),

@@ -102,6 +102,8 @@ def _slopes(comparison: Comparison) -> Metrics:
     values: Metrics = {}
     for slope in comparison.baseline_slopes:
         values |= _slope(f"baseline_slope/{_unit(slope)}", slope)
+    for slope in comparison.ability_slopes:
+        values |= _slope(f"ability_slope/{_unit(slope)}", slope)
     for agreement in comparison.gain_agreements:
         slope, unit = agreement.slope, _unit(agreement.slope)
         values |= _slope(f"cot_slope/{unit}", slope)

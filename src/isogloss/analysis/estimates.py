@@ -37,6 +37,7 @@ class Regression(StrEnum):
 
     RANKS = "ranks"
     GAIN_ON_BASELINE = "gain on baseline"
+    ABILITY_GAIN_ON_BASELINE = "gain on baseline in ability"
     TUNED_ON_COT_GAIN = "tuned gain on chain-of-thought gain"
 
 
@@ -271,6 +272,8 @@ def _slopes(comparison: Comparison) -> Iterator[Estimate]:
 
     for slope in comparison.baseline_slopes:
         yield of_slope(Regression.GAIN_ON_BASELINE, slope)
+    for slope in comparison.ability_slopes:
+        yield of_slope(Regression.ABILITY_GAIN_ON_BASELINE, slope)
     for agreement in comparison.gain_agreements:
         yield replace(
             of_slope(Regression.TUNED_ON_COT_GAIN, agreement.slope),

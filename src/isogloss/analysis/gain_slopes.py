@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isogloss.analysis.ability import ability_shares
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.learning import Learning, learning
 from isogloss.analysis.omissions import Omission, OmissionReason, Predictor
@@ -108,6 +109,13 @@ def baseline_slopes(
     shares = [passage_shares(study, [model]) for model in study.models]
     fits, omissions = _fit(shares, "before", "gain", Predictor.BASELINE, study.spec.seed)
     return tuple(fit.slope for fit in fits), omissions
+
+
+def ability_slopes(study: AlignedStudy) -> tuple[GainSlope, ...]:
+    """The same slopes on a scale of ability, in logits; without those that cannot be fitted."""
+    shares = [ability_shares(study, [model]) for model in study.models]
+    fits, _ = _fit(shares, "before", "gain", Predictor.BASELINE, study.spec.seed)
+    return tuple(fit.slope for fit in fits)
 
 
 def gain_agreements(

@@ -138,15 +138,39 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
     *others, primary = slopes
     if verdicts.baseline == ClaimVerdict.NOT_TESTED:
         return text._replace(
-            conclusion=OVER_MODELS, key_result=_baseline_line(primary), details=_parts(comparison)
+            conclusion=OVER_MODELS,
+            key_result=_baseline_line(primary),
+            details=[*_ability_line(comparison), *_parts(comparison)],
         )
     halves = f"{BASELINE[verdicts.baseline]} {STRONG[verdicts.strong]}"
     return text._replace(
         numbers=_slope_numbers(primary.test),
         conclusion=_within(halves, comparison),
         key_result=_baseline_line(primary),
-        details=[*map(_baseline_line, others), *_parts(comparison), *_over_models(primary)],
+        details=[
+            *_ability_line(comparison),
+            *map(_baseline_line, others),
+            *_parts(comparison),
+            *_over_models(primary),
+        ],
     )
+
+
+def _ability_line(comparison: Comparison) -> list[str]:
+    """The slope on a scale on which an equal gain near a ceiling is equal."""
+    if not comparison.ability_slopes:
+        return []
+    slope = comparison.ability_slopes[-1]
+    scale = "On a scale of ability (log-odds of accuracy, corrected for guessing)"
+    if not slope.test.bounded:
+        return [f"{scale}: no slope over {_units(slope)}, since they vary no more than noise."]
+    excludes = slope.test.interval.excludes(0.0)
+    way = "more" if slope.test.slope < 0 else "less"
+    shown = f"weaker baselines gain {way}" if excludes else "no relation is shown"
+    return [
+        f"{scale}: {shown}; {decimal(slope.test.slope, 2)} logits per logit over {_units(slope)} "
+        f"(95% interval {interval_text(slope.test.interval, 2)}, p {p_value(slope.test.p)})."
+    ]
 
 
 def _parts(comparison: Comparison) -> list[str]:

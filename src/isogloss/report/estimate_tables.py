@@ -232,10 +232,10 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
                 if_bounded(each, each.correlation),
                 decimal(each.naive_correlation, 2),
                 ""
-                if each.measure == Regression.GAIN_ON_BASELINE
+                if each.measure != Regression.TUNED_ON_COT_GAIN
                 else decimal(each.correlation_at_equal_baseline, 2),
                 ""
-                if each.measure == Regression.GAIN_ON_BASELINE
+                if each.measure != Regression.TUNED_ON_COT_GAIN
                 else interval_text(
                     Interval(each.low_at_equal_baseline, each.high_at_equal_baseline), 2
                 ),
@@ -243,8 +243,8 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
             ]
             for each in slopes
         ],
-        "In points per point. Naive slopes contain the noise that both sides share. n/a and "
-        "unbounded: the values vary no more than sampling noise.",
+        "In points per point, in ability logits per logit. Naive slopes contain the noise that both "
+        "sides share. n/a and unbounded: the values vary no more than sampling noise.",
     )
 
 
