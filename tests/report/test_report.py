@@ -217,7 +217,8 @@ def test_contrasts_csv_holds_every_estimate_as_a_fraction(several_folder, severa
     assert kinds["contrast"] == 3 * 3 * 7  # conditions, measures, models and their mean
     assert kinds["seed"] == 6 * 2
     assert kinds["adjusted"] == len(several.adjustments)
-    assert kinds["slope"] == len(several.baseline_slopes) + len(several.gain_agreements)
+    slopes = (several.baseline_slopes, several.ability_slopes, several.gain_agreements)
+    assert kinds["slope"] == sum(map(len, slopes))
     assert kinds["double difference"] == 1
     tuned = rows[(rows["condition"] == "tuned") & (rows["measure"] == "accuracy")]
     each = tuned[(tuned["kind"] == "contrast") & tuned["holm_p"].notna()]

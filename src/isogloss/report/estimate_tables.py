@@ -243,8 +243,8 @@ def _slope_table(slopes: Sequence[Estimate]) -> Table:
             ]
             for each in slopes
         ],
-        "In points per point, in ability logits per logit. Naive slopes contain the noise that both "
-        "sides share. n/a and unbounded: the values vary no more than sampling noise.",
+        "In points per point, of ability in logits per logit. Naive slopes contain the noise that "
+        "both sides share. n/a and unbounded: the values vary no more than sampling noise.",
     )
 
 
