@@ -71,6 +71,18 @@ SENTENCES = [
         ),
         "No slope on chain of thought over languages within models: one passage.",
     ),
+    (
+        Omission(OmissionReason.MISSING_SOURCES, model="m", sources=("hin_Deva", "tur_Latn")),
+        "Model m was not tuned on all sources; missing are hin_Deva, tur_Latn.",
+    ),
+    (
+        Omission(
+            OmissionReason.NO_CROSSED_DESIGN,
+            sources=("hin_Deva", "urd_Arab"),
+            problem="one branch.",
+        ),
+        "No crossed design of hin_Deva, urd_Arab: one branch.",
+    ),
 ]
 
 

@@ -186,7 +186,8 @@ def test_the_report_is_one_page_with_its_figures_and_numbers(study: StudyConfig)
     assert {"report.html", "report.md", "gains.csv", "before_after.png", "gains.png"} <= names
     table = pd.read_csv(folder / "gains.csv")
     assert set(table["code"]) == set(LANGUAGES)
-    assert run.data.tags["isogloss.verdict"] in (folder / "report.md").read_text()
+    verdict = run.data.tags["isogloss.verdict"].capitalize()
+    assert f"**{verdict}:** " in (folder / "report.md").read_text()
     for code in LANGUAGES:
         row = table.set_index("code").loc[code]
         assert run.data.metrics[f"gain/{code}"] == pytest.approx(row["after"] - row["before"])
