@@ -72,6 +72,19 @@ SENTENCES = [
         "No slope on chain of thought over languages within models: one passage.",
     ),
     (
+        Omission(OmissionReason.MISSING_ITEMS, run=RUN, counts=(("heb_Hebr", 2),)),
+        "m, tuned on arb_Arab, seed 1 lacks 2 items that other runs have: heb_Hebr 2.",
+    ),
+    (
+        Omission(
+            OmissionReason.MISSING_ITEMS,
+            counts=(("heb_Hebr", 2), ("fra_Latn", 1)),
+            totals=(("heb_Hebr", 100), ("fra_Latn", 100)),
+        ),
+        "3 items without an answer in some run are left out of all runs: heb_Hebr 2 of 100, "
+        "fra_Latn 1 of 100.",
+    ),
+    (
         Omission(OmissionReason.MISSING_SOURCES, model="m", sources=("hin_Deva", "tur_Latn")),
         "Model m was not tuned on all sources; missing are hin_Deva, tur_Latn.",
     ),
