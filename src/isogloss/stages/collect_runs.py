@@ -1,6 +1,7 @@
 """Which evaluate runs a comparison uses: found in MLflow, grouped, and their predictions read."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from isogloss.tracking.comparability import model_name, model_names
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import Condition, LanguageCode
+
+logger = logging.getLogger(__name__)
 
 DOWNLOADS = 8
 FINISHED = "FINISHED"
@@ -162,15 +165,21 @@ def _check_imports(key: RunKey, runs: Sequence[Run], tables: Mapping[str, pd.Dat
 def _check_effect(tables: Mapping[RunKey, pd.DataFrame]) -> None:
     """Raise ComparisonError for an adapter that changes no log-likelihood of its base model.
 
-    It was not applied, or one file of results was imported under two conditions.
+    It was not applied, or one file of results was imported under two conditions. Without
+    log-likelihoods, the same answers throughout are logged: few items may agree by chance.
     """
     for (key, table), (other, base) in product(tables.items(), repeat=2):
         of_base = Condition.of(tuned=False, reasoning=key.condition.reasoning)
         if not key.condition.tuned or (other.model, other.condition) != (key.model, of_base):
             continue
-        if not all(set(SCORES) <= set(rows) for rows in (base, table)):
-            continue
         both = base.merge(table, on=["language", "item_id"], suffixes=("_base", ""))
+        if not all(set(SCORES) <= set(rows) for rows in (base, table)):
+            if both["correct"].nunique() > 1 and both["correct"].equals(both["correct_base"]):
+                logger.warning(
+                    f"{key} is right and wrong in the same items as the base model, in all "
+                    f"{len(both)}: was its adapter applied, are these the same results?"
+                )
+            continue
         if len(both) and all(
             _same(before, after)
             for name in SCORES

@@ -123,9 +123,19 @@ def run_import(config: ImportConfig) -> list[str]:
     for run in runs:
         values = run.data.metrics
         counts = [value for name, value in values.items() if name.startswith("n/")]
+        n_languages = f"{len(counts)} {'language' if len(counts) == 1 else 'languages'}"
         print(
-            f"{tag(run, 'condition'):<10} {tag(run, 'model')}: {len(counts)} languages, "
-            f"{sum(counts):.0f} items, accuracy {values['accuracy/mean']:.3f}, "
-            f"run {run.info.run_id}"
+            f"{tag(run, 'condition'):<10} {_what(run)}: {n_languages}, {sum(counts):.0f} items, "
+            f"accuracy {values['accuracy/mean']:.3f}, run {run.info.run_id}"
         )
     return [run.info.run_id for run in runs]
+
+
+def _what(run: Run) -> str:
+    """What distinguishes an imported run from the others of its condition."""
+    parts = [f"{tag(run, 'model')}, {tag(run, 'task')} ({tag(run, 'format')})"]
+    if Condition(tag(run, "condition") or "").tuned:
+        parts.append(f"tuned on {tag(run, 'source')}")
+    if seed := tag(run, "seed"):
+        parts.append(f"seed {seed}")
+    return ", ".join(parts)

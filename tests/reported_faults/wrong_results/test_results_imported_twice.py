@@ -1,16 +1,17 @@
 """One file under two conditions or languages, and one key with two values, are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from imported_files import lm_eval_folder
+from imported_files import DATA, inspect_log, lm_eval_folder
 
 from isogloss.config import CompareConfig, ImportConfig
 from isogloss.config.study_files import read_study
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.collect_runs import collect_runs, read_tables
-from isogloss.stages.import_results import import_results
+from isogloss.stages.import_results import import_results, run_import
 from isogloss.tasks import open_task
 
 
@@ -31,6 +32,38 @@ def test_a_tuned_model_with_the_scores_of_its_base_is_not_compared(tmp_path: Pat
     first, second = (collect_runs(CompareConfig(study=study)).runs for study in "st")
     mixed = tuple(run.info.run_id for run in (first[0], second[1]))
     assert len(read_tables(collect_runs(CompareConfig(runs=mixed)))) == 2
+
+
+def test_a_tuned_model_with_the_answers_of_its_base_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flip(log: dict[str, Any]) -> None:
+        score = log["samples"][0]["scores"]["choice"]
+        score["value"] = "C" if score["value"] == "I" else "I"
+
+    tuned = {"condition": "tuned", "source": "arb_Arab"}
+    for study, change in (("s", lambda log: None), ("t", flip)):
+        for condition in ({"condition": "base"}, tuned):
+            path = inspect_log(tmp_path, change if condition is tuned else lambda log: None)
+            import_results(ImportConfig(path=str(path), study=study, **condition))
+        read_tables(collect_runs(CompareConfig(study=study)))
+        same = "is right and wrong in the same items as the base model, in all 8" in caplog.text
+        assert same == (study == "s")
+        caplog.clear()
+
+
+def test_what_is_imported_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run_import(ImportConfig(path=str(DATA / "quiz_epochs.json"), condition="base"))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(", run ")[0] for line in printed] == [
+        "base       mockllm/model, quiz_epochs (generate), seed 1: 2 languages, 8 items, accuracy 0.500",
+        "base       mockllm/model, quiz_epochs (generate), seed 2: 2 languages, 8 items, accuracy 0.500",
+    ]
+    (samples,) = DATA.glob("samples_cloze*")
+    run_import(ImportConfig(path=str(samples), condition="tuned", source="arb_Arab", seed=3))
+    assert (
+        "tiny, cloze (cloze), tuned on arb_Arab, seed 3: 1 language, 4" in capsys.readouterr().out
+    )
 
 
 def test_a_file_of_one_language_is_not_that_of_another(tmp_path: Path) -> None:
