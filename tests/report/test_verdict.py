@@ -166,6 +166,9 @@ def test_nothing_to_compare_has_its_reason_with_numbers():
         r"the mean gain of 0\.0 points does not differ from zero \(95% interval \[.*\]\)\.",
         text.headline,
     )
+    assert text.next_steps == (
+        "What would settle it: a mean gain, from more training, items or seeds, or other models."
+    )
     kinship = claim_texts(one_model(0.0, 0.0))[0]
     assert kinship.conclusion == f"Nothing to compare: {text.headline}"
     at_chance = compare(tables(gains(0.0, 0.0), base=0.25), source="arb_Arab")

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator
 
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.learning import Obstacle
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table
 from isogloss.report.crossed import crossed_steps
@@ -13,10 +15,18 @@ from isogloss.types import Group, Verdict
 
 FEWEST_SEEDS = 3
 ALPHA = 0.05
+WHAT_TO_LEARN = {
+    Obstacle.AT_CHANCE: "accuracy above chance, from more training, an easier task or other models",
+    Obstacle.EVERYONE_RIGHT: "a more difficult task",
+    Obstacle.NO_GAIN: "a mean gain, from more training, items or seeds, or other models",
+    Obstacle.LARGE_MARGIN: "a smaller margin, stated before a new study, or a larger gain",
+}
 
 
 def next_steps(comparison: Comparison) -> str:
     """One sentence on what would settle the question, or turn the answer into a claim."""
+    if obstacle := claim_verdicts(comparison).obstacle:
+        return f"What would settle it: {WHAT_TO_LEARN[obstacle]}."
     crossed = comparison.decisive
     steps = crossed_steps(comparison, crossed) if crossed else list(_steps(comparison))
     if not steps:

@@ -16,6 +16,7 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.types import Group
 
@@ -84,7 +85,7 @@ def sheet(
         contrast = comparison.contrast
         about = (
             f"{contrast.n_related} related and {contrast.n_control} control languages; "
-            f"verdict: {contrast.verdict}"
+            f"{claim_verdicts(comparison).kinship}"
         )
     several = f"{len(comparison.models)} models; " if len(comparison.models) > 1 else ""
     about = f"{drawable(comparison.task)}, {comparison.format} format; {several}{about}"
