@@ -1,4 +1,4 @@
-"""The verdict of a report: three sentences, labelled lines, and no claim beyond the data."""
+"""The verdict of a report: short sentences, labelled lines, and no claim beyond the data."""
 
 import math
 import re
@@ -15,6 +15,11 @@ from isogloss.report.verdict import note, summary
 from isogloss.stats.permutation import attained_level
 from isogloss.stats.power import equivalence
 from isogloss.types import Condition, Interval, Verdict
+
+NO_VERDICT = (
+    "Without other sources this is no verdict on kinship: it cannot be told from what these "
+    "languages gain from anything. No other branch here has three languages to compare it with."
+)
 
 
 def one_model(related: float, control: float, spread: float = 0.01, n: int = 200) -> Comparison:
@@ -42,13 +47,14 @@ def several() -> Comparison:
     return compare(study(n=40), source="arb_Arab")
 
 
-def test_the_summary_is_three_sentences_and_short_labelled_lines():
+def test_the_summary_is_short_sentences_and_short_labelled_lines():
     codes = {"arb_Arab": 0.15, "ary_Arab": 0.1, **gains(0.1, 0.09)}
     comparison = compare(tables(codes), source="arb_Arab")
     text = summary(comparison)
-    for sentence in (text.headline, text.numbers, text.next_steps):
-        assert len(re.findall(r"[.]( |$)", sentence)) == 1, sentence
-        assert len(sentence.split()) < 50, sentence
+    for paragraph, most in ((text.headline, 3), (text.numbers, 1), (text.next_steps, 1)):
+        sentences = re.split(r"(?<=[.]) ", paragraph)
+        assert len(sentences) <= most, paragraph
+        assert all(len(sentence.split()) < 50 for sentence in sentences), paragraph
     for label, line in text.details:
         assert 0 < len(label) < 30
         assert line.endswith(".")
@@ -75,10 +81,8 @@ def test_equivalent_means_smaller_than_the_margin():
     text = summary(comparison)
     assert text.verdict == "Equivalent"
     assert text.headline == (
-        "relatives of Standard Arabic gained as much as the other languages, to within ±3.0 points, "
-        "which is no verdict on kinship, since without other sources it cannot be told from what "
-        "these languages gain from anything (no other branch here has three languages to compare "
-        "it with)."
+        "relatives of Standard Arabic gained as much as the other languages, to within ±3.0 "
+        f"points. {NO_VERDICT}"
     )
     line = lines(comparison)["Equivalence"]
     assert (
@@ -113,9 +117,7 @@ def test_a_difference_has_its_direction_and_its_size_against_the_margin(related,
     text = summary(comparison)
     assert text.verdict == "Difference seen"
     assert text.headline == (
-        f"relatives of Standard Arabic gained {way} than the other languages, which without other "
-        f"sources cannot be told from what these languages gain from anything (no other branch "
-        f"here has three languages to compare it with)."
+        f"relatives of Standard Arabic gained {way} than the other languages. {NO_VERDICT}"
     )
     details = lines(comparison)
     assert "lies beyond ±3.0 points; the difference is larger than" in details["Equivalence"]
@@ -195,8 +197,10 @@ def test_varieties_that_count_once_are_mentioned():
 def test_inconclusive_is_not_worded_as_no_difference():
     comparison = one_model(0.12, 0.1, spread=0.1)
     text = note(comparison)
-    assert text.startswith("No difference seen: relatives of Standard Arabic were seen neither to ")
-    assert "nor to gain equally" in text
+    assert text.startswith(
+        "No difference seen: these runs show neither that relatives of Standard "
+    )
+    assert "nor that they gained equally" in text
     assert "the absence of a clear difference is not evidence of equal gains" in text
     assert "C1: No difference between these groups of languages was seen, and it was not" in text
     for claimed in ("no evidence", "there is no difference", "no effect", "gained as much"):
@@ -295,8 +299,8 @@ def test_two_sources_are_too_few_for_a_verdict():
     comparison = seeds(3, sources=("arb_Arab", "eng_Latn"))
     more = comparison.contrast._replace(verdict=Verdict.RELATED_GAIN_MORE)
     assert summary(with_contrast(comparison, more)).headline.startswith(
-        "relatives of Standard Arabic gained more than the other languages, which with so few "
-        "sources cannot be told from what these languages gain from anything"
+        "relatives of Standard Arabic gained more than the other languages. With so few sources "
+        "this is no verdict on kinship: "
     )
 
 

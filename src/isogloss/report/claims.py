@@ -25,10 +25,9 @@ from isogloss.formatting import (
     listed,
     p_value,
     points,
-    sentence,
 )
 from isogloss.report.evidence import contrast_interval
-from isogloss.report.kinship import kinship_conclusion, obstacle_text, placebo_rank
+from isogloss.report.kinship import kinship_conclusion, obstacle_text, placebo_sentence
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.stats.two_way import TwoWayMean
@@ -118,7 +117,7 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             ("p", p_value(contrast.permutation.p).removeprefix("= ")),
         ],
         conclusion=kinship_conclusion(comparison, verdicts),
-        key_result=f"{sentence(placebo_rank(comparison))}.",
+        key_result=placebo_sentence(comparison),
     )
 
 

@@ -5,7 +5,8 @@ import math
 from isogloss.analysis.claims import ClaimVerdict, ClaimVerdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.learning import Learning, Obstacle
-from isogloss.formatting import decimal, interval_points, points
+from isogloss.formatting import decimal, interval_points, points, sentence
+from isogloss.report.checks import placebo_rank
 from isogloss.types import Verdict
 
 HEADLINES: dict[Verdict | ClaimVerdict, str] = {
@@ -13,23 +14,14 @@ HEADLINES: dict[Verdict | ClaimVerdict, str] = {
     "points",
     Verdict.RELATED_GAIN_MORE: "{relatives} gained more than the other languages",
     Verdict.RELATED_GAIN_LESS: "{relatives} gained less than the other languages",
-    ClaimVerdict.NO_DIFFERENCE_SEEN: "{relatives} were seen neither to gain differently from the "
-    "other languages nor to gain equally",
+    ClaimVerdict.NO_DIFFERENCE_SEEN: "these runs show neither that {relatives} gained differently "
+    "from the other languages nor that they gained equally",
 }
-CAUSE_OPEN = "which {few} cannot be told from what these languages gain from anything"
-ONE_SOURCE: dict[Verdict | ClaimVerdict, str] = {
-    Verdict.EQUIVALENT: "which is no verdict on kinship, since {few} it cannot be told from what "
-    "these languages gain from anything",
-    Verdict.RELATED_GAIN_MORE: CAUSE_OPEN,
-    Verdict.RELATED_GAIN_LESS: CAUSE_OPEN,
-    ClaimVerdict.NO_DIFFERENCE_SEEN: "and {few} either would be no verdict on kinship, since it "
-    "cannot be told from what these languages gain from anything",
-}
-UNTUNED = "which says nothing of transfer, since nothing was fine-tuned"
+UNTUNED = "It says nothing of transfer, since nothing was fine-tuned."
 
 
 def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
-    """What the contrast of few sources shows, in a sentence that follows the verdict's name."""
+    """What the contrast of few sources shows; it follows the verdict's name."""
     if verdicts.obstacle:
         return f"{obstacle_text(verdicts.obstacle, comparison.learning, comparison)}."
     different = verdicts.kinship == ClaimVerdict.DIFFERENCE_SEEN
@@ -39,9 +31,11 @@ def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
         margin=points(comparison.margin, signed=False),
     )
     if not comparison.condition.tuned:
-        return f"{text}, {UNTUNED}."
-    cause = ONE_SOURCE[verdict].format(few=_few_sources(comparison))
-    return f"{text}, {cause} ({placebo_rank(comparison)})."
+        return f"{text}. {UNTUNED}"
+    return (
+        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: it cannot be "
+        f"told from what these languages gain from anything. {placebo_sentence(comparison)}"
+    )
 
 
 def kinship_conclusion(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
@@ -82,12 +76,14 @@ def obstacle_text(obstacle: Obstacle, learnt: Learning, comparison: Comparison) 
     }[obstacle]
 
 
-def placebo_rank(comparison: Comparison) -> str:
+def placebo_sentence(comparison: Comparison) -> str:
     """The place of the contrast among those of all branches."""
-    placebo = comparison.placebo
-    if placebo.n == 1:
-        return "no other branch here has three languages to compare it with"
-    return f"number {placebo.rank} of {placebo.n} branches by size of the difference"
+    if not comparison.placebo.others:
+        return "No other branch here has three languages to compare it with."
+    return (
+        f"{comparison.branch} is {placebo_rank(comparison)} branches by the size of this "
+        "difference."
+    )
 
 
 def family_line(comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""The verdict of a comparison: three sentences, then short labelled lines on what it rests on.
+"""The verdict of a comparison: a few sentences, then short labelled lines on what it rests on.
 
 "No evidence of" is never worded as "evidence of no".
 """
@@ -53,9 +53,9 @@ class Line(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """One sentence each of verdict, numbers and what would settle it; then labelled details.
+    """What was found, the numbers, and what would settle it; then labelled details.
 
-    The verdict's sentence follows its name: `verdict` is "inconclusive", `headline` what it means.
+    `headline` follows the name of the verdict and says in one to three sentences what it means.
     """
 
     verdict: str
