@@ -312,7 +312,7 @@ def test_chain_of_thought_alone_needs_neither_seeds_nor_a_second_source():
     assert "seed" not in next_steps(comparison)
     assert "source" not in next_steps(comparison)
     assert summary(comparison).headline.endswith(
-        ", which says nothing of transfer, since nothing was fine-tuned."
+        ". It says nothing of transfer, since nothing was fine-tuned."
     )
 
 
