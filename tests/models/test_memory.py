@@ -1,9 +1,14 @@
 """Token budgets follow the memory of the machine."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import isogloss
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.memory import training_token_budget
 
@@ -23,3 +28,31 @@ def test_a_training_pass_uses_a_quarter_of_the_total_memory(
     assert training_token_budget(tiny) == 1
     memory.total = 10**12
     assert training_token_budget(tiny) == 2048
+
+
+def test_what_a_model_has_left_is_returned_to_the_kernel() -> None:
+    # In a process of its own: how glibc allocates is set for good.
+    program = """
+import psutil
+import torch
+from isogloss.models.memory import keep_freed_memory, return_freed_memory
+
+def resident():
+    return psutil.Process().memory_info().rss / 1e6
+
+keep_freed_memory()
+before = resident()
+weights = [torch.ones(10**6) for _ in range(100)]
+del weights
+kept = resident() - before
+return_freed_memory()
+print(kept, resident() - before)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(isogloss.__file__).parents[1])}
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, env=environment
+    )
+    kept, left = map(float, output.stdout.split())
+    if kept < 300:
+        pytest.skip("the C library does not keep freed memory")
+    assert left < 100

@@ -5,7 +5,6 @@ once and runs every cell as a child of one parent run. Cells that have finished 
 that fails is named at the end and in the report, and does not stop the others.
 """
 
-import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from isogloss.errors import (
     TrackingError,
 )
 from isogloss.formatting import aligned, decimal
+from isogloss.models.memory import return_freed_memory
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
@@ -188,7 +188,7 @@ def _run_cells(
                 if isinstance(error, ModelError) and not session.loaded:
                     not_loaded = reason
         session.unload()
-        gc.collect()
+        return_freed_memory()
     return runs
 
 
