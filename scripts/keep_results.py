@@ -21,9 +21,10 @@ from mlflow.entities import Run
 from isogloss.cli.command import user_errors
 from isogloss.errors import TrackingError
 from isogloss.tracking import tag
+from isogloss.tracking.tags import read_parts
 
 PROVENANCE = "provenance.json"
-KEPT = ("*.html", "*.csv", "*.png")
+KEPT = ("*.html", "*.csv", "baseline.png")  # the report holds all figures
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # flags that decide speed
 
 
@@ -42,7 +43,7 @@ def keep(study: str, out: Path, command: str) -> Path:
             mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=temporary)
             for path in (path for kind in KEPT for path in Path(temporary).rglob(kind)):
                 shutil.copy(path, folder)
-    cells = [run for run in runs if tag(run, "kind") in ("evaluate", "finetune")]
+    cells = _cells(parent, runs)
     text = json.dumps(_provenance(parent, comparison, cells, command), indent=2)
     (folder / PROVENANCE).write_text(f"{text}\n", encoding="utf-8")
     return folder
@@ -62,6 +63,17 @@ def _finished(study: str) -> list[Run]:
     return list(by_work.values())
 
 
+def _cells(parent: Run, runs: Sequence[Run]) -> list[Run]:
+    """The evaluations that a study run names, and the trainings of their adapters."""
+    ids = read_parts(parent, "cells")
+    evaluated = [run for run in runs if run.info.run_id in ids]
+    adapters = {tag(run, "adapter") for run in evaluated}
+    trained = [
+        run for run in runs if tag(run, "kind") == "finetune" and tag(run, "adapter") in adapters
+    ]
+    return [*evaluated, *trained]
+
+
 def _provenance(
     parent: Run, comparison: Run, cells: Sequence[Run], command: str
 ) -> dict[str, object]:
@@ -74,7 +86,7 @@ def _provenance(
     }
     seconds = {
         f"{tag(run, 'kind')} {run.info.run_name} ({tag(run, 'model')})": _seconds(run)
-        for run in reversed(cells)
+        for run in sorted(cells, key=lambda run: run.info.start_time)
     }
     return {
         "command": command,

@@ -1,6 +1,7 @@
 """Numbers and names as text, in the same way in sentences, tables and figures."""
 
 import math
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
@@ -51,6 +52,12 @@ def listed(names: Sequence[str]) -> str:
     """Names in a sentence: `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def natural_order(text: str) -> tuple[str | int, ...]:
+    """A sorting key by which `4 steps` comes before `16 steps`."""
+    parts = re.split(r"(\d+)", text)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def sentence(text: str) -> str:

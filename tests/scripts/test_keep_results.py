@@ -10,27 +10,35 @@ from isogloss.errors import TrackingError
 from scripts.keep_results import PROVENANCE, keep
 
 
-def logged(kind: str, fingerprint: str, file: str | None = None, status: str = "FINISHED") -> None:
+def logged(
+    kind: str,
+    fingerprint: str,
+    file: str | None = None,
+    status: str = "FINISHED",
+    **more: str,
+) -> str:
     client = mlflow.MlflowClient()
     tags = {"kind": kind, "study": "tiny", "fingerprint": fingerprint, "libraries": "torch:2.13.0"}
-    tags |= {"verdict_C1": "inconclusive"} if kind == "compare" else {}
+    tags |= more
     run = client.create_run(
         "0", start_time=1000, tags={f"isogloss.{name}": value for name, value in tags.items()}
     )
     if file:
         client.log_text(run.info.run_id, kind, file)
     client.set_terminated(run.info.run_id, status, end_time=3500)
+    return str(run.info.run_id)
 
 
 def test_the_report_is_kept_with_the_time_of_each_cell(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no finished run and comparison of study 'tiny'"):
         keep("tiny", tmp_path, "mlflow run .")
-    logged("evaluate", "a")
-    logged("evaluate", "a")  # the same work once more
-    logged("finetune", "b")
-    logged("finetune", "c", status="FAILED")
-    logged("compare", "d", "report/report.html")
-    logged("study", "d", "models.csv")
+    cell = logged("evaluate", "a", adapter="x")
+    logged("finetune", "b", adapter="x")
+    logged("finetune", "c", status="FAILED", adapter="x")
+    logged("evaluate", "e", adapter="y")  # of an earlier attempt at the study
+    logged("finetune", "f", adapter="y")
+    logged("compare", "d", "report/report.html", verdict_C1="inconclusive")
+    logged("study", "d", "models.csv", cells=cell)
     (stale := tmp_path / "tiny" / "old.csv").parent.mkdir()
     stale.touch()
 

@@ -19,6 +19,7 @@ from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import COLUMNS, RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
+from isogloss.formatting import natural_order
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, of_sources, run_key
 from isogloss.tracking import RunKind, tag
@@ -99,7 +100,8 @@ def group_runs(
     names = _shown_names(distinct, labels or {})
     for run in distinct:
         by_key.setdefault(run_key(run, names), []).append(run)
-    return CollectedRuns({key: tuple(by_key[key]) for key in sorted(by_key)}, tuple(omissions))
+    in_order = sorted(by_key, key=lambda key: (natural_order(key.model), key))
+    return CollectedRuns({key: tuple(by_key[key]) for key in in_order}, tuple(omissions))
 
 
 def _shown_names(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, str]:
