@@ -174,7 +174,8 @@ def test_too_few_languages_with_values_are_a_problem(tables):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"script": {"heb_Hebr": 1.0}}, "'script' has the name of one that comparisons have"),
+        ({"script": {"heb_Hebr": 1.0}}, "'script' would share a metric with 'script'"),
+        ({"x": {}, "x_p": {}}, "'x_p' would share a metric with 'x'"),
         ({"speakers": {"heb": 1.0}}, "unknown language 'heb'; expected heb_Hebr"),
         ({"speakers": {"heb_Hebr": np.nan}}, "speakers of heb_Hebr must be a finite number"),
     ],

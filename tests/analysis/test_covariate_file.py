@@ -20,6 +20,11 @@ def test_each_column_of_numbers_is_a_covariate_and_empty_cells_have_no_value(tmp
     }
 
 
+def test_names_whose_metrics_differ_are_read(tmp_path):
+    text = "language,xp,x,rivers and lakes,scripts,gdp_p\nheb_Hebr,1,2,3,4,5\n"
+    assert list(read_covariates(written(tmp_path, text))) == text.split("\n")[0].split(",")[1:]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -30,7 +35,19 @@ def test_each_column_of_numbers_is_a_covariate_and_empty_cells_have_no_value(tmp
         ("language,x\nheb_Hebr,1\nheb_Hebr,2\n", "own.csv:3: the language heb_Hebr occurs twice"),
         ("language,x\nheb_Hebr,many\n", "x must be a finite number or empty but is 'many'"),
         ("language,x\nheb_Hebr,inf\n", "x must be a finite number or empty but is 'inf'"),
-        ("language,baseline\nheb_Hebr,1\n", "'baseline' is that of a covariate"),
+        ("language,baseline\nheb_Hebr,1\n", "'baseline' would share a metric with 'baseline'"),
+        ("language,Script\nheb_Hebr,1\n", "'Script' would share a metric with 'script'"),
+        ("language,script_p\nheb_Hebr,1\n", "'script_p' would share a metric with 'script'"),
+        ("language,x,x_p\nheb_Hebr,1,2\n", "'x_p' would share a metric with 'x'"),
+        ("language,x y,x_y\nheb_Hebr,1,2\n", "'x y' would share a metric with 'x_y'"),
+        (
+            "language,baseline and script\nheb_Hebr,1\n",
+            "'baseline and script' would share a metric with 'baseline and script'",
+        ),
+        (
+            "language,x_and_script_p,x\nheb_Hebr,1,2\n",
+            "'x_and_script_p' would share a metric with 'x and script'",
+        ),
         ("language,50%\nheb_Hebr,1\n", "the column name '50%' is not possible"),
     ],
 )

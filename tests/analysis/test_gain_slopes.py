@@ -157,5 +157,28 @@ def test_a_single_passage_gives_no_slope_and_an_omission(runs):
     )
 
 
+def test_equal_gains_give_no_slope_and_no_verdict():
+    baselines = dict(zip(CODES, [0.3, 0.35, 0.4, 0.45, 0.5] * 4, strict=False))
+    after = {code: accuracy + 0.1 for code, accuracy in baselines.items()}
+    before, tuned = pair(dict.fromkeys(CODES, 0.1))
+    rows = [
+        frame.assign(correct=_correct(frame, accuracy))
+        for frame, accuracy in ((before, baselines), (tuned, after))
+    ]
+    comparison = compare_pair(rows)
+    assert (comparison.baseline_slopes, comparison.ability_slopes) == ((), ())
+    assert comparison.distance is None
+    (omission,) = (o for o in comparison.omissions if o.reason == OmissionReason.NO_SLOPE)
+    assert omission.problem == "the gain is the same in all languages."
+    assert claim_verdicts(comparison).baseline == ClaimVerdict.NOT_TESTED
+
+
+def _correct(rows: pd.DataFrame, accuracy: dict[str, float]) -> pd.Series:
+    """The first items of each language are correct."""
+    place = rows.groupby("language").cumcount()
+    n = rows.groupby("language")["language"].transform("size")
+    return place < (rows["language"].map(accuracy) * n).round()
+
+
 def test_agreement_needs_all_three_conditions(runs):
     assert compare_pair(runs).gain_agreements == ()

@@ -30,7 +30,7 @@ from isogloss.importers.read_results import read_results
 from isogloss.stages.collect_runs import group_runs, read_tables
 from isogloss.stages.compare import run_compare
 from isogloss.stages.evaluate import evaluate
-from isogloss.stages.import_results import import_results
+from isogloss.stages.import_results import import_results, run_import
 from isogloss.stages.session import Session
 
 DATA = Path(__file__).parents[1] / "data" / "imports"
@@ -243,6 +243,25 @@ def test_under_mlflow_run_its_run_is_the_parent(
     made = import_results(ImportConfig(path="a.jsonl"))
     assert {run.data.tags["mlflow.parentRunId"] for run in made} == {opened}
     assert tags(mlflow.get_run(opened))["cells"] == " ".join(run.info.run_id for run in made)
+
+
+def test_the_printed_lines_of_base_rows_of_several_sources_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = [
+        ROW | NAMED | {"condition": condition, "source": source}
+        for source in ("arb_Arab", "tur_Latn")
+        for condition in ("base", "tuned")
+    ]
+    write(tmp_path / "a.jsonl", *table)
+    run_import(ImportConfig(path="a.jsonl"))
+    lines = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(lines) == [
+        "base       m, quiz (letter), rows of source arb_Arab",
+        "base       m, quiz (letter), rows of source tur_Latn",
+        "tuned      m, quiz (letter), tuned on arb_Arab",
+        "tuned      m, quiz (letter), tuned on tur_Latn",
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from isogloss.errors import ComparisonError
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
@@ -157,3 +159,44 @@ def test_adjustments_that_are_not_possible_raise():
         freedman_lane(gain, RELATED, {"x": RELATED * 2.0})
     with pytest.raises(ComparisonError, match="leaves 2 degrees of freedom among 5 languages"):
         freedman_lane(gain[:5], RELATED[2:7], {"x": covariate[:5]})
+
+
+@given(exponent=st.floats(-15, 15), shift=st.floats(-100, 100))
+@example(exponent=15, shift=0)
+@example(exponent=-15, shift=0)
+@example(exponent=300, shift=0)
+@example(exponent=-300, shift=0)
+@settings(max_examples=20, deadline=None)
+def test_the_unit_of_a_covariate_does_not_matter(exponent, shift):
+    covariate, gain = simulated(5, 0.3)
+    other = np.random.default_rng(6).normal(size=16)
+    expected = freedman_lane(gain, RELATED, {"x": covariate, "o": other}, draws=199)
+    unit = 10.0**exponent
+    scaled = {"x": unit * (covariate + shift), "o": other}
+    contrast = freedman_lane(gain, RELATED, scaled, draws=199)
+    assert contrast.estimate == pytest.approx(expected.estimate)
+    assert contrast.p == expected.p
+    assert contrast.interval == pytest.approx(expected.interval, rel=1e-3)
+    assert contrast.slopes["x"] * unit == pytest.approx(expected.slopes["x"])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-15, 1e15, 1e300])
+def test_the_unit_of_a_covariate_does_not_matter_to_the_correction_of_noise(unit):
+    covariate, gain = simulated(7)
+    baseline = np.random.default_rng(8).normal(size=16)
+    corrected, scaled = (
+        without_shared_noise(
+            gain, baseline, np.column_stack([RELATED, factor * covariate]), 0.1, -0.1
+        )
+        for factor in (1.0, unit)
+    )
+    np.testing.assert_allclose(scaled, corrected)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1.0, 1e15])
+def test_constant_and_redundant_covariates_are_refused_in_any_unit(unit):
+    covariate, gain = simulated(9)
+    rounded = np.where(RELATED, 0.1 + 0.2, 0.3)  # equal but for rounding
+    for own in ({"x": unit * rounded}, {"x": covariate, "y": unit * (covariate - 2)}):
+        with pytest.raises(ComparisonError, match="constant, redundant"):
+            freedman_lane(gain, RELATED, own)

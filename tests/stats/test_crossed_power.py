@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isogloss.errors import ComparisonError, ConfigError
+from isogloss.stats.crossed import crossed_effect
 from isogloss.stats.crossed_power import (
     CrossedSpread,
     answer_spread,
@@ -68,6 +69,16 @@ def test_levels_are_multiples_of_one_matching():
     assert (three.power, three.equivalence, three.lowest_p) == (0, 0, 1 / 6)
     assert math.isinf(three.significant)
     assert math.isinf(three.minimum_detectable_effect)
+
+
+def test_beyond_eight_sources_matchings_are_as_many_as_a_comparison_draws():
+    design = {"items": 100, "seeds": 1, "effect": 0.1, "margin": 0.03}
+    eight, nine, twelve = (crossed_power(SPREAD, n, 4, **design) for n in (8, 9, 12))
+    assert (eight.matchings, nine.matchings, twelve.matchings) == (40_320, 10_000, 10_000)
+    assert twelve.lowest_p == 1 / 10_000
+    measured = np.random.default_rng(0).normal(size=(9, 18)) + np.repeat(np.eye(9), 2, axis=1)
+    kinship = np.repeat(np.eye(9), 2, axis=1)
+    assert crossed_effect(measured, kinship, list("abcdefghi"), 0.03).matchings == nine.matchings
 
 
 def test_the_minimum_detectable_effect_has_80_percent_power():

@@ -4,7 +4,7 @@ Shapes are suffixes: L languages, T languages in the contrast (related and contr
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,6 +42,10 @@ class Covariate(StrEnum):
 
 
 FEWEST = 2  # related and control languages with values
+SHARED_METRIC = (
+    "the covariate {0!r} would share a metric with {1!r}, which the comparison has too; choose "
+    "another name."
+)
 BASELINES = (Covariate.BASELINE, Covariate.CURVED_BASELINE)
 # Adjusted for together in a contrast of their own, before everything is.
 FIRST = (
@@ -91,13 +95,35 @@ def adjustments(study: AlignedStudy, own: Covariates | None = None) -> tuple[Adj
     return (*results, *(_adjust(study, values, covariates) for covariates in joint))
 
 
+def metric_name(covariates: Iterable[str]) -> str:
+    """The name of the metric of an adjustment; that of its p ends in `_p`."""
+    return "adjusted/" + "_and_".join(covariates).replace(" ", "_")
+
+
+def shared_metric(own: Sequence[str]) -> tuple[str, str] | None:
+    """The first of the user's covariates whose metrics would be those of others, and these.
+
+    A name can be that of another covariate, of its p, or of several together. Case is ignored.
+    """
+    for place, name in enumerate(own):
+        others = [*Covariate, *own[:place], *own[place + 1 :]]
+        by_metric = {_stem(other): other for other in others}
+        stem = _stem(name)
+        for possible in (stem, stem.removesuffix("_p")):
+            parts = possible.split("_and_")
+            if all(part in by_metric for part in parts):
+                return name, " and ".join(by_metric[part] for part in parts)
+    return None
+
+
+def _stem(name: str) -> str:
+    return name.replace(" ", "_").casefold()
+
+
 def _check(own: Covariates) -> None:
+    if shared := shared_metric(list(own)):
+        raise ConfigError(SHARED_METRIC.format(*shared))
     for name, by_code in own.items():
-        if name in list(Covariate):
-            raise ConfigError(
-                f"the covariate {name!r} has the name of one that comparisons have anyway; choose "
-                f"another name."
-            )
         for code, value in by_code.items():
             language(code)
             if not math.isfinite(value):

@@ -209,7 +209,7 @@ def compare(
         double_differences=differences,
         crossed=crossed,
         baseline_slopes=slopes,
-        ability_slopes=ability_slopes(study),
+        ability_slopes=ability_slopes(study) if slopes else (),
         gain_agreements=agreements,
         learning=learning(study, study.models, models_label(study.models)),
         model_learning=tuple(learning(study, [model], model) for model in study.models),

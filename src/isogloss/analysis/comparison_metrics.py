@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from isogloss.analysis.adjusted_contrast import metric_name
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed_frames import crossed_metrics
 from isogloss.analysis.gain_slopes import GainSlope
@@ -64,7 +65,7 @@ def _robustness(comparison: Comparison) -> Metrics:
     values: Metrics = {}
     for adjustment in comparison.adjustments:
         if adjustment.contrast is not None:
-            name = "adjusted/" + "_and_".join(adjustment.covariates).replace(" ", "_")
+            name = metric_name(adjustment.covariates)
             values[name] = adjustment.contrast.estimate
             values[f"{name}_p"] = adjustment.contrast.p
     if comparison.distance is not None:

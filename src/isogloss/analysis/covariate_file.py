@@ -4,7 +4,7 @@ import math
 import re
 from pathlib import Path
 
-from isogloss.analysis.adjusted_contrast import Covariate
+from isogloss.analysis.adjusted_contrast import SHARED_METRIC, shared_metric
 from isogloss.errors import DataError
 from isogloss.languages import table
 from isogloss.row_files import Row, read_csv
@@ -51,11 +51,8 @@ def _names(path: Path, columns: list[str]) -> list[str]:
                 f"{path}: the column name {name!r} is not possible; expected a letter, then up to "
                 f"39 letters, digits, spaces, dots, hyphens or underscores."
             )
-        if name in list(Covariate):
-            raise DataError(
-                f"{path}: the column name {name!r} is that of a covariate that comparisons have "
-                f"anyway; choose another."
-            )
+    if shared := shared_metric(names):
+        raise DataError(f"{path}: " + SHARED_METRIC.format(*shared))
     return names
 
 

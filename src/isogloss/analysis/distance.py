@@ -14,6 +14,8 @@ from isogloss.languages import source_distance
 from isogloss.stats.slopes import SlopeTest, noise_free_scatter, slope_test
 from isogloss.types import FloatArray, Measure
 
+ROUNDING = 12  # decimals of a gain; differences beyond them would rank equal gains
+
 
 @dataclass(frozen=True)
 class DistanceTest:
@@ -30,7 +32,7 @@ class DistanceTest:
 def distance_test(study: AlignedStudy) -> DistanceTest | None:
     """Gain against distance; None if the gain or the distance is the same in all languages."""
     gain_L = gains_by_measure(study.scores, study.run_weights())[Measure.ACCURACY]
-    gain_T = study.in_contrast(gain_L)
+    gain_T = study.in_contrast(gain_L).round(ROUNDING)
     source, languages = study.spec.source, study.scores.languages
     distance_T = study.in_contrast(np.array([source_distance(source, code) for code in languages]))
     if np.ptp(distance_T) == 0 or np.ptp(gain_T) == 0:

@@ -30,6 +30,7 @@ from isogloss.stats.two_way import TwoWayMean, two_way_mean
 from isogloss.types import Condition, Interval, Units
 
 FEWEST_MODELS = 5  # for a slope over models
+SAME = 1e-12  # range of gains that differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def _fit(
     fits, omissions = [], []
     for units, strata in levels.items():
         try:
+            _check_varies(strata, y, units)
             test = slope_test(
                 yx=_pooled_scatter(strata, y, x),
                 xx=_pooled_scatter(strata, x, x),
@@ -211,6 +213,18 @@ def _fit(
         slope = GainSlope(units, test, intercept, float(x_U.min()), float(x_U.max()))
         fits.append(_Fit(slope, strata))
     return fits, tuple(omissions)
+
+
+def _check_varies(strata: Sequence[PassageShares], y: str, units: Units) -> None:
+    """ComparisonError if y is the same in all units of each stratum.
+
+    Measured gains include noise, so equal ones do not come from measurements. The correction for
+    noise would take its expectation off products that hold none, and leave a slope of its own.
+    """
+    if all(np.ptp(stratum.totals(y)) <= SAME for stratum in strata):
+        raise ComparisonError(
+            f"the gain is the same in all {'models' if units == Units.MODELS else 'languages'}."
+        )
 
 
 def _pooled_scatter(strata: Sequence[PassageShares], left: str, right: str) -> Scatter:

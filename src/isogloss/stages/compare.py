@@ -226,7 +226,7 @@ def _stated(plan: ComparisonPlan, comparison: Comparison) -> str:
         "stated_branch": plan.config.branch or "auto",
         "primary_analysis": CROSSED_DESIGN if comparison.decisive else contrast_of(plan.source),
     }
-    return stated_in_advance(plan.study, plan.collected.runs, expected)
+    return stated_in_advance(plan.config.study or (), plan.collected.runs, expected)
 
 
 def _runs_table(collected: CollectedRuns) -> list[tuple[str, ...]]:

@@ -134,8 +134,9 @@ def run_import(config: ImportConfig) -> list[str]:
 def _what(run: Run) -> str:
     """What distinguishes an imported run from the others of its condition."""
     parts = [f"{tag(run, 'model')}, {tag(run, 'task')} ({tag(run, 'format')})"]
-    if Condition(tag(run, "condition") or "").tuned:
-        parts.append(f"tuned on {tag(run, 'source')}")
+    if source := tag(run, "source"):
+        tuned = Condition(tag(run, "condition") or "").tuned
+        parts.append(f"{'tuned on' if tuned else 'rows of source'} {source}")
     if seed := tag(run, "seed"):
         parts.append(f"seed {seed}")
     return ", ".join(parts)

@@ -14,6 +14,8 @@ from isogloss.errors import ComparisonError
 from isogloss.stats.permutation import MAX_PERMUTATIONS, invert_test, permutation_p, unit_orders
 from isogloss.types import FloatArray, Interval
 
+CONSTANT = 1e-13  # range of a column whose largest value is 1: what rounding leaves
+DEPENDENT = 1e-10  # singular value of linearly dependent columns, relative to their length
 LEAST_RELIABLE = 1.25  # variance of baselines over their sampling variance
 
 
@@ -51,8 +53,8 @@ def freedman_lane(
     linear combination of the covariates.
     """
     gain, related = np.asarray(gain_L, dtype=float), np.asarray(related_L, dtype=float)
-    columns = [np.asarray(values, dtype=float) for values in covariates.values()]
-    nuisance_LK = np.column_stack([np.ones_like(gain), *columns])
+    columns = [_standardised(values) for values in covariates.values()]
+    nuisance_LK = np.column_stack([np.ones_like(gain), *(column.values for column in columns)])
     design = np.column_stack([nuisance_LK, related])
     _check_design(design, list(covariates))
     n, n_parameters = design.shape
@@ -98,9 +100,31 @@ def freedman_lane(
         interval=(
             invert_test(p_at, estimate, error) if with_interval else Interval(math.nan, math.nan)
         ),
-        slopes=dict(zip(covariates, map(float, fit[1:-1]), strict=True)),
+        slopes={
+            name: float(slope / column.scale)
+            for name, slope, column in zip(covariates, fit[1:-1], columns, strict=True)
+        },
         permutations=len(orders_ZL),
     )
+
+
+class _Column(NamedTuple):
+    """Values with mean 0 and standard deviation 1, and what a unit of them is in the original."""
+
+    values: FloatArray
+    scale: float
+
+
+def _standardised(values: npt.ArrayLike) -> _Column:
+    """A covariate of any unit, so that no column vanishes beside another; zero if constant."""
+    values_L = np.asarray(values, dtype=float)
+    largest = float(np.abs(values_L).max()) or 1.0
+    scaled_L = values_L / largest  # first, since squares of large values overflow
+    if np.ptp(scaled_L) <= CONSTANT:
+        return _Column(np.zeros_like(scaled_L), largest)
+    centred_L = scaled_L - scaled_L.mean()
+    spread = float(centred_L.std())
+    return _Column(centred_L / spread, largest * spread)
 
 
 def _check_design(design: FloatArray, covariates: list[str]) -> None:
@@ -111,8 +135,7 @@ def _check_design(design: FloatArray, covariates: list[str]) -> None:
             f"adjusting for {', '.join(covariates)} leaves {max(0, n - n_parameters)} degrees of "
             f"freedom among {n} languages; at least 3 are needed."
         )
-    scales = np.abs(design).max(axis=0)
-    if np.linalg.matrix_rank(design / np.where(scales > 0, scales, 1)) < n_parameters:
+    if np.linalg.matrix_rank(design, tol=DEPENDENT * math.sqrt(n)) < n_parameters:
         raise ComparisonError(
             f"adjusting for {', '.join(covariates)} is not possible: among these languages they "
             f"are constant, redundant, or separate the groups completely."
@@ -163,7 +186,8 @@ def without_shared_noise(
     noise.
     """
     n = len(gain_L)
-    design = np.column_stack([np.ones(n), others_LK])
+    columns = [_standardised(values).values for values in others_LK.T]
+    design = np.column_stack([np.ones(n), *columns])
     residual_L = baseline_L - design @ np.linalg.lstsq(design, baseline_L, rcond=None)[0]
     variance = float(residual_L @ residual_L) / max(1, n - design.shape[1])
     # Rounding leaves a variance of 1e-33 in equal baselines.

@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stats import power as statistics
+from isogloss.stats.crossed_design import MAX_EXACT_BRANCHES
+from isogloss.stats.permutation import MAX_PERMUTATIONS
 from isogloss.types import FloatArray
 
 MIN_SOURCES = 3  # with two there are no degrees of freedom
@@ -46,8 +48,8 @@ class CrossedSpread:
 class CrossedPower:
     """What a crossed design can show.
 
-    `error` is the standard error of the effect of kinship, `matchings` the number of ways to match
-    sources with branches, `lowest_p` the lowest p there can be. `significant` is the smallest
+    `error` is the standard error of the effect of kinship, `matchings` the number of matchings of
+    sources with branches that the test uses, `lowest_p` the lowest p there can be. `significant` is the smallest
     measured effect with p <= 0.05, `minimum_detectable_effect` the smallest true effect detected
     with 80% power, both infinite if there are too few matchings. `power` is the probability of
     detecting a true effect of `effect`, `equivalence` that of showing a true effect of zero to be
@@ -90,7 +92,7 @@ def crossed_power(
     """Power of a crossed design whose S sources have `relatives` targets each.
 
     The permutation test of matchings has the power of Student's t with (S - 1)^2 - 1 degrees of
-    freedom (Hoeffding 1951, 1952) at the level that S! matchings attain. ConfigError if there are
+    freedom (Hoeffding 1951, 1952) at the level that the matchings attain. ConfigError if there are
     fewer than three sources or gains do not vary.
     """
     if sources < MIN_SOURCES:
@@ -102,7 +104,7 @@ def crossed_power(
         raise ConfigError(f"the spread of measured gains must be positive but got {error}.")
     df = (sources - 1) ** 2 - 1
     level, level_90 = (matching_level(sources, alpha) for alpha in (0.05, 0.10))
-    matchings = math.factorial(sources)
+    matchings = n_matchings(sources)
     return CrossedPower(
         sources=sources,
         relatives=relatives,
@@ -177,12 +179,17 @@ def effect_error(
 
 
 def matching_level(sources: int, alpha: float) -> float:
-    """The exact level of the test of matchings at `alpha`: a multiple of 1 / S!.
+    """The exact level of the test of matchings at `alpha`: a multiple of one over their number.
 
     It is 1/24 for four sources at an alpha of 0.05, and 0 for three, whose lowest p is 1/6.
     """
-    matchings = math.factorial(sources)
+    matchings = n_matchings(sources)
     return math.floor(matchings * alpha + 1e-9) / matchings
+
+
+def n_matchings(sources: int) -> int:
+    """How many matchings the test uses: all of up to eight sources, else random ones."""
+    return math.factorial(sources) if sources <= MAX_EXACT_BRANCHES else MAX_PERMUTATIONS + 1
 
 
 def _indicators(unit_N: npt.NDArray[np.intp]) -> FloatArray:
