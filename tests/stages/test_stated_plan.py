@@ -12,7 +12,6 @@ from isogloss.stages.compare import run_compare
 from isogloss.stages.stated_plan import plan_tags
 from isogloss.tracking.tags import PREFIX
 
-
 SOURCES = ("arb_Arab", "hin_Deva", "swh_Latn", "tur_Latn")
 CROSSED = {key: rows for key, rows in crossed_tables(n=20).items() if key.source != "swh_Latn"}
 

@@ -49,11 +49,11 @@ class CrossedPower:
     """What a crossed design can show.
 
     `error` is the standard error of the effect of kinship, `matchings` the number of matchings of
-    sources with branches that the test uses, `lowest_p` the lowest p there can be. `significant` is the smallest
-    measured effect with p <= 0.05, `minimum_detectable_effect` the smallest true effect detected
-    with 80% power, both infinite if there are too few matchings. `power` is the probability of
-    detecting a true effect of `effect`, `equivalence` that of showing a true effect of zero to be
-    equivalent.
+    sources with branches that the test uses, `lowest_p` the lowest p there can be. `significant` is
+    the smallest measured effect with p <= 0.05, `minimum_detectable_effect` the smallest true
+    effect detected with 80% power, both infinite if there are too few matchings. `power` is the
+    probability of detecting a true effect of `effect`, `equivalence` that of showing a true effect
+    of zero to be equivalent.
     """
 
     sources: int
