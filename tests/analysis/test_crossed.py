@@ -8,7 +8,7 @@ from synthetic_predictions import CROSSED_SOURCES, CROSSED_TARGETS, crossed_tabl
 
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec
 from isogloss.analysis.alignment import align
-from isogloss.analysis.crossed import DyadicCovariate, crossed_comparison
+from isogloss.analysis.crossed import DyadicCovariate, _averaged, crossed_comparison
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.languages import distance, group, language, source_branch
 from isogloss.stats.crossed import crossed_effect
@@ -117,6 +117,59 @@ def test_a_model_without_a_source_is_left_out_of_the_average_and_named():
         Omission(OmissionReason.MISSING_SOURCES, model="model-1", sources=("swh_Latn",)),
     )
     assert comparison.models[1].sources == ("arb_Arab", "hin_Deva", "tur_Latn")
+
+
+def test_a_source_pooled_from_several_branches_is_no_branch_of_the_design():
+    sources = ("arb_Arab", "arb_Arab+hin_Deva", "hin_Deva", "tur_Latn")
+    comparison = crossed(crossed_tables(sources=sources))
+    assert [source.code for source in comparison.sources] == ["arb_Arab", "hin_Deva", "tur_Latn"]
+    assert comparison.overall.matchings == 6
+    assert comparison.verdict is None
+    (omission,) = comparison.omissions
+    assert omission.reason == OmissionReason.SOURCES_NOT_CROSSED
+    assert omission.sources == ("arb_Arab+hin_Deva",)
+
+
+def test_a_source_pooled_within_one_branch_counts_as_that_branch():
+    sources = ("arb_Arab+ary_Arab", *CROSSED_SOURCES[1:])
+    comparison = crossed(crossed_tables(sources=sources), source="arb_Arab+ary_Arab")
+    assert comparison.sources[0].branch == "Semitic"
+    assert (comparison.overall.n_branches, comparison.omissions) == (4, ())
+
+
+def test_a_model_with_other_sources_leaves_the_design_of_the_others_as_it_is():
+    targets = tuple(sorted((*CROSSED_TARGETS, "dan_Latn", "nld_Latn")))
+    tables = crossed_tables(models=2, sources=(*CROSSED_SOURCES, "deu_Latn"), targets=targets)
+    of_model = {"model-0": CROSSED_SOURCES, "model-1": ("arb_Arab", "deu_Latn")}
+    apart = {
+        run: rows
+        for run, rows in tables.items()
+        if not run.source or run.source in of_model[run.model]
+    }
+    comparison = crossed(apart)
+    assert comparison.averaged_models == ("model-0",)
+    alone = {run: rows for run, rows in apart.items() if run.model == "model-0"}
+    assert comparison.overall == crossed(alone).overall
+    assert [row.model for row in comparison.models] == ["model-0", "model-1"]
+    assert [(each.reason, each.model, each.sources) for each in comparison.omissions] == [
+        (OmissionReason.MISSING_SOURCES, "model-1", CROSSED_SOURCES[1:]),
+        (OmissionReason.SOURCES_NOT_CROSSED, "", ("deu_Latn",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by_model", "expected"),
+    [
+        ({"a": ("arb_Arab", "heb_Hebr", "tur_Latn"), "b": ("arb_Arab", "amh_Ethi", "tur_Latn")},
+         (("a", "b"), ("arb_Arab", "tur_Latn"))),
+        ({"a": ("arb_Arab", "tur_Latn"), "b": ("arb_Arab", "hin_Deva", "swh_Latn")},
+         (("b",), ("arb_Arab", "hin_Deva", "swh_Latn"))),
+        ({"a": ("arb_Arab", "heb_Hebr"), "b": ("arb_Arab", "amh_Ethi")},
+         (("a", "b"), ("arb_Arab",))),
+    ],
+)  # fmt: skip
+def test_models_that_share_most_branches_of_sources_are_averaged(by_model, expected):
+    assert _averaged(by_model) == expected
 
 
 def test_three_branches_with_relatives_give_no_verdict():

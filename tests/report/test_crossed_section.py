@@ -14,7 +14,7 @@ from synthetic_predictions import (
     study,
 )
 
-from isogloss.analysis.claims import claim_verdicts
+from isogloss.analysis.claims import ClaimVerdict, claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.crossed_frames import BEYOND, crossed_cells_frame, crossed_effects_frame
 from isogloss.report import crossed as crossed_report
@@ -178,7 +178,10 @@ def test_three_sources_are_described_without_a_verdict() -> None:
     assert three.decisive is None
     (overall, *_) = crossed_report.crossed_tables(three)
     assert overall.rows[0][6] == "none"
-    assert "No verdict: sources of fewer than 4 branches" in overall.note
+    assert overall.note.endswith(
+        " No verdict: a verdict on kinship needs sources of at least 4 branches with relatives "
+        "among the targets, and here 3 have some."
+    )
     text = summary(three)
     assert "relatives of Standard Arabic" in text.headline
     (line,) = [line.text for line in text.details if line.label == "All sources"]
@@ -186,6 +189,60 @@ def test_three_sources_are_described_without_a_verdict() -> None:
     assert (
         "(p = 0.17, lowest possible 0.17); a verdict on kinship needs sources of at least 4" in line
     )
+
+
+def test_a_low_p_of_three_branches_with_relatives_is_not_said_to_be_impossible() -> None:
+    sources = (*CROSSED_SOURCES[:3], "kat_Geor", "jpn_Jpan", "kor_Hang")
+    comparison = compare(crossed_tables(sources=sources), source="arb_Arab")
+    crossed = comparison.crossed
+    assert crossed is not None
+    assert comparison.decisive is None
+    assert crossed.overall.p == pytest.approx(1 / 120)
+    line = crossed_report.crossed_line(crossed)
+    assert "(p = 0.008, lowest possible 0.008); a verdict on kinship needs sources of" in line
+    assert line.endswith("at least 4 branches with relatives among the targets, and here 3 have "
+                         "some.")  # fmt: skip
+    (overall, *_) = crossed_report.crossed_tables(comparison)
+    assert "0.05" not in overall.note
+
+
+def test_sources_with_the_same_relatives_have_no_verdict_for_want_of_matchings() -> None:
+    comparison = compare(crossed_tables(), source="arb_Arab", branch="Bantu")
+    crossed = comparison.crossed
+    assert crossed is not None
+    assert crossed.overall.n_related_branches == 4
+    assert crossed.overall.matchings == 12
+    assert comparison.decisive is None
+    assert "sources with the same relatives leave only 12 different matchings" in (
+        crossed_report.crossed_line(crossed)
+    )
+
+
+def test_only_the_averaged_models_are_counted() -> None:
+    tables = crossed_tables(models=3, n=40)
+    partial = {
+        run: rows
+        for run, rows in tables.items()
+        if (run.model, run.source) != ("model-2", "swh_Latn")
+    }
+    comparison = compare(partial, source="arb_Arab")
+    assert "letter format, mean of 2 models)" in summary(comparison).numbers
+    left_out = "Model model-2 is not in the average of the crossed design: it was not tuned on swh"
+    assert left_out in note(comparison)
+    one = {run: rows for run, rows in partial.items() if run.model != "model-1"}
+    cells = crossed_cells_frame(compare(one, source="arb_Arab").crossed)
+    assert cells.groupby("model").size().to_dict() == {"model-0": 4 * 12, "model-2": 3 * 12}
+
+
+def test_equivalence_is_not_said_to_be_shown_where_there_is_nothing_to_compare(
+    null: Comparison,
+) -> None:
+    wide = replace(null, margin=0.5)
+    assert claim_verdicts(wide).kinship == ClaimVerdict.NOTHING_TO_COMPARE
+    line = dict(crossed_report.crossed_lines(wide, wide.crossed))["Equivalence"]
+    assert line.startswith("not judged, nothing to compare (90% interval ")
+    assert crossed_report.crossed_tables(wide)[0].rows[0][6] == "nothing to compare"
+    assert dict(crossed_report.crossed_lines(null, null.crossed))["Equivalence"].startswith("shown")
 
 
 def test_the_seeds_of_the_source_that_has_fewest_count() -> None:

@@ -86,7 +86,16 @@ SENTENCES = [
     ),
     (
         Omission(OmissionReason.MISSING_SOURCES, model="m", sources=("hin_Deva", "tur_Latn")),
-        "Model m was not tuned on all sources; missing are hin_Deva, tur_Latn.",
+        "Model m is not in the average of the crossed design: it was not tuned on hin_Deva, "
+        "tur_Latn.",
+    ),
+    (
+        Omission(
+            OmissionReason.SOURCES_NOT_CROSSED,
+            sources=("arb_Arab+hin_Deva", "tur_Latn"),
+            problem="pooled.",
+        ),
+        "Not in the effect over all sources: arb_Arab+hin_Deva, tur_Latn; pooled.",
     ),
     (
         Omission(

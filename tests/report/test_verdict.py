@@ -295,6 +295,16 @@ def test_one_or_two_sources_never_settle_a_claim_on_kinship():
     )
 
 
+def test_a_second_source_of_the_same_branch_cannot_separate_kinship():
+    comparison = seeds(3, sources=("arb_Arab", "heb_Hebr"))
+    assert comparison.double_differences == ()
+    assert comparison.other_sources == ("heb_Hebr",)
+    assert lines(comparison)["Second source"] == (
+        "Hebrew; another source of the same branch (Semitic) cannot separate kinship."
+    )
+    assert "With so few sources this is no verdict on kinship" in summary(comparison).headline
+
+
 def test_two_sources_are_too_few_for_a_verdict():
     comparison = seeds(3, sources=("arb_Arab", "eng_Latn"))
     more = comparison.contrast._replace(verdict=Verdict.RELATED_GAIN_MORE)

@@ -263,6 +263,21 @@ def test_each_source_is_compared_with_the_others():
     assert first.lowest_p == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("effect", [0.0, 0.03])
+def test_effects_that_are_equal_but_for_rounding_are_equal(effect):
+    gain = 0.2 + np.arange(9) / 400 + np.arange(4)[:, None] / 7 + effect * KIN
+    for source in crossed_effect(gain, KIN, BRANCHES).by_source:
+        assert source.estimate == pytest.approx(effect)
+        assert (source.difference, source.p, source.student_p) == (0.0, 1.0, 1.0)
+
+
+def test_a_tie_at_the_margin_counts_against_equivalence():
+    gain = np.zeros(KIN.shape)
+    gain[0, :3] = np.array([17, 3, 16]) / 400
+    effect = crossed_effect(gain, KIN, BRANCHES, 0.03)
+    assert effect.equivalence_p == pytest.approx(2 / 24)
+
+
 def test_nine_sources_are_matched_at_random():
     kin = np.repeat(np.eye(9), 2, axis=1)
     gain = 0.05 * kin + np.random.default_rng(2).normal(0, 0.03, kin.shape)
@@ -364,6 +379,9 @@ def test_a_left_out_cell_of_each_source_costs_power_and_gains_nothing():
         (GAIN, KIN, ("Semitic",) * 4, {}, "at least 2 branches, but got 1"),
         (GAIN, KIN * 0, BRANCHES, {}, "combination of the effects of sources and of targets,"),
         (GAIN, KIN * 0 + np.arange(9), BRANCHES, {}, "combination of the effects"),
+        (GAIN * np.nan, KIN, BRANCHES, {}, "needs a target with gains .* but Semitic has none"),
+        (np.where(np.arange(4)[:, None] == 2, np.nan, GAIN), KIN, BRANCHES, {}, "Bantu has none"),
+        (GAIN, KIN, BRANCHES[:3], {}, "each of the 4 sources needs its branch, but there are 3"),
         (GAIN + np.inf, KIN, BRANCHES, {}, "finite or missing"),
         (GAIN, KIN[:, :8], BRANCHES, {}, "kinship must be finite in every cell of 4 sources and 9"),
         (GAIN, KIN, BRANCHES, {"covariates": {"x": SCRIPT * np.nan}}, "x must be finite in every"),

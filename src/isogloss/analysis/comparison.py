@@ -133,6 +133,16 @@ class Comparison:
         return self.overall.languages
 
     @property
+    def other_sources(self) -> tuple[str, ...]:
+        """The other sources that models were tuned on, with or without a double difference."""
+        without = (
+            omission.source
+            for omission in self.omissions
+            if omission.reason == OmissionReason.NO_DOUBLE_DIFFERENCE
+        )
+        return tuple(sorted({*(double.code for double in self.double_differences), *without}))
+
+    @property
     def decisive(self) -> CrossedComparison | None:
         """The crossed comparison that decides on kinship; None with too few sources for it."""
         return self.crossed if self.crossed and self.crossed.tests_kinship else None

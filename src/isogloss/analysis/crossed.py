@@ -23,13 +23,16 @@ from isogloss.languages import (
     source_languages,
     source_name,
 )
-from isogloss.stats.crossed import CrossedEffect, crossed_effect
+from isogloss.stats.crossed import ALPHA, CrossedEffect, crossed_effect
 from isogloss.stats.paired import holm
 from isogloss.stats.source_effects import SourceEffect
 from isogloss.types import Condition, FloatArray, Verdict
 
 MIN_RELATED_BRANCHES = 4  # of sources with relatives: 24 matchings, so that p can be below 0.05
 NEAREST = 100.0  # km; the points that stand for languages say nothing about shorter distances
+
+MIXED = "pooled from languages of several branches, which make no branch of their own."
+UNSHARED = "not shared by all models of the average."
 
 Overlaps = Mapping[tuple[str, str], float]  # by source and target language
 
@@ -109,8 +112,9 @@ class CrossedComparison:
 
     @property
     def tests_kinship(self) -> bool:
-        """Whether sources of at least four branches have relatives, so that there is a verdict."""
-        return self.overall.n_related_branches >= MIN_RELATED_BRANCHES
+        """Whether sources of at least four branches have relatives and p can be 0.05 or less."""
+        effect = self.overall
+        return effect.n_related_branches >= MIN_RELATED_BRANCHES and effect.lowest_p <= ALPHA
 
     @property
     def verdict(self) -> Verdict | None:
@@ -125,31 +129,70 @@ def crossed_comparison(
 
     Sources are those that models were tuned on. A target that is a source, or a variety of one, is
     left out for every source: without its own cell it tells nothing about kinship, and with all
-    cells there the test of matchings is exact. A model without some of the sources is left out of
-    the average over models, unless every model lacks some: then sources that all models have are
-    analysed. `shared_vocabulary` is a covariate if it has every source and target.
+    cells there the test of matchings is exact. A source pooled from languages of several branches
+    is left out: it is no independent branch. The average is over the models, and
+    the sources that all of them have, chosen by `_averaged`. `shared_vocabulary` is a covariate if
+    it has every source and target.
     """
     by_model = {model: _sources(study, model) for model in study.models}
     every_source = tuple(dict.fromkeys(code for codes in by_model.values() for code in codes))
-    if len(every_source) < 2:
+    mixed = _mixed(study)
+    if len(every_source) + len(mixed) < 2:
         return None, ()
-    complete = [model for model in study.models if set(by_model[model]) == set(every_source)]
-    models = complete or [model for model in study.models if by_model[model]]
-    sources = tuple(
-        code for code in every_source if all(code in by_model[model] for model in models)
+    omissions = (
+        [Omission(OmissionReason.SOURCES_NOT_CROSSED, sources=mixed, problem=MIXED)]
+        if mixed
+        else []
     )
-    omissions = tuple(
-        Omission(OmissionReason.MISSING_SOURCES, model=model, sources=missing)
-        for model, codes in by_model.items()
-        if (missing := tuple(code for code in every_source if code not in codes))
-    )
+    if len(every_source) < 2:
+        return None, tuple(omissions)
+    models, sources = _averaged(by_model)
+    if len({source_branch(code) for code in sources}) > 1:
+        omissions += [
+            Omission(OmissionReason.MISSING_SOURCES, model=model, sources=missing)
+            for model, codes in by_model.items()
+            if (missing := tuple(code for code in sources if code not in codes))
+        ]
+        if unshared := tuple(code for code in every_source if code not in sources):
+            omissions.append(
+                Omission(OmissionReason.SOURCES_NOT_CROSSED, sources=unshared, problem=UNSHARED)
+            )
     try:
-        return _comparison(study, models, sources, shared_vocabulary, omissions), omissions
+        comparison = _comparison(study, models, sources, shared_vocabulary, tuple(omissions))
     except ComparisonError as error:
-        omission = Omission(
-            OmissionReason.NO_CROSSED_DESIGN, sources=every_source, problem=str(error)
+        omissions.append(
+            Omission(OmissionReason.NO_CROSSED_DESIGN, sources=sources, problem=str(error))
         )
-        return None, (*omissions, omission)
+        return None, tuple(omissions)
+    return comparison, tuple(omissions)
+
+
+def _averaged(by_model: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The models that are averaged, and the sources that each of them was tuned on.
+
+    Those with all sources; without such models, those that share sources of the most branches,
+    then the most models, then the most sources, then those that come first. With one branch of
+    sources for every model there is no design, and the sources are those that all models share.
+    """
+    every_source = tuple(dict.fromkeys(code for codes in by_model.values() for code in codes))
+    shared_sets: dict[frozenset[str], None] = {}
+    for own in map(frozenset, by_model.values()):
+        shared_sets |= dict.fromkeys([own, *(own & other for other in shared_sets)])
+    choices = [
+        (
+            tuple(model for model, codes in by_model.items() if shared <= set(codes)),
+            tuple(code for code in every_source if code in shared),
+        )
+        for shared in shared_sets
+    ]
+
+    def rank(choice: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[int, ...]:
+        models, sources = choice
+        n_branches = len({source_branch(code) for code in sources})
+        complete = len(sources) == len(every_source)
+        return int(complete), n_branches, len(models), len(sources)
+
+    return max(choices, key=rank)
 
 
 def _comparison(
@@ -203,7 +246,7 @@ def _comparison(
 
 
 def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
-    """Sources for which a model has both conditions, that of the spec first."""
+    """Sources of one branch for which a model has both conditions, that of the spec first."""
     tuned = [
         condition for condition in (study.spec.condition, study.spec.against) if condition.tuned
     ]
@@ -218,7 +261,28 @@ def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
 
     codes = sorted({run.source for run in study.scores.runs} - {""})
     codes.sort(key=lambda code: code != study.spec.source)
-    return tuple(code for code in codes if all(has(condition, code) for condition in tuned))
+    return tuple(
+        code
+        for code in codes
+        if not _is_mixed(code) and all(has(condition, code) for condition in tuned)
+    )
+
+
+def _mixed(study: AlignedStudy) -> tuple[str, ...]:
+    """Sources that are pooled from languages of several branches."""
+    return tuple(
+        sorted(
+            {
+                run.source
+                for run in study.scores.runs
+                if run.condition == study.spec.condition and run.source and _is_mixed(run.source)
+            }
+        )
+    )
+
+
+def _is_mixed(source: str) -> bool:
+    return len({row.branch for row in source_languages(source)}) > 1
 
 
 def _by_model(study: AlignedStudy) -> tuple[CrossedModel, ...]:

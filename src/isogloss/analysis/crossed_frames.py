@@ -23,14 +23,17 @@ BEYOND = "gain_beyond_average"
 
 
 def crossed_cells_frame(crossed: CrossedComparison) -> pd.DataFrame:
-    """One row per model, source and target; with several models, first their mean. Fractions.
+    """One row per model, source and target; first the mean of several. Fractions.
 
     `gain_beyond_average` is the gain without what the source gives to all targets and what the
     target gains from all sources, as fitted beside the effect of kinship.
     """
     effects = [(models_label(crossed.averaged_models), crossed.cells, crossed.overall)]
-    if len(crossed.models) > 1:
-        effects += [(model.model, model.cells, model.effect) for model in crossed.models]
+    effects += [
+        (model.model, model.cells, model.effect)
+        for model in crossed.models
+        if (model.model,) != crossed.averaged_models
+    ]
     return pd.concat([_cells(*effect) for effect in effects], ignore_index=True)
 
 

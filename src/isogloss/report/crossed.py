@@ -6,6 +6,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
@@ -24,10 +25,6 @@ HEADLINES = {
     Verdict.INCONCLUSIVE: "these runs show neither that targets gain differently from related "
     "sources nor that they gain equally.",
 }
-TOO_FEW = (
-    f"No verdict: sources of fewer than {MIN_RELATED_BRANCHES} branches have relatives among the "
-    "targets, too few for a p of 0.05."
-)
 UNITS = {DyadicCovariate.GEOGRAPHY: math.log(2)}  # of a covariate's own effect: twice as far
 NO_VOCABULARY = (
     "Shared vocabulary is not known here: it needs the model's tokenizer and the evaluated data on "
@@ -51,8 +48,8 @@ def crossed_headline(comparison: Comparison, crossed: CrossedComparison) -> str:
 
 def crossed_numbers(comparison: Comparison, crossed: CrossedComparison) -> str:
     """One sentence with estimate, interval, p and what they rest on."""
-    effect = crossed.overall
-    models = f", mean of {len(crossed.models)} models" if len(crossed.models) > 1 else ""
+    effect, n_models = crossed.overall, len(crossed.averaged_models)
+    models = f", mean of {n_models} models" if n_models > 1 else ""
     return (
         f"Over {effect.n_sources} sources and {effect.n_targets} targets ({comparison.task}, "
         f"{comparison.format} format{models}), with an effect for each source and each target, a "
@@ -109,9 +106,20 @@ def crossed_line(crossed: CrossedComparison) -> str:
     return (
         f"over {effect.n_sources} sources, a related source gives a target "
         f"{points(effect.estimate)} points more gain than an unrelated one (p "
-        f"{p_value(effect.p)}, lowest possible {p_text(effect.lowest_p)}); a verdict on kinship "
-        f"needs sources of at least {MIN_RELATED_BRANCHES} branches with relatives among the "
-        f"targets."
+        f"{p_value(effect.p)}, lowest possible {p_text(effect.lowest_p)}); {no_verdict(effect)}."
+    )
+
+
+def no_verdict(effect: CrossedEffect) -> str:
+    """Why a crossed design has no verdict on kinship: too few branches, or too few matchings."""
+    if effect.n_related_branches < MIN_RELATED_BRANCHES:
+        return (
+            f"a verdict on kinship needs sources of at least {MIN_RELATED_BRANCHES} branches with "
+            f"relatives among the targets, and here {effect.n_related_branches} have some"
+        )
+    return (
+        f"a verdict on kinship needs a p of 0.05 or less to be possible, and sources with the same "
+        f"relatives leave only {effect.matchings} different matchings"
     )
 
 
@@ -128,6 +136,8 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
     if math.isinf(effect.interval_90.low):
         return f"not testable, {interval}."
     tost_p = f" (p {p_value(effect.equivalence_p)})" if effect.equivalence_p is not None else ""
+    if claim_verdicts(comparison).obstacle:
+        return f"not judged, nothing to compare ({interval}, margin ±{margin} points)."
     if effect.interval_90.inside(comparison.margin):
         text = f"shown, the {interval} lies within ±{margin} points{tost_p}"
         if effect.interval_95.excludes(0.0):
@@ -144,8 +154,8 @@ def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:
     detectable = effect.minimum_detectable
     if not math.isfinite(detectable):
         return (
-            f"no effect, however large, reaches p = 0.05 with {effect.matchings} matchings; at "
-            f"least {MIN_RELATED_BRANCHES} branches of sources are needed."
+            f"no effect, however large, reaches p = 0.05 with {effect.matchings} different "
+            f"matchings of sources with relatives."
         )
     text = f"minimum detectable effect {points(detectable, signed=False)} points (80% power)"
     if effect.verdict == Verdict.INCONCLUSIVE and detectable > comparison.margin:
@@ -219,16 +229,17 @@ def crossed_tables(comparison: Comparison) -> list[Table]:
     if crossed is None:
         return []
     return [
-        _overall_table(crossed),
+        _overall_table(comparison, crossed),
         _source_table(comparison, crossed),
         _model_table(crossed),
         _covariate_table(crossed),
     ]
 
 
-def _overall_table(crossed: CrossedComparison) -> Table:
+def _overall_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
     effect = crossed.overall
-    rows = [["Related source, 0 or 1", *_cells(effect, crossed.verdict or "none")]]
+    verdict = claim_verdicts(comparison).kinship if crossed.tests_kinship else "none"
+    rows = [["Related source, 0 or 1", *_cells(effect, verdict)]]
     if crossed.graded is not None:
         rows.append(["Degree of kinship, 0 to 1", *_cells(crossed.graded)])
     return Table(
@@ -237,7 +248,7 @@ def _overall_table(crossed: CrossedComparison) -> Table:
         rows,
         f"In points; {matchings(effect)}. A degree of kinship is one minus the genealogical "
         "distance. Targets that are a source, or a variety of one, are left out."
-        + ("" if crossed.tests_kinship else f" {TOO_FEW}"),
+        + ("" if crossed.tests_kinship else f" No verdict: {no_verdict(effect)}."),
     )
 
 
@@ -293,8 +304,12 @@ def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
         ),
         rows,
         f"In points. p is the share of sources whose effect is as far from the mean{lowest}; the "
-        f"interval takes effects of sources as normal. The row of {comparison.source_name} says "
-        "whether it is special.",
+        "interval takes effects of sources as normal."
+        + (
+            f" The row of {comparison.source_name} says whether it is special."
+            if comparison.source in {source.code for source in crossed.sources}
+            else ""
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import CrossedComparison, CrossedSource
 from isogloss.analysis.crossed_frames import BEYOND, crossed_cells_frame
@@ -43,14 +44,14 @@ def crossed_effects(comparison: Comparison, crossed: CrossedComparison) -> Figur
         f"A related source adds {points(effect.estimate)} points, {interval}",
         list(_rows(comparison, crossed)),
         "gain from a related source beyond that from other sources, points",
-        about=about(crossed),
+        about=about(comparison, crossed),
     )
 
 
-def about(crossed: CrossedComparison) -> str:
+def about(comparison: Comparison, crossed: CrossedComparison) -> str:
     """What a figure of the crossed design says below its title."""
     effect = crossed.overall
-    verdict = crossed.verdict or "none, too few sources"
+    verdict = claim_verdicts(comparison).kinship if crossed.tests_kinship else "none"
     return f"{effect.n_sources} sources × {effect.n_targets} targets; verdict: {verdict}"
 
 
@@ -104,7 +105,7 @@ def crossed_gains(comparison: Comparison, crossed: CrossedComparison) -> Figure:
         ROW * len(targets),
         Margins(left=left, right=width - left - table, above=slanted + 0.1, below=0.75),
         width,
-        about(crossed),
+        about(comparison, crossed),
     )
     _cells(axes, gain_TS.astype(float), related_TS.astype(bool))
     axes.set_xticks(

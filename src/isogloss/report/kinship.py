@@ -114,4 +114,4 @@ def family_line(comparison: Comparison) -> str:
 
 
 def _few_sources(comparison: Comparison) -> str:
-    return "with so few sources" if comparison.double_differences else "without other sources"
+    return "with so few sources" if comparison.other_sources else "without other sources"

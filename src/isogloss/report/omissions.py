@@ -43,7 +43,13 @@ def omission_sentence(omission: Omission) -> str:
             return f"No slope on {omission.predictor} over {omission.units}: {omission.problem}"
         case OmissionReason.MISSING_SOURCES:
             sources = ", ".join(omission.sources)
-            return f"Model {omission.model} was not tuned on all sources; missing are {sources}."
+            return (
+                f"Model {omission.model} is not in the average of the crossed design: it was not "
+                f"tuned on {sources}."
+            )
+        case OmissionReason.SOURCES_NOT_CROSSED:
+            sources = ", ".join(omission.sources)
+            return f"Not in the effect over all sources: {sources}; {omission.problem}"
         case OmissionReason.NO_CROSSED_DESIGN:
             return f"No crossed design of {', '.join(omission.sources)}: {omission.problem}"
 

@@ -16,6 +16,7 @@ from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.analysis.omissions import OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.languages import source_branch, source_name
 from isogloss.report.checks import check_lines
 from isogloss.report.claims import claim_texts
 from isogloss.report.crossed import crossed_headline, crossed_line, crossed_lines, crossed_numbers
@@ -198,9 +199,11 @@ def _equivalence(comparison: Comparison) -> str:
     test = contrast.permutation
     if not math.isfinite(test.interval_90.low):
         return f"not testable, {missing_interval(contrast, 90)}."
-    interval = f"the 90% interval {interval_points(test.interval_90)}"
+    interval = f"90% interval {interval_points(test.interval_90)}"
+    if claim_verdicts(comparison).obstacle:
+        return f"not judged, nothing to compare ({interval}, margin ±{margin} points)."
     if contrast.verdict == Verdict.EQUIVALENT:
-        text = f"shown, {interval} lies within ±{margin} points"
+        text = f"shown, the {interval} lies within ±{margin} points"
         if contrast.tost_p is not None and _welch(comparison):
             text += f" (two one-sided Welch tests: p {p_value(contrast.tost_p)})"
         if test.interval_95.excludes(0.0):
@@ -209,7 +212,7 @@ def _equivalence(comparison: Comparison) -> str:
         return f"{text}."
     low, high = test.interval_90
     apart = min(abs(low), abs(high)) > comparison.margin and low * high > 0
-    text = f"not shown, {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
+    text = f"not shown, the {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
     if contrast.verdict == Verdict.INCONCLUSIVE:
         return f"{text}; the absence of a clear difference is not evidence of equal gains."
     nearest = min(abs(end) for end in test.interval_95)
@@ -297,12 +300,15 @@ def _adjusted(comparison: Comparison) -> str:
 
 def _control_sources(comparison: Comparison) -> Iterator[tuple[str, str]]:
     source = comparison.source_name
-    if comparison.condition.tuned and not comparison.double_differences:
+    if comparison.condition.tuned and not comparison.other_sources:
         yield (
             "Second source",
             "none; one source cannot separate kinship from what the same languages gain from any "
             "source.",
         )
+    elif comparison.condition.tuned and not comparison.double_differences:
+        others = listed([source_name(code) for code in comparison.other_sources])
+        yield "Second source", f"{others}; {_not_separated(comparison)}."
     for double in comparison.double_differences:
         meaning = DOUBLE_DIFFERENCES[double.contrast.verdict].format(
             source=source, margin=_margin(comparison)
@@ -315,6 +321,14 @@ def _control_sources(comparison: Comparison) -> Iterator[tuple[str, str]]:
             f"languages related to neither: {meaning}. Where gains correlate within families, such "
             f"a difference finds an effect that is not there in 13% of studies.",
         )
+
+
+def _not_separated(comparison: Comparison) -> str:
+    """Why no other source separates kinship from what the same languages gain from any source."""
+    branches = {source_branch(code) for code in comparison.other_sources}
+    if branches == {comparison.branch}:
+        return f"another source of the same branch ({comparison.branch}) cannot separate kinship"
+    return "with too few languages that are related to one source alone, none can separate kinship"
 
 
 def _answers(comparison: Comparison) -> Iterator[tuple[str, str]]:

@@ -109,7 +109,8 @@ def crossed_effect(
     `inconclusive`. With fewer than four branches of sources no p is below 0.05.
 
     Raises ComparisonError if a gain is infinite, if there are fewer than two branches of sources,
-    or if kinship cannot be told from the effects and covariates; ConfigError if the margin is not
+    if a branch of sources has no gain, or if kinship cannot be told from the effects and
+    covariates; ConfigError if the margin is not
     positive.
     """
     gain, kin = np.asarray(gain_ST, dtype=np.float64), np.asarray(kin_ST, dtype=np.float64)
@@ -155,9 +156,8 @@ def effect_in_design(
 ) -> DesignEffect:
     """The effect of kinship on `gain_ST`, [S, T], in a design that is used for several gains."""
     gain_BT = design.average @ np.nan_to_num(gain_ST)
-    residual_BT = design.residual(gain_BT)
+    residual_BT = design.gain_residual(gain_ST)
     scale = max(np.abs(gain_BT[design.observed]).max(), np.finfo(float).tiny)
-    residual_BT[np.abs(residual_BT) < 1e-12 * scale] = 0.0
     statistic_Z, cross_Z = design.matched_sums(residual_BT) / design.norm, design.cross
     estimate = float(statistic_Z[0] / cross_Z[0])
     crossings = _crossings(design, statistic_Z, scale)
@@ -197,11 +197,11 @@ class Crossings(NamedTuple):
 
     def upper_p(self, shift: float) -> float:
         """Share of matchings whose statistic is at least the observed one."""
-        return float(1 - (self.signed > shift).mean())
+        return float(1 - (self.signed - shift > TOLERANCE * abs(shift)).mean())
 
     def lower_p(self, shift: float) -> float:
         """Share of matchings whose statistic is at most the observed one."""
-        return float(1 - (self.signed < shift).mean())
+        return float(1 - (shift - self.signed > TOLERANCE * abs(shift)).mean())
 
     def two_sided(self, alpha: float) -> Interval:
         """Shifts with a two-sided p above `alpha`."""
@@ -307,6 +307,11 @@ def _check(
             )
     if margin is not None and not 0 < margin < math.inf:
         raise ConfigError(f"`margin` must be positive but got {margin}.")
+    if len(source_branch) != len(gain_ST):
+        raise ComparisonError(
+            f"each of the {len(gain_ST)} sources needs its branch, but there are "
+            f"{len(source_branch)} branches."
+        )
     n_branches = len(set(source_branch))
     if n_branches < 2:
         raise ComparisonError(

@@ -51,6 +51,13 @@ class CrossedDesign:
         residual_BT[self.observed] = value_N - self.basis @ (self.basis.T @ value_N)
         return residual_BT
 
+    def gain_residual(self, gain_ST: FloatArray) -> FloatArray:
+        """Gains without the effects and covariates, [B, T]; exactly zero where but for rounding."""
+        gain_BT = self.average @ np.nan_to_num(gain_ST)
+        residual_BT = self.residual(gain_BT)
+        residual_BT[np.abs(residual_BT) < 1e-12 * np.abs(gain_BT[self.observed]).max()] = 0.0
+        return residual_BT
+
     def matched_sums(self, residual_BT: FloatArray) -> FloatArray:
         """Sum of products of a residual with the permuted profile, for each matching, [Z]."""
         return _sums(residual_BT @ self.profile.T, self.orders)
@@ -82,10 +89,17 @@ def crossed_design(
     autocorrelation conditions", Psychometrika 72, 2007), here over rows alone. Without covariates
     this is a permutation of kinship itself.
 
-    Raises ComparisonError if covariates or kinship are combinations of the effects and of others.
+    Raises ComparisonError if no cell of a row is observed, or if covariates or kinship are
+    combinations of the effects and of others.
     """
     average_BS = _averages(source_branch)
     observed_BT = average_BS @ ~observed_ST == 0
+    for row, branch in enumerate(dict.fromkeys(source_branch)):
+        if not observed_BT[row].any():
+            raise ComparisonError(
+                f"each branch of sources needs a target with gains from all of its sources, but "
+                f"{branch} has none."
+            )
     kin_BT = average_BS @ kin_ST
     effects_NP = _effects(observed_BT)
     columns_N = [(average_BS @ values_ST)[observed_BT] for values_ST in covariates.values()]

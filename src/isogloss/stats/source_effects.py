@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from isogloss.errors import ComparisonError
-from isogloss.stats.crossed_design import crossed_design
+from isogloss.stats.crossed_design import TOLERANCE, crossed_design
 from isogloss.types import FloatArray, Interval
 
 
@@ -92,17 +92,20 @@ def _slopes(
     design_NR = np.column_stack(columns)
     if np.linalg.matrix_rank(design_NR, tol=1e-6) < len(rows):
         return {}
-    gain_BT = design.average @ np.nan_to_num(gain_ST)
-    slopes = np.linalg.lstsq(design_NR, gain_BT[design.observed], rcond=None)[0]
+    residual_BT = design.gain_residual(gain_ST)
+    slopes = np.linalg.lstsq(design_NR, residual_BT[design.observed], rcond=None)[0]
     return {branches[row]: float(slope) for row, slope in zip(rows, slopes, strict=True)}
 
 
 def _against_others(source: int, own: float, other_R: FloatArray) -> SourceEffect:
     effect_R = np.append(other_R, own)
-    distance_R = np.abs(effect_R - effect_R.mean())
     n = len(effect_R)
-    difference = own - float(other_R.mean())
-    error = float(other_R.std(ddof=1)) * math.sqrt(1 + 1 / (n - 1))
+    deviation_R = effect_R - effect_R.mean()
+    # Effects that are equal but for rounding are equal.
+    deviation_R[np.abs(deviation_R) < TOLERANCE * np.abs(effect_R).max()] = 0.0
+    distance_R = np.abs(deviation_R)
+    difference = float(deviation_R[-1] - deviation_R[:-1].mean())
+    error = float(deviation_R[:-1].std(ddof=1)) * math.sqrt(1 + 1 / (n - 1))
     half = error * float(stats.t.ppf(0.975, n - 2))
     return SourceEffect(
         source=source,
