@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_predictions import CONTROL, RELATED, gains, pair, study, tables
+from synthetic_predictions import CONTROL, RELATED, crossed_tables, gains, pair, study, tables
 
 from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.claims import ClaimVerdict, claim_verdicts, level_verdict
@@ -74,6 +74,75 @@ def test_nothing_is_equal_where_nothing_was_learnt(gain, base, obstacle):
     # Slopes do not depend on the margin.
     nothing = verdicts.by_claim["C2"] == "nothing to compare"
     assert nothing == (obstacle != Obstacle.LARGE_MARGIN)
+
+
+@pytest.fixture(scope="module")
+def crossed() -> Comparison:
+    """Sources of four branches, with an effect of kinship."""
+    return compare(crossed_tables(), source="tur_Latn")
+
+
+def with_sources(comparison: Comparison, verdict: Verdict, own: list[Learning]) -> Comparison:
+    """The comparison with another verdict, and with this learnt from each source."""
+    overall = replace(comparison.crossed.overall, verdict=verdict)
+    design = replace(comparison.crossed, overall=overall)
+    return replace(comparison, crossed=design, source_learning=tuple(own))
+
+
+@pytest.mark.parametrize(
+    ("mean_gains", "obstacle", "affected", "largest"),
+    [
+        ((0.2, 0.2, 0.2, 0.2), None, 0, 0),
+        ((0.2, -0.2, 0.2, 0.2), None, 0, 0),
+        ((0.2, 0.3, 0.2, 0.0), Obstacle.FEW_SOURCES, 1, 0.3),
+        ((0.2, 0.0, 0.0, 0.0), Obstacle.FEW_SOURCES, 3, 0.2),
+        ((0.2, 0.05, 0.0, 0.0), Obstacle.FEW_SOURCES, 2, 0.2),
+        ((0.2, 0.05, 0.04, 0.2), Obstacle.LARGE_MARGIN, 2, 0.05),
+        ((0.05, 0.04, 0.04, 0.04), Obstacle.LARGE_MARGIN, 4, 0.05),
+        ((0.0, 0.05, 0.0, 0.0), Obstacle.FEW_SOURCES, 3, 0.05),
+        ((0.0, 0.02, 0.0, 0.0), Obstacle.NO_GAIN, 4, 0.02),  # p = .046, fourfold above .05
+    ],
+)
+def test_equal_gains_of_a_crossed_design_need_sources_of_four_branches_that_taught(
+    crossed, mean_gains, obstacle, affected, largest
+):
+    own = [learnt(gain) for gain in mean_gains]
+    verdicts = claim_verdicts(with_sources(crossed, Verdict.EQUIVALENT, own))
+    assert verdicts.obstacle == obstacle
+    if obstacle is None:
+        assert verdicts.kinship == Verdict.EQUIVALENT
+        return
+    grounds = verdicts.kinship_grounds
+    assert verdicts.kinship == ClaimVerdict.NOTHING_TO_COMPARE
+    assert (grounds.tests, grounds.affected) == (4, affected)
+    assert grounds.learnt.gain.estimate == largest
+
+
+def test_two_sources_of_one_branch_are_one_branch_that_taught(crossed):
+    first, *others = crossed.crossed.sources
+    sources = (first, replace(first, code="heb_Hebr"), *others)
+    design = replace(crossed, crossed=replace(crossed.crossed, sources=sources))
+    for last, verdict in ((0.0, ClaimVerdict.NOTHING_TO_COMPARE), (0.2, Verdict.EQUIVALENT)):
+        own = [learnt(gain) for gain in (0.2, 0.2, 0.2, 0.2, last)]
+        assert claim_verdicts(with_sources(design, Verdict.EQUIVALENT, own)).kinship == verdict
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RELATED_GAIN_MORE, Verdict.INCONCLUSIVE])
+def test_one_source_that_taught_is_enough_for_another_verdict(crossed, verdict):
+    own = [learnt(gain) for gain in (0.0, 0.2, 0.0, 0.0)]
+    assert claim_verdicts(with_sources(crossed, verdict, own)).kinship == verdict
+    at_chance = [learnt(0.0, before=0.25) for _ in range(4)]
+    verdicts = claim_verdicts(with_sources(crossed, verdict, at_chance))
+    assert verdicts.obstacle == Obstacle.AT_CHANCE
+
+
+def test_nothing_learnt_from_sources_with_relatives_is_nothing_to_compare(crossed):
+    *others, last = crossed.crossed.sources
+    sources = (*others, replace(last, relatives=()))
+    design = replace(crossed, crossed=replace(crossed.crossed, sources=sources))
+    own = [learnt(gain) for gain in (0.0, 0.0, 0.0, 0.2)]
+    verdicts = claim_verdicts(with_sources(design, Verdict.INCONCLUSIVE, own))
+    assert (verdicts.obstacle, verdicts.kinship_grounds.tests) == (Obstacle.NO_GAIN, 3)
 
 
 def test_a_gain_and_a_loss_that_cancel_are_a_difference():

@@ -79,6 +79,18 @@ def test_the_interval_covers_for_other_languages_and_passages(language, passage)
     assert 0.92 < np.mean(covered) <= 1
 
 
+@pytest.mark.parametrize("tests", [1, 4, 7])
+def test_an_adjusted_interval_is_that_of_bonferroni(tests):
+    rng = np.random.default_rng(3)
+    weight_PL = np.full((10, 9), 0.1)
+    value_L = rng.normal(0.1, 0.1, 9)
+    theirs = stats.ttest_1samp(value_L, 0).confidence_interval(1 - 0.05 / tests)
+    ours = two_way_mean(weight_PL * value_L, weight_PL)
+    assert ours.adjusted_interval(tests) == pytest.approx(tuple(theirs))
+    at_its_edge = two_way_mean(weight_PL * (value_L - theirs.low), weight_PL)
+    assert tests * at_its_edge.p == pytest.approx(0.05)
+
+
 def test_values_that_do_not_vary_have_no_error():
     weight_PL = np.full((4, 3), 0.25)
     zero, tenth = two_way_mean(0 * weight_PL, weight_PL), two_way_mean(0.1 * weight_PL, weight_PL)

@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison
 from isogloss.analysis.gain_slopes import ModelLevel
-from isogloss.analysis.learning import LARGEST_MARGIN, Learning, Obstacle
+from isogloss.analysis.learning import LARGEST_MARGIN, Grounds, Learning, Obstacle
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.types import Units, Verdict
@@ -47,14 +48,21 @@ class ClaimVerdicts:
     """The verdict on each claim.
 
     `baseline` is on the first half of C2, `strong` on the second (None where it is not tested).
-    `obstacle` says why there is nothing to compare, where that is the verdict on C1.
+    `kinship_grounds` say why there is nothing to compare, where that is the verdict on C1, and
+    `baseline_grounds` where it is that on C2.
     """
 
     kinship: Verdict | ClaimVerdict
     baseline: ClaimVerdict
     strong: ClaimVerdict | None
     size: ClaimVerdict
-    obstacle: Obstacle | None = None
+    kinship_grounds: Grounds | None = None
+    baseline_grounds: Grounds | None = None
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """Why there is nothing to compare, where that is the verdict on C1."""
+        return self.kinship_grounds.obstacle if self.kinship_grounds else None
 
     @property
     def by_claim(self) -> dict[str, str]:
@@ -75,59 +83,122 @@ def claim_verdicts(comparison: Comparison) -> ClaimVerdicts:
     where there is one model; between these it is not tested, since it is a claim about models. C3
     has one from the levels of each model (see `level_verdict`).
     """
-    kinship, obstacle = _kinship(comparison)
-    baseline, strong = _baseline(comparison)
-    return ClaimVerdicts(kinship, baseline, strong, _size(comparison), obstacle)
+    kinship, kinship_grounds = _kinship(comparison)
+    baseline, strong, baseline_grounds = _baseline(comparison)
+    return ClaimVerdicts(
+        kinship, baseline, strong, _size(comparison), kinship_grounds, baseline_grounds
+    )
 
 
-def _kinship(comparison: Comparison) -> tuple[Verdict | ClaimVerdict, Obstacle | None]:
+def _kinship(comparison: Comparison) -> tuple[Verdict | ClaimVerdict, Grounds | None]:
     """C1, from the crossed design; a contrast of too few sources is only described.
 
-    It can be equivalent, as a contrast. A crossed design has something to compare if anything was
-    learnt from any source.
+    It can be equivalent, as a contrast.
     """
     decisive = comparison.decisive
     verdict = decisive.overall.verdict if decisive else comparison.contrast.verdict
-    sources = comparison.source_learning if decisive else (comparison.learning,)
-    obstacle = _common_obstacle(sources, comparison)
+    grounds = (
+        _crossed_grounds(comparison, decisive)
+        if decisive
+        else _common_grounds((comparison.learning,), comparison)
+    )
     different = verdict in (Verdict.RELATED_GAIN_MORE, Verdict.RELATED_GAIN_LESS)
     harmless = {
         Obstacle.NO_GAIN: different,  # a gain and a loss can cancel
         Obstacle.LARGE_MARGIN: verdict != Verdict.EQUIVALENT,
     }
-    if obstacle and not harmless.get(obstacle, False):
-        return ClaimVerdict.NOTHING_TO_COMPARE, obstacle
+    if grounds and not harmless.get(grounds.obstacle, False):
+        return ClaimVerdict.NOTHING_TO_COMPARE, grounds
     if decisive or verdict == Verdict.EQUIVALENT:
         return verdict, None
     return ClaimVerdict.DIFFERENCE_SEEN if different else ClaimVerdict.NO_DIFFERENCE_SEEN, None
 
 
-def _common_obstacle(learnt: Sequence[Learning], comparison: Comparison) -> Obstacle | None:
-    """Why nothing was learnt anywhere; a large margin where something was, but nowhere enough."""
-    obstacles = [
+def _crossed_grounds(comparison: Comparison, crossed: CrossedComparison) -> Grounds | None:
+    """Why the sources that have relatives leave nothing to compare, if so.
+
+    There is something to compare if anything was learnt from any of them. Gains can be called equal
+    only if enough was learnt from sources of as many branches as a verdict needs: kinship cannot
+    show in the gains from a source that taught nothing.
+    """
+    related, learnt = [], []
+    for source, own in zip(crossed.sources, comparison.source_learning, strict=True):
+        if source.relatives:
+            related.append(source)
+            learnt.append(own)
+    common = _common_grounds(learnt, comparison)
+    taught_nothing = common is not None and common.obstacle != Obstacle.LARGE_MARGIN
+    if taught_nothing or crossed.overall.verdict != Verdict.EQUIVALENT:
+        return common
+    obstacles = _obstacles(learnt, comparison)
+
+    def branches(*accepted: Obstacle | None) -> int:
+        found = zip(related, obstacles, strict=True)
+        return len({source.branch for source, obstacle in found if obstacle in accepted})
+
+    if branches(None) >= MIN_RELATED_BRANCHES:
+        return None
+    if branches(None, Obstacle.LARGE_MARGIN) >= MIN_RELATED_BRANCHES:
+        return _large_margin(learnt, obstacles)
+    nothing = sum(obstacle not in (None, Obstacle.LARGE_MARGIN) for obstacle in obstacles)
+    clearest = min(learnt, key=lambda each: each.gain.p)
+    return Grounds(Obstacle.FEW_SOURCES, clearest, len(learnt), nothing)
+
+
+def _common_grounds(learnt: Sequence[Learning], comparison: Comparison) -> Grounds | None:
+    """Why nothing was learnt anywhere; a large margin where something was, but nowhere enough.
+
+    Of several gains that do not differ from zero, that with the lowest p is named.
+    """
+    obstacles = _obstacles(learnt, comparison)
+    if Obstacle.LARGE_MARGIN in obstacles and None not in obstacles:
+        return _large_margin(learnt, obstacles)
+    grounds = [
+        Grounds(obstacle, each, len(learnt), obstacles.count(obstacle))
+        for each, obstacle in zip(learnt, obstacles, strict=True)
+        if obstacle is not None
+    ]
+    if len(grounds) < len(learnt):
+        return None
+    return min(grounds, key=lambda own: (own.obstacle != Obstacle.NO_GAIN, own.learnt.gain.p))
+
+
+def _obstacles(learnt: Sequence[Learning], comparison: Comparison) -> list[Obstacle | None]:
+    """The obstacle of each, with p adjusted for their number."""
+    return [
         each.obstacle(comparison.chance, comparison.margin, tests=len(learnt)) for each in learnt
     ]
-    if None in obstacles:
-        return None
-    return Obstacle.LARGE_MARGIN if Obstacle.LARGE_MARGIN in obstacles else obstacles[0]
 
 
-def _baseline(comparison: Comparison) -> tuple[ClaimVerdict, ClaimVerdict | None]:
+def _large_margin(learnt: Sequence[Learning], obstacles: Sequence[Obstacle | None]) -> Grounds:
+    """The largest of the gains beside which the margin is not small."""
+    affected = [
+        each
+        for each, obstacle in zip(learnt, obstacles, strict=True)
+        if obstacle == Obstacle.LARGE_MARGIN
+    ]
+    largest = max(affected, key=lambda each: abs(each.gain.estimate))
+    return Grounds(Obstacle.LARGE_MARGIN, largest, len(learnt), len(affected))
+
+
+def _baseline(
+    comparison: Comparison,
+) -> tuple[ClaimVerdict, ClaimVerdict | None, Grounds | None]:
     slopes, models = comparison.baseline_slopes, comparison.model_learning
     over_models = bool(slopes) and slopes[-1].units == Units.MODELS
     if not slopes or (len(models) > 1 and not over_models):
-        return ClaimVerdict.NOT_TESTED, None
-    if _common_obstacle(models, comparison) not in (None, Obstacle.LARGE_MARGIN):
-        return ClaimVerdict.NOTHING_TO_COMPARE, None
+        return ClaimVerdict.NOT_TESTED, None, None
+    grounds = _common_grounds(models, comparison)
+    if grounds and grounds.obstacle != Obstacle.LARGE_MARGIN:
+        return ClaimVerdict.NOTHING_TO_COMPARE, None, grounds
     first = _slope_verdict(slopes[-1].test)
     if not over_models:
-        return first, None
+        return first, None, None
     claim = baseline_claim(comparison)
     if claim.strong_within:
-        return first, ClaimVerdict.STRONG_GAIN_LITTLE
-    return first, (
-        ClaimVerdict.STRONG_GAIN_MUCH if claim.strong_beyond else ClaimVerdict.STRONG_OPEN
-    )
+        return first, ClaimVerdict.STRONG_GAIN_LITTLE, None
+    strong = ClaimVerdict.STRONG_GAIN_MUCH if claim.strong_beyond else ClaimVerdict.STRONG_OPEN
+    return first, strong, None
 
 
 def _slope_verdict(test: SlopeTest) -> ClaimVerdict:

@@ -84,9 +84,8 @@ class Comparison:
     every condition that was compared with `against`, `condition` first. `crossed` is the effect of
     kinship over all sources, None with fewer than three branches of them. `chance` is the accuracy
     of guessing, None where items have no choices. `learning` is what was learnt on average,
-    `model_learning` by each model and `source_learning` from each source of a crossed design.
-    `omissions` are runs, languages and analyses that
-    are missing.
+    `model_learning` by each model and `source_learning` from each source of `crossed`, in its
+    order and over its targets. `omissions` are runs, languages and analyses that are missing.
     """
 
     change: str
@@ -223,7 +222,7 @@ def compare(
         gain_agreements=agreements,
         learning=learning(study, study.models, models_label(study.models)),
         model_learning=tuple(learning(study, [model], model) for model in study.models),
-        source_learning=source_learning(study) if crossed else (),
+        source_learning=source_learning(study, crossed) if crossed else (),
         model_levels=model_levels(study),
         family_correlation=family_correlation(study, contrast),
         placebo=placebo_branches(study, contrast),

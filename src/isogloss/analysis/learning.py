@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.passage_shares import PassageShares, passage_shares
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.two_way import TwoWayMean, two_way_mean
-from isogloss.types import Condition, FloatArray
+from isogloss.types import Condition, FloatArray, Group
 
 LARGEST_MARGIN = 0.5  # of the mean gain: equal to within more than this says little
 
@@ -20,13 +21,14 @@ class Obstacle(StrEnum):
     EVERYONE_RIGHT = "almost everything was right before and after"
     NO_GAIN = "the mean gain does not differ from zero"
     LARGE_MARGIN = "the margin is not small beside the mean gain"
+    FEW_SOURCES = "something was learnt from too few sources"  # to call their gains equal
 
 
 @dataclass(frozen=True)
 class Learning:
-    """Means over the languages in the contrast: accuracy before and after, and the gain.
+    """Means over languages: accuracy before and after, and the gain.
 
-    Languages and passages are taken as samples; models (`label`) are not.
+    Languages and passages are taken as samples; the models or the source (`label`) are not.
     """
 
     label: str
@@ -53,6 +55,20 @@ class Learning:
         return None
 
 
+@dataclass(frozen=True)
+class Grounds:
+    """Why there is nothing to compare: the obstacle, and the gain that it was found in.
+
+    That gain is one of `tests`, of sources or models, that were asked at once; `affected` of them
+    have the obstacle (`FEW_SOURCES`: taught nothing).
+    """
+
+    obstacle: Obstacle
+    learnt: Learning
+    tests: int = 1
+    affected: int = 1
+
+
 def learning(
     study: AlignedStudy,
     models: Sequence[str],
@@ -70,16 +86,23 @@ def learning(
     )
 
 
-def source_learning(study: AlignedStudy) -> tuple[Learning, ...]:
-    """What was learnt from each source, over the languages in the contrast of the first."""
-    condition = study.spec.condition
-    of_source = []
-    for source in sorted({run.source for run in study.scores.runs} - {""}):
-        models = [model for model in study.models if study.runs_matching(model, condition, source)]
-        if models:
-            own = replace(study, spec=replace(study.spec, source=source))
-            of_source.append(learning(own, models, source))
-    return tuple(of_source)
+def source_learning(study: AlignedStudy, crossed: CrossedComparison) -> tuple[Learning, ...]:
+    """What was learnt from each source of a crossed design, over its targets and models."""
+    targets = replace(
+        study,
+        groups=tuple(
+            Group.SOURCE if code in crossed.left_out else Group.CONTROL
+            for code in study.scores.languages
+        ),
+    )
+    return tuple(
+        learning(
+            replace(targets, spec=replace(study.spec, source=source.code)),
+            crossed.averaged_models,
+            source.name,
+        )
+        for source in crossed.sources
+    )
 
 
 def _mean(shares: PassageShares, value_PT: FloatArray) -> TwoWayMean:

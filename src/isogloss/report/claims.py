@@ -15,8 +15,8 @@ from isogloss.analysis.claims import (
     level_verdict,
 )
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.gain_slopes import GainAgreement, GainSlope, ModelLevel
-from isogloss.analysis.learning import Obstacle
 from isogloss.analysis.omissions import OmissionReason, Predictor
 from isogloss.formatting import (
     decimal,
@@ -27,7 +27,7 @@ from isogloss.formatting import (
     points,
 )
 from isogloss.report.evidence import contrast_interval
-from isogloss.report.kinship import kinship_conclusion, obstacle_text, placebo_sentence
+from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, placebo_sentence
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.stats.two_way import TwoWayMean
@@ -104,7 +104,7 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             ],
             conclusion=kinship_conclusion(comparison, verdicts)
             if verdicts.obstacle
-            else _within(CROSSED[verdicts.kinship], comparison),
+            else _crossed_conclusion(comparison, crossed, verdicts),
         )
     contrast = comparison.contrast
     return ClaimText(
@@ -121,6 +121,19 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
     )
 
 
+def _crossed_conclusion(
+    comparison: Comparison, crossed: CrossedComparison, verdicts: ClaimVerdicts
+) -> str:
+    text = _within(CROSSED[verdicts.kinship], comparison)
+    robust = crossed.overall.robust
+    if verdicts.kinship == Verdict.EQUIVALENT and not robust.inside(comparison.margin):
+        text += (
+            f" It is not shown for other sources: the robust interval {interval_points(robust)} "
+            "extends beyond the margin."
+        )
+    return text
+
+
 def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
     slopes = comparison.baseline_slopes
     text = ClaimText(
@@ -132,8 +145,9 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
     )
     if not slopes:
         return text
-    if verdicts.baseline == ClaimVerdict.NOTHING_TO_COMPARE:
-        return text._replace(conclusion=_nothing_learnt(comparison))
+    if grounds := verdicts.baseline_grounds:
+        reason = grounds_text(grounds, comparison, MODELS)
+        return text._replace(conclusion=NOTHING_LEARNT.format(reason=reason))
     *others, primary = slopes
     if verdicts.baseline == ClaimVerdict.NOT_TESTED:
         return text._replace(
@@ -215,12 +229,6 @@ def _cot(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         key_result=_difference_line(difference, levels),
         details=[*_level_lines(comparison), *_agreement_lines(agreements)],
     )
-
-
-def _nothing_learnt(comparison: Comparison) -> str:
-    learnt = comparison.learning
-    obstacle = learnt.obstacle(comparison.chance, comparison.margin) or Obstacle.NO_GAIN
-    return NOTHING_LEARNT.format(reason=obstacle_text(obstacle, learnt, comparison))
 
 
 def _no_levels(comparison: Comparison) -> str:

@@ -38,7 +38,8 @@ HOW_TO_READ: Mapping[str, str] = {
     "Verdict": "Equivalent if the 90% interval lies within the equivalence margin; related gain "
     "more (or less) if the 95% interval excludes zero otherwise; inconclusive if neither holds. "
     "With fewer than four branches of sources, a difference is only seen or not seen, which is no "
-    "verdict on kinship. Nothing to compare where nothing was learnt. "
+    "verdict on kinship. Nothing to compare where nothing was learnt; equal gains of several "
+    "sources need something learnt from four branches of them. "
     "The margin is the smallest difference that matters and has to be chosen before results are "
     "seen. p, equivalence is the larger of two one-sided Welch tests against the margin.",
     "One source": "A single source cannot separate kinship from what the same languages gain from "

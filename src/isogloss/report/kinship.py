@@ -1,10 +1,11 @@
 """The sentences on kinship: what a contrast shows, what it cannot, and why nothing is compared."""
 
 import math
+from typing import NamedTuple
 
 from isogloss.analysis.claims import ClaimVerdict, ClaimVerdicts
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.learning import Learning, Obstacle
+from isogloss.analysis.learning import Grounds, Obstacle
 from isogloss.formatting import decimal, interval_points, points, sentence
 from isogloss.report.checks import placebo_rank
 from isogloss.types import Verdict
@@ -17,13 +18,23 @@ HEADLINES: dict[Verdict | ClaimVerdict, str] = {
     ClaimVerdict.NO_DIFFERENCE_SEEN: "these runs show neither that {relatives} gained differently "
     "from the other languages nor that they gained equally",
 }
+
+
+class Parts(NamedTuple):
+    """What has a gain of its own, in the plural, and the preposition before its name."""
+
+    name: str
+    preposition: str
+
+
+SOURCES, MODELS = Parts("sources", "from"), Parts("models", "in")
 UNTUNED = "It says nothing of transfer, since nothing was fine-tuned."
 
 
 def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     """What the contrast of few sources shows; it follows the verdict's name."""
-    if verdicts.obstacle:
-        return f"{obstacle_text(verdicts.obstacle, comparison.learning, comparison)}."
+    if verdicts.kinship_grounds:
+        return f"{grounds_text(verdicts.kinship_grounds, comparison)}."
     different = verdicts.kinship == ClaimVerdict.DIFFERENCE_SEEN
     verdict = comparison.contrast.verdict if different else verdicts.kinship
     text = HEADLINES[verdict].format(
@@ -40,9 +51,8 @@ def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
 
 def kinship_conclusion(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     """The conclusion on C1 where the crossed design does not decide, or nothing was learnt."""
-    if verdicts.obstacle:
-        reason = obstacle_text(verdicts.obstacle, comparison.learning, comparison)
-        return f"Nothing to compare: {reason}."
+    if verdicts.kinship_grounds:
+        return f"Nothing to compare: {grounds_text(verdicts.kinship_grounds, comparison)}."
     without = (
         f"{_few_sources(comparison)} it cannot be told from what these languages gain from anything"
         if comparison.condition.tuned
@@ -58,22 +68,40 @@ def kinship_conclusion(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     }[verdicts.kinship]
 
 
-def obstacle_text(obstacle: Obstacle, learnt: Learning, comparison: Comparison) -> str:
-    """Why there is nothing to compare, with the numbers."""
+def grounds_text(grounds: Grounds, comparison: Comparison, parts: Parts = SOURCES) -> str:
+    """Why there is nothing to compare, with the numbers of the gain that decided."""
+    learnt, tests = grounds.learnt, grounds.tests
+    several, label = tests > 1, learnt.label
     before, after = (points(mean.estimate, signed=False) for mean in (learnt.before, learnt.after))
-    gain = points(learnt.gain.estimate)
+    gain = f"{points(learnt.gain.estimate)} points"
     chance = points(comparison.chance or math.nan, signed=False)
     margin = points(comparison.margin, signed=False)
-    return {
+    interval = interval_points(learnt.gain.adjusted_interval(tests))
+    adjusted = f", adjusted for {tests} {parts.name}" if several else ""
+    gains = (
+        f"the mean gains from {grounds.affected} of {tests} sources (the largest {gain}, from "
+        f"{label})"
+        if several
+        else f"the mean gain of {gain}"
+    )
+    text = {
         Obstacle.AT_CHANCE: f"accuracy is not above chance ({chance}%) before ({before}%) or after "
         f"({after}%)",
         Obstacle.EVERYONE_RIGHT: f"almost everything was right before ({before}%) and after "
         f"({after}%), which leaves no room for a gain of {margin} points",
-        Obstacle.NO_GAIN: f"the mean gain of {gain} points does not differ from zero (95% interval "
-        f"{interval_points(learnt.gain.interval_95)})",
-        Obstacle.LARGE_MARGIN: f"the margin of {margin} points is not small beside the mean gain "
-        f"of {gain} points, so that equal to within it would say little",
-    }[obstacle]
+        Obstacle.NO_GAIN: f"the mean gain of {gain} does not differ from zero (95% interval "
+        f"{interval}{adjusted})",
+        Obstacle.LARGE_MARGIN: f"the margin of {margin} points is not small beside {gains}, so "
+        f"that equal to within it would say little",
+        Obstacle.FEW_SOURCES: f"something was learnt from only {tests - grounds.affected} of the "
+        f"{tests} sources that have relatives, and equal gains from sources that taught nothing "
+        f"say nothing",
+    }[grounds.obstacle]
+    if not several or grounds.obstacle in (Obstacle.LARGE_MARGIN, Obstacle.FEW_SOURCES):
+        return text
+    return (
+        f"none of {tests} {parts.name} has a gain to compare: {parts.preposition} {label}, {text}"
+    )
 
 
 def placebo_sentence(comparison: Comparison) -> str:

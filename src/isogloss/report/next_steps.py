@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
+from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
 from isogloss.analysis.learning import Obstacle
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table
@@ -20,6 +21,8 @@ WHAT_TO_LEARN = {
     Obstacle.EVERYONE_RIGHT: "a more difficult task",
     Obstacle.NO_GAIN: "a mean gain, from more training, items or seeds, or other models",
     Obstacle.LARGE_MARGIN: "a smaller margin, stated before a new study, or a larger gain",
+    Obstacle.FEW_SOURCES: f"a gain from sources of at least {MIN_RELATED_BRANCHES} branches that "
+    "have relatives among the targets, from more training, items or seeds",
 }
 
 

@@ -24,6 +24,11 @@ class TwoWayMean(NamedTuple):
     interval_90: Interval
     n: int
 
+    def adjusted_interval(self, tests: int) -> Interval:
+        """The 95% interval, adjusted for a number of tests by Bonferroni's method."""
+        half = self.se * float(stats.t.isf(0.025 / tests, self.df))
+        return Interval(self.estimate - half, self.estimate + half)
+
     def p_within(self, margin: float) -> float:
         """The larger p of two one-sided tests against -margin and +margin (Schuirmann 1987)."""
         if self.se == 0:
