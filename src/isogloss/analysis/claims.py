@@ -186,11 +186,13 @@ def _baseline(
 ) -> tuple[ClaimVerdict, ClaimVerdict | None, Grounds | None]:
     slopes, models = comparison.baseline_slopes, comparison.model_learning
     over_models = bool(slopes) and slopes[-1].units == Units.MODELS
-    if not slopes or (len(models) > 1 and not over_models):
+    if len(models) > 1 and not over_models:
         return ClaimVerdict.NOT_TESTED, None, None
     grounds = _common_grounds(models, comparison)
     if grounds and grounds.obstacle != Obstacle.LARGE_MARGIN:
         return ClaimVerdict.NOTHING_TO_COMPARE, None, grounds
+    if not slopes:
+        return ClaimVerdict.NOT_TESTED, None, None
     first = _slope_verdict(slopes[-1].test)
     if not over_models:
         return first, None, None

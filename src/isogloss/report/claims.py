@@ -143,11 +143,11 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         numbers=[],
         conclusion=_why_not(comparison, Predictor.BASELINE),
     )
-    if not slopes:
-        return text
     if grounds := verdicts.baseline_grounds:
         reason = grounds_text(grounds, comparison, MODELS)
         return text._replace(conclusion=NOTHING_LEARNT.format(reason=reason))
+    if not slopes:
+        return text
     *others, primary = slopes
     if verdicts.baseline == ClaimVerdict.NOT_TESTED:
         return text._replace(
