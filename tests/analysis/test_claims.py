@@ -61,7 +61,7 @@ def test_a_contrast_of_one_source_is_described(related, spread, verdict):
     ("gain", "base", "obstacle"),
     [
         (gains(0.0, 0.0), 0.25, Obstacle.AT_CHANCE),
-        (gains(0.005, 0.005, 0.0), 0.985, Obstacle.EVERYONE_RIGHT),
+        (gains(0.0075, 0.0075, 0.0025), 0.985, Obstacle.EVERYONE_RIGHT),
         (gains(0.0, 0.0), 0.5, Obstacle.NO_GAIN),
         (gains(0.055, 0.055, 0.005), 0.5, Obstacle.LARGE_MARGIN),
     ],
