@@ -276,6 +276,50 @@ def test_a_tie_at_the_margin_counts_against_equivalence():
     gain[0, :3] = np.array([17, 3, 16]) / 400
     effect = crossed_effect(gain, KIN, BRANCHES, 0.03)
     assert effect.equivalence_p == pytest.approx(2 / 24)
+    gain = np.array(
+        [
+            1,
+            1,
+            0,
+            7,
+            8,
+            2,
+            8,
+            4,
+            12,
+            12,
+            8,
+            7,
+            2,
+            1,
+            11,
+            10,
+            12,
+            6,
+            7,
+            1,
+            8,
+            6,
+            2,
+            6,
+            10,
+            8,
+            2,
+            6,
+            11,
+            8,
+            8,
+            9,
+            1,
+            13,
+            13,
+            7,
+        ]
+    )
+    effect = crossed_effect(gain.reshape(4, 9) / 400, KIN, BRANCHES, 0.02)
+    assert effect.interval_90.low == pytest.approx(-0.02)
+    assert effect.equivalence_p == pytest.approx(2 / 24)
+    assert effect.verdict == Verdict.INCONCLUSIVE
 
 
 def test_nine_sources_are_matched_at_random():

@@ -138,7 +138,7 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
     tost_p = f" (p {p_value(effect.equivalence_p)})" if effect.equivalence_p is not None else ""
     if claim_verdicts(comparison).obstacle:
         return f"not judged, nothing to compare ({interval}, margin ±{margin} points)."
-    if effect.interval_90.inside(comparison.margin):
+    if effect.verdict == Verdict.EQUIVALENT:
         text = f"shown, the {interval} lies within ±{margin} points{tost_p}"
         if effect.interval_95.excludes(0.0):
             way = "more" if effect.estimate > 0 else "less"

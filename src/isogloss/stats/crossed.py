@@ -164,6 +164,9 @@ def effect_in_design(
     interval_90 = crossings.equal_tailed(2 * ALPHA)
     interval_95 = crossings.two_sided(ALPHA)
     standard_error, df = _standard_error(design, statistic_Z - estimate * cross_Z)
+    equivalence_p = (
+        None if margin is None else max(crossings.upper_p(-margin), crossings.lower_p(margin))
+    )
     level = math.floor(design.matchings * ALPHA + TOLERANCE) / design.matchings
     return DesignEffect(
         estimate=estimate,
@@ -172,11 +175,9 @@ def effect_in_design(
         interval_90=interval_90,
         standard_error=standard_error,
         robust=_robust_interval(design, residual_BT, estimate),
-        equivalence_p=(
-            None if margin is None else max(crossings.upper_p(-margin), crossings.lower_p(margin))
-        ),
+        equivalence_p=equivalence_p,
         minimum_detectable=detectable_by_t(standard_error, df, level) if df > 0 else math.inf,
-        verdict=_verdict(interval_95, interval_90, margin),
+        verdict=_verdict(interval_95, equivalence_p),
     )
 
 
@@ -281,8 +282,9 @@ def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: f
     return Interval(estimate - half, estimate + half)
 
 
-def _verdict(interval_95: Interval, interval_90: Interval, margin: float | None) -> Verdict:
-    if margin is not None and interval_90.inside(margin):
+def _verdict(interval_95: Interval, equivalence_p: float | None) -> Verdict:
+    # As the 90% interval within the margin, but an end that ties with the margin is not within it.
+    if equivalence_p is not None and equivalence_p <= ALPHA + TOLERANCE:
         return Verdict.EQUIVALENT
     if interval_95.excludes(0.0):
         return Verdict.RELATED_GAIN_MORE if interval_95.low > 0 else Verdict.RELATED_GAIN_LESS
