@@ -66,7 +66,8 @@ def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> N
     tracking = f"{clone}/mlruns/0/{base}/artifacts/predictions.parquet"
     origin = ["model=other", "condition=base", "task=probe", "format=cloze"]
     imported = start(clone, "import", f"path={tracking}", *origin)
-    assert re.search(r"^base +other: 4 languages, 8 items", imported.stdout, re.MULTILINE)
+    line = r"^base +other, probe \(cloze\): 4 languages, 8 items"
+    assert re.search(line, imported.stdout, re.MULTILINE)
     planned = start(clone, "plan", "control=8,12")
     assert "equivalent" in planned.stdout, planned.stderr[-3000:]
     (clone / "small.yaml").write_text("{rank: [2, 4], steps: 1, batch_size: 2}\n", "utf-8")
