@@ -11,7 +11,6 @@ designs (without a name: all) are simulated and their rows replaced. `make calib
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
-from tqdm import tqdm
 
 from isogloss.errors import ComparisonError
 from isogloss.stats.adjusted import freedman_lane, shared_noise, without_shared_noise
@@ -31,7 +29,7 @@ from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, sl
 from isogloss.stats.t_tests import mean_test
 from isogloss.threads import usable_cores
 from isogloss.types import BoolArray, FloatArray
-from scripts.calibrate_crossed import POPULATIONS, run_crossed, summarise_crossed
+from scripts.calibrate_crossed import POPULATIONS, gather, run_crossed, summarise_crossed
 from scripts.calibration_page import page
 from scripts.simulation import (
     Design,
@@ -126,13 +124,7 @@ def run_all(studies: int, jobs: int) -> dict[tuple[str, str, str], list[float]]:
         for kind_number, (kind, share) in enumerate(KINDS.items())
         for number in range(max(1, round(studies * share / STUDIES_PER_TASK)))
     ]
-    by_quantity: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    with ProcessPoolExecutor(jobs) as pool:
-        progress = tqdm(pool.map(run, tasks), total=len(tasks), unit="task")
-        for task, values in zip(tasks, progress, strict=True):
-            for (kind, name), numbers in values.items():
-                by_quantity[task.design, kind, name] += numbers
-    return by_quantity
+    return gather(run, tasks, jobs, lambda task: task.design)
 
 
 def run(task: Task) -> dict[Key, list[float]]:

@@ -5,10 +5,10 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -53,6 +53,7 @@ EFFECT_VARIES = ("at the guess floor", "effects differ between sources")
 KINDS = {"null": 1.0, "three points": 0.5, "six points": 0.5}  # shares of the studies
 
 Key = tuple[str, str]
+T = TypeVar("T")
 Quantities = Iterator[tuple[Key, float]]
 TARGETS = {
     "crossed rejects": (0.03, 0.07),
@@ -86,12 +87,22 @@ def run_crossed(
         for kind, share in KINDS.items()
         for number in range(max(1, round(studies * share / STUDIES_PER_TASK)))
     ]
+    return gather(run_task, tasks, jobs, lambda task: task.population)
+
+
+def gather(
+    run: Callable[[T], Mapping[Key, Sequence[float]]],
+    tasks: Sequence[T],
+    jobs: int,
+    design: Callable[[T], str],
+) -> dict[tuple[str, str, str], list[float]]:
+    """Values of all tasks by (design, kind, name), from several processes, with a progress bar."""
     by_quantity: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     with ProcessPoolExecutor(jobs) as pool:
-        progress = tqdm(pool.map(run_task, tasks), total=len(tasks), unit="task")
+        progress = tqdm(pool.map(run, tasks), total=len(tasks), unit="task")
         for task, values in zip(tasks, progress, strict=True):
             for (kind, name), numbers in values.items():
-                by_quantity[task.population, kind, name] += numbers
+                by_quantity[design(task), kind, name] += numbers
     return by_quantity
 
 

@@ -14,4 +14,4 @@ GENERATION_VERSION = "1"  # generated text
 TRAINING_VERSION = "1"  # weights of adapters
 METRICS_VERSION = "1"  # metrics of evaluate runs
 STATISTICS_VERSION = "6"  # estimates, intervals, p-values and verdicts of comparisons
-REPORT_VERSION = "8"  # what the report says about them
+REPORT_VERSION = "9"  # what the report says about them

@@ -382,7 +382,8 @@ def test_claims_give_slope_interval_p_and_naive_slope(several):
     assert weak.conclusion.startswith(
         "First half borne out: weaker baselines gain more. Second half "
     )
-    assert any(line.startswith("In every language: ") for line in weak.details)
+    (every,) = [line for line in weak.details if line.startswith("In every language: ")]
+    assert re.search(r"; weak models \(m\S.*\): .* of \d+ pairs of model and language, ", every)
     assert any(line.startswith("Whatever the family: ") for line in weak.details)
     assert f"{-10 * test.slope:+.1f} points of gain per 10 points of lower baseline" in (
         weak.key_result

@@ -150,19 +150,21 @@ def test_incomplete_parameters_are_refused(arguments, message):
 
 @pytest.fixture
 def pilot() -> str:
-    """A compare run of four sources on their twelve relatives, two seeds each."""
+    """A compare run of four sources on their twelve relatives, two seeds each, and a pooled one."""
     rng = np.random.default_rng(0)
     targets = [code for source in SOURCES for code in RELATIVES[source]]
     difficulty = dict(zip(targets, rng.normal(0.6, 0.1, len(targets)), strict=True))
     ids = []
-    for source in SOURCES:
+    for source in (*SOURCES, f"{SOURCES[0]}+{SOURCES[1]}"):
         for seed in (0, 1):
             values = {
                 f"accuracy/{code}": difficulty[code] + 0.03 * rng.normal() for code in targets
             }
             values |= {f"n/{code}": 100 for code in targets} | {"accuracy/mean": 0.5}
             with mlflow.start_run() as evaluated:
-                mlflow.log_metrics(values | {f"accuracy/{source}": 0.99, f"n/{source}": 100})
+                mlflow.log_metrics(
+                    values | {f"accuracy/{source[:8]}": 0.99, f"n/{source[:8]}": 100}
+                )
                 mlflow.set_tags(
                     {
                         "isogloss.source": source,
@@ -180,6 +182,7 @@ def test_a_pilot_provides_the_spread_and_the_sample_sizes(pilot):
     measured = stage.read_crossed_pilot(pilot)
     assert (measured.items, measured.seeds) == (100, 2)
     assert measured.accuracy.shape == (4, 16)
+    assert set(measured.sources) == set(SOURCES)  # not the one pooled from two branches
     for s, source in enumerate(measured.sources):
         for t, target in enumerate(measured.targets):
             known = not math.isnan(measured.accuracy[s, t])

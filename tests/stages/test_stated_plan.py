@@ -96,6 +96,7 @@ def test_each_of_several_studies_is_judged_by_its_own_results() -> None:
         (("arb_Arab", "tur_Latn", "hin_Deva"), "contrast of arb_Arab"),
         (("arb_Arab", "heb_Hebr", "tur_Latn", "hin_Deva"), "contrast of arb_Arab"),
         (("arb_Arab", "tur_Latn", "hin_Deva", "rus_Cyrl"), "crossed design"),
+        (("arb_Arab", "tur_Latn", "hin_Deva", "arb_Arab+hin_Deva"), "contrast of arb_Arab"),
     ],
 )
 def test_sources_of_four_branches_are_a_crossed_design(

@@ -16,6 +16,7 @@ from isogloss.analysis.crossed_targets import CrossedCell, CrossedTargets
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
 from isogloss.languages import (
+    is_mixed,
     language,
     source_branch,
     source_distance,
@@ -130,9 +131,9 @@ def crossed_comparison(
     Sources are those that models were tuned on. A target that is a source, or a variety of one, is
     left out for every source: without its own cell it tells nothing about kinship, and with all
     cells there the test of matchings is exact. A source pooled from languages of several branches
-    is left out: it is no independent branch. The average is over the models, and
-    the sources that all of them have, chosen by `_averaged`. `shared_vocabulary` is a covariate if
-    it has every source and target.
+    is left out: it is no independent branch. `_averaged` chooses the models that are averaged and
+    the sources that all of them have. `shared_vocabulary` is a covariate if it has every source and
+    target.
     """
     by_model = {model: _sources(study, model) for model in study.models}
     every_source = tuple(dict.fromkeys(code for codes in by_model.values() for code in codes))
@@ -264,7 +265,7 @@ def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
     return tuple(
         code
         for code in codes
-        if not _is_mixed(code) and all(has(condition, code) for condition in tuned)
+        if not is_mixed(code) and all(has(condition, code) for condition in tuned)
     )
 
 
@@ -275,14 +276,10 @@ def _mixed(study: AlignedStudy) -> tuple[str, ...]:
             {
                 run.source
                 for run in study.scores.runs
-                if run.condition == study.spec.condition and run.source and _is_mixed(run.source)
+                if run.condition == study.spec.condition and run.source and is_mixed(run.source)
             }
         )
     )
-
-
-def _is_mixed(source: str) -> bool:
-    return len({row.branch for row in source_languages(source)}) > 1
 
 
 def _by_model(study: AlignedStudy) -> tuple[CrossedModel, ...]:

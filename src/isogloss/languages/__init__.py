@@ -138,6 +138,11 @@ def source_branch(source: str) -> str:
     return " + ".join(dict.fromkeys(row.branch for row in source_languages(source)))
 
 
+def is_mixed(source: str) -> bool:
+    """Whether a source is pooled from languages of several branches, and so has no branch."""
+    return len({row.branch for row in source_languages(source)}) > 1
+
+
 def group(target: str, source: str, branch: str | None = None) -> Group:
     """The group of `target` relative to `source`: source, variety, related or control.
 

@@ -189,11 +189,12 @@ def _ability_line(comparison: Comparison) -> list[str]:
 def _parts(comparison: Comparison) -> list[str]:
     """Lines on `in every language` and `whatever the family`, for the weak models."""
     claim = baseline_claim(comparison)
-    models = f"Weak models ({listed(claim.weak)})" if claim.strong else listed(claim.weak)
+    models = f"weak models ({listed(claim.weak)})" if claim.strong else listed(claim.weak)
+    cases = "pairs of model and language" if len(claim.weak) > 1 else "languages"
     shown = "shown" if claim.every_language else "contradicted" if claim.lost else "not shown"
     lines = [
         f"In every language: {shown}; {models}: significant gains in {claim.gained} of "
-        f"{claim.languages} languages, losses in {claim.lost} (Holm-adjusted p ≤ {ALPHA})."
+        f"{claim.languages} {cases}, losses in {claim.lost} (Holm-adjusted p ≤ {ALPHA})."
     ]
     if math.isfinite(claim.family_p):
         differ = "contradicted" if claim.family_p <= ALPHA else "not contradicted"

@@ -15,7 +15,7 @@ from isogloss.stats.crossed import CrossedEffect
 from isogloss.types import Interval, Verdict
 
 ENOUGH_SOURCES = 6
-FEWEST_SEEDS = 3
+FEWEST_SEEDS = 3  # of a source and model, for a claim
 
 HEADLINES = {
     Verdict.EQUIVALENT: "targets gained as much from related as from unrelated sources, to within "

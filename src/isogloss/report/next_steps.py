@@ -9,12 +9,11 @@ from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
 from isogloss.analysis.learning import Obstacle
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table
-from isogloss.report.crossed import crossed_steps
+from isogloss.report.crossed import FEWEST_SEEDS, crossed_steps
 from isogloss.stats.permutation import attained_level
 from isogloss.stats.power import languages_for_equivalence
 from isogloss.types import Group, Verdict
 
-FEWEST_SEEDS = 3
 ALPHA = 0.05
 WHAT_TO_LEARN = {
     Obstacle.AT_CHANCE: "accuracy above chance, from more training, an easier task or other models",

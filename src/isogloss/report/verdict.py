@@ -19,12 +19,17 @@ from isogloss.formatting import interval_points, listed, p_value, points, senten
 from isogloss.languages import source_branch, source_name
 from isogloss.report.checks import check_lines
 from isogloss.report.claims import claim_texts
-from isogloss.report.crossed import crossed_headline, crossed_line, crossed_lines, crossed_numbers
+from isogloss.report.crossed import (
+    FEWEST_SEEDS,
+    crossed_headline,
+    crossed_line,
+    crossed_lines,
+    crossed_numbers,
+)
 from isogloss.report.evidence import FEWEST_FOR_WELCH, contrast_evidence, missing_interval
 from isogloss.report.kinship import family_line, kinship_headline
 from isogloss.report.next_steps import (
     ALPHA,
-    FEWEST_SEEDS,
     fewest_controls,
     fewest_seeds,
     next_steps,

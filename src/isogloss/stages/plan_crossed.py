@@ -21,7 +21,7 @@ from isogloss.analysis.design_proposal import (
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import listed
-from isogloss.languages import group, source_branch, table
+from isogloss.languages import group, is_mixed, source_branch, table
 from isogloss.report.crossed_power import (
     CrossedOutlook,
     CrossedPlan,
@@ -60,7 +60,8 @@ METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
 class CrossedPilot:
     """Accuracies of a pilot's adapters, [S, T], mean over seeds and models.
 
-    NaN for a source itself, its varieties and what was not evaluated. `items` and `seeds` are mean
+    NaN for a source itself, its varieties and what was not evaluated; without sources pooled from
+    several branches. `items` and `seeds` are mean
     and smallest numbers per target and source.
     """
 
@@ -168,7 +169,7 @@ def read_crossed_pilot(run_id: str) -> CrossedPilot:
     counts = []
     for run in filter(None, map(_run, read_parts(compared, "cells"))):
         source = tag(run, "source")
-        if tag(run, "condition") != "tuned" or source is None:
+        if tag(run, "condition") != "tuned" or source is None or is_mixed(source):
             continue
         seeds[source].add(tag(run, "seed") or "")
         for code, accuracy in _accuracies(run):

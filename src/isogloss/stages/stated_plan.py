@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
 from isogloss.config import StudyConfig
 from isogloss.formatting import listed
-from isogloss.languages import source_branch
+from isogloss.languages import is_mixed, source_branch
 from isogloss.tracking import RunKind, studies_of, tag
 
 CROSSED_DESIGN = "crossed design"
@@ -19,7 +19,7 @@ NOT_STATED = "no: margin and primary analysis were not logged before results exi
 
 def plan_tags(config: StudyConfig, sources: Sequence[str]) -> dict[str, str]:
     """Tags of a study's run that state its margin and primary analysis, without their prefix."""
-    branches = {source_branch(source) for source in sources}
+    branches = {source_branch(source) for source in sources if not is_mixed(source)}
     crossed = len(branches) >= MIN_RELATED_BRANCHES
     return {
         "stated_margin": str(config.compare.margin),
