@@ -33,7 +33,8 @@ names, and rejects the others unless they have a meaning of their own. The comma
 """
 STUDY_HEAD = """\
 A YAML file for `main`. It is checked before anything is loaded; unknown keys are errors. `finetune`
-and `compare` are mappings; `finetune` may also be the path of a recipe, relative to the study file.
+and `compare` are mappings; `finetune` may also be the path of a recipe. Paths of recipes and of
+`compare.covariates` are relative to the study file.
 """
 
 

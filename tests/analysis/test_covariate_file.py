@@ -58,5 +58,5 @@ def test_anything_else_is_refused(tmp_path, text, message):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="is no file; expected a CSV file of covariates"):
+    with pytest.raises(DataError, match="is not a file; expected a CSV file of covariates"):
         read_covariates(tmp_path / "missing.csv")

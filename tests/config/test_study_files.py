@@ -65,6 +65,19 @@ def test_models_and_sources_are_names_or_mappings(tmp_path: Path) -> None:
     assert [entry.source for entry in study.sources or ()] == ["heb_Hebr"]
 
 
+def test_covariates_are_relative_to_the_study_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    elsewhere = tmp_path / "elsewhere" / "own.csv"
+    for given, expected in [
+        ("own.csv", str(tmp_path / "own.csv")),
+        (str(elsewhere), str(elsewhere)),
+        ("none", None),
+    ]:
+        path.write_text(f"study: s\ncompare: {{margin: 0.02, covariates: {given}}}\n")
+        compare = study_files.read_study(path, {}).compare
+        assert (compare.margin, compare.covariates) == (0.02, expected)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

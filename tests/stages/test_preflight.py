@@ -155,6 +155,20 @@ def test_faults_of_the_study_refuse_it(
         unusable(study_config(model_folder("gemma3"), **changes))
 
 
+def test_a_file_of_covariates_is_read_before_the_first_run(
+    model_folder: Folders, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    config = study_config(model_folder("gemma3"), compare={"covariates": str(own)})
+    with pytest.raises(DataError, match=r"own\.csv is not a file; expected a CSV file"):
+        unusable(config)
+    own.write_text("language,speakers\nheb_Hebr,9\nheb_Hebr,8\n")
+    with pytest.raises(DataError, match=r"own\.csv:3: the language heb_Hebr occurs twice"):
+        unusable(config)
+    own.write_text("language,speakers\nheb_Hebr,9\namh_Ethi,8\n")
+    assert unusable(config) == {}
+
+
 CODES = ("eng_Latn", "fra_Latn", "spa_Latn", "por_Latn", "heb_Hebr", "amh_Ethi")
 
 

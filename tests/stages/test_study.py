@@ -169,6 +169,17 @@ def test_another_order_limit_format_or_model_is_a_new_run_and_another_source_is_
     assert len(runs("evaluate")) == before
 
 
+def test_covariates_of_a_study_file_reach_its_comparison(
+    study: StudyConfig, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"{code},{place**2}" for place, code in enumerate(LANGUAGES)]
+    path.write_text("\n".join(["language,speakers", *rows]))
+    changed = study_config(model_folder("gemma3"), compare={"covariates": str(path)})
+    compared = mlflow.get_run(run_study(changed))
+    assert compared.data.params["covariates"] == str(path)
+
+
 def test_an_unfinished_run_is_never_reused(study: StudyConfig) -> None:
     client = mlflow.MlflowClient()
     for run in runs("evaluate"):

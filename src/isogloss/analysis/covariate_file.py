@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isogloss.analysis.adjusted_contrast import SHARED_METRIC, shared_metric
 from isogloss.errors import DataError
+from isogloss.files import looked_for
 from isogloss.languages import table
 from isogloss.row_files import Row, read_csv
 
@@ -20,7 +21,9 @@ def read_covariates(path: Path) -> dict[str, dict[str, float]]:
     name is that of the covariate. Raises DataError, with file and line, for anything else.
     """
     if not path.is_file():
-        raise DataError(f"{path} is no file; expected a CSV file of covariates.")
+        raise DataError(
+            f"{path} is not a file; expected a CSV file of covariates{looked_for(path)}."
+        )
     rows = read_csv(path)
     if not rows:
         raise DataError(f"{path} has no rows.")

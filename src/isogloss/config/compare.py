@@ -83,13 +83,5 @@ class CompareConfig(fields.Config):
             "all runs, which the report says"
         ),
     ] = Missing.REFUSE
-    covariates: Annotated[
-        Annotated[str, text("a CSV file")] | None,
-        NoneWord("none"),
-        Field(
-            description="CSV file of covariates that the single-source contrast is adjusted for "
-            "too: a column `language` of FLORES-200 codes, and columns of numbers; none: only "
-            "baseline, script, tokens and pre-training text"
-        ),
-    ] = None
+    covariates: fields.Covariates = None
     allow_versions: fields.AllowVersions = False

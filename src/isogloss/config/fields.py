@@ -210,6 +210,15 @@ AllowVersions = Annotated[
         "torch, transformers, tokenizers or peft"
     ),
 ]
+Covariates = Annotated[
+    Annotated[str, text("a CSV file")] | None,
+    NoneWord("none"),
+    Field(
+        description="CSV file of covariates that the single-source contrast is adjusted for too: a "
+        "column `language` of FLORES-200 codes, and columns of numbers; none: only baseline, "
+        "script, tokens and pre-training text"
+    ),
+]
 Branch = Annotated[
     Annotated[str, text("a branch such as Semitic")] | None,
     NoneWord("auto"),

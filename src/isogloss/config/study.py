@@ -45,10 +45,14 @@ class StudyTraining(Hyperparameters):
 
 
 class StudyComparison(fields.Config):
-    """The `compare` section of a study file; see CompareConfig."""
+    """The `compare` section of a study file; see CompareConfig.
+
+    In a file, `covariates` is relative to the folder of the file, as recipes are.
+    """
 
     margin: fields.Margin = 0.03
     branch: fields.Branch = None
+    covariates: fields.Covariates = None
     allow_versions: fields.AllowVersions = False
 
 
@@ -147,7 +151,7 @@ class StudyConfig(SharedConfig):
         StudyTraining, Field(description="hyperparameters of training, or the path of a recipe")
     ] = StudyTraining()
     compare: Annotated[
-        StudyComparison, Field(description="margin and branch of the comparison")
+        StudyComparison, Field(description="margin, branch and covariates of the comparison")
     ] = StudyComparison()
 
     @model_validator(mode="before")

@@ -19,8 +19,8 @@ def read_study(
 
     `overrides` replace values of the file, and a list the single value for which it stands;
     `recipe` replaces hyperparameters of its `finetune` section, which is a mapping or the path of a
-    recipe relative to the study file. Raises ConfigError, also for a replacement that would change
-    nothing because the file has a more specific value.
+    recipe. Paths of recipes and of covariates are relative to the study file. Raises ConfigError,
+    also for a replacement that would change nothing because the file has a more specific value.
     """
     content = read_mapping(path, "study file")
     replaced = {name for name, several in LISTS.items() if is_set(overrides, several)}
@@ -35,10 +35,12 @@ def read_study(
     except ValidationError as error:
         raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
     _refuse_without_effect(study, overrides, recipe, path)
-    if study.models is None:
-        return study
-    models = tuple(_with_recipe(model, path) for model in study.models)
-    return study.model_copy(update={"models": models})
+    models = study.models and tuple(_with_recipe(model, path) for model in study.models)
+    compare = study.compare
+    if compare.covariates:
+        covariates = str(path.parent / compare.covariates)
+        compare = compare.model_copy(update={"covariates": covariates})
+    return study.model_copy(update={"models": models, "compare": compare})
 
 
 def _refuse_without_effect(

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
+from isogloss.analysis.covariate_file import read_covariates
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, IsoglossError, ModelError
@@ -58,11 +60,14 @@ def check_study(
 ) -> Preflight:
     """Check a study before its first run.
 
-    Raises ConfigError or DataError for faults of the study: languages without data or wording, a
-    contrast of fewer than two languages in a group, training data among the items to be evaluated,
-    models that do not exist, or that have the same files. Raises ConfigError also if no model can
+    Raises ConfigError or DataError for faults of the study: a file of covariates that cannot be
+    used, languages without data or wording, a contrast of fewer than two languages in a group,
+    training data among the items to be evaluated, models that do not exist, or that have the same
+    files. Raises ConfigError also if no model can
     run all its cells.
     """
+    if config.compare.covariates:
+        read_covariates(Path(config.compare.covariates))
     data = _study_data(config, cells)
     _check_contrast(config, data)
     _check_models(sessions)
