@@ -1,6 +1,6 @@
 """Evaluate runs as stages log them, from tables of predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import mlflow
 import pandas as pd
@@ -54,3 +54,12 @@ def log_run(key: RunKey, table: pd.DataFrame, status: str = "FINISHED", **tags: 
 def log_runs(tables: Mapping[RunKey, pd.DataFrame], **tags: str | None) -> dict[RunKey, str]:
     """Log one evaluate run per table; return their ids."""
     return {key: log_run(key, table, **tags) for key, table in tables.items()}
+
+
+def log_study(cells: Iterable[str], status: str = "FINISHED", **tags: str) -> str:
+    """Log a run of study `s` that has these evaluate runs; return its id."""
+    with mlflow.start_run() as run:
+        values = {"kind": "study", "study": "s", "cells": " ".join(cells), **tags}
+        mlflow.set_tags({f"isogloss.{name}": value for name, value in values.items()})
+    mlflow.MlflowClient().set_terminated(run.info.run_id, status)
+    return str(run.info.run_id)

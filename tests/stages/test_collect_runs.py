@@ -1,16 +1,15 @@
-"""Which runs a comparison uses: selected by study, experiment, tags or ids, and grouped."""
+"""Runs are grouped by what they measured, and their predictions are read."""
 
-import mlflow
 import pandas as pd
 import pytest
-from logged_runs import log_run, log_runs
+from logged_runs import log_run, log_runs, log_study
 from synthetic_predictions import gains, tables
 
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.report.omissions import omission_sentence
-from isogloss.stages.collect_runs import collect_runs, parse_tags, read_tables, source_language
+from isogloss.stages.collect_runs import collect_runs, read_tables, source_language
 from isogloss.types import Condition
 
 Tables = dict[RunKey, pd.DataFrame]
@@ -22,10 +21,6 @@ TUNED = RunKey("m", Condition.TUNED, "arb_Arab", "0")
 def two() -> Tables:
     """One model in two conditions."""
     return tables(gains(0.1, 0.05), n=20)
-
-
-def collected_ids(**config: str) -> set[str]:
-    return {run.info.run_id for run in collect_runs(CompareConfig(**config)).runs}
 
 
 def test_runs_are_grouped_and_their_predictions_read_as_logged(two: Tables) -> None:
@@ -47,53 +42,6 @@ def test_an_error_says_where_no_finished_run_was_found(two: Tables) -> None:
         collect_runs(CompareConfig(study="mine"))
     with pytest.raises(ComparisonError, match=r"no finished evaluate run \(1 unfinished\)"):
         collect_runs(CompareConfig())
-
-
-def test_runs_are_selected_by_study_experiment_tags_and_ids(two: Tables) -> None:
-    ids = log_runs(two, study="one")
-    other = log_run(BASE, two[BASE], study="two", team="x", revision="r2")
-    assert collected_ids(study="one") == set(ids.values())
-    assert collected_ids(tags="isogloss.team=x, isogloss.study=two") == {other}
-    assert collected_ids(runs=",".join(ids.values())) == set(ids.values())
-    mlflow.set_experiment("elsewhere")
-    with pytest.raises(ComparisonError, match="no finished evaluate run"):
-        collect_runs(CompareConfig())
-    assert collected_ids(experiment="Default,elsewhere", study="one") == set(ids.values())
-    with pytest.raises(ComparisonError, match="there is no experiment 'nowhere'"):
-        collect_runs(CompareConfig(experiment="nowhere"))
-
-
-def test_tags_are_parsed_with_spaces_around_them() -> None:
-    assert parse_tags([" a = 1", "b=x=y"]) == {"a": "1", "b": "x=y"}
-    assert parse_tags(None) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a", "tags: expected NAME=VALUE, separated by commas, but got 'a'."),
-        ("=1", "but got '=1'."),
-        ("a= ", "but got 'a='."),
-        ("a=1,a=2", "tags: 'a' is given twice, as '1' and '2'."),
-    ],
-)
-def test_malformed_tags_are_rejected(text: str, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        parse_tags(text.split(","))
-    assert str(error.value).endswith(message)
-
-
-def test_a_run_that_is_not_a_finished_evaluate_run_is_rejected(two: Tables) -> None:
-    ids = log_runs(two)
-    with mlflow.start_run() as run:
-        mlflow.set_tag("isogloss.kind", "compare")
-    with pytest.raises(ComparisonError, match="is not an evaluate run but a compare run"):
-        collect_runs(CompareConfig(runs=run.info.run_id))
-    with pytest.raises(ComparisonError, match="'nothing' is not the id of a run"):
-        collect_runs(CompareConfig(runs="nothing"))
-    mlflow.MlflowClient().set_terminated(ids[BASE], "FAILED")
-    with pytest.raises(ComparisonError, match="is not finished: it is failed"):
-        collect_runs(CompareConfig(runs=ids[BASE]))
 
 
 def test_runs_that_cannot_be_compared_are_rejected(two: Tables) -> None:
@@ -150,7 +98,7 @@ def test_of_the_sources_of_a_study_the_first_has_the_contrast_and_sources_restri
     ids = {source: log_run(TUNED._replace(source=source), two[TUNED], study="s")
            for source in ("arb_Arab", "eng_Latn", "tur_Latn")}  # fmt: skip
     ids[""] = log_run(BASE, two[BASE], study="s")
-    log_study(list(ids.values()), source="tur_Latn")
+    log_study(ids.values(), source="tur_Latn")
     collected = collect_runs(CompareConfig(study="s"))
     assert source_language(collected, CompareConfig()) == "tur_Latn"
     assert {key.source for key in collected.by_key} == {"", "arb_Arab", "eng_Latn", "tur_Latn"}
@@ -170,36 +118,3 @@ def test_sources_without_runs_and_a_source_outside_of_them_are_refused(two: Tabl
     config = CompareConfig(source="eng_Latn", sources="arb_Arab")
     with pytest.raises(ConfigError, match=r"'eng_Latn' is not one of `sources` \(arb_Arab\)"):
         source_language(collect_runs(config), config)
-
-
-def log_study(
-    run_ids: list[str], seeds: str = "0", status: str = "FINISHED", source: str = "arb_Arab"
-) -> None:
-    with mlflow.start_run() as run:
-        mlflow.set_tags(
-            {"isogloss.kind": "study", "isogloss.study": "s", "isogloss.model": "m",
-             "isogloss.source": source, "isogloss.seeds": seeds,
-             "isogloss.cells": " ".join(run_ids)}
-        )  # fmt: skip
-    mlflow.MlflowClient().set_terminated(run.info.run_id, status)
-
-
-def test_the_newest_finished_study_run_decides_which_runs_belong_to_the_study(
-    two: Tables,
-) -> None:
-    table = two[BASE]
-    old = log_run(BASE, table[table["item_id"] < "item-005"], study="s")
-    ids = log_runs(two, study="s")
-    log_study([old])
-    log_study(list(ids.values()))
-    log_study([old], status="FAILED")
-    assert collected_ids(study="s") == set(ids.values())
-
-
-def test_studies_with_other_seeds_add_their_runs(two: Tables) -> None:
-    ids = log_runs(two, study="s")
-    log_study(list(ids.values()))
-    more = log_run(TUNED._replace(seed="1"), two[TUNED], study="s")
-    assert collected_ids(study="s") == set(ids.values())
-    log_study([ids[BASE], more], seeds="1")
-    assert collected_ids(study="s") == {*ids.values(), more}

@@ -1,18 +1,14 @@
-"""Which evaluate runs a comparison uses: found in MLflow, grouped, and their predictions read."""
+"""The evaluate runs of a comparison: grouped by what they measured, and their predictions read."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations, product
-from typing import NamedTuple
 
-import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.analysis.omissions import Omission, OmissionReason
@@ -22,16 +18,14 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import natural_order
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, of_sources, run_key
-from isogloss.tracking import RunKind, tag
+from isogloss.stages.search_runs import FINISHED, search_runs
+from isogloss.tracking import tag
 from isogloss.tracking.comparability import model_name, model_names
-from isogloss.tracking.server import is_missing
-from isogloss.tracking.tags import read_parts
 from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = 8
-FINISHED = "FINISHED"
 SCORES = ("gold_logprob", "choice_logprobs")
 
 
@@ -54,17 +48,12 @@ class CollectedRuns:
 
 
 def collect_runs(config: CompareConfig) -> CollectedRuns:
-    """Find the evaluate runs that a configuration selects; see `group_runs`.
+    """The finished runs that a configuration selects (`search_runs`), grouped (`group_runs`).
 
-    Those named by `runs`, or else those of the experiments and studies that have the `tags`. Of a
-    study, the newest study run of each model, source and seeds decides which evaluate runs belong
-    to it. With `sources`, adapters of other sources are not selected. ComparisonError if there are
-    no runs, or none of one of the `sources`.
+    With `sources`, runs of adapters of other sources are left out. ComparisonError if there are no
+    runs, or none of one of the `sources`.
     """
-    if config.runs:
-        chosen = of_sources([_evaluate_run(run_id) for run_id in config.runs], config.sources)
-        return group_runs(chosen, allow_versions=config.allow_versions)
-    found = _search(config)
+    found = search_runs(config)
     runs, omissions = of_sources(found.runs, config.sources), found.omissions
     finished = [run for run in runs if run.info.status == FINISHED]
     unfinished = [run for run in runs if run.info.status != FINISHED]
@@ -227,21 +216,6 @@ def source_language(collected: CollectedRuns, config: CompareConfig) -> Language
     return sources[0]
 
 
-def parse_tags(pairs: Sequence[str] | None) -> dict[str, str]:
-    """The tags of texts of the form NAME=VALUE; ConfigError if one has another form."""
-    tags: dict[str, str] = {}
-    for pair in pairs or ():
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals and value):
-            raise ConfigError(
-                f"tags: expected NAME=VALUE, separated by commas, but got {pair.strip()!r}."
-            )
-        if name in tags:
-            raise ConfigError(f"tags: {name!r} is given twice, as {tags[name]!r} and {value!r}.")
-        tags[name] = value
-    return tags
-
-
 def _unfinished(run: Run) -> Omission:
     return Omission(
         OmissionReason.UNFINISHED_RUN,
@@ -260,151 +234,3 @@ def _merge(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             parts.append(table[table["language"].isin(new)])
             languages |= new
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-
-
-def _evaluate_run(run_id: str) -> Run:
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise ComparisonError(f"{run_id!r} is not the id of a run.") from error
-    kind = tag(run, "kind")
-    if kind != RunKind.EVALUATE:
-        but = f" but a {kind} run" if kind else ""
-        raise ComparisonError(f"run {run_id!r} is not an evaluate run{but}.")
-    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        raise ComparisonError(f"run {run_id!r} is deleted; restore it, or leave it out.")
-    if run.info.status != FINISHED:
-        raise ComparisonError(f"run {run_id!r} is not finished: it is {run.info.status.lower()}.")
-    return run
-
-
-class _Found(NamedTuple):
-    """Evaluate runs, labels of their models, what their studies lack, and their first source."""
-
-    runs: list[Run]
-    labels: Mapping[str, str] = {}
-    omissions: Sequence[Omission] = ()
-    first_source: LanguageCode = ""
-
-
-def _search(config: CompareConfig) -> _Found:
-    """Evaluate runs of the experiments, with the tags, of the studies."""
-    tags = parse_tags(config.tags)
-    experiment_ids = _experiment_ids(config.experiment)
-    evaluated = _runs_of_kind(experiment_ids, RunKind.EVALUATE)
-    runs = [
-        run
-        for run in evaluated
-        if tag(run, "fingerprint")
-        and all(run.data.tags.get(name) == value for name, value in tags.items())
-    ]
-    if not config.study:
-        return _Found(runs)
-    study_runs, older = _study_runs(experiment_ids, config.study)
-    ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
-    # Evaluate runs may name a study that has no run of its own.
-    unlisted = set(config.study) - {tag(run, "study") for run in study_runs}
-    selected = [
-        run for run in runs if run.info.run_id in ids or unlisted & set(tracking.studies_of(run))
-    ]
-    if len(config.study) > 1:
-        _check_each_study(config.study, study_runs, selected)
-    existing = {run.info.run_id for run in evaluated}
-    omissions = [*older, *_missing_cells(study_runs, existing)]
-    first_sources = {tag(run, "source") or "" for run in study_runs}
-    first_source = first_sources.pop() if len(first_sources) == 1 else ""
-    return _Found(selected, _labels(study_runs), omissions, first_source)
-
-
-def _check_each_study(
-    studies: Sequence[str], study_runs: Sequence[Run], selected: Sequence[Run]
-) -> None:
-    """Raise ComparisonError for a study that contributes no run."""
-    for study in studies:
-        own = [run for run in study_runs if tag(run, "study") == study]
-        ids = {run_id for run in own for run_id in read_parts(run, "cells")}
-        if not any(run.info.run_id in ids or study in tracking.studies_of(run) for run in selected):
-            raise ComparisonError(
-                f"study {study!r} has no finished evaluate run; a name that contains a comma is "
-                'written as a JSON list, ["a, b"].'
-            )
-
-
-def _labels(study_runs: Iterable[Run]) -> dict[str, str]:
-    """Labels by model."""
-    labels: dict[str, str] = {}
-    for run in study_runs:
-        labels |= json.loads(tag(run, "labels") or "{}")
-    return labels
-
-
-def _study_runs(
-    experiment_ids: list[str], studies: Sequence[str]
-) -> tuple[list[Run], list[Omission]]:
-    """The newest finished study run of each study, model, source and seeds.
-
-    The omissions are newer runs of the same that are not finished.
-    """
-    newest: dict[tuple[str | None, ...], Run] = {}
-    unfinished: dict[tuple[str | None, ...], list[Run]] = {}
-    for run in _runs_of_kind(experiment_ids, RunKind.STUDY):  # newest first
-        if tag(run, "study") not in studies:
-            continue
-        parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
-        if parts in newest:
-            continue
-        if run.info.status == FINISHED:
-            newest[parts] = run
-        else:
-            unfinished.setdefault(parts, []).append(run)
-    omissions = [
-        Omission(
-            OmissionReason.STUDY_RUN,
-            run_id=run.info.run_id,
-            problem=f"of {tag(run, 'study')!r} is {run.info.status.lower()}; the older run "
-            f"{older.info.run_id} is compared in its place",
-        )
-        for parts, older in newest.items()
-        for run in unfinished.get(parts, ())
-    ]
-    return list(newest.values()), omissions
-
-
-def _missing_cells(study_runs: Iterable[Run], existing: set[str]) -> list[Omission]:
-    """Evaluations that failed in studies, or that are deleted."""
-    omissions = []
-    for run in study_runs:
-        problems = []
-        if failed := tag(run, "failed"):
-            problems.append(f"has failed cells ({failed}), which are left out")
-        problems += [
-            f"has the evaluate run {run_id}, which is deleted and left out"
-            for run_id in read_parts(run, "cells")
-            if run_id not in existing
-        ]
-        omissions += [
-            Omission(OmissionReason.STUDY_RUN, run_id=run.info.run_id, problem=problem)
-            for problem in problems
-        ]
-    return omissions
-
-
-def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:
-    runs: list[Run] = mlflow.search_runs(
-        experiment_ids, filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
-    )
-    return runs
-
-
-def _experiment_ids(names: Sequence[str] | None) -> list[str]:
-    if names is None:
-        return [tracking.choose_experiment(None)]
-    ids = []
-    for name in names:
-        experiment = mlflow.get_experiment_by_name(name)
-        if experiment is None:
-            raise ComparisonError(f"there is no experiment {name!r}.")
-        ids.append(str(experiment.experiment_id))
-    return ids

@@ -1,25 +1,14 @@
 """A comparison of a study names what the study lacks: failed cells, deleted runs, a newer run."""
 
-from collections.abc import Iterable
-
 import mlflow
 import pytest
-from logged_runs import log_runs
+from logged_runs import log_runs, log_study
 from synthetic_predictions import gains, study, tables
 
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError
 from isogloss.report.omissions import omission_sentence
 from isogloss.stages.collect_runs import collect_runs
-
-
-def log_study(cells: Iterable[str], status: str = "FINISHED", **tags: str) -> str:
-    """A run of study `s` with these evaluate runs."""
-    with mlflow.start_run() as run:
-        values = {"kind": "study", "study": "s", "cells": " ".join(cells), **tags}
-        mlflow.set_tags({f"isogloss.{name}": value for name, value in values.items()})
-    mlflow.MlflowClient().set_terminated(run.info.run_id, status)
-    return str(run.info.run_id)
 
 
 def sentences() -> list[str]:
