@@ -246,12 +246,12 @@ def test_the_first_of_equally_likely_tokens_is_the_greedy_one(
     monkeypatch.setattr(scoring, "logit_parts", lambda *_, **__: iter(parts))
     targets = [(0, 0), (0, 99), (0, 100), (1, 150), (1, 160), (1, 450), (1, 0)]
     positions, tokens = zip(*targets, strict=True)
-    scores = scoring._score_tokens(tiny, torch.zeros(2, 32), positions, tokens, False)
-    expected_greedy = [True, False, False, True, False, False, False]
-    assert [entry.is_greedy for entry in scores] == expected_greedy
+    states_ND = torch.zeros(2, 32)
+    logprob_M, is_greedy_M = scoring._score_tokens(tiny, states_ND, positions, tokens, False)
+    assert is_greedy_M.tolist() == [True, False, False, True, False, False, False]
     logprobs_NV = flat_NV.log_softmax(-1)
     expected = [float(logprobs_NV[position, token]) for position, token in targets]
-    assert [entry.logprob for entry in scores] == pytest.approx(expected, abs=1e-6)
+    assert logprob_M.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_prompts_of_a_passage_and_choices_of_a_prompt_share_tokens(tiny: LanguageModel) -> None:

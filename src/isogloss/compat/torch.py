@@ -1,12 +1,57 @@
-"""PyTorch: modules that compute something else for a while.
+"""PyTorch: attention of variable length, copies that nothing waits for, replaced modules.
 
-Relies on `Module.__call__` looking `forward` up on the instance, within the module's hooks.
+Relies on `varlen_attn` taking fewer key-value heads than heads, in torch 2.11 without being told,
+and aligning the last query of a sequence with its last key; and on `Module.__call__` looking
+`forward` up on the instance, within the module's hooks.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
+import numpy.typing as npt
 import torch
+
+
+def on_device(
+    values: npt.ArrayLike, device: torch.device, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """A tensor of values from the host; a GPU receives them while the host prepares more work.
+
+    `torch.tensor(values, device="cuda")` waits until the GPU has done all it was given.
+    """
+    tensor = torch.as_tensor(values, dtype=dtype)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def varlen_attention(
+    query_THE: torch.Tensor,
+    key_SKE: torch.Tensor,
+    value_SKE: torch.Tensor,
+    query_starts: torch.Tensor,
+    key_starts: torch.Tensor,
+    most: tuple[int, int],
+    *,
+    scale: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Causal attention [T, H, E] within sequences of variable length, by FlashAttention on a GPU.
+
+    Sequence i has the queries from `query_starts[i]` to the next and the keys from `key_starts[i]`;
+    both are int32. `most` are the lengths of the longest queries and keys. A query sees up to
+    `window` keys that end at its own.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    left = -1 if window is None else window - 1
+    options = {"scale": scale, "window_size": (left, 0), "enable_gqa": True}
+    options = {name: value for name, value in options.items() if name in known}
+    call = cast(Callable[..., torch.Tensor], varlen_attn)
+    return call(query_THE, key_SKE, value_SKE, query_starts, key_starts, *most, **options)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
 from isogloss.inference.progress import Progress, no_progress
@@ -75,11 +76,15 @@ class _Pending(NamedTuple):
         return sum(map(len, self.states))
 
 
-class _TokenScore(NamedTuple):
-    """Log-probability of a token, and whether it is the most likely one."""
+class _TokenScores(NamedTuple):
+    """Log-probability of each target, and whether its token is the most likely one.
 
-    logprob: float
-    is_greedy: bool
+    The values stay on the device until all batches are done: reading them waits for its work.
+    """
+
+    targets: list[_Target]
+    logprobs: torch.Tensor
+    is_greedy: torch.Tensor
 
 
 @processes.no_gradients
@@ -107,7 +112,7 @@ def score(
     begun: set[int] = set()
     loglikelihoods = [[0.0] * len(entry.sequences) for entry in encoded]
     is_greedy = [[True] * len(entry.sequences) for entry in encoded]
-    pending = _Pending([], [])
+    pending, scored = _Pending([], []), list[_TokenScores]()
     rows = deque(_rows(items, encoded, share))
     budget = tokens_per_batch or token_budget(model)
     most = POSITIONS_PER_HEAD if can_split(model) else POSITIONS_PER_WHOLE_HEAD
@@ -125,18 +130,20 @@ def score(
         pending.targets.extend(_targets(batch, pending.n_positions))
         pending.states.append(hidden_ND)
         if pending.n_positions >= most or not rows:
-            token_scores = _token_scores(model, pending, most, float32_head)
-            for target, (logprob, agrees) in zip(pending.targets, token_scores, strict=True):
-                loglikelihoods[target.item][target.choice] += logprob
-                is_greedy[target.item][target.choice] &= agrees
+            scored += _token_scores(model, pending, most, float32_head)
             pending = _Pending([], [])
         newly_begun = {choice.item for row in batch for choice in row.choices} - begun
         begun |= newly_begun
         progress(len(newly_begun))
     finish_passes(model)
+    for part in scored:
+        values = zip(part.targets, part.logprobs.tolist(), part.is_greedy.tolist(), strict=True)
+        for target, logprob, agrees in values:
+            loglikelihoods[target.item][target.choice] += logprob
+            is_greedy[target.item][target.choice] &= agrees
     return [
-        ItemScores(tuple(values), _greedy_choice(entry, flags))
-        for entry, values, flags in zip(encoded, loglikelihoods, is_greedy, strict=True)
+        ItemScores(tuple(sums), _greedy_choice(entry, flags))
+        for entry, sums, flags in zip(encoded, loglikelihoods, is_greedy, strict=True)
     ]
 
 
@@ -197,22 +204,18 @@ def _targets(batch: Sequence[_Row], offset: int) -> Iterator[_Target]:
 
 def _token_scores(
     model: LanguageModel, pending: _Pending, most: int, float32_head: bool
-) -> list[_TokenScore]:
+) -> Iterator[_TokenScores]:
     """Score the pending targets, with the logits of at most `most` positions at a time."""
     hidden_ND = torch.cat(pending.states)
-    by_part: dict[int, list[int]] = defaultdict(list)
-    for index, target in enumerate(pending.targets):
-        by_part[target.position // most].append(index)
-    scores = [_TokenScore(0.0, False)] * len(pending.targets)
-    for part, indices in by_part.items():
+    by_part: dict[int, list[_Target]] = defaultdict(list)
+    for target in pending.targets:
+        by_part[target.position // most].append(target)
+    for part, targets in by_part.items():
         start = part * most
-        positions = [pending.targets[index].position - start for index in indices]
-        tokens = [pending.targets[index].token for index in indices]
+        positions = [target.position - start for target in targets]
+        tokens = [target.token for target in targets]
         part_ND = hidden_ND[start : start + most]
-        part_scores = _score_tokens(model, part_ND, positions, tokens, float32_head)
-        for index, token_score in zip(indices, part_scores, strict=True):
-            scores[index] = token_score
-    return scores
+        yield _TokenScores(targets, *_score_tokens(model, part_ND, positions, tokens, float32_head))
 
 
 def _score_tokens(
@@ -221,16 +224,13 @@ def _score_tokens(
     positions: Sequence[int],
     tokens: Sequence[int],
     float32_head: bool,
-) -> list[_TokenScore]:
-    """Score each token after the hidden state at its position.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities [M] of tokens after the states at `positions`, and which are most likely.
 
     The most likely token is the first of equally likely ones, as with argmax.
     """
     device = hidden_ND.device
-    position_M, token_M = (
-        torch.tensor(positions, device=device),
-        torch.tensor(tokens, device=device),
-    )
+    position_M, token_M = on_device(positions, device), on_device(tokens, device)
     logit_M = torch.zeros(len(tokens), dtype=torch.float64, device=device)
     leads_part_M = torch.zeros(len(tokens), dtype=torch.bool, device=device)
     part_M = torch.zeros_like(token_M)
@@ -243,15 +243,15 @@ def _score_tokens(
         top_part_N = torch.where(highest_N > top_N, start, top_part_N)
         top_N = torch.maximum(highest_N, top_N)
         total_N = torch.logaddexp(total_N, logits_NV.logsumexp(-1).double())
-        in_part = (token_M >= start) & (token_M < start + logits_NV.shape[1])
-        index_P = in_part.nonzero()[:, 0]
+        stop = start + logits_NV.shape[1]
+        in_part = [at for at, token in enumerate(tokens) if start <= token < stop]
+        index_P = on_device(in_part, device, torch.long)
         logits_PV, token_P = logits_NV[position_M[index_P]], token_M[index_P] - start
         logit_M[index_P] = logits_PV.gather(-1, token_P[:, None])[:, 0].double()
         leads_part_M[index_P] = logits_PV.argmax(-1) == token_P
         part_M[index_P] = start
     is_greedy_M = leads_part_M & (top_part_N[position_M] == part_M)
-    logprob_M = logit_M - total_N[position_M]
-    return list(map(_TokenScore, logprob_M.tolist(), is_greedy_M.tolist()))
+    return logit_M - total_N[position_M], is_greedy_M
 
 
 def _greedy_choice(entry: EncodedPrompt, flags: Sequence[bool]) -> int:

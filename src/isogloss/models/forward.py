@@ -16,11 +16,12 @@ from functools import partial
 import torch
 from transformers.cache_utils import DynamicCache
 
-from isogloss.compat.torch import replaced_forward
+from isogloss.compat.torch import on_device, replaced_forward
 from isogloss.compat.transformers import replaced_attention
 from isogloss.distributed import processes
 from isogloss.models.language_model import Batching, LanguageModel, Paths
 from isogloss.models.lm_head import head_at, whole_passes
+from isogloss.models.packed_attention import branches
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.models.tree_attention import NAME, Segment
 
@@ -68,52 +69,50 @@ def _tree_states(
     device = model.device
     tokens_T = [token for tree in trees for token in tree.tokens]
     positions_T = [depth for tree in trees for depth in tree.depths]
-    segments: list[Segment] = []
     places: list[int] = []  # of the nodes in the row
     start = 0
     for tree, selected in zip(trees, nodes, strict=True):
-        ancestors_TT = None if tree.is_chain else torch.from_numpy(tree.ancestors()).to(device)
-        depths_T = torch.tensor(tree.depths, device=device)
-        segments.append(Segment(len(tree), depths_T, ancestors_TT))
         places.extend(start + node for node in selected)
         start += len(tree)
+    places_N = on_device(places, device)
     with ExitStack() as this_pass:
         stack = contexts or this_pass
         stack.enter_context(replaced_attention(model.network, NAME))
-        stack.enter_context(_last_layer_at(model, places, len(tokens_T)))
+        stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
         return forward(
             model,
-            lambda hidden_1TD: hidden_1TD[0, torch.tensor(places, device=hidden_1TD.device)],
+            lambda hidden_1TD: hidden_1TD[0, places_N.to(hidden_1TD.device)],
             float32_head=float32_head,
-            input_ids=torch.tensor([tokens_T], device=device),
-            position_ids=torch.tensor([positions_T], device=device),
+            input_ids=on_device([tokens_T], device),
+            position_ids=on_device([positions_T], device),
             past_key_values=cache,
             use_cache=cache is not None,
-            segments=segments,
+            segments=[Segment(tree) for tree in trees],
+            branches=branches(trees, device) if device.type == "cuda" else None,
         )
 
 
 @contextmanager
-def _last_layer_at(model: LanguageModel, places: Sequence[int], tokens: int) -> Iterator[None]:
-    """Context in which the last layer computes the outputs at `places` only.
+def _last_layer_at(model: LanguageModel, places_N: torch.Tensor, tokens: int) -> Iterator[None]:
+    """Context in which the last layer computes the outputs at some places only.
 
     All other tokens contribute only keys and values to that layer.
     """
     layers = getattr(model.network.get_decoder(), "layers", None)
     with ExitStack() as stack:
-        if layers is not None and 2 * len(places) < tokens:
+        if layers is not None and 2 * len(places_N) < tokens:
             for name, module in layers[-1].named_modules():
                 if name.rpartition(".")[-1] in TOKENWISE:
-                    at_places = partial(_at, module.forward, places)
+                    at_places = partial(_at, module.forward, places_N)
                     stack.enter_context(replaced_forward(module, at_places))
         yield
 
 
 def _at(
-    forward: Callable[..., torch.Tensor], places: Sequence[int], hidden_1TD: torch.Tensor
+    forward: Callable[..., torch.Tensor], places_N: torch.Tensor, hidden_1TD: torch.Tensor
 ) -> torch.Tensor:
-    """A module's outputs for the tokens at `places`, zeros for the others."""
-    places_N = torch.tensor(places, device=hidden_1TD.device)
+    """A module's outputs for the tokens at these places, zeros for the others."""
+    places_N = places_N.to(hidden_1TD.device)
     output_1ND = forward(hidden_1TD.index_select(1, places_N))
     output_1TD = output_1ND.new_zeros(1, hidden_1TD.shape[1], output_1ND.shape[-1])
     return output_1TD.index_copy_(1, places_N, output_1ND)

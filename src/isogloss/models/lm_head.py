@@ -19,7 +19,8 @@ from isogloss.compat.torch import replaced_forward
 from isogloss.distributed import processes
 from isogloss.models.language_model import LanguageModel
 
-PART = 8192  # tokens per part of the vocabulary
+PART = 8192  # tokens per part of the vocabulary, on a CPU
+GPU_PART = 1 << 18  # a GPU computes the logits of most vocabularies at once
 FEW_STATES = 16  # up to which a CPU's float32 product reads the weight repeatedly from memory,
 PART_FOR_FEW = 1024  # unless the part of the weight fits in the cache
 ALL_TOKENS = slice(None)
@@ -64,8 +65,10 @@ def logit_parts(
     if not can_split(model):
         yield 0, logits(model, states_ND, float32_head=float32_head)
         return
-    for start in range(0, len(model.network.get_output_embeddings().weight), PART):
-        tokens = slice(start, start + PART)
+    weight = model.network.get_output_embeddings().weight
+    size = GPU_PART if weight.is_cuda else PART
+    for start in range(0, len(weight), size):
+        tokens = slice(start, start + size)
         yield start, _through_head(model, states_ND, partial(_product, model, tokens, float32_head))
 
 

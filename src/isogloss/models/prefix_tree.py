@@ -6,10 +6,11 @@ The questions about one passage share the passage, the options of one question s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
-from isogloss.types import BoolArray
+from isogloss.types import BoolArray, IntArray
 
 ROOT = -1
 
@@ -61,6 +62,27 @@ class TokenTree:
                 path.append(parent)
             paths.append(path[::-1])
             reached.update(path)
+        return paths
+
+    def branches(self) -> list[tuple[int, IntArray]]:
+        """The runs of nodes that follow their parents, each with its path from the root.
+
+        A pair has the number of nodes of the path that are not of the run, and the whole path.
+        """
+        parents = np.asarray(self.parents, dtype=np.int64)
+        starts = np.flatnonzero(parents != np.arange(len(self)) - 1).tolist()
+        paths: list[tuple[int, IntArray]] = []
+        run_of: IntArray = np.empty(len(self), dtype=np.int64)
+        bounds = [0, *starts, len(self)]
+        for run, (start, end) in enumerate(pairwise(bounds)):
+            run_of[start:end] = run
+            parent = int(parents[start])
+            own: IntArray = np.arange(start, end)
+            if parent == ROOT:
+                paths.append((0, own))
+                continue
+            before = paths[run_of[parent]][1][: self.depths[parent] + 1]
+            paths.append((len(before), np.concatenate([before, own])))
         return paths
 
     def ancestors(self) -> BoolArray:

@@ -13,6 +13,8 @@ from torch.nn.functional import dropout as dropout_
 from torch.nn.functional import scaled_dot_product_attention
 
 from isogloss.compat.transformers import register_attention
+from isogloss.models.packed_attention import Branches, attend_branches, kernel_takes
+from isogloss.models.prefix_tree import TokenTree
 
 NAME = "isogloss_segments"
 BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the cache
@@ -20,17 +22,15 @@ BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the c
 
 @dataclass(frozen=True)
 class Segment:
-    """`size` consecutive tokens of a row: one token tree.
+    """Consecutive tokens of a row: one token tree. Ancestors come first."""
 
-    `depths` [T] are positions in sequences. `ancestors` [T, T] is true where the token of the
-    column is the token of the row or its ancestor; None for a single sequence. Ancestors come
-    first.
-    """
-
-    size: int
-    depths: torch.Tensor
-    ancestors: torch.Tensor | None
+    tree: TokenTree
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by window
+
+    @property
+    def size(self) -> int:
+        """The number of tokens."""
+        return len(self.tree)
 
     def mask(self, window: int | None, device: torch.device) -> torch.Tensor | None:
         """[T, T] boolean: which tokens a token attends to; None for all tokens up to itself.
@@ -40,13 +40,20 @@ class Segment:
         if window is not None and window >= self.size:
             window = None
         if window not in self.masks:
-            self.masks[window] = self.ancestors if window is None else self._within(window)
+            mask_TT = self._ancestors() if window is None else self._within(window)
+            self.masks[window] = None if mask_TT is None else mask_TT.to(device)
         mask_TT = self.masks[window]
         return None if mask_TT is None else mask_TT.to(device)
 
+    def _ancestors(self) -> torch.Tensor | None:
+        """The mask without a window; None for a single sequence."""
+        return None if self.tree.is_chain else torch.from_numpy(self.tree.ancestors())
+
     def _within(self, window: int) -> torch.Tensor:
-        distance_TT = self.depths[:, None] - self.depths[None, :]
-        mask_TT = distance_TT >= 0 if self.ancestors is None else self.ancestors
+        depths_T = torch.tensor(self.tree.depths)
+        distance_TT = depths_T[:, None] - depths_T[None, :]
+        ancestors_TT = self._ancestors()
+        mask_TT = distance_TT >= 0 if ancestors_TT is None else ancestors_TT
         return mask_TT & (distance_TT < window)
 
 
@@ -58,6 +65,7 @@ def attend(
     attention_mask: torch.Tensor | None,
     *,
     segments: Sequence[Segment],
+    branches: Branches | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -66,11 +74,18 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Attention of each segment to itself, in the form of transformers' attention functions.
 
-    The segments together are the row. Returns attended values [1, T, H, E]. On a CPU by plain
-    products, 128 queries at a time, each with the keys up to its own: torch's fused attention is no
-    faster in bfloat16 than in float32 there, and it computes masked entries too.
+    The segments together are the row. Returns attended values [1, T, H, E]. On a GPU by one kernel
+    for the `branches` of the row, where it applies. On a CPU by plain products, 128 queries at a
+    time, each with the keys up to its own: torch's fused attention is no faster in bfloat16 than in
+    float32 there, and it computes masked entries too.
     """
     scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
+    plain = softcap is None and not dropout
+    if branches is not None and plain and kernel_takes(query_1HTE, value_1KTE):
+        attended_1THE = attend_branches(
+            query_1HTE, key_1KTE, value_1KTE, branches, scale, sliding_window
+        )
+        return attended_1THE, None
     attended = []
     sizes = [segment.size for segment in segments]
     # Split instead of sliced: the gradient of every slice would have the size of the row.

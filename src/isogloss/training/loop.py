@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from isogloss.compat.peft import fuse_lora
+from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
@@ -336,11 +337,11 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], bu
     Each of several processes takes its share of the rows: the sums over processes are the batch's.
     """
     answer_tokens = sum(len(row.targets) for row in batch)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
     own_rows = processes.split_work(batch, lambda row: len(row.tree))
     for part in split_by_tokens(own_rows, budget):
         nodes = [[node for node, _ in row.targets] for row in part]
-        tokens_N = torch.tensor([token for row in part for _, token in row.targets])
+        tokens_N = on_device([token for row in part for _, token in row.targets], model.device)
         with ExitStack() as passes:
             states_ND = hidden_states(model, [row.tree for row in part], nodes, contexts=passes)
             logits_NV = logits(model, states_ND)
@@ -349,6 +350,6 @@ def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], bu
             )
             loss = loss / answer_tokens
             torch.autograd.backward(loss)
-            total += loss.item()
+            total += loss.detach().to(model.device)  # read once: the host prepares the next part
     finish_passes(model, backward=True)
-    return total
+    return float(total)
