@@ -1,6 +1,7 @@
 """peft: LoRA added within the matrix product, and the conversion of target modules of mixtures.
 
-Relies on `lora_variant` of peft's linear layers and on `convert_peft_config_for_transformers`.
+Relies on `lora_variant` and `cast_input_dtype_enabled` of peft's linear layers and on
+`convert_peft_config_for_transformers`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class _LoraLayer(Protocol):
     lora_dropout: dict[str, torch.nn.Module]
     lora_variant: dict[str, object]
     scaling: dict[str, float]
+    cast_input_dtype_enabled: bool
 
 
 class _WithinProduct:
@@ -45,11 +47,12 @@ class _WithinProduct:
         ).view_as(result)
 
 
-def fuse_lora(network: CausalNetwork, adapter: str) -> None:
+def fuse_lora(network: CausalNetwork, adapter: str, *, autocast: bool) -> None:
     """Make the linear layers of an adapter add to their output within the matrix product.
 
     peft writes three more tensors of the size of the output: the adapter's part, the scaled part
-    and the sum. Layers of other kinds are unchanged.
+    and the sum. It also casts the input of each layer to the float32 of the adapter's weights;
+    with `autocast`, which casts it back, that is left out. Layers of other kinds are unchanged.
     """
     from peft.tuners.lora import Linear
 
@@ -62,6 +65,7 @@ def fuse_lora(network: CausalNetwork, adapter: str) -> None:
         plain = adapter in layer.lora_B and adapter not in layer.lora_variant
         if plain and layer.lora_B[adapter].bias is None:
             layer.lora_variant[adapter] = _WithinProduct()
+            layer.cast_input_dtype_enabled = not autocast
 
 
 def rejects_lora(network: CausalNetwork, name: str) -> bool:
