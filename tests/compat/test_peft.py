@@ -50,13 +50,28 @@ def test_lora_within_the_product_agrees_with_peft(
     model = load(locate(str(model_folder("gemma3"))), dtype)
     peft_model = adapted(model)
     expected = logits_and_gradients(model, peft_model)
-    fuse_lora(model.network, "default", autocast=dtype == "bfloat16")
+    fuse_lora(model.network, "default", cast_inputs=True)
     fused = logits_and_gradients(model, peft_model)
     limit = 1e-5 if dtype == "float32" else 0.05
     for tensor, other in zip(fused, expected, strict=True):
         assert (tensor - other).norm() <= limit * other.norm()
     assert not all(map(torch.equal, fused, expected)), MOVED
     assert len(fused) == 1 + 2 * 7 * 3
+
+
+def test_inputs_that_keep_their_dtype_give_the_same_results(
+    model_folder: Callable[[str], Path],
+) -> None:
+    model = load(locate(str(model_folder("gemma3"))), "bfloat16")
+    peft_model = adapted(model, dropout=0.0)  # which draws other random numbers in another dtype
+    fuse_lora(model.network, "default", cast_inputs=True)
+    expected = logits_and_gradients(model, peft_model)
+    for module in peft_model.modules():
+        if hasattr(module, "lora_variant"):
+            module.lora_variant.clear()
+    fuse_lora(model.network, "default", cast_inputs=False)
+    for tensor, other in zip(logits_and_gradients(model, peft_model), expected, strict=True):
+        assert (tensor - other).norm() <= 0.02 * other.norm(), MOVED
 
 
 def test_the_public_path_leaves_pefts_layers_as_they_are(
@@ -66,7 +81,7 @@ def test_the_public_path_leaves_pefts_layers_as_they_are(
     model = load(locate(str(model_folder("gemma3"))), "float32")
     peft_model = adapted(model)
     expected = logits_and_gradients(model, peft_model)
-    fuse_lora(model.network, "default", autocast=False)
+    fuse_lora(model.network, "default", cast_inputs=True)
     assert all(map(torch.equal, logits_and_gradients(model, peft_model), expected))
 
 

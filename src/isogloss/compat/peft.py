@@ -47,12 +47,13 @@ class _WithinProduct:
         ).view_as(result)
 
 
-def fuse_lora(network: CausalNetwork, adapter: str, *, autocast: bool) -> None:
+def fuse_lora(network: CausalNetwork, adapter: str, *, cast_inputs: bool) -> None:
     """Make the linear layers of an adapter add to their output within the matrix product.
 
     peft writes three more tensors of the size of the output: the adapter's part, the scaled part
-    and the sum. It also casts the input of each layer to the float32 of the adapter's weights;
-    with `autocast`, which casts it back, that is left out. Layers of other kinds are unchanged.
+    and the sum. Unless it is to `cast_inputs`, it leaves the input of a layer in its own dtype
+    instead of the float32 of the adapter's weights; autocast would cast it back. Layers of other
+    kinds are unchanged.
     """
     from peft.tuners.lora import Linear
 
@@ -65,7 +66,7 @@ def fuse_lora(network: CausalNetwork, adapter: str, *, autocast: bool) -> None:
         plain = adapter in layer.lora_B and adapter not in layer.lora_variant
         if plain and layer.lora_B[adapter].bias is None:
             layer.lora_variant[adapter] = _WithinProduct()
-            layer.cast_input_dtype_enabled = not autocast
+            layer.cast_input_dtype_enabled = cast_inputs
 
 
 def rejects_lora(network: CausalNetwork, name: str) -> bool:

@@ -98,6 +98,15 @@ class LanguageModel:
         """Whether the head can be applied to selected hidden states only."""
         return self.paths is not None and self.paths.apart
 
+    @property
+    def casts_lora_inputs(self) -> bool:
+        """Whether LoRA layers get float32 inputs where autocast multiplies in another dtype.
+
+        On a GPU the copies would be a large part of the memory traffic. On a CPU dropout draws
+        other random numbers for another dtype, and an earlier training could not be repeated.
+        """
+        return self.device.type != "cuda" or self.dtype == torch.float32
+
     def autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products run in `dtype`."""
         if self.dtype == torch.float32:

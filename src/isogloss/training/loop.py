@@ -242,7 +242,7 @@ def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"
         adapter = get_peft_model(model.module, config)
     except ValueError as error:  # a module that peft has no LoRA for
         raise ConfigError(str(error).strip().splitlines()[0]) from error
-    fuse_lora(model.network, "default", autocast=model.dtype != torch.float32)
+    fuse_lora(model.network, "default", cast_inputs=model.casts_lora_inputs)
     try:
         if job.gradient_checkpointing:
             _enable_checkpointing(model)
