@@ -1,4 +1,4 @@
-# make install | run | ui | test | check | generate | docs | calibrate | bench | lock
+# make install | run | ui | test | check | generate | docs | calibrate | bench | bench-gpu | lock
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install install-dev run ui test test-unit test-real check generate docs format calibrate \
-	bench lock
+	bench bench-gpu lock
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
@@ -81,6 +81,10 @@ bench:
 		"'$(DATA_DIR)' is not a folder" >&2; exit 1; }
 	@$(MAKE) --no-print-directory .bench/installed
 	.bench/bin/python -m benchmarks.bench --data-dir "$(DATA_DIR)" $(ARGS)
+
+# The engine on a GPU, without data or network; a rehearsal with a tiny model where there is none.
+bench-gpu: .venv/installed
+	PYTHONPATH=src $(BIN)/python -m benchmarks.gpu $(ARGS)
 
 .bench/installed: requirements.txt benchmarks/requirements.txt
 	@echo "installing into .bench (about three minutes the first time)"

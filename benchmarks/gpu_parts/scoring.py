@@ -1,0 +1,243 @@
+"""Scoring speed, beside a plain transformers loop and one like lm-evaluation-harness's."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.flops import Work, least_seconds
+from benchmarks.gpu_parts.items import spread
+from benchmarks.gpu_parts.measure import Deadline, OutOfTimeError, seconds_of, synchronise
+from benchmarks.gpu_parts.models import counted
+from benchmarks.gpu_parts.products import product_speed
+from benchmarks.gpu_parts.work import Setting, encoded_prompts, scoring_work
+from isogloss.inference.scoring import score
+from isogloss.models.language_model import LanguageModel
+from isogloss.prompts.tokenisation import EncodedPrompt
+from isogloss.tasks import Item
+from isogloss.types import Format
+
+REPEATS = 3
+PEER_PASSAGES = {Format.LETTER: 72, Format.CLOZE: 20}  # a rate needs few items
+BATCHES = (16, 64, 128)  # sequences per call that the peers try
+QUICK_PASSAGES, QUICK_BATCHES = 3, (4,)
+
+
+class Sequence_(NamedTuple):  # noqa: N801
+    """A sequence of tokens, and where its choices start: several where they share a context."""
+
+    tokens: tuple[int, ...]
+    start: int
+    choices: tuple[tuple[int, int], ...]  # item and choice
+    last: tuple[int, ...]  # the last token of each choice, where the sequence ends before it
+
+
+Loop = Callable[[LanguageModel, Sequence[EncodedPrompt], int, Deadline], list[list[float]]]
+
+
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+    """Items and tokens per second of each format, with shares of product speed, and the peers'."""
+    measured: dict[str, Any] = {}
+    for kind in (Format.LETTER, Format.CLOZE):
+        measured[str(kind)] = _engine(model, setting, kind, deadline)
+    for kind in (Format.LETTER, Format.CLOZE):
+        _peers(model, setting, kind, deadline, measured[str(kind)])
+    return measured
+
+
+def _engine(
+    model: LanguageModel, setting: Setting, kind: Format, deadline: Deadline
+) -> dict[str, Any]:
+    items = setting.items
+    started = time.perf_counter()
+    encoded = encoded_prompts(model, items, kind)
+    encode_seconds = time.perf_counter() - started
+    warm = spread(list(items), 2 if setting.quick else 48)
+    _score(model, warm, encoded_prompts(model, warm, kind), kind, deadline)
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and (not seconds or deadline.left > 3 * seconds[0]):
+        seconds.append(
+            seconds_of(model.device, lambda: _score(model, items, encoded, kind, deadline))
+        )
+    took = statistics.median(seconds)
+    shared, separate = scoring_work(items, encoded)
+    speed = product_speed(setting.name, model.device)
+
+    def share(work: Work) -> float:
+        return least_seconds(work, counted(setting.name), speed.shapes) / took
+
+    cube = speed.shapes._replace(body=speed.cube)
+    return {
+        "items": len(items),
+        "seconds": seconds,
+        "encode_seconds": encode_seconds,
+        "items_per_second": len(items) / took,
+        "tokens": shared.tokens,
+        "separate_tokens": separate.tokens,
+        "mean_prompt_tokens": statistics.mean(entry.starts[0] for entry in encoded),
+        "tokens_per_second": shared.tokens / took,
+        "share": share(shared),
+        "share_of_cube": least_seconds(shared, counted(setting.name), cube) / took,
+        "share_as_separate": share(separate),
+    }
+
+
+def _score(
+    model: LanguageModel,
+    items: Sequence[Item],
+    encoded: Sequence[EncodedPrompt],
+    kind: Format,
+    deadline: Deadline,
+) -> list[list[float]]:
+    """Log-likelihoods as `predict` takes them: letters with the head in float32."""
+    scored = score(
+        model,
+        encoded,
+        items,
+        share=True,
+        progress=lambda _: deadline.check(),
+        float32_head=kind == Format.LETTER,
+    )
+    return [list(entry.loglikelihoods) for entry in scored]
+
+
+def _peers(
+    model: LanguageModel,
+    setting: Setting,
+    kind: Format,
+    deadline: Deadline,
+    engine: dict[str, Any],
+) -> None:
+    """Add to the engine's result those of the peers, on fewer items, with their best batch."""
+    chosen = spread(list(setting.items), QUICK_PASSAGES if setting.quick else PEER_PASSAGES[kind])
+    encoded = encoded_prompts(model, chosen, kind)
+    own = _score(model, chosen, encoded, kind, deadline)
+    for name, loop in LOOPS.items():
+        tried: dict[str, Any] = {}
+        scores: list[list[float]] = []
+        for batch in QUICK_BATCHES if setting.quick else BATCHES:
+            try:
+                loop(model, encoded[:2], batch, deadline)
+                synchronise(model.device)
+                started = time.perf_counter()
+                scores = loop(model, encoded, batch, deadline)
+                tried[str(batch)] = len(chosen) / (time.perf_counter() - started)
+            except OutOfTimeError:
+                tried[str(batch)] = "out of time"
+                break
+            except torch.OutOfMemoryError:
+                tried[str(batch)] = "out of memory"
+                torch.cuda.empty_cache()
+                break
+        rates = [rate for rate in tried.values() if isinstance(rate, float)]
+        result: dict[str, Any] = {"items": len(chosen), "items_per_second_by_batch": tried}
+        if rates:
+            result["items_per_second"] = max(rates)
+            result["engine_times"] = engine["items_per_second"] / max(rates)
+            result["largest_difference"] = max(
+                abs(left - right)
+                for ours, theirs in zip(own, scores, strict=True)
+                for left, right in zip(ours, theirs, strict=True)
+            )
+        engine[name] = result
+
+
+def _batches(model: LanguageModel, rows: list[Sequence_], size: int) -> Iterator[list[Sequence_]]:
+    rows = sorted(rows, key=lambda row: len(row.tokens), reverse=True)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _logits(model: LanguageModel, batch: Sequence[Sequence_]) -> torch.Tensor:
+    """Logits [B, T, V] of a batch padded on the right, in one pass of the model."""
+    width = max(len(row.tokens) for row in batch)
+    tokens = torch.tensor([[*row.tokens, *[0] * (width - len(row.tokens))] for row in batch])
+    mask = torch.tensor([[1] * len(row.tokens) + [0] * (width - len(row.tokens)) for row in batch])
+    return model.network(
+        input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), use_cache=False
+    ).logits
+
+
+@torch.inference_mode()
+def plain_loop(
+    model: LanguageModel, encoded: Sequence[EncodedPrompt], size: int, deadline: Deadline
+) -> list[list[float]]:
+    """The loop that one writes first: every distinct context with its choices, padded batches.
+
+    Sequences are sorted by length; the logits of a choice are cut from those of its sequence.
+    """
+    scores = [[0.0] * len(entry.sequences) for entry in encoded]
+    for batch in _batches(model, _distinct(encoded), size):
+        deadline.check()
+        logits_BTV = _logits(model, batch)
+        for row, logits_TV in zip(batch, logits_BTV, strict=True):
+            cut_TV = logits_TV[row.start - 1 : len(row.tokens)].float().log_softmax(-1)
+            rest = torch.tensor(row.tokens[row.start :], device=model.device)
+            common = cut_TV[: len(rest)].gather(-1, rest[:, None]).sum()
+            for (item, choice), last in zip(row.choices, row.last, strict=True):
+                scores[item][choice] = float(common + cut_TV[len(rest), last])
+    return scores
+
+
+@torch.inference_mode()
+def harness_loop(
+    model: LanguageModel, encoded: Sequence[EncodedPrompt], size: int, deadline: Deadline
+) -> list[list[float]]:
+    """What lm-evaluation-harness 0.4 does in `HFLM._loglikelihood_tokens`.
+
+    Choices of one token after the same context share a pass, other choices have one each. Logits of
+    all positions become log-probabilities; each choice's are cut out, and their argmax taken.
+    """
+    scores = [[0.0] * len(entry.sequences) for entry in encoded]
+    for batch in _batches(model, _harness_rows(encoded), size):
+        deadline.check()
+        logprobs_BTV = torch.log_softmax(_logits(model, batch), dim=-1)
+        for row, logprobs_TV in zip(batch, logprobs_BTV, strict=True):
+            cut_TV = logprobs_TV[row.start - 1 : len(row.tokens)]
+            greedy = cut_TV.argmax(dim=-1)
+            for (item, choice), last in zip(row.choices, row.last, strict=True):
+                ids = torch.tensor([*row.tokens[row.start :], last], device=model.device)
+                bool((greedy == ids).all())
+                scores[item][choice] = float(cut_TV.gather(-1, ids[:, None]).sum())
+    return scores
+
+
+LOOPS: dict[str, Loop] = {"plain": plain_loop, "harness": harness_loop}
+
+
+def _distinct(encoded: Sequence[EncodedPrompt]) -> list[Sequence_]:
+    """Each choice without its last token; choices that are then equal are one sequence."""
+    rows: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
+    for index, entry in enumerate(encoded):
+        for choice, sequence in enumerate(entry.sequences):
+            rows.setdefault((index, sequence[:-1]), []).append((index, choice))
+    return [
+        Sequence_(
+            tokens,
+            encoded[index].starts[0],
+            tuple(choices),
+            tuple(encoded[index].sequences[choice][-1] for _, choice in choices),
+        )
+        for (index, tokens), choices in rows.items()
+    ]
+
+
+def _harness_rows(encoded: Sequence[EncodedPrompt]) -> list[Sequence_]:
+    """As `_distinct`, but only where all choices of a context have a single token."""
+    shared, single = [], []
+    for index, entry in enumerate(encoded):
+        one_token = all(len(sequence) == start + 1 for sequence, start in zip(*entry, strict=True))
+        if one_token:
+            shared.append(index)
+        else:
+            single += [
+                Sequence_(sequence[:-1], start, ((index, choice),), (sequence[-1],))
+                for choice, (sequence, start) in enumerate(zip(*entry, strict=True))
+            ]
+    rows = [
+        row._replace(choices=tuple((shared[item], choice) for item, choice in row.choices))
+        for row in _distinct([encoded[index] for index in shared])
+    ]
+    return rows + single
