@@ -4,6 +4,7 @@ A tree is a passage with two questions: a token attends to the tokens up to itse
 is in. Suffixes of names: T tokens of the row, H heads, K key-value heads, E head size.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -210,6 +211,13 @@ def _varlen(row: Row) -> Attention:
     index = torch.from_numpy(np.concatenate(gathered)).to(row.device)
     cu_query = torch.tensor(queries, dtype=torch.int32, device=row.device)
     cu_key = torch.tensor(keys, dtype=torch.int32, device=row.device)
+    # torch 2.11 and later versions name what is causal, and fewer key-value heads, differently.
+    known = inspect.signature(varlen_attn).parameters
+    causal: dict[str, Any] = (
+        {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    )
+    if "enable_gqa" in known:
+        causal["enable_gqa"] = True
     longest_query, longest_key = int(np.diff(queries).max()), int(np.diff(keys).max())
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -217,10 +225,8 @@ def _varlen(row: Row) -> Attention:
         key_TKE, value_TKE = (
             tensor[0].transpose(0, 1).index_select(0, index) for tensor in (key, value)
         )
-        call = partial(
-            varlen_attn, query_THE, key_TKE, value_TKE, cu_query, cu_key, longest_query, longest_key
-        )
-        output: Any = call(window_size=(-1, 0), enable_gqa=True)
+        places = (cu_query, cu_key, longest_query, longest_key)
+        output: Any = varlen_attn(query_THE, key_TKE, value_TKE, *places, **causal)
         filler = torch.zeros_like(query[:, :, : row.filler])
         return torch.cat([output.transpose(0, 1)[None], filler], dim=2)
 

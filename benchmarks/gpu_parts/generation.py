@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_parts.items import spread
-from benchmarks.gpu_parts.measure import Deadline, seconds_of
+from benchmarks.gpu_parts.measure import Deadline, peak_gb, seconds_of
 from benchmarks.gpu_parts.work import Setting
 from isogloss.inference.generation import generate
 from isogloss.models.language_model import LanguageModel
@@ -35,6 +35,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
     isogloss(contexts[:4], 2)
     seconds = seconds_of(model.device, lambda: isogloss(contexts, new))
     ours = len(contexts) * new / seconds
+    peak = peak_gb(model.device)
     tried: dict[str, Any] = {}
     for batch in QUICK_BATCHES if setting.quick else BATCHES:
         deadline.check()
@@ -54,6 +55,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         "new_tokens": new,
         "tokens_per_second": ours,
         "generate_tokens_per_second_by_batch": tried,
+        "isogloss_peak_gb": peak,
         "times": ours / max(rates) if rates else None,
     }
 

@@ -70,6 +70,12 @@ SIZES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
+SIZES["tiny-moe"] = SIZES["tiny"] | {
+    "moe_intermediate_size": 32,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "norm_topk_prob": True,
+}
 VOCABULARY = 500  # of the tokenizer; prompts then have about as many tokens as real ones
 
 

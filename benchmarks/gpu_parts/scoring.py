@@ -9,12 +9,20 @@ import torch
 
 from benchmarks.flops import Work, least_seconds
 from benchmarks.gpu_parts.items import spread
-from benchmarks.gpu_parts.measure import Deadline, OutOfTimeError, seconds_of, synchronise
+from benchmarks.gpu_parts.measure import (
+    Deadline,
+    OutOfTimeError,
+    peak_gb,
+    reset_peak,
+    seconds_of,
+    synchronise,
+)
 from benchmarks.gpu_parts.models import counted
 from benchmarks.gpu_parts.products import product_speed
 from benchmarks.gpu_parts.work import Setting, encoded_prompts, scoring_work
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
+from isogloss.models.paths import proven_paths
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 from isogloss.types import Format
@@ -39,9 +47,11 @@ Loop = Callable[[LanguageModel, Sequence[EncodedPrompt], int, Deadline], list[li
 
 def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
     """Items and tokens per second of each format, with shares of product speed, and the peers'."""
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = {"paths": str(proven_paths(model))}
     for kind in (Format.LETTER, Format.CLOZE):
+        reset_peak(model.device)
         measured[str(kind)] = _engine(model, setting, kind, deadline)
+        measured[str(kind)]["peak_gb"] = peak_gb(model.device)
     for kind in (Format.LETTER, Format.CLOZE):
         _peers(model, setting, kind, deadline, measured[str(kind)])
     return measured
@@ -115,6 +125,7 @@ def _peers(
     encoded = encoded_prompts(model, chosen, kind)
     own = _score(model, chosen, encoded, kind, deadline)
     for name, loop in LOOPS.items():
+        reset_peak(model.device)
         tried: dict[str, Any] = {}
         scores: list[list[float]] = []
         for batch in QUICK_BATCHES if setting.quick else BATCHES:
@@ -141,7 +152,7 @@ def _peers(
                 for ours, theirs in zip(own, scores, strict=True)
                 for left, right in zip(ours, theirs, strict=True)
             )
-        engine[name] = result
+        engine[name] = {**result, "peak_gb": peak_gb(model.device)}
 
 
 def _batches(model: LanguageModel, rows: list[Sequence_], size: int) -> Iterator[list[Sequence_]]:

@@ -59,6 +59,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         "recipe": {"steps": recipe.steps, "batch_size": recipe.batch_size, "rank": recipe.rank},
         "isogloss": _rates(setting, steps, *_isogloss(model, items, recipe, deadline)),
     }
+    measured["isogloss"]["peak_gb"] = peak_gb(model.device)
     reset_peak(model.device)
     losses: list[float] = []
     for micro in MICRO:
