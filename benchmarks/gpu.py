@@ -28,6 +28,7 @@ from benchmarks.gpu_parts import (
     correctness,
     generation,
     products,
+    profiling,
     scoring,
     training,
 )
@@ -47,14 +48,24 @@ PARTS: dict[str, Part] = {
     "training": training.measure,
     "generation": generation.measure,
     "attention": attention.measure,
+    "profile": profiling.measure,
 }
 NAMES = ("products", *PARTS)
-SECONDS = {"correctness": 75, "scoring": 75, "training": 75, "generation": 60, "attention": 60}
+DEFAULT = tuple(name for name in NAMES if name != "profile")
+SECONDS = {
+    "correctness": 75,
+    "scoring": 75,
+    "training": 75,
+    "generation": 60,
+    "attention": 60,
+    "profile": 60,
+}
 # What is to be known first comes first, in case the time does not last.
 ORDER = (
     ("correctness", "4b"),
     ("scoring", "4b"),
     ("scoring", "8b"),
+    ("profile", "8b"),
     ("training", "8b"),
     ("generation", "8b"),
     ("attention", "8b"),
@@ -77,7 +88,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--parts", default=",".join(NAMES), help="separated by commas")
+    parser.add_argument(
+        "--parts", default=",".join(DEFAULT), help=f"of {', '.join(NAMES)} [all but profile]"
+    )
     parser.add_argument(
         "--models", help=f"of {', '.join(SIZES)} [on a GPU all but tiny, else tiny]"
     )

@@ -21,7 +21,7 @@ from isogloss.models.prefix_tree import TokenTree
 from isogloss.types import Format
 
 HEADS, GROUPS, SIZE = 32, 8, 128
-ROW, QUICK_ROW = 32768, 512
+ROW, QUICK_ROW = 32768, 384
 BLOCK = 128
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -98,12 +98,14 @@ def _timed(
     made: list[Attention] = []
     preparing = seconds_of(row.device, lambda: made.append(prepare(row)))
     attend = made[0]
-    repeats = 5 if row.device.type == "cuda" else 2
+    repeats, warm_up = (5, 2) if row.device.type == "cuda" else (1, 0)
     first = seconds_of(row.device, lambda: attend(*inputs))
     preparing_again = seconds_of(row.device, lambda: prepare(row))
     with torch.inference_mode():
         output = attend(*inputs)[:, :, : len(row.ends) - row.filler].float()
-        forward = kernel_seconds(row.device, lambda: attend(*inputs), repeats=repeats, warm_up=2)
+        forward = kernel_seconds(
+            row.device, lambda: attend(*inputs), repeats=repeats, warm_up=warm_up
+        )
     result: dict[str, Any] = {
         "prepare_first_seconds": preparing,
         "prepare_seconds": preparing_again,
@@ -117,7 +119,7 @@ def _timed(
         torch.autograd.backward(output, torch.ones_like(output))
 
     try:
-        took = kernel_seconds(row.device, both, repeats=repeats, warm_up=2)
+        took = kernel_seconds(row.device, both, repeats=repeats, warm_up=warm_up)
         result["forward_backward_ms"] = 1e3 * took
     except Exception as error:
         result["backward_error"] = f"{type(error).__name__}: {str(error)[:300]}"

@@ -67,7 +67,8 @@ def _engine(
     warm = spread(list(items), 2 if setting.quick else 48)
     _score(model, warm, encoded_prompts(model, warm, kind), kind, deadline)
     seconds: list[float] = []
-    while len(seconds) < REPEATS and (not seconds or deadline.left > 3 * seconds[0]):
+    repeats = 1 if setting.quick else REPEATS
+    while len(seconds) < repeats and (not seconds or deadline.left > 3 * seconds[0]):
         seconds.append(
             seconds_of(model.device, lambda: _score(model, items, encoded, kind, deadline))
         )

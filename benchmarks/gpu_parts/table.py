@@ -34,6 +34,8 @@ def _products(measured: dict[str, Any]) -> Iterator[str]:
 
 def _correctness(measured: dict[str, Any]) -> Iterator[str]:
     for kind in ("letter", "cloze"):
+        spread = measured[kind]["standard_deviation_over_items"]
+        yield f"{kind}: scores of items have a standard deviation of {spread:.2g} nats"
         for name in ("float32", "bfloat16", "bfloat16 from exact", "bfloat16 own from exact"):
             errors = measured[kind][name]
             yield (
@@ -99,6 +101,12 @@ def _attention(measured: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _profile(measured: dict[str, Any]) -> Iterator[str]:
+    yield f"{measured['seconds']:.3f} s, the device busy for {measured['busy_seconds']:.3f} s"
+    for operation in measured["operations"][:15]:
+        yield f"{operation['seconds']:.4f} s in {operation['calls']:,} of {operation['name'][:80]}"
+
+
 LINES = {
     "products": _products,
     "correctness": _correctness,
@@ -106,4 +114,5 @@ LINES = {
     "training": _training,
     "generation": _generation,
     "attention": _attention,
+    "profile": _profile,
 }
