@@ -172,7 +172,7 @@ def compare(
     condition: Condition | str = Condition.TUNED,
     against: Condition | str = Condition.BASE,
     branch: str | None = None,
-    margin: float = 0.03,
+    margin: float | str = 0.03,
     seed: int = 0,
     missing: Missing | str = Missing.REFUSE,
     covariates: Covariates | None = None,
@@ -196,8 +196,8 @@ def compare(
     `gold_logprob`, `tokens`, `words`, `choice_logprobs`. Other columns are ignored.
 
     `condition` is compared with `against`. Languages of `branch` (default: that of the source) are
-    the related ones. `margin` is the smallest difference in gains that matters, as a fraction,
-    stated in advance. `seed` is that of random permutations. `missing="drop"` leaves items that
+    the related ones. `margin` is the smallest difference in gains that matters, as a fraction
+    or a percentage of the mean gain such as "20%", stated in advance. `seed` is that of random permutations. `missing="drop"` leaves items that
     some run has no answer to out of all runs; by default they are refused. `covariates` holds
     values of languages that the contrast is adjusted for too, by name and language code.
 

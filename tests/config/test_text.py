@@ -53,6 +53,13 @@ def test_every_field_has_a_description() -> None:
          "condition should be 'tuned', 'base+cot' or 'tuned+cot', but got 'base'."),
         (PlanConfig, {"margin": "3"},
          "margin should be less than 1 (a fraction: 0.03 is three points), but got '3'."),
+        (CompareConfig, {"margin": "60%"},
+         "margin should be a fraction below 1, or a percentage of the mean gain, at most 50%, such "
+         "as '20%', but got '60%'."),
+        (PlanConfig, {"margin": "20%", "gain": "0"},
+         "margin 20% is relative to `gain`, which is zero; give a fraction instead."),
+        (PlanConfig, {"margin": "20%", "like": "0123"},
+         "margin 20% is relative to `gain`, which `like` replaces; give a fraction instead."),
         (PlanConfig, {"control": "4,1"}, "item 2 of control should be at least 2, but got '1'."),
         (PlanConfig, {"related": "1", "items": "0"},
          "related should be at least 2 or 'auto', but got '1'.\n"

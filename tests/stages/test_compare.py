@@ -146,6 +146,7 @@ def test_languages_that_a_run_lacks_are_left_out_and_named() -> None:
         {"condition": "base+cot"},
         {"against": "base+cot"},
         {"margin": 0.05},
+        {"margin": "20%"},
         {"branch": "Semitic"},
         {"source": "eng_Latn"},
     ],

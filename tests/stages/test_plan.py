@@ -94,6 +94,11 @@ def test_columns_are_aligned_and_too_few_languages_are_reported():
     assert all(math.isfinite(value) for value in stage.metrics(planned).values())
 
 
+def test_a_margin_of_a_percentage_is_one_of_the_expected_gain():
+    planned = stage.plan(PlanConfig(control=(12,), margin="20%", gain=-0.15))
+    assert planned == stage.plan(PlanConfig(control=(12,), margin=0.03, gain=-0.15))
+
+
 def test_with_enough_languages_no_more_are_recommended():
     planned = stage.plan(PlanConfig(related=60, control=(20, 100), effect=0.02))
     statements = " ".join(sentences(planned))

@@ -16,9 +16,11 @@ SOURCES = ("arb_Arab", "hin_Deva", "swh_Latn", "tur_Latn")
 CROSSED = {key: rows for key, rows in crossed_tables(n=20).items() if key.source != "swh_Latn"}
 
 
-def log_study(study: str = "s", sources: Sequence[str] = ("arb_Arab",)) -> str:
+def log_study(
+    study: str = "s", sources: Sequence[str] = ("arb_Arab",), margin: float | str = 0.05
+) -> str:
     """The id of a run of a study, as it is when it starts."""
-    config = StudyConfig.model_validate({"study": study, "compare": {"margin": 0.05}})
+    config = StudyConfig.model_validate({"study": study, "compare": {"margin": margin}})
     tags = {"kind": "study", "study": study, "source": sources[0], "sources": ",".join(sources)}
     with mlflow.start_run() as run:
         tags |= plan_tags(config, sources)
@@ -30,7 +32,7 @@ def end_study(study: str, cells: Iterable[str]) -> None:
     mlflow.MlflowClient().set_tag(study, f"{PREFIX}cells", " ".join(cells))
 
 
-def stated(margin: float = 0.05, studies: tuple[str, ...] = ("s",)) -> str:
+def stated(margin: float | str = 0.05, studies: tuple[str, ...] = ("s",)) -> str:
     config = CompareConfig(study=studies, source="arb_Arab", margin=margin)
     run = mlflow.get_run(run_compare(config))
     report = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/report.md")
@@ -51,6 +53,21 @@ def test_another_margin_than_the_stated_one_is_named_with_both() -> None:
     text = stated(margin=0.02)
     assert "no: a margin of 5 points was stated, but one of 2 points is used (" in text
     assert "the plan was logged on" in text
+
+
+def test_a_percentage_is_stated_in_advance_and_its_value_is_shown_beside() -> None:
+    study = log_study(margin="20 %")
+    assert mlflow.get_run(study).data.tags[f"{PREFIX}stated_margin"] == "20%"
+    end_study(study, log_runs(tables(gains(0.3, 0.3), n=40), study="s").values())
+    config = CompareConfig(study=("s",), source="arb_Arab", margin="20%")
+    run = mlflow.get_run(run_compare(config))
+    report = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report/report.md")
+    assert "yes: margin and primary analysis (contrast of arb" in report
+    assert report.count("20% of the mean gain = 6.0 points (+30.0 points over 16 languages") == 2
+    assert run.data.params["margin"] == "20%"
+    assert "a margin of 20% of the mean gain was stated, but one of 2 points is used" in stated(
+        margin=0.02
+    )
 
 
 def test_a_crossed_design_that_lost_a_source_is_named_with_the_source() -> None:

@@ -13,7 +13,8 @@ from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison
 from isogloss.analysis.gain_slopes import ModelLevel
-from isogloss.analysis.learning import LARGEST_MARGIN, Grounds, Learning, Obstacle
+from isogloss.analysis.learning import Grounds, Learning, Obstacle
+from isogloss.stats.margins import LARGEST_MARGIN
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.types import Units, Verdict

@@ -5,7 +5,7 @@ conditions. Accuracies and gains are fractions here; text shows them in points (
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -36,9 +36,15 @@ from isogloss.analysis.learning import Learning, learning, source_learning
 from isogloss.analysis.missing_items import complete_items
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.placebo import PlaceboBranches, placebo_branches
+from isogloss.analysis.relative_margin import (
+    NO_MARGIN,
+    RelativeMargin,
+    margin_share,
+    relative_margin,
+)
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.analysis.unit_permutations import UnitPermutations, unit_permutations
-from isogloss.errors import ComparisonError, ConfigError
+from isogloss.errors import ComparisonError
 from isogloss.languages import source_branch, source_name
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
@@ -81,7 +87,8 @@ class Comparison:
     """Every number of a report on two conditions of some models on one task.
 
     `change` is what distinguishes the conditions, as it reads after "with". `conditions` holds
-    every condition that was compared with `against`, `condition` first. `crossed` is the effect of
+    every condition that was compared with `against`, `condition` first. `margin` is a fraction, that
+    of `relative_margin` where it was a percentage of the mean gain. `crossed` is the effect of
     kinship over all sources, None with fewer than three branches of them. `chance` is the accuracy
     of guessing, None where items have no choices. `learning` is what was learnt on average,
     `model_learning` by each model and `source_learning` from each source of `crossed`, in its
@@ -97,6 +104,7 @@ class Comparison:
     task: str
     format: str
     margin: float
+    relative_margin: RelativeMargin | None
     chance: float | None
     conditions: Mapping[Condition, ConditionResult]
     adjustments: tuple[Adjustment, ...]
@@ -156,7 +164,7 @@ def compare(
     tables: Mapping[RunKey, pd.DataFrame],
     *,
     source: str,
-    margin: float = 0.03,
+    margin: float | str = 0.03,
     branch: str | None = None,
     condition: Condition = Condition.TUNED,
     against: Condition = Condition.BASE,
@@ -170,8 +178,8 @@ def compare(
 
     Each table has one row per (language, item_id), with the columns of predictions.parquet.
     `branch` defines the languages related to `source` (default: the source's own), `margin` is the
-    equivalence margin as a fraction, `seed` that of Monte Carlo permutations. `covariates` are
-    further values of languages, by name and code, that the contrast is adjusted for. Models without
+    equivalence margin as a fraction, or as a percentage of the mean gain such as `20%` (see
+    `relative_margin`), `seed` that of Monte Carlo permutations. `covariates` are further values of languages, by name and code, that the contrast is adjusted for. Models without
     one of the two conditions are left out; `omissions` are those made before. `shared_vocabulary`,
     by source and language, is a covariate of the crossed design. `missing` says what becomes of
     items that some run lacks: refuse them, or drop them from all runs.
@@ -179,11 +187,15 @@ def compare(
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
     """
-    if margin >= 1:
-        raise ConfigError(
-            f"`margin` must be below 1 (a fraction: 0.03 is three points) but got {margin}."
-        )
-    spec = ComparisonSpec(source, branch, Condition(condition), Condition(against), margin, seed)
+    share = margin_share(margin)
+    spec = ComparisonSpec(
+        source,
+        branch,
+        Condition(condition),
+        Condition(against),
+        margin=float(margin) if share is None else NO_MARGIN,
+        seed=seed,
+    )
     complete, incomplete_models = _complete_models(tables, spec)
     missing_items: tuple[Omission, ...] = ()
     if missing is Missing.DROP:
@@ -195,6 +207,9 @@ def compare(
         groups=language_groups(scores.languages, spec),
         spec=spec,
     )
+    relative = None if share is None else relative_margin(study, share)
+    if relative is not None:
+        study = replace(study, spec=replace(spec, margin=relative.value))
     differences, no_difference = double_differences(study)
     crossed, not_crossed = _crossed(study, shared_vocabulary)
     slopes, no_baseline_slope = baseline_slopes(study)
@@ -210,7 +225,8 @@ def compare(
         branch=branch or source_branch(source),
         task=scores.task,
         format=scores.format,
-        margin=margin,
+        margin=study.spec.margin,
+        relative_margin=relative,
         chance=scores.chance,
         conditions=conditions,
         adjustments=adjustments(study, covariates),

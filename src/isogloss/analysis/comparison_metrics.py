@@ -47,6 +47,9 @@ def _contrasts(comparison: Comparison) -> Metrics:
         "contrast/control_languages": contrast.n_control,
         "contrast/seeds": len(overall.seeds),
     }
+    if comparison.relative_margin:
+        values["contrast/margin_share"] = comparison.relative_margin.share
+        values["contrast/margin_mean_gain"] = comparison.relative_margin.gain.estimate
     if overall.contrast_by_seed:
         values["contrast/seed_spread"] = float(np.std(overall.contrast_by_seed, ddof=1))
     for measure, each_contrast in overall.contrasts.items():

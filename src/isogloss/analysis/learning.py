@@ -7,11 +7,10 @@ from enum import StrEnum
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.passage_shares import PassageShares, passage_shares
+from isogloss.stats.margins import LARGEST_MARGIN
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.two_way import TwoWayMean, two_way_mean
 from isogloss.types import Condition, FloatArray, Group
-
-LARGEST_MARGIN = 0.5  # of the mean gain: equal to within more than this says little
 
 
 class Obstacle(StrEnum):

@@ -1,11 +1,22 @@
 """Fields that several configurations share. A field has one name and one meaning everywhere."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PositiveInt,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from isogloss.config.words import NoneWord, one_line, separated, text
 from isogloss.languages import pooled_source
+from isogloss.stats.margins import ACCEPTED, is_percentage, share_of_gain
 from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning, Split
 
 LanguageName = Annotated[str, text("a FLORES-200 code such as arb_Arab")]
@@ -32,6 +43,32 @@ DataDir = Annotated[
 def pooled() -> AfterValidator:
     """Annotation of a source: pooled languages, joined by +, in the order of the package."""
     return AfterValidator(pooled_source)
+
+
+@dataclass(frozen=True)
+class FractionOrPercentage:
+    """Annotation of a margin: a fraction, or a percentage of the mean gain, which stays text."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """A percentage is checked and written as `20%`; anything else is a fraction."""
+
+        def check(value: object, fraction: ValidatorFunctionWrapHandler) -> object:
+            if not is_percentage(value):
+                return fraction(value)
+            try:
+                return f"{100 * share_of_gain(str(value)):g}%"
+            except ValueError as error:
+                raise PydanticCustomError(
+                    "margin", "Input should be {accepted}", {"accepted": ACCEPTED}
+                ) from error
+
+        return core_schema.no_info_wrap_validator_function(
+            check,
+            core_schema.float_schema(gt=0, lt=1),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value),
+        )
 
 
 SourceName = Annotated[str, text("a FLORES-200 code such as arb_Arab"), pooled()]
@@ -195,12 +232,12 @@ TargetModules = Annotated[
     str, text("'all-linear', 'attention', either with '+experts', or names of modules")
 ]
 Margin = Annotated[
-    float,
+    float | str,
+    FractionOrPercentage(),
     Field(
-        gt=0,
-        lt=1,
         description="equivalence margin: the largest difference of gains that does not matter, "
-        "stated in advance",
+        "stated in advance: a fraction (0.03 is three points), or a percentage of the mean gain "
+        "such as 20%"
     ),
 ]
 AllowVersions = Annotated[

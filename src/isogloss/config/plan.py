@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
 from isogloss.config.words import NoneWord, separated, text
+from isogloss.stats.margins import is_percentage, share_of_gain
 
 NumberOfLanguages = Annotated[int, Field(ge=2, le=1000)]
 NumberOfSources = Annotated[int, Field(ge=3, le=40)]
@@ -66,7 +67,13 @@ class PlanConfig(fields.Config):
             ge=0, le=1, description="correlation between the changes of two items of one passage"
         ),
     ] = 0.1
-    margin: fields.Margin = 0.03
+    margin: Annotated[
+        fields.Margin,
+        Field(
+            description="equivalence margin of the study: a fraction (0.03 is three points), or a "
+            "percentage of `gain` such as 20%"
+        ),
+    ] = 0.03
     effect: Annotated[
         float, Field(gt=0, lt=1, description="true contrast for which power is reported")
     ] = 0.1
@@ -152,3 +159,24 @@ class PlanConfig(fields.Config):
                 "no_parameters", "budget_hours needs the number of parameters of the model"
             )
         return self
+
+    @model_validator(mode="after")
+    def _margin(self) -> Self:
+        """A percentage needs an expected gain: not zero, and not that of a pilot."""
+        if is_percentage(self.margin) and (self.like or not self.gain):
+            raise PydanticCustomError(
+                "margin_of_no_gain",
+                "margin {margin} is relative to `gain`, which {why}; give a fraction instead",
+                {
+                    "margin": self.margin,
+                    "why": "`like` replaces" if self.like else "is zero",
+                },
+            )
+        return self
+
+    @property
+    def margin_fraction(self) -> float:
+        """The margin as a fraction; a percentage is one of the expected gain."""
+        if is_percentage(self.margin):
+            return share_of_gain(str(self.margin)) * abs(self.gain)
+        return float(self.margin)

@@ -93,7 +93,7 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
         if entry["type"] in CHOICES:
             accepted = re.sub(" or (?!.* or )", ", ", accepted)
         accepted += f" or {word!r}"
-    if names[-1] in FRACTIONS:
+    if names[-1] in FRACTIONS and entry["type"] != "margin":
         accepted += " (a fraction: 0.03 is three points)"
     return f"{subject} {accepted}, but got {entry['input']!r}."
 

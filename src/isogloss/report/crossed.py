@@ -10,6 +10,7 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.report.evidence import relative_margin_text
 from isogloss.report.table import Table, p_text
 from isogloss.stats.crossed import CrossedEffect
 from isogloss.types import Interval, Verdict
@@ -80,6 +81,8 @@ def matchings(effect: CrossedEffect) -> str:
 def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterator[tuple[str, str]]:
     """Labelled lines on what the verdict of the crossed design rests on."""
     effect = crossed.overall
+    if margin := relative_margin_text(comparison):
+        yield "Margin", f"{margin}."
     yield "Equivalence", _equivalence(comparison, effect)
     yield "Sensitivity", _sensitivity(comparison, effect)
     if len(crossed.models) > 1:

@@ -1,8 +1,9 @@
-"""Interval and p of a contrast in words; without an interval, what it lacks."""
+"""Interval and p of a contrast in words, without an interval what it lacks; and its margin."""
 
 import math
 
-from isogloss.formatting import interval_points, p_value
+from isogloss.analysis.comparison import Comparison
+from isogloss.formatting import interval_points, p_value, points
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Interval
 
@@ -33,6 +34,26 @@ def missing_interval(contrast: Contrast, level: int = 95) -> str:
         f"no {level}% interval: {contrast.n_related} related and {contrast.n_control} control "
         f"languages allow only {contrast.permutation.relabellings} relabellings of the "
         f"{NEEDED[level]} needed"
+    )
+
+
+def relative_margin_text(comparison: Comparison) -> str:
+    """A margin that is a percentage of the mean gain, in points; empty for any other."""
+    relative = comparison.relative_margin
+    if relative is None:
+        return ""
+    gain, sources = relative.gain, len(relative.sources)
+    over = f"{gain.n} languages" + (f" and {sources} sources" if sources > 1 else "")
+    text = f"{100 * relative.share:g}% of the mean gain"
+    if relative.differs:
+        return (
+            f"{text} = {points(relative.value, signed=False)} points ({points(gain.estimate)} "
+            f"points over {over}, whatever is related)"
+        )
+    return (
+        f"{text}, which does not differ from zero ({points(gain.estimate)} points over {over}, 95% "
+        f"interval {interval_points(gain.interval_95)}), so the margin is relative to nothing and "
+        f"nothing can be called equal"
     )
 
 

@@ -26,7 +26,12 @@ from isogloss.report.crossed import (
     crossed_lines,
     crossed_numbers,
 )
-from isogloss.report.evidence import FEWEST_FOR_WELCH, contrast_evidence, missing_interval
+from isogloss.report.evidence import (
+    FEWEST_FOR_WELCH,
+    contrast_evidence,
+    missing_interval,
+    relative_margin_text,
+)
 from isogloss.report.kinship import family_line, kinship_headline
 from isogloss.report.next_steps import (
     ALPHA,
@@ -129,6 +134,8 @@ def _details(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Gain everywhere", _gain_everywhere(comparison)
     if outside := _outside_the_contrast(comparison):
         yield "Outside the contrast", outside
+    if margin := relative_margin_text(comparison):
+        yield "Margin", f"{margin}."
     yield "Equivalence", _equivalence(comparison)
     yield "Sensitivity", _sensitivity(comparison)
     yield "Families", family_line(comparison)

@@ -19,6 +19,7 @@ from isogloss.analysis.covariate_file import read_covariates
 from isogloss.analysis.crossed import Overlaps
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
+from isogloss.report.evidence import relative_margin_text
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
@@ -204,6 +205,7 @@ def _provenance(plan: ComparisonPlan, comparison: Comparison) -> dict[str, str]:
     facts = {
         "study": plan.study or "none",
         "stated in advance": _stated(plan, comparison),
+        "margin": relative_margin_text(comparison),
         "task": f"{comparison.task}, {comparison.format} format",
         "answer labels": values_of("answer_labels"),
         "prompt version": values_of("prompt_version"),

@@ -84,11 +84,11 @@ def plan(config: PlanConfig, pilot: Pilot | None = None) -> Plan:
         seeds=seeds,
         parts=parts,
         spread=spread,
-        margin=config.margin,
+        margin=config.margin_fraction,
         effect=config.effect,
         outlooks=tuple(
             statistics.design_power(
-                spread, related, control, effect=config.effect, margin=config.margin
+                spread, related, control, effect=config.effect, margin=config.margin_fraction
             )
             for control in sorted(set(config.control))
         ),

@@ -101,7 +101,7 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
         return CrossedOutlook(
             crossed_power(
                 spread, sources, relatives,
-                items=items, seeds=seeds, effect=config.effect, margin=config.margin,
+                items=items, seeds=seeds, effect=config.effect, margin=config.margin_fraction,
             ),
             design_cost(config, sources, relatives, items, seeds, speed),
         )  # fmt: skip
@@ -125,7 +125,7 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
         items=items,
         seeds=seeds,
         spread=spread,
-        margin=config.margin,
+        margin=config.margin_fraction,
         effect=config.effect,
         outlooks=tuple(outlooks),
         best=best,

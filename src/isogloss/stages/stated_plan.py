@@ -11,6 +11,7 @@ from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
 from isogloss.config import StudyConfig
 from isogloss.formatting import listed
 from isogloss.languages import is_mixed, source_branch
+from isogloss.stats.margins import is_percentage
 from isogloss.tracking import RunKind, studies_of, tag
 
 CROSSED_DESIGN = "crossed design"
@@ -109,9 +110,7 @@ def _differences(plan: Run, evaluated: Sequence[Run], expected: Mapping[str, str
             f"is shown{why}"
         )
     if stated["stated_margin"] != expected["stated_margin"]:
-        before, now = (
-            f"{100 * float(each['stated_margin']):g} points" for each in (stated, expected)
-        )
+        before, now = (_margin_text(each["stated_margin"]) for each in (stated, expected))
         clauses.append(f"a margin of {before} was stated, but one of {now} is used")
     if stated["stated_branch"] != expected["stated_branch"]:
         clauses.append(
@@ -119,6 +118,10 @@ def _differences(plan: Run, evaluated: Sequence[Run], expected: Mapping[str, str
             f"used"
         )
     return clauses
+
+
+def _margin_text(margin: str) -> str:
+    return f"{margin} of the mean gain" if is_percentage(margin) else f"{100 * float(margin):g} points"
 
 
 def _is_tuned(run: Run) -> bool:
