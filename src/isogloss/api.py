@@ -196,10 +196,11 @@ def compare(
     `gold_logprob`, `tokens`, `words`, `choice_logprobs`. Other columns are ignored.
 
     `condition` is compared with `against`. Languages of `branch` (default: that of the source) are
-    the related ones. `margin` is the smallest difference in gains that matters, as a fraction
-    or a percentage of the mean gain such as "20%", stated in advance. `seed` is that of random permutations. `missing="drop"` leaves items that
-    some run has no answer to out of all runs; by default they are refused. `covariates` holds
-    values of languages that the contrast is adjusted for too, by name and language code.
+    the related ones. `margin` is the smallest difference in gains that matters, stated in advance:
+    a fraction, or a percentage of the mean gain such as "20%". `seed` is that of random
+    permutations. `missing="drop"` leaves items that some run has no answer to out of all runs; by
+    default they are refused. `covariates` holds values of languages that the contrast is adjusted
+    for too, by name and language code.
 
     Raises DataError for a frame that cannot be used, ConfigError for a parameter or a language code
     that is unknown, ComparisonError for runs that cannot be compared with one another.

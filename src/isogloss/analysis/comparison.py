@@ -87,8 +87,8 @@ class Comparison:
     """Every number of a report on two conditions of some models on one task.
 
     `change` is what distinguishes the conditions, as it reads after "with". `conditions` holds
-    every condition that was compared with `against`, `condition` first. `margin` is a fraction, that
-    of `relative_margin` where it was a percentage of the mean gain. `crossed` is the effect of
+    every condition that was compared with `against`, `condition` first. `margin` is a fraction,
+    that of `relative_margin` where it was a percentage of the mean gain. `crossed` is the effect of
     kinship over all sources, None with fewer than three branches of them. `chance` is the accuracy
     of guessing, None where items have no choices. `learning` is what was learnt on average,
     `model_learning` by each model and `source_learning` from each source of `crossed`, in its
@@ -177,12 +177,13 @@ def compare(
     """Compare two conditions from tables of predictions, one table per run.
 
     Each table has one row per (language, item_id), with the columns of predictions.parquet.
-    `branch` defines the languages related to `source` (default: the source's own), `margin` is the
-    equivalence margin as a fraction, or as a percentage of the mean gain such as `20%` (see
-    `relative_margin`), `seed` that of Monte Carlo permutations. `covariates` are further values of languages, by name and code, that the contrast is adjusted for. Models without
-    one of the two conditions are left out; `omissions` are those made before. `shared_vocabulary`,
-    by source and language, is a covariate of the crossed design. `missing` says what becomes of
-    items that some run lacks: refuse them, or drop them from all runs.
+    `branch` defines the languages related to `source` (default: the source's own). `margin` is the
+    equivalence margin: a fraction, or a percentage of the mean gain such as `20%` (see
+    `relative_margin`). `seed` is that of Monte Carlo permutations. `covariates` are further values
+    of languages, by name and code, that the contrast is adjusted for. Models without one of the two
+    conditions are left out; `omissions` are those made before. `shared_vocabulary`, by source and
+    language, is a covariate of the crossed design. `missing` says what becomes of items that some
+    run lacks: refuse them, or drop them from all runs.
 
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.

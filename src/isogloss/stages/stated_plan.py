@@ -121,7 +121,9 @@ def _differences(plan: Run, evaluated: Sequence[Run], expected: Mapping[str, str
 
 
 def _margin_text(margin: str) -> str:
-    return f"{margin} of the mean gain" if is_percentage(margin) else f"{100 * float(margin):g} points"
+    return (
+        f"{margin} of the mean gain" if is_percentage(margin) else f"{100 * float(margin):g} points"
+    )
 
 
 def _is_tuned(run: Run) -> bool:
