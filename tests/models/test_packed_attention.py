@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from isogloss.models import packed_attention
 from isogloss.models.packed_attention import attend_branches, branches
 from isogloss.models.prefix_tree import TokenTree
-from isogloss.models.tree_attention import Segment, attend
+from isogloss.models.tree_attention import Row, attend
 
 HEADS, GROUPS, WIDTH = 4, 2, 8
 
@@ -56,7 +56,7 @@ sequences = st.lists(
 def test_branches_attend_to_the_tokens_that_masks_show(
     trees: list[list[list[int]]], window: int | None
 ) -> None:
-    row = []
+    row: list[TokenTree] = []
     for texts in trees:
         row.append(TokenTree())
         for text in texts:
@@ -71,7 +71,7 @@ def test_branches_attend_to_the_tokens_that_masks_show(
         key,
         value,
         None,
-        segments=[Segment(tree) for tree in row],
+        row=Row.of(row, torch.device("cpu")),
         sliding_window=window,
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -1,12 +1,13 @@
 """PyTorch: attention of variable length, copies that nothing waits for, replaced modules.
 
 Relies on `varlen_attn` taking fewer key-value heads than heads, in torch 2.11 without being told,
-and aligning the last query of a sequence with its last key; and on `Module.__call__` looking
+and aligning the last query of a sequence with its last key; on `Module.compile` leaving what a
+module then calls in `_compiled_call_impl`; and on `Module.__call__` looking
 `forward` up on the instance, within the module's hooks.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -71,3 +72,28 @@ def replaced_forward(module: torch.nn.Module, forward: Callable[..., object]) ->
             del instance["forward"]
         else:
             instance["forward"] = earlier
+
+
+def compiled_call(module: torch.nn.Module, backend: str) -> object:
+    """What a module calls once it is compiled for inputs of any size; it stays uncompiled."""
+    module.compile(dynamic=True, backend=backend)
+    call = vars(module)["_compiled_call_impl"]
+    vars(module)["_compiled_call_impl"] = None
+    return call
+
+
+@contextmanager
+def compiled_calls(calls: Mapping[torch.nn.Module, object], graphs: int) -> Iterator[None]:
+    """Context in which modules call what `compiled_call` returned, with up to `graphs` graphs each.
+
+    A graph that cannot be compiled runs as it is.
+    """
+    settings = {"suppress_errors": True, "recompile_limit": graphs}
+    with torch._dynamo.config.patch(settings):
+        for module, call in calls.items():
+            vars(module)["_compiled_call_impl"] = call
+        try:
+            yield
+        finally:
+            for module in calls:
+                vars(module)["_compiled_call_impl"] = None

@@ -19,11 +19,11 @@ from transformers.cache_utils import DynamicCache
 from isogloss.compat.torch import on_device, replaced_forward
 from isogloss.compat.transformers import replaced_attention
 from isogloss.distributed import processes
+from isogloss.models.compilation import compiled_layers
 from isogloss.models.language_model import Batching, LanguageModel, Paths
 from isogloss.models.lm_head import head_at, whole_passes
-from isogloss.models.packed_attention import branches
 from isogloss.models.prefix_tree import TokenTree
-from isogloss.models.tree_attention import NAME, Segment
+from isogloss.models.tree_attention import NAME, Row
 
 # Modules of a layer that treat every token separately and feed only the output of that token.
 TOKENWISE = ("q_proj", "o_proj", "mlp")
@@ -79,6 +79,7 @@ def _tree_states(
         stack = contexts or this_pass
         stack.enter_context(replaced_attention(model.network, NAME))
         stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
+        stack.enter_context(compiled_layers(model))
         return forward(
             model,
             lambda hidden_1TD: hidden_1TD[0, places_N.to(hidden_1TD.device)],
@@ -87,8 +88,7 @@ def _tree_states(
             position_ids=on_device([positions_T], device),
             past_key_values=cache,
             use_cache=cache is not None,
-            segments=[Segment(tree) for tree in trees],
-            branches=branches(trees, device) if device.type == "cuda" else None,
+            row=Row.of(trees, device),
         )
 
 

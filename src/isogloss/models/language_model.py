@@ -72,6 +72,7 @@ class LanguageModel:
     paths: Paths | None = None  # cached by paths.proven_paths
     splits: bool | None = None  # cached by lm_head.can_split
     decoding: Decoding | None = None  # cached by decoding.proven_decoding
+    compiled: dict[torch.nn.Module, object] | None = None  # calls of layers, see compilation
 
     @property
     def module(self) -> torch.nn.Module:

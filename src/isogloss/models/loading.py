@@ -11,6 +11,7 @@ from isogloss.compat.interfaces import CausalNetwork
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
+from isogloss.models.compilation import compile_layers, worth_compiling
 from isogloss.models.dtypes import NF4, nf4_config, resolve_dtype, weights_dtype
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading_report import LoadingReport, check_weights
@@ -84,6 +85,8 @@ def load(
     model = LanguageModel(location, tokenizer, network, device, products)
     if not processes.sharded():  # processes load one after another, and passes need all of them
         proven_paths(model)
+    if worth_compiling(model):
+        compile_layers(model)
     return model
 
 

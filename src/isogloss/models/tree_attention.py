@@ -13,7 +13,7 @@ from torch.nn.functional import dropout as dropout_
 from torch.nn.functional import scaled_dot_product_attention
 
 from isogloss.compat.transformers import register_attention
-from isogloss.models.packed_attention import Branches, attend_branches, kernel_takes
+from isogloss.models.packed_attention import Branches, attend_branches, branches, kernel_takes
 from isogloss.models.prefix_tree import TokenTree
 
 NAME = "isogloss_segments"
@@ -57,6 +57,23 @@ class Segment:
         return mask_TT & (distance_TT < window)
 
 
+@dataclass(frozen=True)
+class Row:
+    """Token trees that follow one another: as segments, and as branches if a GPU's kernel may help.
+
+    One object, because compiled layers would check the entries of a list at every call.
+    """
+
+    segments: Sequence[Segment]
+    branches: Branches | None = None
+
+    @classmethod
+    def of(cls, trees: Sequence[TokenTree], device: torch.device) -> "Row":
+        """The row of trees for a model on that device."""
+        on_gpu = device.type == "cuda"
+        return cls(list(map(Segment, trees)), branches(trees, device) if on_gpu else None)
+
+
 def attend(
     module: torch.nn.Module,
     query_1HTE: torch.Tensor,
@@ -64,8 +81,7 @@ def attend(
     value_1KTE: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    segments: Sequence[Segment],
-    branches: Branches | None = None,
+    row: Row,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -74,23 +90,23 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Attention of each segment to itself, in the form of transformers' attention functions.
 
-    The segments together are the row. Returns attended values [1, T, H, E]. On a GPU by one kernel
-    for the `branches` of the row, where it applies. On a CPU by plain products, 128 queries at a
-    time, each with the keys up to its own: torch's fused attention is no faster in bfloat16 than in
-    float32 there, and it computes masked entries too.
+    Returns attended values [1, T, H, E]. On a GPU by one kernel for the branches of the row, where
+    it applies. On a CPU by plain products, 128 queries at a time, each with the keys up to its own:
+    torch's fused attention is no faster in bfloat16 than in float32 there, and it computes masked
+    entries too.
     """
     scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
     plain = softcap is None and not dropout
-    if branches is not None and plain and kernel_takes(query_1HTE, value_1KTE):
+    if row.branches is not None and plain and kernel_takes(query_1HTE, value_1KTE):
         attended_1THE = attend_branches(
-            query_1HTE, key_1KTE, value_1KTE, branches, scale, sliding_window
+            query_1HTE, key_1KTE, value_1KTE, row.branches, scale, sliding_window
         )
         return attended_1THE, None
     attended = []
-    sizes = [segment.size for segment in segments]
+    sizes = [segment.size for segment in row.segments]
     # Split instead of sliced: the gradient of every slice would have the size of the row.
-    rows = (torch.split(row, sizes, dim=2) for row in (query_1HTE, key_1KTE, value_1KTE))
-    for segment, query, key, value in zip(segments, *rows, strict=True):
+    parts = (torch.split(whole, sizes, dim=2) for whole in (query_1HTE, key_1KTE, value_1KTE))
+    for segment, query, key, value in zip(row.segments, *parts, strict=True):
         mask_TT = segment.mask(sliding_window, query.device)
         if query.device.type == "cpu" or softcap is not None:
             attended.append(
@@ -147,4 +163,4 @@ def _in_blocks(
     return torch.cat(blocks)
 
 
-register_attention(NAME, attend)
+register_attention(NAME, torch.compiler.disable(attend))  # type: ignore[no-untyped-call]
