@@ -28,21 +28,29 @@ def token_budget(model: LanguageModel) -> int:
 
 
 def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> int:
-    """Tokens per forward and backward pass: what a quarter of all memory holds, up to a limit.
+    """Tokens per forward and backward pass: what a part of all memory holds, up to a limit.
 
     The backward pass needs the activations of all layers; with gradient `checkpointing`, those of
     one layer and the hidden states between layers. The total memory counts, not the free memory:
     the partition of a step into passes decides how sums of gradients are rounded, and a resumed
-    training must arrive at the same weights.
+    training must arrive at the same weights. On a GPU the part is 70% of what the weights leave:
+    with Qwen3-8B, whose estimate is 8.8 MB per token, uncompiled layers took 6.8 MB.
     """
     if model.device.type == "cuda":
-        memory, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
+        total, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
+        memory = 0.7 * (total - _weight_bytes(model))
     else:
-        memory, most = psutil.virtual_memory().total, CPU_TRAINING_TOKENS
+        memory, most = psutil.virtual_memory().total / 4, CPU_TRAINING_TOKENS
     layers = model.network.config.get_text_config().num_hidden_layers
     activations = _layer_bytes(model) * (1 if checkpointing else layers)
     activations += 4 * _hidden_size(model) * layers + _logit_bytes(model)
-    return int(max(min(memory // 4 // activations, most), 1))
+    return int(max(min(memory // activations, most), 1))
+
+
+def _weight_bytes(model: LanguageModel) -> int:
+    """Bytes of the weights on the device that receives the tokens."""
+    weights = model.network.parameters()
+    return sum(weight.nbytes for weight in weights if weight.device == model.device)
 
 
 def _bytes_per_token(model: LanguageModel) -> int:
@@ -51,11 +59,15 @@ def _bytes_per_token(model: LanguageModel) -> int:
 
 
 def _layer_bytes(model: LanguageModel) -> int:
-    """Bytes of one layer's activations: a few float32 tensors of each of its widths."""
+    """Bytes of one layer's activations: a few tensors of each of its widths.
+
+    They are in float32, with bfloat16 on a GPU about half of them.
+    """
     hidden_size = _hidden_size(model)
     inner = getattr(model.network.config.get_text_config(), "intermediate_size", None) or 0
     widest = max(inner if isinstance(inner, int) else max(inner), hidden_size)
-    return int(4 * (4 * widest + 8 * hidden_size))
+    mixed = model.device.type == "cuda" and model.dtype != torch.float32
+    return int((3 if mixed else 4) * (4 * widest + 8 * hidden_size))
 
 
 def _logit_bytes(model: LanguageModel) -> int:
