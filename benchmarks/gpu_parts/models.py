@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 from benchmarks.flops import body_flops
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.compat.interfaces import Tokenizer as AnyTokenizer
+from isogloss.models.compilation import compile_layers, worth_compiling
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
 
@@ -111,7 +112,10 @@ def language_model(
     """A network as the model that isogloss's functions take."""
     dtype = next(network.parameters()).dtype
     location = ModelLocation(f"random-{name}", Path(f"random-{name}"), "seed 0")
-    return LanguageModel(location, tokenizer, network, device, dtype)
+    model = LanguageModel(location, tokenizer, network, device, dtype)
+    if worth_compiling(model):  # as `load` does
+        compile_layers(model)
+    return model
 
 
 def in_dtype(name: str, model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
