@@ -12,10 +12,13 @@ import argparse
 import gc
 import json
 import platform
+import shutil
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +38,7 @@ from benchmarks.gpu_parts import (
 from benchmarks.gpu_parts import items as item_files
 from benchmarks.gpu_parts.measure import Deadline, peak_gb, reset_peak, synchronise
 from benchmarks.gpu_parts.models import SIZES, build, describe, train_tokenizer
-from benchmarks.gpu_parts.table import table
+from benchmarks.gpu_parts.table import markdown
 from benchmarks.gpu_parts.work import Setting
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
@@ -77,9 +80,18 @@ ORDER = (
     ("correctness", "30b-a3b"),
     ("correctness", "8b"),
 )
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "triton", "flash-attn")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "triton",
+    "flash-attn",
+    "liger-kernel",
+)
 TINY = ("tiny", "tiny-moe")
-QUICK_PASSAGES = 8
+QUICK_PASSAGES = 5
 LEAST_SECONDS = 20  # without which no part begins
 
 
@@ -136,6 +148,20 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def _commit() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    described = subprocess.run(
+        [git, "describe", "--always", "--dirty", "--exclude", "*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
 def guarded(
     device: torch.device, seconds: float, work: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
@@ -166,8 +192,11 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
     )
     prompts = [prompt(item, Protocol()) for item in items]
     texts = [f"{entry.context}{text}" for entry in prompts for text in entry.continuations]
-    tokenizer: Any = train_tokenizer(texts)
+    vocabulary = max(SIZES[name]["vocab_size"] for name in chosen.models)
+    tokenizer: Any = train_tokenizer(texts, vocabulary)
     results: dict[str, Any] = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "machine": machine(device),
         "items": {"source": str(chosen.items or "made"), "number": len(items)},
         "models": {name: describe(name) for name in chosen.models},
@@ -216,6 +245,7 @@ def _report(out: Path, results: dict[str, Any], key: str, measured: dict[str, An
     """Write all results so far, and a line on what came last."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    out.with_suffix(".md").write_text(markdown(results), "utf-8")
     peak = measured["peak_gb"]
     memory = f", peak {peak:.1f} GB" if peak is not None else ""
     problem = f": {measured['error']} {measured.get('at', '')}" if "error" in measured else ""
@@ -223,11 +253,11 @@ def _report(out: Path, results: dict[str, Any], key: str, measured: dict[str, An
 
 
 def main() -> None:
-    """Measure, write the results, print the table."""
+    """Measure, write the results (.json and .md), print the tables."""
     chosen = options()
     started = time.perf_counter()
     results = run(chosen)
-    print(f"\n{table(results)}\n\n{chosen.out} after {time.perf_counter() - started:.0f} s")
+    print(f"\n{markdown(results)}\n{chosen.out} after {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from isogloss.models.prefix_tree import TokenTree
 from isogloss.types import Format
 
 HEADS, GROUPS, SIZE = 32, 8, 128
-ROW, QUICK_ROW = 32768, 384
+ROW, QUICK_ROW = 32768, 640
 BLOCK = 128
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -22,7 +22,7 @@ from isogloss.training.loop import _accumulate_gradients, recipe_lora_config
 from isogloss.training.recipe import Recipe
 from isogloss.types import Format
 
-PASSAGES = {Format.LETTER: 24, Format.CLOZE: 8}
+PASSAGES = {Format.LETTER: 20, Format.CLOZE: 6}
 GRADIENT_PASSAGES = 4
 SEQUENCES_PER_PASS = 4  # of the plain pass with gradients
 Scores = list[list[float]]

@@ -3,6 +3,7 @@
 Sizes are those of the published config.json of Qwen3-4B, Qwen3-8B and Qwen3-30B-A3B.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -77,7 +78,7 @@ SIZES["tiny-moe"] = SIZES["tiny"] | {
     "num_experts_per_tok": 2,
     "norm_topk_prob": True,
 }
-VOCABULARY = 500  # of the tokenizer; prompts then have about as many tokens as real ones
+VOCABULARY = 500  # of the tokenizer's texts; prompts then have about as many tokens as real ones
 
 
 def counted(name: str) -> dict[str, Any]:
@@ -129,13 +130,17 @@ def in_dtype(name: str, model: LanguageModel, dtype: torch.dtype) -> LanguageMod
     return language_model(name, model.network, model.device, model.tokenizer)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on the texts, with an end-of-sequence token."""
+def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the texts, with an end-of-sequence token.
+
+    Texts have the first few hundred tokens alone; the others, up to `size`, are there because a
+    model with random weights generates them.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=VOCABULARY,
         special_tokens=["<eos>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -144,6 +149,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
     letters = [" A B C D"] * 10000
     tokenizer.train_from_iterator([*texts, *letters], trainer)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer = _with_all_ids(tokenizer, size)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", model_max_length=10**6
     )
+
+
+def _with_all_ids(tokenizer: Tokenizer, size: int) -> Tokenizer:
+    """The tokenizer with a token for every id below `size`, which no text has."""
+    description = json.loads(tokenizer.to_str())
+    vocabulary = description["model"]["vocab"]
+    vocabulary |= {f"<{token}>": token for token in range(len(vocabulary), size)}
+    return Tokenizer.from_str(json.dumps(description))

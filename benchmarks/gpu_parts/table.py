@@ -1,118 +1,198 @@
-"""A short table of the results of `benchmarks.gpu`."""
+"""Renders the results of `benchmarks.gpu` as a page of tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.table import table
 
-def table(results: dict[str, Any]) -> str:
-    """The results in lines of text."""
-    versions = results["machine"]["versions"]
+Results = dict[str, Any]
+Rows = list[Sequence[object]]
+
+
+def markdown(results: Results) -> str:
+    """The page: the card, a section for each part, what failed."""
+    machine, parts, items = results["machine"], results["parts"], results["items"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [
-        f"{results['machine']['device']}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}"
+        f"# {machine['device']}\n",
+        f"{results['started'][:10]}, commit {results['commit']}; {versions}. Models with random "
+        f"weights in bfloat16; {items['number']} items ({items['source']}).\n",
     ]
-    for key, measured in results["parts"].items():
-        peak = measured.get("peak_gb")
-        memory = f" (peak {peak:.1f} GB)" if peak is not None else ""
-        if "error" in measured:
-            lines.append(f"{key}{memory}: {measured['error']}")
-        else:
-            part = key.split()[0]
-            lines += [f"{key}{memory}", *(f"    {line}" for line in LINES[part](measured))]
+    for part, (title, render) in SECTIONS.items():
+        measured = {
+            key.partition(" ")[2]: value
+            for key, value in parts.items()
+            if key.partition(" ")[0] == part and "error" not in value
+        }
+        if measured:
+            lines += [f"## {title}\n", *render(measured)]
+    failed = [f"- {key}: {value['error']}" for key, value in parts.items() if "error" in value]
+    if failed:
+        lines += ["## Failed\n", *failed, ""]
     return "\n".join(lines)
 
 
-def _products(measured: dict[str, Any]) -> Iterator[str]:
+def _gb(measured: Results, name: str = "peak_gb") -> str:
+    peak = measured.get(name)
+    return "" if peak is None else f"{peak:.1f}"
+
+
+def _products(measured: dict[str, Results]) -> Iterator[str]:
+    (result,) = measured.values()
     yield (
-        f"{measured['cube_tflops']:,.2f} TFLOP/s on a cube, copies "
-        f"{measured['copy_gb_per_second']:,.0f} GB/s"
+        f"A cube: {result['cube_tflops']:,.1f} TFLOP/s. Copies: "
+        f"{result['copy_gb_per_second']:,.0f} GB/s, read and written.\n"
     )
-    for name, speed in measured["models"].items():
-        body, head = speed["body_tflops"], speed["head_tflops"]
-        yield f"{name}: layers {body:,.2f}, head {head:,.2f} TFLOP/s"
+    rows: Rows = [
+        (name, f"{speed['body_tflops']:,.1f}", f"{speed['head_tflops']:,.1f}")
+        for name, speed in result["models"].items()
+    ]
+    yield table(["model", "layers, TFLOP/s", "head, TFLOP/s"], rows, 1)
 
 
-def _correctness(measured: dict[str, Any]) -> Iterator[str]:
-    for kind in ("letter", "cloze"):
-        spread = measured[kind]["standard_deviation_over_items"]
-        yield f"{kind}: scores of items have a standard deviation of {spread:.2g} nats"
-        for name in ("float32", "bfloat16", "bfloat16 from exact", "bfloat16 own from exact"):
-            errors = measured[kind][name]
-            yield (
-                f"{kind} {name}: largest {errors['largest']:.2g} nats, rms {errors['rms']:.2g}, "
-                f"other choices {errors['other_choices']} of {measured['items'][kind]} "
-                f"(margin {errors['their_largest_margin']})"
-            )
-    for name, errors in measured["training"].items():
-        yield (
-            f"training {name}: loss {errors['loss_difference']:.2g}, gradients "
-            f"{errors['relative']:.2g}, worst weight {errors['relative_of_worst_weight']:.2g}"
-        )
-
-
-def _scoring(measured: dict[str, Any]) -> Iterator[str]:
-    for kind in ("letter", "cloze"):
-        ours = measured[kind]
-        line = (
-            f"{kind}: {ours['items_per_second']:,.1f} items/s, {ours['tokens_per_second']:,.0f} "
-            f"tokens/s, share {ours['share']:.1%} (of the cube {ours['share_of_cube']:.1%}, as "
-            f"separate {ours['share_as_separate']:.1%})"
-        )
-        for name in ("plain", "harness"):
-            peer = ours.get(name, {})
-            if "engine_times" in peer:
-                line += (
-                    f"; {name} {peer['items_per_second']:,.1f}, {peer['engine_times']:.1f} times"
+def _correctness(measured: dict[str, Results]) -> Iterator[str]:
+    rows: Rows = []
+    for name, result in measured.items():
+        for kind in ("letter", "cloze"):
+            spread = f"{result[kind]['standard_deviation_over_items']:.2g}"
+            for compared in COMPARED:
+                errors = result[kind][compared]
+                margin = errors["their_largest_margin"]
+                rows.append(
+                    (
+                        *(name, kind, COMPARED[compared]),
+                        *(f"{errors['largest']:.2g}", f"{errors['rms']:.2g}", spread),
+                        f"{errors['other_choices']} of {result['items'][kind]}",
+                        "" if margin is None else f"{margin:.2g}",
+                    )
                 )
-        yield line
+    header = ["model", "format", "log-likelihoods", "largest difference, nats", "rms"]
+    header += ["standard deviation over items", "other choices", "largest margin of these"]
+    yield table(header, rows, 3)
+    rows = [
+        (
+            *(name, compared, f"{errors['loss_difference']:.2g}", f"{errors['relative']:.2g}"),
+            f"{errors['relative_of_worst_weight']:.2g}",
+        )
+        for name, result in measured.items()
+        for compared, errors in result["training"].items()
+    ]
+    yield "Loss and LoRA gradients of one step, beside the model's own in float32:\n"
+    yield table(["model", "", "loss", "gradients, relative", "worst weight"], rows, 2)
 
 
-def _training(measured: dict[str, Any]) -> Iterator[str]:
-    for name in ("isogloss", "trainer"):
-        rates = measured.get(name, {})
-        if "tokens_per_second" in rates:
-            yield (
-                f"{name}: {rates['items_per_second']:,.1f} items/s, "
-                f"{rates['tokens_per_second']:,.0f} tokens/s, share {rates['share']:.1%} (as "
-                f"separate {rates['share_as_separate']:.1%}), losses "
-                f"{', '.join(f'{loss:.4f}' for loss in rates['losses'][:4])}"
+COMPARED = {
+    "float32": "isogloss and own, float32",
+    "bfloat16": "isogloss and own, bfloat16",
+    "bfloat16 from exact": "isogloss bfloat16 and own float32",
+    "bfloat16 own from exact": "own bfloat16 and own float32",
+}
+
+
+def _scoring(measured: dict[str, Results]) -> Iterator[str]:
+    rows: Rows = []
+    for name, result in measured.items():
+        for kind in ("letter", "cloze"):
+            ours = result[kind]
+            peers = []
+            for peer in ("plain", "harness"):
+                theirs = ours.get(peer, {})
+                rate, times = theirs.get("items_per_second"), ours.get(f"times_{peer}")
+                peers.append("" if rate is None else f"{rate:,.1f} ({times:.1f} times)")
+            rows.append(
+                (
+                    *(name, kind, f"{ours['items_per_second']:,.1f}"),
+                    *(f"{ours['tokens_per_second']:,.0f}", f"{ours['share']:.1%}"),
+                    *(f"{ours['share_as_separate']:.1%}", *peers, _gb(ours)),
+                )
             )
-    if "times" in measured:
-        yield f"{measured['times']:.1f} times Trainer"
+    header = ["model", "format", "items/s", "own tokens/s", "share", "as separate sequences"]
+    header += ["plain loop, items/s", "as lm-eval, items/s", "peak, GB"]
+    yield table(header, rows, 2)
 
 
-def _generation(measured: dict[str, Any]) -> Iterator[str]:
-    yield (
-        f"{measured['tokens_per_second']:,.0f} tokens/s; generate by batch "
-        f"{measured['generate_tokens_per_second_by_batch']}; times {measured['times']}"
-    )
+def _training(measured: dict[str, Results]) -> Iterator[str]:
+    rows: Rows = []
+    for name, result in measured.items():
+        for tool in ("isogloss", "trainer"):
+            rates = result[tool]
+            if "items_per_second" in rates:
+                losses = " ".join(f"{loss:.4f}" for loss in rates["losses"][:4])
+                rows.append(
+                    (
+                        *(name, tool, f"{rates['items_per_second']:,.1f}"),
+                        *(f"{rates['tokens_per_second']:,.0f}", f"{rates['share']:.1%}"),
+                        *(f"{rates['share_as_separate']:.1%}", losses, _gb(rates)),
+                    )
+                )
+        if "times" in result:
+            rows.append((name, f"{result['times']:.2f} times", "", "", "", "", "", ""))
+    header = ["model", "", "items/s", "tokens/s", "share", "as separate sequences"]
+    yield table([*header, "losses of the first steps", "peak, GB"], rows, 2)
 
 
-def _attention(measured: dict[str, Any]) -> Iterator[str]:
-    for name, timed in measured["kernels"].items():
-        if "error" in timed:
-            yield f"{name}: {timed['error']}"
-        else:
-            backward = timed.get("forward_backward_ms", timed.get("backward_error"))
-            yield (
-                f"{name}: forward {timed['forward_ms']:.2f} ms, with backward {backward}, prepare "
-                f"{timed['prepare_seconds']:.3f} s, first {timed['first_seconds']:.1f} s, "
-                f"difference {timed['largest_difference']:.2g}"
+def _generation(measured: dict[str, Results]) -> Iterator[str]:
+    rows: Rows = []
+    for name, result in measured.items():
+        tried = [
+            f"{batch}: {rate:,.0f}" if isinstance(rate, float) else f"{batch}: {rate}"
+            for batch, rate in result["generate_tokens_per_second_by_batch"].items()
+        ]
+        times = result["times"]
+        rows.append(
+            (
+                *(name, f"{result['tokens_per_second']:,.0f}", ", ".join(tried)),
+                "" if times is None else f"{times:.2f}",
+                f"{result['same_texts']} of {result['prompts']}",
+                _gb(result, "isogloss_peak_gb"),
             )
+        )
+    header = ["model", "tokens/s", "`generate` by batch", "times", "same texts", "peak, GB"]
+    yield table(header, rows, 1)
 
 
-def _profile(measured: dict[str, Any]) -> Iterator[str]:
-    yield f"{measured['seconds']:.3f} s, the device busy for {measured['busy_seconds']:.3f} s"
-    for operation in measured["operations"][:15]:
-        yield f"{operation['seconds']:.4f} s in {operation['calls']:,} of {operation['name'][:80]}"
+def _attention(measured: dict[str, Results]) -> Iterator[str]:
+    for result in measured.values():
+        rows: Rows = []
+        for name, timed in result["kernels"].items():
+            if "error" in timed:
+                rows.append((name, timed["error"], "", "", "", ""))
+                continue
+            both = timed.get("forward_backward_ms")
+            rows.append(
+                (
+                    name,
+                    f"{timed['forward_ms']:.2f}",
+                    timed.get("backward_error", "") if both is None else f"{both:.2f}",
+                    f"{1e3 * timed['prepare_seconds']:.1f}",
+                    f"{timed['first_seconds']:.1f}",
+                    f"{timed['largest_difference']:.2g}",
+                )
+            )
+        yield f"A row of {result['tokens']:,} tokens, {result['trees']} trees.\n"
+        header = ["kernel", "forward, ms", "with backward, ms", "preparation, ms", "first call, s"]
+        yield table([*header, "largest difference"], rows, 1)
 
 
-LINES = {
-    "products": _products,
-    "correctness": _correctness,
-    "scoring": _scoring,
-    "training": _training,
-    "generation": _generation,
-    "attention": _attention,
-    "profile": _profile,
+def _profile(measured: dict[str, Results]) -> Iterator[str]:
+    for name, result in measured.items():
+        yield (
+            f"{name}: {result['seconds']:.3f} s, the device busy for "
+            f"{result['busy_seconds']:.3f} s.\n"
+        )
+        rows: Rows = [
+            (operation["name"][:80], f"{operation['seconds']:.4f}", operation["calls"])
+            for operation in result["operations"]
+        ]
+        yield table(["operation", "seconds", "calls"], rows, 1)
+
+
+SECTIONS = {
+    "products": ("Speed of matrix products", _products),
+    "correctness": ("Correctness", _correctness),
+    "scoring": ("Scoring", _scoring),
+    "training": ("Training", _training),
+    "generation": ("Generation", _generation),
+    "attention": ("Attention over a row of trees", _attention),
+    "profile": ("Profile of scoring", _profile),
 }

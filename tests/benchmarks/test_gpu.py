@@ -15,11 +15,14 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 from benchmarks import gpu
 from benchmarks.flops import body_flops
 from benchmarks.gpu_parts.attention import Row, chains, subtree_ends
+from benchmarks.gpu_parts.generation import own_texts
 from benchmarks.gpu_parts.items import made, read
 from benchmarks.gpu_parts.measure import Deadline
 from benchmarks.gpu_parts.models import SIZES, build, counted, in_dtype, train_tokenizer
 from benchmarks.gpu_parts.scoring import harness_loop, plain_loop
+from benchmarks.gpu_parts.table import markdown
 from benchmarks.gpu_parts.work import encoded_prompts, scoring_work
+from isogloss.inference.generation import generate
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.prefix_tree import TokenTree
@@ -32,7 +35,12 @@ CPU = torch.device("cpu")
 def test_a_rehearsal_has_every_part_and_the_engine_is_exact(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     gpu.run(gpu.options(["--models", "tiny", "--parts", ",".join(gpu.NAMES), "--out", str(out)]))
-    parts = json.loads(out.read_text("utf-8"))["parts"]
+    results = json.loads(out.read_text("utf-8"))
+    parts = results["parts"]
+    page = out.with_suffix(".md").read_text("utf-8")
+    assert page == markdown(results)
+    assert page.count("| tiny | ") >= 17
+    assert "## Failed" not in page
     assert set(parts) == {"products", *(f"{part} tiny" for part in gpu.PARTS)}
     assert not [measured["error"] for measured in parts.values() if "error" in measured]
     correct = parts["correctness tiny"]
@@ -56,8 +64,18 @@ def test_a_rehearsal_has_every_part_and_the_engine_is_exact(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def tiny_float32() -> LanguageModel:
-    tokenizer = train_tokenizer([f"P: {item.passage}\nQ: {item.question}" for item in made(4)])
+    texts = [f"P: {item.passage}\nQ: {item.question}" for item in made(4)]
+    tokenizer = train_tokenizer(texts, SIZES["tiny"]["vocab_size"])
+    assert len(tokenizer) == SIZES["tiny"]["vocab_size"]
     return in_dtype("tiny", build("tiny", CPU, tokenizer), torch.float32)
+
+
+def test_generate_writes_the_texts_of_the_engine(tiny_float32: LanguageModel) -> None:
+    contexts = [f"P: {item.passage}" for item in made(2)]
+    ours = generate(tiny_float32, contexts, 5, [lambda _: False] * len(contexts))
+    theirs = own_texts(tiny_float32, contexts, 5, 2)
+    assert [entry.text for entry in ours] == theirs
+    assert all(theirs)
 
 
 @pytest.mark.parametrize("kind", [Format.LETTER, Format.CLOZE])
@@ -158,8 +176,11 @@ def test_unknown_names_are_refused(option: str, capsys: pytest.CaptureFixture[st
     assert option.partition("=")[2] in capsys.readouterr().err
 
 
-def test_an_error_in_a_part_is_a_result() -> None:
+def test_an_error_in_a_part_is_a_result_and_is_on_the_page() -> None:
     result = gpu.guarded(CPU, 1.0, lambda: {"quotient": 1 / 0})
+    results = {"machine": {"device": "CPU", "versions": {}}, "items": {"number": 0, "source": ""}}
+    page = markdown({**results, "started": "", "commit": "", "parts": {"scoring 8b": result}})
+    assert "- scoring 8b: ZeroDivisionError: division by zero" in page
     assert result["error"] == "ZeroDivisionError: division by zero"
     assert result["at"][-1].startswith("test_gpu.py:")
 
@@ -185,4 +206,4 @@ runpy.run_module("benchmarks.gpu", run_name="__main__")
     parts = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
     assert not [measured["error"] for measured in parts.values() if "error" in measured]
     assert parts["correctness tiny-moe"]["cloze"]["float32"]["largest"] < 2e-5
-    assert "tokens/s" in done.stdout
+    assert "## Scoring" in done.stdout
