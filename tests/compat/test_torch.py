@@ -1,4 +1,4 @@
-"""PyTorch: `Module.__call__` uses a `forward` that was replaced on the instance."""
+"""PyTorch: a `forward` replaced on the instance, and the arguments of flash attention."""
 
 import torch
 
@@ -26,3 +26,14 @@ def test_an_earlier_replacement_is_restored() -> None:
         with replaced_forward(layer, lambda _: "inner"):
             assert layer(None) == "inner"
         assert layer(None) == "outer"
+
+
+def test_flash_attention_takes_the_arguments_that_decoding_gives_it() -> None:
+    arguments = torch.ops.aten._flash_attention_forward.default._schema.arguments
+    positional = [argument.name for argument in arguments if not argument.kwarg_only]
+    assert positional == [
+        "query", "key", "value", "cum_seq_q", "cum_seq_k", "max_q", "max_k", "dropout_p",
+        "is_causal", "return_debug_mask",
+    ]  # fmt: skip
+    named = {argument.name for argument in arguments if argument.kwarg_only}
+    assert {"scale", "window_size_left", "window_size_right", "seqused_k"} <= named

@@ -97,3 +97,51 @@ def compiled_calls(calls: Mapping[torch.nn.Module, object], graphs: int) -> Iter
         finally:
             for module in calls:
                 vars(module)["_compiled_call_impl"] = None
+
+
+def flash_decode(
+    query_NHE: torch.Tensor,
+    key_TKE: torch.Tensor,
+    value_TKE: torch.Tensor,
+    starts: torch.Tensor,
+    used_N: torch.Tensor,
+    *,
+    width: int,
+    scale: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Flash attention [N, H, E] of the last token of each of N sequences to its sequence.
+
+    Sequence n is the first `used_N[n]` of the keys from `starts[n]` on, `width` at most; `window`
+    is how many of them its token sees, itself included, None for all. CUDA only, in half precision.
+    This is the function behind `torch.nn.attention.varlen.varlen_attn`, whose own interface changes
+    between torch 2.10 and 2.13.
+    """
+    attended, *_ = torch.ops.aten._flash_attention_forward(
+        query_NHE,
+        key_TKE,
+        value_TKE,
+        torch.arange(len(starts), device=starts.device, dtype=starts.dtype),  # a query each
+        starts,
+        1,
+        width,
+        0.0,  # dropout
+        False,  # causal: the last token sees nothing behind it anyway
+        False,
+        scale=scale,
+        window_size_left=None if window is None else window - 1,
+        window_size_right=None if window is None else 0,
+        seqused_k=used_N,
+    )
+    return cast(torch.Tensor, attended)
+
+
+@contextmanager
+def synchronisation_refused() -> Iterator[None]:
+    """Context in which an operation that waits for the GPU raises RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

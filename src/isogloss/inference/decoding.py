@@ -6,11 +6,13 @@ Suffixes of names: B rows of a batch, T tokens, D hidden size, V vocabulary.
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
 
 from isogloss.inference.prefill import prefill
+from isogloss.inference.slots import Slots, usable
 from isogloss.models.forward import cached_logits, forward, hidden_states
 from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.lm_head import logits
@@ -32,6 +34,39 @@ class Batch(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Remove all other rows from the batch."""
+
+
+class SlotBatch:
+    """Texts in slots; tried on a model before `slot_decoding` uses them with it."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        fused: bool,
+    ):
+        self.rows = list(range(1, len(prompts) + 1))  # the first slot stays empty
+        width = max(map(len, prompts)) + max_new_tokens
+        self.slots = Slots(model, len(prompts) + 1, width, fused=fused)
+        self.slots.fill(self.rows, [prompt[:-1] for prompt in prompts])
+        self.append([prompt[-1] for prompt in prompts])
+
+    def logits(self) -> torch.Tensor:
+        """Logits [B, V] of the next token of each text."""
+        self.slots.step()
+        return self.slots.logits_SV[self.rows].clone()
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Append one token to each text."""
+        self.slots.tokens_S[self.rows] = torch.tensor(tokens, device=self.slots.tokens_S.device)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave all other slots."""
+        kept = [self.rows[row] for row in rows]
+        self.slots.release([row for row in self.rows if row not in kept])
+        self.rows = kept
 
 
 class PaddedBatch:
@@ -127,8 +162,11 @@ class UncachedRows:
         self.texts = [self.texts[row] for row in rows]
 
 
+SLOT_KINDS = (Decoding.FUSED, Decoding.SLOTS)
 MakeBatch = Callable[[LanguageModel, Sequence[Sequence[int]], int], Batch]
 BATCHES: dict[Decoding, MakeBatch] = {
+    Decoding.FUSED: partial(SlotBatch, fused=True),
+    Decoding.SLOTS: partial(SlotBatch, fused=False),
     Decoding.BATCHED: PaddedBatch,
     Decoding.CACHED: CachedRows,
     Decoding.UNCACHED: UncachedRows,
@@ -137,11 +175,17 @@ BATCHES: dict[Decoding, MakeBatch] = {
 
 def start(model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Batch:
     """A batch of prompts of the fastest kind that is exact for them."""
-    kind = proven_decoding(model)
+    return BATCHES[decoding_of(model, prompts, max_new_tokens)](model, prompts, max_new_tokens)
+
+
+def decoding_of(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> Decoding:
+    """The fastest kind of decoding that is exact for these prompts."""
     longest = proven_paths(model).longest
     if longest is not None and max(map(len, prompts)) + max_new_tokens > longest:
-        kind = Decoding.UNCACHED  # the cache has positions that a longer text changes
-    return BATCHES[kind](model, prompts, max_new_tokens)
+        return Decoding.UNCACHED  # the cache has positions that a longer text changes
+    return proven_decoding(model)
 
 
 def proven_decoding(model: LanguageModel) -> Decoding:
@@ -149,7 +193,7 @@ def proven_decoding(model: LanguageModel) -> Decoding:
     if model.decoding is None:
         proven_paths(model)
         model.decoding = next(kind for kind in Decoding if _gives(model, kind))
-        if model.decoding != Decoding.BATCHED:
+        if model.decoding in DESCRIPTIONS:
             logger.info(f"{model.location.name}: {DESCRIPTIONS[model.decoding]} (slower)")
     return model.decoding
 
@@ -167,6 +211,8 @@ def _gives(model: LanguageModel, kind: Decoding) -> bool:
     """
     if kind == Decoding.UNCACHED:
         return True
+    if kind in SLOT_KINDS and not usable(model, fused=kind == Decoding.FUSED):
+        return False
     first, second = trial_sequences(model)
     n_first, n_second = len(first) - 4, len(second) - 3
     trees = TokenTree(), TokenTree()

@@ -1,4 +1,6 @@
-"""Greedy generation in batches; a row leaves its batch as soon as its answer is complete.
+"""Greedy generation in batches; a text leaves its batch as soon as its answer is complete.
+
+On a GPU its slot gets the next prompt then (see `slot_decoding`).
 
 transformers' `generate`, with a stopping criterion per row, gives the same texts in more time.
 Measured with Gemma 3 270M in float32: 1.12 times as long for 16 reasoning prompts of up to 64 new
@@ -17,10 +19,12 @@ from typing import NamedTuple
 import torch
 
 from isogloss.distributed import processes
-from isogloss.inference.decoding import start
+from isogloss.inference.decoding import SLOT_KINDS, decoding_of, start
 from isogloss.inference.progress import Progress, no_progress
+from isogloss.inference.slot_decoding import decode_in_slots
+from isogloss.inference.slots import SLOT_DEVICES
 from isogloss.models.forward import finish_passes
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.memory import token_budget
 from isogloss.prompts.tokenisation import decoded, hidden_tokens, prefix_tokens
 
@@ -61,30 +65,63 @@ def generate(
     prefix = prefix_tokens(tokenizer, chat)
     ids = tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []
     prompts = [prefix + tokens for tokens in ids]
-    eos, hidden = _eos_tokens(model), hidden_tokens(tokenizer)
-    generated: dict[int, Generated] = {}
+    texts = _Texts(model, max_new_tokens, is_complete, progress)
+    on_gpu = prompts and model.device.type in SLOT_DEVICES
+    kind = decoding_of(model, prompts, max_new_tokens) if on_gpu else None
+    if kind in SLOT_KINDS:
+        fused = kind == Decoding.FUSED
+        decode_in_slots(model, prompts, max_new_tokens, texts.add, fused=fused)
+    else:
+        _decode_in_batches(model, prompts, max_new_tokens, texts)
+    finish_passes(model)
+    return [texts.generated[row] for row in range(len(prompts))]
+
+
+class _Texts:
+    """New tokens of all texts; a text whose last token has come is in `generated`."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        max_new_tokens: int,
+        is_complete: Sequence[IsComplete],
+        progress: Progress,
+    ):
+        self.tokenizer = model.tokenizer
+        self.max_new_tokens, self.is_complete, self.progress = max_new_tokens, is_complete, progress
+        self.eos, self.hidden = _eos_tokens(model), hidden_tokens(model.tokenizer)
+        self.tokens: list[list[int]] = [[] for _ in is_complete]
+        self.generated: dict[int, Generated] = {}
+
+    def add(self, rows: Sequence[int], tokens: Sequence[int], finite: Sequence[bool]) -> list[int]:
+        """Add a token to each text of `rows`; return the indices of those that go on."""
+        for row, token in zip(rows, tokens, strict=True):
+            self.tokens[row].append(token)
+        texts = decoded(self.tokenizer, [self.tokens[row] for row in rows], self.hidden)
+        for row, token, text, is_finite in zip(rows, tokens, texts, finite, strict=True):
+            ended = token in self.eos or self.is_complete[row](text)
+            if ended or len(self.tokens[row]) == self.max_new_tokens or not is_finite:
+                self.generated[row] = Generated(text, ended, is_finite)
+        running = [row for row in rows if row not in self.generated]
+        self.progress(len(rows) - len(running))
+        return running
+
+
+def _decode_in_batches(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, texts: _Texts
+) -> None:
+    """Continue prompts of similar length together; the next batch begins when all have ended."""
     # Without a head apart, a pass has the logits of all tokens.
     most_tokens = None if model.head_apart else min(TOKENS_PER_BATCH, token_budget(model))
     for rows in _batches(prompts, max_new_tokens, most_tokens):
-        new_tokens: dict[int, list[int]] = {row: [] for row in rows}
         batch = start(model, [prompts[row] for row in rows], max_new_tokens)
         while rows:
             tokens, finite = _most_likely(batch.logits())
             batch.append(tokens)
-            for row, token in zip(rows, tokens, strict=True):
-                new_tokens[row].append(token)
-            texts = decoded(tokenizer, [new_tokens[row] for row in rows], hidden)
-            for row, token, text, is_finite in zip(rows, tokens, texts, finite, strict=True):
-                ended = token in eos or is_complete[row](text)
-                if ended or len(new_tokens[row]) == max_new_tokens or not is_finite:
-                    generated[row] = Generated(text, ended, is_finite)
-            running = [index for index, row in enumerate(rows) if row not in generated]
-            progress(len(rows) - len(running))
+            running = texts.add(rows, tokens, finite)
             if len(running) < len(rows):
-                batch.keep(running)
-                rows = [rows[index] for index in running]
-    finish_passes(model)
-    return [generated[row] for row in range(len(prompts))]
+                batch.keep([index for index, row in enumerate(rows) if row not in texts.generated])
+                rows = running
 
 
 def _most_likely(logits_BV: torch.Tensor) -> tuple[list[int], list[bool]]:

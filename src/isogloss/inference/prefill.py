@@ -6,7 +6,7 @@ prefix trees, D hidden size.
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, takewhile
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
@@ -35,7 +35,7 @@ class PreallocatedLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append keys and values [B, K, T, E]; return all of them up to the new ones."""
         start, self.length = self.length, self.length + key_states.shape[2]
-        keys_BKTE, values_BKTE = _keys_values(self)
+        keys_BKTE, values_BKTE = keys_values(self)
         keys_BKTE[:, :, start : self.length] = key_states
         values_BKTE[:, :, start : self.length] = value_states
         return keys_BKTE[:, :, : self.length], values_BKTE[:, :, : self.length]
@@ -58,6 +58,35 @@ def prefill(
     return _prefill_padded(model, prompts)
 
 
+class TreePass(NamedTuple):
+    """Keys and values of some prompts in one row of nodes, and their last states [N, D].
+
+    `rows` are the places of these prompts among all prompts, `paths` their nodes in the row.
+    """
+
+    rows: list[int]
+    paths: list[list[int]]
+    layers: Sequence[object]
+    last_states: torch.Tensor
+
+
+def tree_passes(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Iterator[TreePass]:
+    """Run prefix trees of the prompts, as many in a pass as the memory holds."""
+    for trees, paths in _trees(prompts, token_budget(model)):
+        flat = DynamicCache()
+        last_nodes = [[path[-1] for path in by_row.values()] for by_row in paths]
+        states_ND = hidden_states(model, trees, last_nodes, flat)
+        offsets = [0, *accumulate(map(len, trees))]
+        flat_paths = [
+            [offset + node for node in path]
+            for offset, by_row in zip(offsets, paths, strict=False)
+            for path in by_row.values()
+        ]
+        yield TreePass(
+            [row for by_row in paths for row in by_row], flat_paths, flat.layers, states_ND
+        )
+
+
 def _prefill_shared(
     model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> tuple[Cache, torch.Tensor]:
@@ -65,27 +94,17 @@ def _prefill_shared(
     width = max(map(len, prompts))
     layers: list[PreallocatedLayer] = []
     last_states: dict[int, torch.Tensor] = {}
-    for trees, paths in _trees(prompts, token_budget(model)):
-        flat = DynamicCache()
-        last_nodes = [[path[-1] for path in by_row.values()] for by_row in paths]
-        states_ND = hidden_states(model, trees, last_nodes, flat)
-        rows = [row for by_row in paths for row in by_row]
-        offsets = [0, *accumulate(map(len, trees))]
-        flat_paths = [
-            [offset + node for node in path]
-            for offset, by_row in zip(offsets, paths, strict=False)
-            for path in by_row.values()
-        ]
+    for rows, paths, flat_layers, states_ND in tree_passes(model, prompts):
         if not layers:
             layers = [
                 _empty_layer(model, layer, len(prompts), width, max_new_tokens)
-                for layer in flat.layers
+                for layer in flat_layers
             ]
-        for layer, flat_layer in zip(layers, flat.layers, strict=True):
+        for layer, flat_layer in zip(layers, flat_layers, strict=True):
             for target_BKTE, flat_1KTE in zip(
-                _keys_values(layer), _keys_values(flat_layer), strict=True
+                keys_values(layer), keys_values(flat_layer), strict=True
             ):
-                for row, path in zip(rows, flat_paths, strict=True):
+                for row, path in zip(rows, paths, strict=True):
                     target_BKTE[row, :, width - len(path) : width] = flat_1KTE[0][:, path]
         last_states.update(zip(rows, states_ND, strict=True))
     states_BD = torch.stack([last_states[row] for row in range(len(prompts))])
@@ -99,15 +118,20 @@ def _empty_layer(
     keys, values = (
         torch.zeros(
             n_rows, tensor.shape[1], width + max_new_tokens, tensor.shape[3],
-            dtype=tensor.dtype if model.dtype == torch.float32 else model.dtype,
+            dtype=cache_dtype(model, tensor),
             device=tensor.device,
         )
-        for tensor in _keys_values(like)
+        for tensor in keys_values(like)
     )  # fmt: skip
     return PreallocatedLayer(keys, values, width)
 
 
-def _keys_values(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
+def cache_dtype(model: LanguageModel, states: torch.Tensor) -> torch.dtype:
+    """Return the dtype in which keys or values are kept: that of the model's products."""
+    return states.dtype if model.dtype == torch.float32 else model.dtype
+
+
+def keys_values(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the keys and values of a layer that has some."""
     layer = cast(DynamicLayer, layer)
     return cast("tuple[torch.Tensor, torch.Tensor]", (layer.keys, layer.values))

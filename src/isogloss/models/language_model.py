@@ -30,6 +30,8 @@ class Batching(StrEnum):
 class Decoding(StrEnum):
     """How texts are continued token by token."""
 
+    FUSED = "fused"  # rows of a cache of fixed size, with torch's flash attention (GPU)
+    SLOTS = "slots"  # the same with plain products (GPU)
     BATCHED = "batched"  # several rows with one key-value cache, padded on the left
     CACHED = "cached"  # one row at a time with the cache or state that the model returns
     UNCACHED = "uncached"  # every token by a pass of the whole text
@@ -73,6 +75,7 @@ class LanguageModel:
     splits: bool | None = None  # cached by lm_head.can_split
     decoding: Decoding | None = None  # cached by decoding.proven_decoding
     compiled: dict[torch.nn.Module, object] | None = None  # calls of layers, see compilation
+    captures: bool | None = None  # whether a decode step gives a CUDA graph; cached by slots
 
     @property
     def module(self) -> torch.nn.Module:
