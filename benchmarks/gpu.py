@@ -9,7 +9,6 @@ model.
 """
 
 import argparse
-import gc
 import json
 import platform
 import shutil
@@ -230,7 +229,6 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         work = partial(PARTS[part], model, setting, limit)
         parts[key] = guarded(device, limit.left, work)
         _report(chosen.out, results, key, parts[key])
-        gc.collect()
     return results
 
 

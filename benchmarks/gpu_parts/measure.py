@@ -69,8 +69,8 @@ def kernel_seconds(
 
 def reset_peak(device: torch.device) -> None:
     """Free what is unused and start counting the peak of the device's memory anew."""
-    gc.collect()
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 

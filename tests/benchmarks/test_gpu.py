@@ -49,7 +49,7 @@ def test_a_rehearsal_has_every_part_and_the_engine_is_exact(tmp_path: Path) -> N
         assert correct[kind]["float32"]["largest"] < 2e-5
         assert correct[kind]["float32"]["other_choices"] == 0
         assert correct[kind]["bfloat16 from exact"]["rms"] < 0.1
-        assert correct[kind]["standard_deviation_over_items"] > 0.2
+        assert correct[kind]["standard_deviation_over_items"] > 0.05  # scores depend on items
         scored = parts["scoring tiny"][kind]
         assert scored["plain"]["largest_difference"] < 0.2
         assert scored["harness"]["items_per_second"] > 0
