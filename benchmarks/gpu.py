@@ -36,7 +36,7 @@ from benchmarks.gpu_parts import (
 )
 from benchmarks.gpu_parts import items as item_files
 from benchmarks.gpu_parts.measure import Deadline, peak_gb, reset_peak, synchronise
-from benchmarks.gpu_parts.models import SIZES, build, describe, train_tokenizer
+from benchmarks.gpu_parts.models import SHORT, SIZES, build, describe, train_tokenizer
 from benchmarks.gpu_parts.table import markdown
 from benchmarks.gpu_parts.work import Setting
 from isogloss.models.language_model import LanguageModel
@@ -76,7 +76,7 @@ ORDER = (
     ("generation", "30b-a3b"),
     ("training", "4b"),
     ("generation", "4b"),
-    ("correctness", "30b-a3b"),
+    ("correctness", f"30b-a3b{SHORT}"),
     ("correctness", "8b"),
 )
 PACKAGES = (
@@ -123,7 +123,11 @@ def planned(parts: Sequence[str], models: Sequence[str]) -> list[tuple[str, str]
     pairs = [*ORDER, *((part, name) for name in TINY for part in PARTS)]
     if "8b" not in models and "attention" in parts:  # its kernels do not depend on the model
         pairs.append(("attention", models[0]))
-    return list(dict.fromkeys(pair for pair in pairs if pair[0] in parts and pair[1] in models))
+    return list(
+        dict.fromkeys(
+            pair for pair in pairs if pair[0] in parts and pair[1].removesuffix(SHORT) in models
+        )
+    )
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -226,8 +230,8 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
             model = built.pop()
         setting = Setting(name, device, items, quick)
         limit = deadline.within(SECONDS[part])
-        work = partial(PARTS[part], model, setting, limit)
-        parts[key] = guarded(device, limit.left, work)
+        # No variable keeps the work: it would keep its model beside the next one.
+        parts[key] = guarded(device, limit.left, partial(PARTS[part], model, setting, limit))
         _report(chosen.out, results, key, parts[key])
     return results
 

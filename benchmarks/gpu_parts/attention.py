@@ -6,10 +6,10 @@ is in. Suffixes of names: T tokens of the row, H heads, K key-value heads, E hea
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -99,9 +99,9 @@ def _timed(
     preparing = seconds_of(row.device, lambda: made.append(prepare(row)))
     attend = made[0]
     repeats, warm_up = (5, 2) if row.device.type == "cuda" else (1, 0)
-    first = seconds_of(row.device, lambda: attend(*inputs))
     preparing_again = seconds_of(row.device, lambda: prepare(row))
-    with torch.inference_mode():
+    with torch.no_grad():
+        first = seconds_of(row.device, lambda: attend(*inputs))
         output = attend(*inputs)[:, :, : len(row.ends) - row.filler].float()
         forward = kernel_seconds(
             row.device, lambda: attend(*inputs), repeats=repeats, warm_up=warm_up
@@ -115,6 +115,8 @@ def _timed(
     leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
 
     def both() -> None:
+        for leaf in leaves:
+            leaf.grad = None
         output = attend(*leaves)
         torch.autograd.backward(output, torch.ones_like(output))
 
@@ -201,7 +203,7 @@ def _varlen(row: Row) -> Attention:
     from torch.nn.attention.varlen import varlen_attn
 
     queries, keys = [0], [0]
-    gathered: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    gathered: list[npt.NDArray[np.int64]] = []
     offset = 0
     for tree in row.trees:
         for start, end, above in chains(tree):
@@ -235,9 +237,9 @@ def _varlen(row: Row) -> Attention:
     return attend
 
 
-def _flex(row: Row, *, blocks_by_torch: bool = False) -> Attention:
+def _flex(row: Row) -> Attention:
     """FlexAttention with the mask of subtrees; blocks of keys follow from where subtrees end."""
-    from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
     end_T = row.end_T
 
@@ -246,24 +248,31 @@ def _flex(row: Row, *, blocks_by_torch: bool = False) -> Attention:
     ) -> torch.Tensor:
         return (key <= query) & (query < end_T[key])
 
-    tokens = len(row.ends)
-    if blocks_by_torch:
-        mask = create_block_mask(in_subtree, None, None, tokens, tokens, device=row.device)
-    else:
-        last = np.array(row.ends).reshape(-1, BLOCK).max(1)
-        first_query = np.arange(len(last)) * BLOCK
-        lower = np.tril(np.ones((len(last), len(last)), dtype=np.bool_))
-        used = lower & (last[None, :] > first_query[:, None])
-        order = np.argsort(~used, axis=1, kind="stable")
-        number = torch.from_numpy(used.sum(1).astype(np.int32))[None, None].to(row.device)
-        index = torch.from_numpy(order.astype(np.int32))[None, None].to(row.device)
-        mask = BlockMask.from_kv_blocks(number, index, BLOCK_SIZE=BLOCK, mask_mod=in_subtree)
+    number, index = key_blocks(row)
+    mask = BlockMask.from_kv_blocks(
+        torch.from_numpy(number)[None, None].to(row.device),
+        torch.from_numpy(index)[None, None].to(row.device),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=in_subtree,
+    )
     call: Any = _compiled(flex_attention) if row.device.type == "cuda" else flex_attention
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return call(query, key, value, block_mask=mask, enable_gqa=True)  # type: ignore[no-any-return]
 
     return attend
+
+
+def key_blocks(row: Row) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """For each block of queries, how many blocks of keys it sees, and which, these first.
+
+    A block of keys is seen if it is not later and one of its subtrees reaches the block of queries.
+    """
+    last = np.array(row.ends).reshape(-1, BLOCK).max(1)
+    blocks = np.arange(len(last))
+    seen = (blocks[None, :] <= blocks[:, None]) & (last[None, :] > BLOCK * blocks[:, None])
+    order = np.argsort(~seen, axis=1, kind="stable")
+    return seen.sum(1).astype(np.int32), order.astype(np.int32)
 
 
 _compilations: dict[object, Any] = {}
@@ -280,12 +289,10 @@ PREPARED: dict[str, Callable[[Row], Attention]] = {
     "sdpa_padded": _sdpa_padded,
     "varlen": _varlen,
     "flex": _flex,
-    "flex_create_block_mask": partial(_flex, blocks_by_torch=True),
 }
 DEVICES = {
     "sdpa_per_tree": ("cuda", "cpu"),
     "sdpa_padded": ("cuda", "cpu"),
     "varlen": ("cuda",),  # has no kernel for a CPU
     "flex": ("cuda",),
-    "flex_create_block_mask": ("cuda",),
 }

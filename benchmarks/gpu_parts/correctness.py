@@ -41,8 +41,8 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         data[kind] = (chosen, encoded_prompts(model, chosen, kind))
     rounded = {kind: _scores(model, *data[kind], kind, deadline) for kind in kinds}
     rounded_gradients = _gradients(model, setting)
-    model = in_dtype(setting.name, model, torch.float32)
     try:
+        model = in_dtype(setting.name, model, torch.float32)
         exact = {kind: _scores(model, *data[kind], kind, deadline) for kind in kinds}
         gradients = _gradients(model, setting)
     finally:

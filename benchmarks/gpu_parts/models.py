@@ -72,6 +72,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
+SHORT = "-short"  # of a name: the same model with so few layers that float32 fits a card
+SIZES[f"30b-a3b{SHORT}"] = SIZES["30b-a3b"] | {"num_hidden_layers": 8}
 SIZES["tiny-moe"] = SIZES["tiny"] | {
     "moe_intermediate_size": 32,
     "num_experts": 8,

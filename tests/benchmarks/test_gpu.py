@@ -14,7 +14,15 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
 from benchmarks import gpu
 from benchmarks.flops import body_flops
-from benchmarks.gpu_parts.attention import Row, chains, subtree_ends
+from benchmarks.gpu_parts.attention import (
+    GROUPS,
+    HEADS,
+    PREPARED,
+    Row,
+    chains,
+    key_blocks,
+    subtree_ends,
+)
 from benchmarks.gpu_parts.generation import own_texts
 from benchmarks.gpu_parts.items import made, read
 from benchmarks.gpu_parts.measure import Deadline
@@ -155,6 +163,27 @@ def test_subtrees_and_chains_describe_who_attends_to_whom() -> None:
     assert (seen == expected).all()
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_kernels_for_blocks_of_keys_and_for_trees_agree() -> None:
+    tree = TokenTree()
+    for sequence in (range(90), (*range(70), *range(200, 230)), (*range(20), 300)):
+        tree.insert(tuple(sequence))
+    row = Row([tree, tree, tree], 512, CPU)
+    torch.manual_seed(0)
+    tokens = len(row.ends)
+    inputs = [torch.randn(1, heads, tokens, 16) for heads in (HEADS, GROUPS, GROUPS)]
+    expected, *others = (
+        PREPARED[name](row)(*inputs)[:, :, : tokens - row.filler]
+        for name in ("sdpa_per_tree", "sdpa_padded", "flex")
+    )
+    for output in others:
+        assert torch.allclose(output, expected, atol=1e-5)
+    number, index = key_blocks(row)
+    assert [sorted(blocks[:n]) for n, blocks in zip(number, index, strict=True)] == [
+        [0], [0, 1], [1, 2],
+    ]  # fmt: skip
+
+
 def test_a_row_takes_whole_trees_and_is_filled_to_a_block() -> None:
     tree = TokenTree()
     tree.insert(range(100))
@@ -167,6 +196,7 @@ def test_parts_come_in_order_of_importance() -> None:
     both = gpu.planned(gpu.DEFAULT, ["4b", "8b", "30b-a3b"])
     assert both[:3] == [("correctness", "4b"), ("scoring", "4b"), ("scoring", "8b")]
     assert len(both) == len(set(both))
+    assert ("correctness", "30b-a3b-short") in both
 
 
 @pytest.mark.parametrize("option", ["--parts=speed", "--models=7b"])
