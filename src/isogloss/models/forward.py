@@ -79,7 +79,8 @@ def _tree_states(
         stack = contexts or this_pass
         stack.enter_context(replaced_attention(model.network, NAME))
         stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
-        stack.enter_context(compiled_layers(model))
+        if cache is None:
+            stack.enter_context(compiled_layers(model))
         return forward(
             model,
             lambda hidden_1TD: hidden_1TD[0, places_N.to(hidden_1TD.device)],
