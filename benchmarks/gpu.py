@@ -57,7 +57,7 @@ DEFAULT = tuple(name for name in NAMES if name != "profile")
 SECONDS = {
     "correctness": 75,
     "scoring": 75,
-    "training": 75,
+    "training": 120,  # compiling included
     "generation": 60,
     "attention": 60,
     "profile": 60,
