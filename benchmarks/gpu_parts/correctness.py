@@ -9,12 +9,11 @@ from peft import get_peft_model
 
 from benchmarks.gpu_parts.items import spread
 from benchmarks.gpu_parts.measure import Deadline
-from benchmarks.gpu_parts.models import in_dtype
+from benchmarks.gpu_parts.models import cast_weights, language_model
 from benchmarks.gpu_parts.work import Setting, encoded_prompts
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.memory import training_token_budget
-from isogloss.models.paths import can_share
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.training.batches import training_rows
@@ -39,17 +38,20 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
     for kind in kinds:
         chosen = spread(list(setting.items), 2 if setting.quick else PASSAGES[kind])
         data[kind] = (chosen, encoded_prompts(model, chosen, kind))
+    paths = {str(model.dtype): str(model.paths)}
     rounded = {kind: _scores(model, *data[kind], kind, deadline) for kind in kinds}
     rounded_gradients = _gradients(model, setting)
     try:
-        model = in_dtype(setting.name, model, torch.float32)
+        cast_weights(model.network, torch.float32)
+        model = language_model(setting.name, model.network, model.device, model.tokenizer)
+        paths[str(model.dtype)] = str(model.paths)
         exact = {kind: _scores(model, *data[kind], kind, deadline) for kind in kinds}
         gradients = _gradients(model, setting)
     finally:
-        model = in_dtype(setting.name, model, torch.bfloat16)
+        cast_weights(model.network, torch.bfloat16)
     return {
         "items": {str(kind): len(data[kind][0]) for kind in kinds},
-        "shares_passages": can_share(model),
+        "paths": paths,
         **{str(kind): _compared(exact[kind], rounded[kind]) for kind in kinds},
         "training": {
             "float32": _gradient_differences(gradients["engine"], gradients["own"]),

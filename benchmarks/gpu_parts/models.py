@@ -18,6 +18,7 @@ from isogloss.compat.interfaces import Tokenizer as AnyTokenizer
 from isogloss.models.compilation import compile_layers, worth_compiling
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
+from isogloss.models.paths import proven_paths
 
 QWEN3 = {
     "vocab_size": 151936,
@@ -112,24 +113,23 @@ def build(name: str, device: torch.device, tokenizer: AnyTokenizer) -> LanguageM
 def language_model(
     name: str, network: CausalNetwork, device: torch.device, tokenizer: AnyTokenizer
 ) -> LanguageModel:
-    """A network as the model that isogloss's functions take."""
+    """A network as the model that isogloss's functions take, prepared as by `load`."""
     dtype = next(network.parameters()).dtype
     location = ModelLocation(f"random-{name}", Path(f"random-{name}"), "seed 0")
     model = LanguageModel(location, tokenizer, network, device, dtype)
-    if worth_compiling(model):  # as `load` does
+    proven_paths(model)
+    if worth_compiling(model):
         compile_layers(model)
     return model
 
 
-def in_dtype(name: str, model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
-    """The same model with its weights in another dtype, in place.
+def cast_weights(network: CausalNetwork, dtype: torch.dtype) -> None:
+    """Give the weights of a network another dtype; those in bfloat16 are exact in float32.
 
-    Weights in bfloat16 are exact in float32. Buffers keep their dtype: transformers keeps the
-    frequencies of rotary positions in float32.
+    Buffers keep their dtype: transformers keeps the frequencies of rotary positions in float32.
     """
-    for weight in model.network.parameters():
+    for weight in network.parameters():
         weight.data = weight.data.to(dtype)
-    return language_model(name, model.network, model.device, model.tokenizer)
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:

@@ -22,7 +22,6 @@ from benchmarks.gpu_parts.products import product_speed
 from benchmarks.gpu_parts.work import Setting, encoded_prompts, scoring_work
 from isogloss.inference.scoring import score
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.paths import proven_paths
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 from isogloss.types import Format
@@ -53,7 +52,7 @@ Loop = Callable[[LanguageModel, Sequence[EncodedPrompt], int, Deadline], list[li
 
 def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
     """Items and tokens per second of each format, with shares of product speed, and the peers'."""
-    measured: dict[str, Any] = {"paths": str(proven_paths(model))}
+    measured: dict[str, Any] = {"paths": str(model.paths)}
     for kind in (Format.LETTER, Format.CLOZE):
         reset_peak(model.device)
         measured[str(kind)] = _engine(model, setting, kind, deadline)

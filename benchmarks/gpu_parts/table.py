@@ -53,6 +53,8 @@ def _products(measured: dict[str, Results]) -> Iterator[str]:
 def _correctness(measured: dict[str, Results]) -> Iterator[str]:
     rows: Rows = []
     for name, result in measured.items():
+        paths = ", ".join(f"{dtype}: {path}" for dtype, path in result["paths"].items())
+        yield f"{name}, how it is computed: {paths}\n"
         for kind in ("letter", "cloze"):
             spread = f"{result[kind]['standard_deviation_over_items']:.2g}"
             for compared in COMPARED:

@@ -26,7 +26,14 @@ from benchmarks.gpu_parts.attention import (
 from benchmarks.gpu_parts.generation import own_texts
 from benchmarks.gpu_parts.items import made, read
 from benchmarks.gpu_parts.measure import Deadline
-from benchmarks.gpu_parts.models import SIZES, build, counted, in_dtype, train_tokenizer
+from benchmarks.gpu_parts.models import (
+    SIZES,
+    build,
+    cast_weights,
+    counted,
+    language_model,
+    train_tokenizer,
+)
 from benchmarks.gpu_parts.scoring import harness_loop, plain_loop
 from benchmarks.gpu_parts.table import markdown
 from benchmarks.gpu_parts.work import encoded_prompts, scoring_work
@@ -52,7 +59,7 @@ def test_a_rehearsal_has_every_part_and_the_engine_is_exact(tmp_path: Path) -> N
     assert set(parts) == {"products", *(f"{part} tiny" for part in gpu.PARTS)}
     assert not [measured["error"] for measured in parts.values() if "error" in measured]
     correct = parts["correctness tiny"]
-    assert correct["shares_passages"]
+    assert all("TREE" in paths for paths in correct["paths"].values())
     for kind in ("letter", "cloze"):
         assert correct[kind]["float32"]["largest"] < 2e-5
         assert correct[kind]["float32"]["other_choices"] == 0
@@ -75,7 +82,9 @@ def tiny_float32() -> LanguageModel:
     texts = [f"P: {item.passage}\nQ: {item.question}" for item in made(4)]
     tokenizer = train_tokenizer(texts, SIZES["tiny"]["vocab_size"])
     assert len(tokenizer) == SIZES["tiny"]["vocab_size"]
-    return in_dtype("tiny", build("tiny", CPU, tokenizer), torch.float32)
+    rounded = build("tiny", CPU, tokenizer)
+    cast_weights(rounded.network, torch.float32)
+    return language_model("tiny", rounded.network, CPU, tokenizer)
 
 
 def test_generate_writes_the_texts_of_the_engine(tiny_float32: LanguageModel) -> None:
