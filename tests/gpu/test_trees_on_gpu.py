@@ -1,7 +1,7 @@
 """Trees on a GPU: the kernel for branches and compiled layers give the states of whole sequences.
 
 A machine with a GPU needs nothing but torch, transformers, peft and pytest:
-`python -m pytest -q --noconftest -p no:cacheprovider tests/gpu`.
+`python -m pytest -q --noconftest -o filterwarnings=default -p no:cacheprovider tests/gpu`.
 """
 
 from pathlib import Path
@@ -118,23 +118,28 @@ def test_states_of_trees_are_those_of_their_sequences(
 @pytest.mark.parametrize(
     ("architecture", "compiled"), [("gemma3", False), ("qwen3", False), ("qwen3", True)]
 )
-def test_gradients_of_the_kernel_are_those_of_masked_attention(
+def test_gradients_of_the_kernel_are_as_near_to_exact_ones_as_those_of_masked_attention(
     architecture: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = random_model(architecture, torch.bfloat16)
     trees, nodes = planted()
-    projections = [
-        layer.self_attn.k_proj.weight.requires_grad_(True)
-        for layer in model.network.get_decoder().layers
-    ]
 
-    def gradients() -> torch.Tensor:
-        loss = hidden_states(model, trees, nodes).float().square().mean()
-        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, projections)])
+    def gradients(dtype: torch.dtype, kernel: bool) -> torch.Tensor:
+        model = random_model(architecture, torch.bfloat16)  # the same weights in either dtype
+        model.network.to(dtype)
+        model.dtype = dtype
+        projections = [
+            layer.self_attn.k_proj.weight.requires_grad_(True)
+            for layer in model.network.get_decoder().layers
+        ]
+        if kernel and compiled:
+            compile_layers(model)
+        with monkeypatch.context() as patch:
+            if not kernel:
+                patch.setattr(tree_attention, "kernel_takes", lambda *_: False)
+            loss = hidden_states(model, trees, nodes).float().square().mean()
+            found = torch.autograd.grad(loss, projections)
+        return torch.cat([part.flatten().float() for part in found])
 
-    with monkeypatch.context() as patch:
-        patch.setattr(tree_attention, "kernel_takes", lambda *_: False)
-        expected = gradients()
-    if compiled:
-        compile_layers(model)
-    assert relative(gradients(), expected) < 0.05
+    exact = gradients(torch.float32, kernel=False)
+    masked = relative(gradients(torch.bfloat16, kernel=False), exact)
+    assert relative(gradients(torch.bfloat16, kernel=True), exact) < 1.5 * masked + 0.01
