@@ -10,7 +10,7 @@ from synthetic_predictions import CONTROL, RELATED, crossed_tables, gains, pair,
 from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.claims import ClaimVerdict, claim_verdicts, level_verdict
 from isogloss.analysis.comparison import Comparison, compare
-from isogloss.analysis.gain_slopes import ModelLevel
+from isogloss.analysis.gain_slopes import LevelContrast, ModelLevel
 from isogloss.analysis.learning import Learning, Obstacle
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.stats.two_way import TwoWayMean
@@ -258,23 +258,25 @@ def test_gains_of_nothing_are_not_equally_large(tuned, cot, verdict):
 
 
 @pytest.mark.parametrize(
-    ("differences", "verdict"),
+    ("differences", "between_p", "verdict"),
     [
-        ((0.0, 0.0), ClaimVerdict.EQUALLY_LARGE),
-        ((0.1, 0.1), ClaimVerdict.TUNING_GAINS_MORE),
-        ((0.1, 0.0), ClaimVerdict.DIFFERS_BY_MODEL),
-        ((0.1, -0.1), ClaimVerdict.DIFFERS_BY_MODEL),
-        ((0.03, 0.0), ClaimVerdict.EQUALITY_INCONCLUSIVE),
+        ((0.0, 0.0), 0.9, ClaimVerdict.EQUALLY_LARGE),
+        ((0.1, 0.1), 0.01, ClaimVerdict.TUNING_GAINS_MORE),
+        ((0.1, 0.0), 0.01, ClaimVerdict.DIFFERS_BY_MODEL),
+        ((0.1, 0.0), 0.2, ClaimVerdict.UNEQUAL_IN_SOME),
+        ((0.1, -0.1), 0.2, ClaimVerdict.DIFFERS_BY_MODEL),
+        ((0.03, 0.0), 0.01, ClaimVerdict.EQUALITY_INCONCLUSIVE),
     ],
 )
-def test_models_share_a_verdict_or_differ(several, differences, verdict):
+def test_models_share_a_verdict_or_differ(several, differences, between_p, verdict):
+    between = LevelContrast(("m", "m"), mean(differences[0] - differences[1]), between_p)
     levels = [
         ModelLevel(learnt(0.2), learnt(0.2), test, test.p, test.p_within(0.03))
         for test in (
             mean(difference, 0.011 if difference == 0.03 else 0.005) for difference in differences
         )
     ]
-    changed = replace(several, model_levels=tuple(levels), margin=0.03)
+    changed = replace(several, model_levels=tuple(levels), level_contrasts=(between,), margin=0.03)
     if verdict == ClaimVerdict.EQUALITY_INCONCLUSIVE:
         levels[0] = replace(levels[0], holm_p=0.2)
         changed = replace(changed, model_levels=tuple(levels))
@@ -294,6 +296,30 @@ def test_levels_are_the_differences_of_each_model_with_holm(several):
     assert min(level.holm_p_within for level in several.model_levels) == pytest.approx(
         min(1.0, 5 * ps[0])
     )
+
+
+def test_two_models_are_compared_in_the_same_languages_with_holm(several):
+    assert len(several.level_contrasts) == 10
+    contrast = several.level_contrasts[0]
+    first, second = (several.model_levels[m].difference for m in (0, 1))
+    assert contrast.models == ("model-0", "model-1")
+    assert contrast.difference.estimate == pytest.approx(first.estimate - second.estimate)
+    lowest = min(each.difference.p for each in several.level_contrasts)
+    assert min(each.holm_p for each in several.level_contrasts) == pytest.approx(
+        min(1.0, 10 * lowest)
+    )
+
+
+def test_a_model_with_nothing_to_compare_makes_no_difference_between_models(several):
+    one = mean(0.1, 0.005)
+    levels = (
+        ModelLevel(learnt(0.2), learnt(0.2), one, 0.001, 0.9),
+        ModelLevel(learnt(0.2), learnt(0.2), mean(0.0, 0.05), 0.9, 0.4),
+        ModelLevel(replace(learnt(0.0), label="none"), learnt(0.0), one, 0.9, 0.9),
+    )
+    between = LevelContrast(("m", "none"), one, 0.001)
+    changed = replace(several, model_levels=levels, level_contrasts=(between,), margin=0.03)
+    assert claim_verdicts(changed).by_claim["C3"] == ClaimVerdict.UNEQUAL_IN_SOME
 
 
 def test_claims_without_the_runs_or_passages_they_need_are_not_tested():

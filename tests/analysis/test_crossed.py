@@ -130,6 +130,20 @@ def test_a_source_pooled_from_several_branches_is_no_branch_of_the_design():
     assert omission.sources == ("arb_Arab+hin_Deva",)
 
 
+def test_a_source_without_one_of_the_conditions_is_left_out_and_named():
+    tables = crossed_tables(sources=(*CROSSED_SOURCES, "jpn_Jpan"))
+    comparison = crossed(
+        {
+            run._replace(condition=Condition.TUNED_COT) if run.source == "jpn_Jpan" else run: rows
+            for run, rows in tables.items()
+        }
+    )
+    assert [source.code for source in comparison.sources] == list(CROSSED_SOURCES)
+    assert comparison.omissions == (
+        Omission(OmissionReason.LOST_SOURCES, sources=("jpn_Jpan",), problem="no tuned run."),
+    )
+
+
 def test_a_source_pooled_within_one_branch_counts_as_that_branch():
     sources = ("arb_Arab+ary_Arab", *CROSSED_SOURCES[1:])
     comparison = crossed(crossed_tables(sources=sources), source="arb_Arab+ary_Arab")

@@ -17,10 +17,15 @@ from synthetic_predictions import (
 from isogloss.analysis.claims import ClaimVerdict, claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.crossed_frames import BEYOND, crossed_cells_frame, crossed_effects_frame
+from isogloss.analysis.frames import published_frame
+from isogloss.analysis.omissions import Omission, OmissionReason
+from isogloss.formatting import points
 from isogloss.report import crossed as crossed_report
+from isogloss.report.claims import claim_texts
 from isogloss.report.crossed_figures import crossed_effects, crossed_gains
 from isogloss.report.next_steps import next_steps
 from isogloss.report.page import write
+from isogloss.report.published import beside_table
 from isogloss.report.verdict import note, summary
 from isogloss.types import Interval, Verdict
 
@@ -84,9 +89,96 @@ def test_an_effect_of_these_sources_that_differs_too_much_between_them_is_said(
         crossed = replace(planted.crossed, overall=replace(planted.crossed.overall, robust=robust))
         return dict(crossed_report.crossed_lines(planted, crossed))["Robust interval"]
 
-    nothing = "it holds zero, so nothing is shown for other sources than these."
+    nothing = "it holds zero, so no difference is shown for other sources than these."
     assert robust_line(Interval(-0.01, 0.13)).endswith(nothing)
     assert nothing not in robust_line(Interval(0.01, 0.11))
+    assert robust_line(Interval(-np.inf, np.inf)) == "none, there are too few cells for it."
+
+
+def test_equal_gains_say_whether_the_robust_interval_lies_within_the_margin_too(
+    null: Comparison,
+) -> None:
+    def texts(robust_90: Interval) -> tuple[str, str]:
+        overall = replace(null.crossed.overall, robust_90=robust_90)
+        changed = replace(null, crossed=replace(null.crossed, overall=overall))
+        line = dict(crossed_report.crossed_lines(changed, changed.crossed))["Equivalence"]
+        return line, claim_texts(changed)[0].conclusion
+
+    line, conclusion = texts(Interval(-0.01, 0.029))
+    assert line.endswith(
+        "With the sources taken as a sample it is shown too: the robust 90% interval [−1.0, +2.9] "
+        "lies within the margin."
+    )
+    assert conclusion.endswith("as much as others, to within ±3.0 points.")
+    outside = (
+        "It is not shown for other sources: the robust 90% interval [−1.0, +3.1] extends beyond "
+        "the margin."
+    )
+    assert all(text.endswith(outside) for text in texts(Interval(-0.01, 0.031)))
+    unknown = "Whether it holds for other sources is not known: there is no robust interval."
+    assert all(text.endswith(unknown) for text in texts(Interval(-np.inf, np.inf)))
+
+
+@pytest.mark.parametrize(
+    ("interval_90", "interval_95", "text"),
+    [
+        ((0.059, 0.073), (0.058, 0.074), "lies beyond ±3.0 points (p = 1.00); the effect is"),
+        ((0.029, 0.073), (0.028, 0.074), "extends beyond ±3.0 points (p = 1.00); the effect is not"),
+    ],
+)  # fmt: skip
+def test_an_effect_is_compared_with_the_margin(
+    planted: Comparison,
+    interval_90: tuple[float, float],
+    interval_95: tuple[float, float],
+    text: str,
+) -> None:
+    overall = replace(
+        planted.crossed.overall,
+        interval_90=Interval(*interval_90),
+        interval_95=Interval(*interval_95),
+        equivalence_p=1.0,
+    )
+    changed = replace(planted, crossed=replace(planted.crossed, overall=overall))
+    line = dict(crossed_report.crossed_lines(changed, changed.crossed))["Equivalence"]
+    assert text in line
+
+
+def test_a_lost_source_is_named_with_the_reason_while_the_design_stays_decisive(
+    planted: Comparison,
+) -> None:
+    lost = Omission(OmissionReason.LOST_SOURCES, sources=("tha_Thai",), problem="out of memory.")
+    changed = replace(planted, omissions=(lost,))
+    assert changed.decisive is not None
+    line = dict(crossed_report.crossed_lines(changed, changed.crossed))["Sources"]
+    assert line.endswith("; left out: Thai (the table of effects by source says why).")
+    tables = {table.title: table for table in crossed_report.crossed_tables(changed)}
+    assert "Source Thai (tha_Thai) is left out: out of memory." in (
+        tables["Effect of kinship by source"].note
+    )
+    before = dict(crossed_report.crossed_lines(planted, planted.crossed))["Sources"]
+    assert before.startswith("the effect of kinship is positive for 6 of 6 sources, +")
+    assert "left out" not in before
+
+
+def test_the_published_analysis_stands_beside_the_effect_over_all_sources(
+    planted: Comparison, null: Comparison
+) -> None:
+    row = beside_table(planted).rows[0]
+    effect = planted.crossed.overall
+    assert planted.contrast.verdict == Verdict.INCONCLUSIVE
+    assert row[1] == "disagree"
+    assert row[3].startswith(
+        f"Related languages gain more: {points(effect.estimate)} points over 6 sources (95% interval"
+    )
+    assert "36 observations of gains from Turkish" in beside_table(planted).note
+    related = published_frame(planted).iloc[2]
+    assert (related["our_estimate"], related["our_p"]) == (effect.estimate, effect.p)
+    assert related["our_finding"] == "positive"
+
+    nothing = replace(null, margin=0.5)
+    row = beside_table(nothing).rows[0]
+    assert row[1] == "not comparable"
+    assert row[3].startswith("Nothing to compare: ")
 
 
 def test_the_named_source_is_a_row_beside_the_others(planted: Comparison) -> None:

@@ -91,6 +91,12 @@ SENTENCES = [
     ),
     (
         Omission(
+            OmissionReason.LOST_SOURCES, sources=("hin_Deva", "tur_Latn"), problem="no tuned run."
+        ),
+        "Sources Hindi (hin_Deva) and Turkish (tur_Latn) are left out: no tuned run.",
+    ),
+    (
+        Omission(
             OmissionReason.SOURCES_NOT_CROSSED,
             sources=("arb_Arab+hin_Deva", "tur_Latn"),
             problem="pooled.",

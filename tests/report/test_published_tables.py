@@ -32,7 +32,7 @@ def test_the_table_shows_both_findings_with_their_numbers(noise):
     assert baseline[3] == "Inconclusive: no slope beyond sampling noise, over 16 languages"
     assert kinship[1] == "in part"
     assert kinship[2].startswith("No advantage of related languages: ")
-    assert kinship[3].startswith("Inconclusive: contrast ")
+    assert kinship[3].startswith("Described only, no difference seen: contrast ")
     assert gain[0] == "Gain of each language"
     assert gain[3].endswith("of 18 differ")
 
@@ -70,7 +70,7 @@ def test_agreement_is_said_without_emphasis():
     table = beside_table(compare_pair(shifted))
     assert table.rows[0][1] == "agree"
     assert table.rows[0][2].startswith("Related languages gain more: ")
-    assert table.rows[0][3].startswith("Related languages gain more: contrast ")
+    assert table.rows[0][3].startswith("Described only, related languages gain more: contrast ")
     assert "agree" not in table.bold
 
 

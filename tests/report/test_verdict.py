@@ -17,8 +17,8 @@ from isogloss.stats.power import equivalence
 from isogloss.types import Condition, Interval, Verdict
 
 NO_VERDICT = (
-    "Without other sources this is no verdict on kinship: it cannot be told from what these "
-    "languages gain from anything. No other branch here has three languages to compare it with."
+    "Without other sources this is no verdict on kinship: nothing says whether these languages "
+    "would gain as much from any source. No other branch here has three languages to compare it with."
 )
 
 

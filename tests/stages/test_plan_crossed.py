@@ -117,7 +117,7 @@ def test_a_budget_in_hours_limits_the_hours():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"propose": "belebele", "budget": 20}, "the smallest needs 40 evaluations."),
+        ({"propose": "belebele", "budget": 20}, "the cheapest needs 40 evaluations."),
         (
             {"propose": "belebele", "budget": 200, "languages": ("arb_Arab", "fra_Latn")},
             "needs four branches of at least three",

@@ -6,6 +6,7 @@ import pytest
 from logged_runs import log_run, log_runs, log_study
 from synthetic_predictions import gains, tables
 
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
@@ -83,6 +84,21 @@ def test_the_newest_finished_study_run_decides_which_runs_belong_to_the_study(
     log_study(ids.values(), seeds="0")
     log_study([old], "FAILED", seeds="0")
     assert found_ids(study="s") == set(ids.values())
+
+
+def test_a_source_of_a_study_of_which_no_adapter_is_evaluated_is_named(two: Tables) -> None:
+    ids = log_runs(two, study="s")
+    log_study(ids.values(), seeds="0", sources="arb_Arab,tur_Latn")
+    (omission,) = search_runs(CompareConfig(study="s")).omissions
+    assert omission == Omission(
+        OmissionReason.LOST_SOURCES,
+        sources=("tur_Latn",),
+        problem="no adapter is evaluated in the study; the cells failed, or the runs are deleted.",
+    )
+    assert search_runs(CompareConfig(study="s", sources="arb_Arab")).omissions == []
+    more = log_run(TUNED._replace(source="tur_Latn"), two[TUNED])
+    log_study([ids[BASE], more], seeds="1", sources="tur_Latn")
+    assert search_runs(CompareConfig(study="s")).omissions == []
 
 
 def test_studies_with_other_seeds_add_their_runs(two: Tables) -> None:

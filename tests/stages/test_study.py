@@ -24,7 +24,7 @@ from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import run_compare
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
-from isogloss.stages.study import StudyRuns, models_table, run_study
+from isogloss.stages.study import StudyRuns, lost_sources, models_table, run_study
 from isogloss.stages.study_cells import EvaluateCell, study_cells
 from isogloss.types import Format
 
@@ -479,6 +479,21 @@ def test_a_study_with_shared_passages_says_so(model_folder: Callable[[str], Path
         assert run.data.tags["isogloss.share_passages"] == "true"
     report = mlflow.artifacts.load_text(f"{compared.info.artifact_uri}/report/report.md")
     assert "shared by training and test items" in report
+
+
+def test_a_source_of_which_every_adapter_failed_is_lost_and_the_first_reason_is_given() -> None:
+    config = StudyConfig.model_validate(
+        {"study": "s", "model": "m", "sources": "arb_Arab,tur_Latn", "seeds": "0,1"}
+    )
+    done = StudyRuns()
+    for cell in study_cells(config):
+        if "Turkish" in cell.label:
+            done.failed[cell] = "no memory." if "finetune" in cell.label else "no adapter."
+        elif cell.label.endswith("seed 1"):
+            done.failed[cell] = "killed."
+        elif isinstance(cell, EvaluateCell):
+            done.evaluated[cell] = SimpleNamespace()  # type: ignore[assignment]
+    assert lost_sources(config, done) == {"no memory.": ["tur_Latn"]}
 
 
 def test_a_mean_over_fewer_seeds_than_asked_says_so() -> None:

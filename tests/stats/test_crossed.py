@@ -97,8 +97,9 @@ def test_the_robust_interval_is_that_of_two_way_clustered_errors(gain):
         cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": True}
     )
     error = fit.cov_params()[0, 0] ** 0.5
-    half = (effect.robust.high - effect.robust.low) / 2
-    assert half == pytest.approx(error * stats.t.ppf(0.975, 3))
+    for interval, level in ((effect.robust, 0.975), (effect.robust_90, 0.95)):
+        half = error * stats.t.ppf(level, 3)
+        assert tuple(interval) == pytest.approx((effect.estimate - half, effect.estimate + half))
 
 
 def test_a_mixed_model_with_crossed_effects_agrees():

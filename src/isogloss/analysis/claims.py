@@ -41,6 +41,7 @@ class ClaimVerdict(StrEnum):
     TUNING_GAINS_MORE = "tuning gains more"
     COT_GAINS_MORE = "chain of thought gains more"
     DIFFERS_BY_MODEL = "differs by model"
+    UNEQUAL_IN_SOME = "unequal in some models"
     EQUALITY_INCONCLUSIVE = "equality inconclusive"
 
 
@@ -212,22 +213,37 @@ def _slope_verdict(test: SlopeTest) -> ClaimVerdict:
 
 
 def _size(comparison: Comparison) -> ClaimVerdict:
-    """C3, over the models that gained anything: one verdict that all share, or a mixed one."""
-    verdicts = [
-        level_verdict(level, comparison.chance, comparison.margin, len(comparison.model_levels))
-        for level in comparison.model_levels
-    ]
-    if not verdicts:
+    """C3, over the models that gained anything: one verdict that all share, or a mixed one.
+
+    Verdicts may differ because some models are measured better than others. It `differs by model`
+    only if tuning gains more in one and chain of thought in another, or if the difference of the
+    two gains is shown to differ between two models; else it is `unequal in some models`.
+    """
+    if not comparison.model_levels:
         return ClaimVerdict.NOT_TESTED
-    judged = [verdict for verdict in verdicts if verdict != ClaimVerdict.NOTHING_TO_COMPARE]
-    return _common(judged) if judged else ClaimVerdict.NOTHING_TO_COMPARE
+    judged = [
+        (level.tuned.label, verdict)
+        for level in comparison.model_levels
+        if (verdict := _verdict_of(level, comparison)) != ClaimVerdict.NOTHING_TO_COMPARE
+    ]
+    if not judged:
+        return ClaimVerdict.NOTHING_TO_COMPARE
+    models, verdicts = {model for model, _ in judged}, {verdict for _, verdict in judged}
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    unequal = {ClaimVerdict.TUNING_GAINS_MORE, ClaimVerdict.COT_GAINS_MORE} & verdicts
+    if not unequal:
+        return ClaimVerdict.EQUALITY_INCONCLUSIVE
+    differ = len(unequal) == 2 or any(
+        contrast.holm_p <= ALPHA and set(contrast.models) <= models
+        for contrast in comparison.level_contrasts
+    )
+    return ClaimVerdict.DIFFERS_BY_MODEL if differ else ClaimVerdict.UNEQUAL_IN_SOME
 
 
-def _common(verdicts: Sequence[ClaimVerdict]) -> ClaimVerdict:
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    different = {ClaimVerdict.TUNING_GAINS_MORE, ClaimVerdict.COT_GAINS_MORE} & set(verdicts)
-    return ClaimVerdict.DIFFERS_BY_MODEL if different else ClaimVerdict.EQUALITY_INCONCLUSIVE
+def _verdict_of(level: ModelLevel, comparison: Comparison) -> ClaimVerdict:
+    n_models = len(comparison.model_levels)
+    return level_verdict(level, comparison.chance, comparison.margin, n_models)
 
 
 def level_verdict(

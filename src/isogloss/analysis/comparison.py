@@ -19,10 +19,12 @@ from isogloss.analysis.family_correlation import FamilyCorrelation, family_corre
 from isogloss.analysis.gain_slopes import (
     GainAgreement,
     GainSlope,
+    LevelContrast,
     ModelLevel,
     ability_slopes,
     baseline_slopes,
     gain_agreements,
+    level_contrasts,
     model_levels,
 )
 from isogloss.analysis.gains import (
@@ -118,6 +120,7 @@ class Comparison:
     model_learning: tuple[Learning, ...]
     source_learning: tuple[Learning, ...]
     model_levels: tuple[ModelLevel, ...]
+    level_contrasts: tuple[LevelContrast, ...]
     family_correlation: FamilyCorrelation
     placebo: PlaceboBranches
     unit_permutations: UnitPermutations
@@ -241,6 +244,7 @@ def compare(
         model_learning=tuple(learning(study, [model], model) for model in study.models),
         source_learning=source_learning(study, crossed) if crossed else (),
         model_levels=model_levels(study),
+        level_contrasts=level_contrasts(study),
         family_correlation=family_correlation(study, contrast),
         placebo=placebo_branches(study, contrast),
         unit_permutations=unit_permutations(study, contrast),

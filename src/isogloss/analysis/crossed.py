@@ -96,7 +96,7 @@ class CrossedComparison:
     between a language of another family and the source itself; it has no margin. `adjustments` has
     each covariate alone and then all that can be adjusted for. `targets` are languages; varieties
     of one count once. `left_out` are the targets that are a source or a variety of one.
-    `fewest_seeds` is the smallest number of adapters of a model and source.
+    `fewest_seeds` is the number of adapters of the model and source that have the fewest.
     """
 
     sources: tuple[CrossedSource, ...]
@@ -139,12 +139,10 @@ def crossed_comparison(
     every_source = tuple(dict.fromkeys(code for codes in by_model.values() for code in codes))
     mixed = _mixed(study)
     if len(every_source) + len(mixed) < 2:
-        return None, ()
-    omissions = (
-        [Omission(OmissionReason.SOURCES_NOT_CROSSED, sources=mixed, problem=MIXED)]
-        if mixed
-        else []
-    )
+        return None, tuple(_incomplete(study, every_source))
+    omissions = _incomplete(study, every_source)
+    if mixed:
+        omissions.append(Omission(OmissionReason.SOURCES_NOT_CROSSED, sources=mixed, problem=MIXED))
     if len(every_source) < 2:
         return None, tuple(omissions)
     models, sources = _averaged(by_model)
@@ -267,6 +265,22 @@ def _sources(study: AlignedStudy, model: str) -> tuple[str, ...]:
         for code in codes
         if not is_mixed(code) and all(has(condition, code) for condition in tuned)
     )
+
+
+def _incomplete(study: AlignedStudy, complete: Sequence[str]) -> list[Omission]:
+    """Sources of one branch of which no model has both conditions."""
+    tuned = {study.spec.condition, study.spec.against} - {Condition.BASE, Condition.BASE_COT}
+    codes = {run.source for run in study.scores.runs} - {"", *complete}
+    lacking: dict[str, list[str]] = {}
+    for code in sorted(codes):
+        present = {run.condition for run in study.scores.runs if run.source == code}
+        if tuned and not is_mixed(code):
+            missing = sorted(tuned - present) or sorted(tuned)
+            lacking.setdefault(" and no ".join(missing), []).append(code)
+    return [
+        Omission(OmissionReason.LOST_SOURCES, sources=tuple(own), problem=f"no {conditions} run.")
+        for conditions, own in lacking.items()
+    ]
 
 
 def _mixed(study: AlignedStudy) -> tuple[str, ...]:

@@ -34,8 +34,9 @@ def published_frame(comparison: Comparison) -> pd.DataFrame:
     """The published analysis beside ours: coefficients of the regression, then gains.
 
     One row per coefficient and one per model and language. Columns that start with `our` hold the
-    estimate that the published one is compared with: the relatedness contrast, the cross-fitted
-    slope, or the gain with its clustered interval and Holm-adjusted p.
+    estimate that the published one is compared with: the effect of kinship over all sources, or the
+    contrast of one where that carries no verdict; the cross-fitted slope; or the gain with its
+    clustered interval and Holm-adjusted p.
     """
     return pd.DataFrame([*_coefficient_rows(comparison), *_gain_rows(comparison)])
 
@@ -44,11 +45,8 @@ def _coefficient_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
     analysis = published_analysis(comparison)
     if analysis.regression is None:
         return
-    contrast, slopes, models = comparison.contrast, comparison.baseline_slopes, comparison.models
-    ours = {
-        RELATED: _findings(analysis.kinship)
-        | _ours(contrast.estimate, contrast.permutation.interval_95, contrast.permutation.p)
-    }
+    own, slopes, models = analysis.our_kinship, comparison.baseline_slopes, comparison.models
+    ours = {RELATED: _findings(analysis.kinship) | _ours(own.estimate, own.interval_95, own.p)}
     if slopes:
         test = slopes[-1].test
         ours[BASELINE] = _findings(analysis.baseline) | _ours(test.slope, test.interval, test.p)

@@ -8,6 +8,7 @@ whether each model's two gains are equally large, which needs no slope.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -96,6 +97,18 @@ class ModelLevel:
 
 
 @dataclass(frozen=True)
+class LevelContrast:
+    """The difference of one model's `ModelLevel.difference` minus another's.
+
+    `holm_p` is adjusted for the number of pairs of models.
+    """
+
+    models: tuple[str, str]
+    difference: TwoWayMean
+    holm_p: float
+
+
+@dataclass(frozen=True)
 class _Fit:
     """A slope, and the strata (models, or all models as one) it was fitted within."""
 
@@ -156,6 +169,22 @@ def model_levels(study: AlignedStudy) -> tuple[ModelLevel, ...]:
         for model, difference, p, p_within in zip(
             models, differences, holm_p, holm_p_within, strict=True
         )
+    )
+
+
+def level_contrasts(study: AlignedStudy) -> tuple[LevelContrast, ...]:
+    """For each two models of `model_levels`: do their gains differ by different amounts?"""
+    by_model = {model: _both_gains(study, [model]) for model in _models_with_both(study)}
+    pairs = list(combinations(by_model, 2))
+    differences = []
+    for first, second in pairs:
+        left, right = by_model[first], by_model[second]
+        own, other = (shares.scores["tuned"] - shares.scores["cot"] for shares in (left, right))
+        differences.append(two_way_mean(own - other, left.weight))
+    holm_p = holm([difference.p for difference in differences])
+    return tuple(
+        LevelContrast(pair, difference, float(p))
+        for pair, difference, p in zip(pairs, differences, holm_p, strict=True)
     )
 
 

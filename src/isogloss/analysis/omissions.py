@@ -20,6 +20,7 @@ class OmissionReason(StrEnum):
     NO_DOUBLE_DIFFERENCE = "no double difference"
     NO_SLOPE = "no slope"
     MISSING_SOURCES = "missing sources"
+    LOST_SOURCES = "lost sources"
     SOURCES_NOT_CROSSED = "sources not crossed"
     NO_CROSSED_DESIGN = "no crossed design"
 
@@ -47,6 +48,7 @@ class Omission:
     | no double difference | `source` (the control), `problem`   |
     | no slope             | `predictor`, `units`, `problem`     |
     | missing sources      | `model`, `sources`                  |
+    | lost sources         | `sources`, `problem`                |
     | sources not crossed  | `sources`, `problem`                |
     | no crossed design    | `sources`, `problem`                |
     """

@@ -10,11 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
+from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gains import ConditionGains, LanguageGain
 from isogloss.errors import ComparisonError
-from isogloss.stats.contrasts import Contrast
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.regression import Coefficient, LeastSquares, least_squares
 from isogloss.stats.slopes import SlopeTest
@@ -58,6 +59,19 @@ class Beside:
     agreement: Agreement
 
 
+class OurKinship(NamedTuple):
+    """What the published effect of relatedness is compared with.
+
+    The effect over all sources where it carries the verdict, else the single-source contrast, which
+    is described only.
+    """
+
+    estimate: float
+    interval_95: Interval
+    p: float
+    verdict: Verdict
+
+
 @dataclass(frozen=True)
 class GainBeside:
     """The gain of one language of one model: by McNemar's interval, and by our adjusted p."""
@@ -81,13 +95,14 @@ class PublishedAnalysis:
 
     `regression` has the coefficients `BASELINE` and `RELATED`, over related and control languages
     of each model; where it cannot be fitted it is None and `problem` says why. `kinship` is on C1,
-    `baseline` on C2.
+    with the numbers `our_kinship` for ours, `baseline` on C2.
     """
 
     gains: tuple[GainBeside, ...]
     regression: LeastSquares | None
     problem: str
     kinship: Beside
+    our_kinship: OurKinship
     baseline: Beside
 
     @property
@@ -115,7 +130,8 @@ def published_analysis(comparison: Comparison) -> PublishedAnalysis:
         ),
         regression=regression,
         problem=problem,
-        kinship=_kinship_beside(_coefficient_finding(regression, RELATED), comparison.contrast),
+        kinship=_kinship_beside(_coefficient_finding(regression, RELATED), comparison),
+        our_kinship=our_kinship(comparison),
         baseline=_baseline_beside(
             _coefficient_finding(regression, BASELINE), slopes[-1].test if slopes else None
         ),
@@ -149,14 +165,28 @@ def _coefficient_finding(regression: LeastSquares | None, name: str) -> Finding 
     return Finding.POSITIVE if coefficient.estimate > 0 else Finding.NEGATIVE
 
 
-def _kinship_beside(published: Finding | None, contrast: Contrast) -> Beside:
+def our_kinship(comparison: Comparison) -> OurKinship:
+    """The analysis of kinship that the published one is compared with."""
+    if crossed := comparison.decisive:
+        effect = crossed.overall
+        return OurKinship(effect.estimate, effect.interval_95, effect.p, effect.verdict)
+    contrast = comparison.contrast
+    test = contrast.permutation
+    return OurKinship(contrast.estimate, test.interval_95, test.p, contrast.verdict)
+
+
+def _kinship_beside(published: Finding | None, comparison: Comparison) -> Beside:
+    """C1; ours has no finding where the crossed design finds nothing to compare."""
+    if comparison.decisive and claim_verdicts(comparison).obstacle:
+        return Beside(published, None, Agreement.NOT_COMPARABLE)
+    own = our_kinship(comparison)
     ours = {
         Verdict.EQUIVALENT: Finding.NONE,
         Verdict.RELATED_GAIN_MORE: Finding.POSITIVE,
         Verdict.RELATED_GAIN_LESS: Finding.NEGATIVE,
         Verdict.INCONCLUSIVE: Finding.OPEN,
-    }[contrast.verdict]
-    detectable = _sign(contrast.permutation.interval_95)
+    }[own.verdict]
+    detectable = _sign(own.interval_95)
     if ours == Finding.NONE and detectable is not None and published == detectable:
         return Beside(published, ours, Agreement.IN_PART)
     return Beside(published, ours, _agreement(published, ours))

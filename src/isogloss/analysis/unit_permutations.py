@@ -31,7 +31,7 @@ class PermutedUnit(StrEnum):
 class UnitPermutation:
     """Mean gain of related units minus that of control units, each unit counting once; fractions.
 
-    `lowest_p` is the smallest p that any gains could reach with so many units. `interval` is the
+    `lowest_p` is the lowest p that this number of units allows. `interval` is the
     95% permutation interval, infinite where there are too few units.
     """
 

@@ -106,10 +106,11 @@ def _left_out(comparison: Comparison) -> str:
     if not parts:
         return ""
     text = listed(parts)
+    them = "it" if len(result.left_out) == 1 else "them"
     if result.contrast is None:
-        return f"{text}; without them no contrast is possible."
+        return f"{text}; without {them} no contrast is possible."
     return (
-        f"{text}; without them the contrast is {points(result.contrast.estimate)} points "
+        f"{text}; without {them} the contrast is {points(result.contrast.estimate)} points "
         f"({contrast_evidence(result.contrast)})."
     )
 
@@ -171,8 +172,8 @@ def _unit_table(comparison: Comparison) -> Table:
             ]
             for row in tests.rows
         ],
-        f"Each unit counts once, with the mean gain of its languages. Lowest p: the smallest that "
-        f"so many units allow.{alone}",
+        f"Each unit counts once, with the mean gain of its languages. Lowest p: the lowest that "
+        f"this number of units allows.{alone}",
     )
 
 
@@ -196,6 +197,6 @@ def _informative_table(comparison: Comparison) -> Table:
             for label, contrast in compared
             if result.contrast is not None
         ],
-        f"Left out: {_names(result.left_out)}. Their accuracy is not above chance, or not below "
-        f"100%, both before and after, so they show nothing about transfer.",
+        f"Left out: {_names(result.left_out)}. Where accuracy is not above chance, or not below "
+        f"100%, both before and after, nothing is shown about transfer.",
     )

@@ -16,7 +16,7 @@ from isogloss.analysis.claims import (
 )
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import CrossedComparison
-from isogloss.analysis.gain_slopes import GainAgreement, GainSlope, ModelLevel
+from isogloss.analysis.gain_slopes import GainAgreement, GainSlope, LevelContrast, ModelLevel
 from isogloss.analysis.omissions import OmissionReason, Predictor
 from isogloss.formatting import (
     decimal,
@@ -26,6 +26,7 @@ from isogloss.formatting import (
     p_value,
     points,
 )
+from isogloss.report.crossed import elsewhere_text, equal_elsewhere
 from isogloss.report.evidence import contrast_interval
 from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, placebo_sentence
 from isogloss.stats.permutation import ALPHA
@@ -63,7 +64,10 @@ SIZE = {
     "±{margin} points.",
     ClaimVerdict.TUNING_GAINS_MORE: "Contradicted: fine-tuning gains more.",
     ClaimVerdict.COT_GAINS_MORE: "Contradicted: chain of thought gains more.",
-    ClaimVerdict.DIFFERS_BY_MODEL: "Contradicted in some models: their two gains differ.",
+    ClaimVerdict.DIFFERS_BY_MODEL: "Contradicted in some models: their two gains differ, and by "
+    "different amounts in different models.",
+    ClaimVerdict.UNEQUAL_IN_SOME: "Contradicted in some models: their two gains differ. It is not "
+    "shown that other models differ from these.",
     ClaimVerdict.EQUALITY_INCONCLUSIVE: "Open: both gains are shown neither equal nor different in "
     "every model.",
 }
@@ -125,12 +129,9 @@ def _crossed_conclusion(
     comparison: Comparison, crossed: CrossedComparison, verdicts: ClaimVerdicts
 ) -> str:
     text = _within(CROSSED[verdicts.kinship], comparison)
-    robust = crossed.overall.robust
-    if verdicts.kinship == Verdict.EQUIVALENT and not robust.inside(comparison.margin):
-        text += (
-            f" It is not shown for other sources: the robust interval {interval_points(robust)} "
-            "extends beyond the margin."
-        )
+    effect = crossed.overall
+    if verdicts.kinship == Verdict.EQUIVALENT and not equal_elsewhere(comparison, effect):
+        text += f" {elsewhere_text(comparison, effect)}"
     return text
 
 
@@ -199,8 +200,8 @@ def _parts(comparison: Comparison) -> list[str]:
     if math.isfinite(claim.family_p):
         differ = "contradicted" if claim.family_p <= ALPHA else "not contradicted"
         lines.append(
-            f"Whatever the family: {differ}; mean gains in {claim.families} families, p that they "
-            f"do not differ {p_value(claim.family_p)}."
+            f"Whatever the family: {differ}; mean gains of {claim.families} families, test that "
+            f"they are equal: p {p_value(claim.family_p)}."
         )
     return lines
 
@@ -321,7 +322,23 @@ def _level_lines(comparison: Comparison) -> list[str]:
         for verdict in (*SIZE, ClaimVerdict.NOTHING_TO_COMPARE)
         if verdict in verdicts
     ]
-    return [f"By model, of {len(levels)} (Holm-adjusted): {listed(counts)}."]
+    return [
+        f"By model, of {len(levels)} (Holm-adjusted): {listed(counts)}. "
+        f"{_between_models(comparison.level_contrasts)}"
+    ]
+
+
+def _between_models(contrasts: Sequence[LevelContrast]) -> str:
+    """Whether the difference of the two gains is another in other models."""
+    clearest = min(contrasts, key=lambda contrast: contrast.holm_p)
+    p = f"(lowest Holm-adjusted p {p_value(clearest.holm_p)})"
+    if clearest.holm_p > ALPHA:
+        return f"No two models are shown to differ from each other {p}."
+    apart = points(abs(clearest.difference.estimate), signed=False)
+    return (
+        f"The models that differ most clearly from each other are {listed(clearest.models)}, by "
+        f"{apart} points {p}."
+    )
 
 
 def _slope_evidence(test: SlopeTest, sign: int) -> str:

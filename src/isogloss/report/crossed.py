@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.languages import source_name
 from isogloss.report.evidence import relative_margin_text
+from isogloss.report.omissions import omission_sentence
 from isogloss.report.table import Table, p_text
 from isogloss.stats.crossed import CrossedEffect
 from isogloss.types import Interval, Verdict
@@ -40,6 +43,7 @@ ROBUST = (
     "it takes the sources as a sample, whose effects of kinship and whose spread may differ; the "
     "test of matchings asks about these sources alone, so its interval is usually the shorter one"
 )
+LEFT_OUT = (OmissionReason.LOST_SOURCES, OmissionReason.SOURCES_NOT_CROSSED)
 
 
 def crossed_headline(comparison: Comparison, crossed: CrossedComparison) -> str:
@@ -87,8 +91,8 @@ def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterato
     yield "Sensitivity", _sensitivity(comparison, effect)
     if len(crossed.models) > 1:
         yield "Models", _models(crossed)
-    if any(source.effect for source in crossed.sources):
-        yield "Sources", _sources(crossed)
+    if sources := _sources(comparison, crossed):
+        yield "Sources", sources
     if line := _covariates(crossed):
         yield "At equal covariates", line
     yield "Robust interval", _robust(effect)
@@ -127,9 +131,11 @@ def no_verdict(effect: CrossedEffect) -> str:
 
 
 def _robust(effect: CrossedEffect) -> str:
+    if math.isinf(effect.robust.low):
+        return "none, there are too few cells for it."
     text = f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}"
     if effect.interval_95.excludes(0.0) and not effect.robust.excludes(0.0):
-        text += "; it holds zero, so nothing is shown for other sources than these"
+        text += "; it holds zero, so no difference is shown for other sources than these"
     return f"{text}."
 
 
@@ -145,12 +151,33 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
         text = f"shown, the {interval} lies within ±{margin} points{tost_p}"
         if effect.interval_95.excludes(0.0):
             way = "more" if effect.estimate > 0 else "less"
-            text += f"; within the margin, relatives gain detectably {way}"
-        return f"{text}."
-    text = f"not shown, the {interval} extends beyond ±{margin} points{tost_p}"
+            text += f"; within the margin, targets gain detectably {way} from related sources"
+        return f"{text}. {elsewhere_text(comparison, effect)}"
+    low, high = effect.interval_90
+    apart = min(abs(low), abs(high)) > comparison.margin and low * high > 0
+    text = f"not shown, the {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
+    text += tost_p
     if effect.verdict == Verdict.INCONCLUSIVE:
         return f"{text}; the absence of a clear difference is not evidence of equal gains."
-    return f"{text}."
+    nearest = min(abs(end) for end in effect.interval_95)
+    is_larger = "is" if nearest >= comparison.margin else "is not shown to be"
+    return f"{text}; the effect {is_larger} larger than this margin."
+
+
+def equal_elsewhere(comparison: Comparison, effect: CrossedEffect) -> bool:
+    """Whether equal gains are shown for other sources too, by the robust 90% interval."""
+    return effect.robust_90.inside(comparison.margin)
+
+
+def elsewhere_text(comparison: Comparison, effect: CrossedEffect) -> str:
+    """One sentence on whether equal gains are shown for other sources too."""
+    interval = effect.robust_90
+    if math.isinf(interval.low):
+        return "Whether it holds for other sources is not known: there is no robust interval."
+    text = f"the robust 90% interval {interval_points(interval)}"
+    if equal_elsewhere(comparison, effect):
+        return f"With the sources taken as a sample it is shown too: {text} lies within the margin."
+    return f"It is not shown for other sources: {text} extends beyond the margin."
 
 
 def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:
@@ -177,13 +204,25 @@ def _models(crossed: CrossedComparison) -> str:
     )
 
 
-def _sources(crossed: CrossedComparison) -> str:
+def _sources(comparison: Comparison, crossed: CrossedComparison) -> str:
     effects = [source.effect.estimate for source in crossed.sources if source.effect]
-    positive = sum(estimate > 0 for estimate in effects)
-    return (
-        f"relatives gain more from their own source for {positive} of {len(effects)} sources, "
-        f"{points(min(effects))} to {points(max(effects))} points."
-    )
+    parts = []
+    if effects:
+        positive = sum(estimate > 0 for estimate in effects)
+        parts.append(
+            f"the effect of kinship is positive for {positive} of {len(effects)} sources, "
+            f"{points(min(effects))} to {points(max(effects))} points"
+        )
+    left_out = [code for omission in _left_out(comparison) for code in omission.sources]
+    if left_out:
+        names = listed([source_name(code) for code in dict.fromkeys(left_out)])
+        parts.append(f"left out: {names} (the table of effects by source says why)")
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _left_out(comparison: Comparison) -> list[Omission]:
+    """Why sources of the runs or of the study are not in the crossed design."""
+    return [omission for omission in comparison.omissions if omission.reason in LEFT_OUT]
 
 
 def _covariates(crossed: CrossedComparison) -> str:
@@ -308,6 +347,7 @@ def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
         rows,
         f"In points. p is the share of sources whose effect is as far from the mean{lowest}; the "
         "interval takes effects of sources as normal."
+        + "".join(f" {omission_sentence(omission)}" for omission in _left_out(comparison))
         + (
             f" The row of {comparison.source_name} says whether it is special."
             if comparison.source in {source.code for source in crossed.sources}

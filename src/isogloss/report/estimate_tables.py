@@ -75,7 +75,7 @@ def _contrast_tables(comparison: Comparison, contrasts: Sequence[Estimate]) -> l
             "Contrast by model",
             "Model",
             by_model,
-            "Accuracy, points; p and verdict adjusted for the number of models by Holm's method.",
+            "Accuracy, points; p and what is seen are adjusted for the number of models (Holm).",
         ),
         _contrast_table(
             "Contrast in other conditions",
@@ -97,7 +97,7 @@ def _contrast_table(
         (
             *(label, DIFFERENCE, "95% interval", "p"),
             *(["p, Holm"] if adjusted else []),
-            *(["Verdict"] if judged else []),
+            *(["Seen here"] if judged else []),
             *("Minimum detectable effect", "90% interval", "p, equivalence"),
             *("95% interval, Welch", "p, Welch"),
         ),

@@ -41,7 +41,8 @@ HOW_TO_READ: Mapping[str, str] = {
     "verdict on kinship. Nothing to compare where nothing was learnt; equal gains of several "
     "sources need something learnt from four branches of them. "
     "The margin is the smallest difference that matters and has to be chosen before results are "
-    "seen. p, equivalence is the larger of two one-sided Welch tests against the margin.",
+    "seen. p, equivalence is the larger p of two one-sided tests against the margin: Welch's, or "
+    "tests of matchings for the effect over all sources.",
     "One source": "A single source cannot separate kinship from what the same languages gain from "
     "any source: their script, resources or headroom. The double difference compares two sources "
     "on the same languages, so that these cancel, but not what one adapter does to a whole branch: "

@@ -44,8 +44,9 @@ def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     if not comparison.condition.tuned:
         return f"{text}. {UNTUNED}"
     return (
-        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: it cannot be "
-        f"told from what these languages gain from anything. {placebo_sentence(comparison)}"
+        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: nothing says "
+        f"whether these languages would gain as much from any source. "
+        f"{placebo_sentence(comparison)}"
     )
 
 
@@ -54,7 +55,8 @@ def kinship_conclusion(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     if verdicts.kinship_grounds:
         return f"Nothing to compare: {grounds_text(verdicts.kinship_grounds, comparison)}."
     without = (
-        f"{_few_sources(comparison)} it cannot be told from what these languages gain from anything"
+        f"{_few_sources(comparison)} nothing says whether these languages would gain as much from "
+        f"any source"
         if comparison.condition.tuned
         else "it says nothing of transfer, since nothing was fine-tuned"
     )

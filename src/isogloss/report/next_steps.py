@@ -40,7 +40,7 @@ def next_steps(comparison: Comparison) -> str:
 
 
 def fewest_seeds(comparison: Comparison) -> int:
-    """The smallest number of seeds of a model."""
+    """The number of seeds of the model that has the fewest."""
     return min(len(model.seeds) for model in comparison.models)
 
 
@@ -80,7 +80,7 @@ def _languages(comparison: Comparison) -> str:
     available = sum(
         group(code, comparison.source, comparison.branch) == Group.RELATED for code in table()
     )
-    limit = f"; FLORES-200 has {available} related ones" if available < enough else ""
+    limit = f"; but FLORES-200 has only {available} related ones" if available < enough else ""
     return (
         f"about {enough} related and {enough} control languages (80% power to show equal gains "
         f"within ±{points(comparison.margin, signed=False)} points at the observed spread of "

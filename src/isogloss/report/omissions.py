@@ -47,6 +47,11 @@ def omission_sentence(omission: Omission) -> str:
                 f"Model {omission.model} is not in the average of the crossed design: it was not "
                 f"tuned on {sources}."
             )
+        case OmissionReason.LOST_SOURCES:
+            several = "Sources" if len(omission.sources) > 1 else "Source"
+            names = listed([f"{source_name(code)} ({code})" for code in omission.sources])
+            verb = "are" if len(omission.sources) > 1 else "is"
+            return f"{several} {names} {verb} left out: {omission.problem}"
         case OmissionReason.SOURCES_NOT_CROSSED:
             sources = ", ".join(omission.sources)
             return f"Not in the effect over all sources: {sources}; {omission.problem}"

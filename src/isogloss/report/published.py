@@ -14,6 +14,7 @@ from isogloss.analysis.published import (
     published_analysis,
 )
 from isogloss.formatting import decimal, interval_points, interval_text, p_value, points, sentence
+from isogloss.report.crossed import effect_interval
 from isogloss.report.evidence import contrast_evidence
 from isogloss.report.language_tables import language_name
 from isogloss.report.table import Table, p_text
@@ -29,6 +30,11 @@ KINSHIP_FINDINGS = {
     Finding.OPEN: "inconclusive",
 }
 OUR_KINSHIP_FINDINGS = KINSHIP_FINDINGS | {Finding.NONE: "equal gains, to within the margin"}
+DESCRIBED = {  # a contrast of too few sources for a verdict
+    finding: f"described only, {text}"
+    for finding, text in (OUR_KINSHIP_FINDINGS | {Finding.OPEN: "no difference seen"}).items()
+}
+NOTHING = "nothing to compare"
 BASELINE_FINDINGS = {
     Finding.POSITIVE: "weak baselines gain less",
     Finding.NEGATIVE: "weak baselines gain more",
@@ -55,7 +61,7 @@ def beside_table(comparison: Comparison) -> Table:
                 "C1: related languages gain no more",
                 kinship.agreement,
                 _with_finding(kinship.published, KINSHIP_FINDINGS, _published_kinship(analysis)),
-                _with_finding(kinship.ours, OUR_KINSHIP_FINDINGS, _our_kinship(comparison)),
+                _our_kinship(comparison, kinship.ours),
             ],
             [
                 "C2: weak baselines gain more",
@@ -65,7 +71,7 @@ def beside_table(comparison: Comparison) -> Table:
             ],
             _gains_row(comparison, analysis),
         ],
-        _what_is_wrong(analysis),
+        _what_is_wrong(comparison, analysis),
         words=True,
         bold=[Agreement.DISAGREE],
     )
@@ -85,7 +91,7 @@ def published_line(comparison: Comparison) -> str:
     """Where the published analysis finds something else than ours, for the summary."""
     analysis = published_analysis(comparison)
     claims = (
-        ("C1", analysis.kinship, KINSHIP_FINDINGS, OUR_KINSHIP_FINDINGS),
+        ("C1", analysis.kinship, KINSHIP_FINDINGS, _our_findings(comparison)),
         ("C2", analysis.baseline, BASELINE_FINDINGS, BASELINE_FINDINGS),
     )
     parts = []
@@ -105,15 +111,23 @@ def published_line(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _what_is_wrong(analysis: PublishedAnalysis) -> str:
+def _our_findings(comparison: Comparison) -> dict[Finding, str]:
+    return OUR_KINSHIP_FINDINGS if comparison.decisive else DESCRIBED
+
+
+def _what_is_wrong(comparison: Comparison, analysis: PublishedAnalysis) -> str:
     over = f" over {analysis.regression.n} observations" if analysis.regression else ""
+    permutes = "relabels languages"
+    if comparison.decisive:
+        over += f" of gains from {comparison.source_name}"
+        permutes = "matches all sources with branches"
     return (
         f"As summaries of arXiv:2606.19346 describe it: McNemar's intervals, and least squares of "
         f"the gain on baseline and relatedness{over}, where a difference that is not significant "
         f"is read as none. It treats languages and items as independent units, and the noise of "
         f"the baseline is on both sides of the regression with opposite signs, which alone makes "
-        f"weak baselines seem to gain more; ours relabels languages, clusters items by passage, "
-        f"and takes baseline and gain from different passages."
+        f"weak baselines seem to gain more; ours {permutes}, clusters items by passage, and "
+        f"takes baseline and gain from different passages."
     )
 
 
@@ -128,7 +142,20 @@ def _published_kinship(analysis: PublishedAnalysis) -> str:
     )
 
 
-def _our_kinship(comparison: Comparison) -> str:
+def _our_kinship(comparison: Comparison, finding: Finding | None) -> str:
+    if crossed := comparison.decisive:
+        effect = crossed.overall
+        numbers = (
+            f"{points(effect.estimate)} points over {effect.n_sources} sources "
+            f"({effect_interval(effect)}, p {p_value(effect.p)})"
+        )
+        if finding is None:
+            return f"{sentence(NOTHING)}: {numbers}"
+        return _with_finding(finding, OUR_KINSHIP_FINDINGS, numbers)
+    return _with_finding(finding, DESCRIBED, _our_contrast(comparison))
+
+
+def _our_contrast(comparison: Comparison) -> str:
     contrast = comparison.contrast
     text = f"contrast {points(contrast.estimate)} points ({contrast_evidence(contrast)})"
     for adjustment in comparison.adjustments:

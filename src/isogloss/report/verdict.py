@@ -51,8 +51,8 @@ DOUBLE_DIFFERENCES = {
     Verdict.INCONCLUSIVE: "no difference seen",
 }
 SEEDS = (
-    "seeds show how far these adapters vary, not what an effect of the seed on all relatives at "
-    "once does, which more of them do not cure"
+    "seeds show how far these adapters vary; a few of them do not average out an effect that each "
+    "seed has on all relatives at once"
 )
 
 

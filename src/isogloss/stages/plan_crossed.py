@@ -61,8 +61,8 @@ class CrossedPilot:
     """Accuracies of a pilot's adapters, [S, T], mean over seeds and models.
 
     NaN for a source itself, its varieties and what was not evaluated; without sources pooled from
-    several branches. `items` and `seeds` are mean
-    and smallest numbers per target and source.
+    several branches. `items` is the mean number of items per target, `seeds` the number of seeds of
+    the source that has the fewest.
     """
 
     run_id: str
@@ -291,7 +291,7 @@ def _affordable(config: PlanConfig, designs: Sequence[ProposedDesign]) -> list[P
         least = min(costs, key=lambda cost: cost.evaluations)
         hours = "" if least.hours is None else f" and {least.hours:.2g} hours"
         raise ConfigError(
-            f"the budget pays for no crossed design; the smallest needs {least.evaluations} "
+            f"the budget pays for no crossed design; the cheapest needs {least.evaluations} "
             f"evaluations{hours}."
         )
     numbers = sorted({design.outlook.power.sources for design in within})
@@ -302,7 +302,9 @@ def _affordable(config: PlanConfig, designs: Sequence[ProposedDesign]) -> list[P
 
 
 def _preferred(designs: Sequence[ProposedDesign]) -> ProposedDesign:
-    """Of the designs that detect nearly the smallest effect, the one of most families and scripts.
+    """Of designs with nearly the smallest detectable effect, the one with the most families.
+
+    Of designs with equally many families it is the one with the most scripts.
 
     Branches of one family are related too, so an effect of kinship is clearest between families.
     """

@@ -12,6 +12,7 @@ from isogloss import tracking
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
+from isogloss.stages.comparable_runs import run_key
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
@@ -63,6 +64,8 @@ def search_runs(config: CompareConfig) -> FoundRuns:
         _check_each_study(config.study, study_runs, selected)
     existing = {run.info.run_id for run in evaluated}
     omissions = [*older, *_missing_cells(study_runs, existing)]
+    if not config.sources:
+        omissions += _lost_sources(study_runs, [run for run in evaluated if run.info.run_id in ids])
     first_sources = {tag(run, "source") or "" for run in study_runs}
     first_source = first_sources.pop() if len(first_sources) == 1 else ""
     return FoundRuns(selected, _labels(study_runs), omissions, first_source)
@@ -172,6 +175,18 @@ def _missing_cells(study_runs: Iterable[Run], existing: set[str]) -> list[Omissi
             for problem in problems
         ]
     return omissions
+
+
+def _lost_sources(study_runs: Iterable[Run], evaluated: Iterable[Run]) -> list[Omission]:
+    """Sources of studies of which no adapter is `evaluated`."""
+    known = {run_key(run).source for run in evaluated}
+    listed = dict.fromkeys(
+        source for run in study_runs for source in (tag(run, "sources") or "").split(",")
+    )
+    if lost := tuple(source for source in listed if source and source not in known):
+        problem = "no adapter is evaluated in the study; the cells failed, or the runs are deleted."
+        return [Omission(OmissionReason.LOST_SOURCES, sources=lost, problem=problem)]
+    return []
 
 
 def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:

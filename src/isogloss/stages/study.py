@@ -216,6 +216,10 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
         Omission(OmissionReason.FAILED_CELLS, cells=tuple(labels), problem=reason)
         for reason, labels in _by_reason(runs.failed).items()
     ]
+    omissions += [
+        Omission(OmissionReason.LOST_SOURCES, sources=tuple(sources), problem=reason)
+        for reason, sources in lost_sources(config, runs).items()
+    ]
     source = study_sources(config)[0].source
     comparison = CompareConfig(study=(config.study,), source=source, **config.compare.model_dump())
     try:
@@ -228,6 +232,21 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
             raise
         logger.error(f"no comparison: {error}")
         return None
+
+
+def lost_sources(config: StudyConfig, runs: StudyRuns) -> dict[str, list[str]]:
+    """The sources of which no adapter was evaluated, by the reason of their first failure."""
+    evaluated = {cell.finetuned.config.source for cell in runs.evaluated if cell.finetuned}
+    reasons: dict[str, str] = {}
+    for cell, reason in runs.failed.items():
+        finetuned = cell if isinstance(cell, FinetuneCell) else cell.finetuned
+        if finetuned and finetuned.config.source not in evaluated:
+            reasons.setdefault(finetuned.config.source, reason)
+    by_reason: dict[str, list[str]] = {}
+    for entry in study_sources(config):
+        if entry.source in reasons:
+            by_reason.setdefault(reasons[entry.source], []).append(entry.source)
+    return by_reason
 
 
 def _failures(runs: StudyRuns, n_cells: int) -> str:

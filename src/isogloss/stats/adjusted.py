@@ -137,8 +137,8 @@ def _check_design(design: FloatArray, covariates: list[str]) -> None:
         )
     if np.linalg.matrix_rank(design, tol=DEPENDENT * math.sqrt(n)) < n_parameters:
         raise ComparisonError(
-            f"adjusting for {', '.join(covariates)} is not possible: among these languages they "
-            f"are constant, redundant, or separate the groups completely."
+            f"adjusting for {', '.join(covariates)} is not possible: among these languages "
+            f"the values are constant, redundant, or separate the groups completely."
         )
 
 

@@ -35,13 +35,13 @@ class CrossedEffect:
 
     `p` is two-sided, `interval_95` holds the effects with p > 0.05, and `interval_90` those that
     neither of two one-sided tests rejects at 5%. `matchings` counts the different ways to match
-    sources with branches (all of them if `exact`); `lowest_p` is the smallest p, one-sided or
-    two-sided, that they allow. `robust` is a 95% interval from standard errors clustered by source
-    and by target. `margin` and `equivalence_p`, the larger p of the two one-sided tests against it,
-    are None without a margin. `n_sources` and `n_targets` count those with an observed cell,
-    `n_branches` the rows that are permuted, of which `n_related_branches` have a relative among the
-    targets. `slopes` are the coefficients of the covariates, in units of gain per unit of each.
-    `by_source` compares each source's own effect with those of the others.
+    sources with branches (all of them if `exact`); `lowest_p` is the lowest p, one-sided or
+    two-sided, that they allow. `robust` and `robust_90` are a 95% and a 90% interval from standard
+    errors clustered by source and by target. `margin` and `equivalence_p`, the larger p of the two
+    one-sided tests against it, are None without a margin. `n_sources` and `n_targets` count those
+    with an observed cell, `n_branches` the rows that are permuted, of which `n_related_branches`
+    have a relative among the targets. `slopes` are the coefficients of the covariates, in units of
+    gain per unit of each. `by_source` compares each source's own effect with those of the others.
     """
 
     estimate: float
@@ -53,6 +53,7 @@ class CrossedEffect:
     lowest_p: float
     standard_error: float
     robust: Interval
+    robust_90: Interval
     margin: float | None
     equivalence_p: float | None
     minimum_detectable: float
@@ -146,6 +147,7 @@ class DesignEffect(NamedTuple):
     interval_90: Interval
     standard_error: float
     robust: Interval
+    robust_90: Interval
     equivalence_p: float | None
     minimum_detectable: float
     verdict: Verdict
@@ -175,6 +177,7 @@ def effect_in_design(
         interval_90=interval_90,
         standard_error=standard_error,
         robust=_robust_interval(design, residual_BT, estimate),
+        robust_90=_robust_interval(design, residual_BT, estimate, 2 * ALPHA),
         equivalence_p=equivalence_p,
         minimum_detectable=detectable_by_t(standard_error, df, level) if df > 0 else math.inf,
         verdict=_verdict(interval_95, equivalence_p),
@@ -253,8 +256,10 @@ def _standard_error(design: CrossedDesign, error_Z: FloatArray) -> tuple[float, 
     return math.sqrt(mean_square) / float(design.norm[0]), df
 
 
-def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: float) -> Interval:
-    """95% interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
+def _robust_interval(
+    design: CrossedDesign, residual_BT: FloatArray, estimate: float, alpha: float = ALPHA
+) -> Interval:
+    """Interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
 
     Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels; the
     quantile is Student's with one degree of freedom fewer than the smaller number of clusters. The
@@ -278,7 +283,7 @@ def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: f
     if variance <= 0:
         variance = max(by_row, by_target)
     half = math.sqrt(variance) / float((kin_BT**2).sum())
-    half *= float(stats.t.ppf(0.975, min(clusters) - 1))
+    half *= float(stats.t.isf(alpha / 2, min(clusters) - 1))
     return Interval(estimate - half, estimate + half)
 
 
