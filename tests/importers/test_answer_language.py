@@ -133,7 +133,9 @@ def test_one_task_per_language_is_refused_unless_they_are_named_one(tmp_path: Pa
         (tmp_path / name).mkdir()
         named(tmp_path / name, name, language=code)
     listed = r"such as quiz_arabisch \(arb_Arab\), quiz_iwrit \(heb_Hebr\); if they are one task"
-    with pytest.raises(DataError, match=f"each of the 2 tasks has another language, {listed}"):
+    with pytest.raises(
+        DataError, match=f"each of the 2 tasks is in a different language, {listed}"
+    ):
         tasks(tmp_path)
     both = [("quiz", "arb_Arab"), ("quiz", "heb_Hebr")]
     assert tasks(tmp_path, task="quiz") == both

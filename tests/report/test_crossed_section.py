@@ -272,7 +272,7 @@ def test_three_sources_are_described_without_a_verdict() -> None:
     assert overall.rows[0][6] == "none"
     assert overall.note.endswith(
         " No verdict: a verdict on kinship needs sources of at least 4 branches with relatives "
-        "among the targets, and here 3 have some."
+        "among the targets, and here 3 have them."
     )
     text = summary(three)
     assert "relatives of Standard Arabic" in text.headline
@@ -293,7 +293,7 @@ def test_a_low_p_of_three_branches_with_relatives_is_not_said_to_be_impossible()
     line = crossed_report.crossed_line(crossed)
     assert "(p = 0.008, lowest possible 0.008); a verdict on kinship needs sources of" in line
     assert line.endswith("at least 4 branches with relatives among the targets, and here 3 have "
-                         "some.")  # fmt: skip
+                         "them.")  # fmt: skip
     (overall, *_) = crossed_report.crossed_tables(comparison)
     assert "0.05" not in overall.note
 

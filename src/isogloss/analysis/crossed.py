@@ -32,7 +32,7 @@ from isogloss.types import Condition, FloatArray, Verdict
 MIN_RELATED_BRANCHES = 4  # of sources with relatives: 24 matchings, so that p can be below 0.05
 NEAREST = 100.0  # km; the points that stand for languages say nothing about shorter distances
 
-MIXED = "pooled from languages of several branches, which make no branch of their own."
+MIXED = "pooled from languages of several branches, so it counts as none of them."
 UNSHARED = "not shared by all models of the average."
 
 Overlaps = Mapping[tuple[str, str], float]  # by source and target language
@@ -50,7 +50,7 @@ class DyadicCovariate(StrEnum):
 class CrossedSource:
     """A source, its relatives among the targets, and its own effect against those of the others.
 
-    `effect` is None for a source without relatives, and where fewer than three branches have some.
+    `effect` is None for a source without relatives, and where fewer than three branches have them.
     """
 
     code: str

@@ -90,9 +90,9 @@ class PlanConfig(fields.Config):
         separated(),
         NoneWord("auto"),
         Field(
-            description="numbers of source languages to try, for a crossed design in which each "
-            "has `related` targets of its own; auto: a single source against `control` languages, "
-            "or any number with `propose`"
+            description="numbers of source languages to try, for a crossed design with `related` "
+            "relatives of each among the targets; auto: a single source against `control` "
+            "languages, or any number with `propose`"
         ),
     ] = None
     branch_spread: Annotated[
@@ -108,8 +108,8 @@ class PlanConfig(fields.Config):
         Literal["probe", "sib200", "belebele", "files"] | None,
         NoneWord("none"),
         Field(
-            description="task for which sources and targets of a crossed design are proposed that "
-            "`budget` or `budget_hours` can pay for; or none"
+            description="task from whose languages sources and targets of a crossed design are "
+            "proposed, within `budget` or `budget_hours`; or none"
         ),
     ] = None
     data_dir: fields.DataDir = None
@@ -120,14 +120,17 @@ class PlanConfig(fields.Config):
         PositiveInt | None,
         NoneWord("none"),
         Field(
-            description="number of evaluations to propose for, each of one adapter or the base "
-            "model on one target; or none"
+            description="number of evaluations that the proposed design may take, each of one "
+            "adapter or the base model on one target; or none"
         ),
     ] = None
     budget_hours: Annotated[
         PositiveFloat | None,
         NoneWord("none"),
-        Field(description="hours on `machine` to propose for, which needs `parameters`; or none"),
+        Field(
+            description="hours on `machine` that the proposed design may take; needs `parameters`; "
+            "or none"
+        ),
     ] = None
     parameters: Annotated[
         PositiveFloat | None,

@@ -259,8 +259,8 @@ def _check_tasks(resolved: Iterable[tuple[ImportedRun, str]]) -> None:
                 f"{task} ({min(codes)})" for task, codes in list(alone.items())[:SHOWN]
             )
             raise DataError(
-                f"each of the {len(alone)} tasks has another language, such as {listed}; if they "
-                "are one task in several languages set task=NAME, else import them one by one."
+                f"each of the {len(alone)} tasks is in a different language, such as {listed}; if "
+                "they are one task in several languages, set task=NAME, else import each by itself."
             )
 
 

@@ -122,7 +122,7 @@ def no_verdict(effect: CrossedEffect) -> str:
     if effect.n_related_branches < MIN_RELATED_BRANCHES:
         return (
             f"a verdict on kinship needs sources of at least {MIN_RELATED_BRANCHES} branches with "
-            f"relatives among the targets, and here {effect.n_related_branches} have some"
+            f"relatives among the targets, and here {effect.n_related_branches} have them"
         )
     return (
         f"a verdict on kinship needs a p of 0.05 or less to be possible, and sources with the same "

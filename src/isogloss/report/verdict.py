@@ -340,7 +340,7 @@ def _not_separated(comparison: Comparison) -> str:
     branches = {source_branch(code) for code in comparison.other_sources}
     if branches == {comparison.branch}:
         return f"another source of the same branch ({comparison.branch}) cannot separate kinship"
-    return "with too few languages that are related to one source alone, none can separate kinship"
+    return "too few languages are related to only one of these sources to separate kinship"
 
 
 def _answers(comparison: Comparison) -> Iterator[tuple[str, str]]:

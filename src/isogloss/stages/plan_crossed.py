@@ -282,8 +282,8 @@ def _affordable(config: PlanConfig, designs: Sequence[ProposedDesign]) -> list[P
     """The best design within the budget by number of sources; ConfigError if there is none."""
     if not designs:
         raise ConfigError(
-            f"no crossed design can be proposed: task {config.propose!r} needs four branches of at "
-            f"least three of `languages` each, besides varieties."
+            f"no crossed design can be proposed: task {config.propose!r} needs four branches with "
+            f"at least three of `languages` each, not counting varieties."
         )
     within = [design for design in designs if _within(config, design.outlook.cost)]
     if not within:
