@@ -78,7 +78,7 @@ def test_equal_gains_that_hold_for_these_sources_alone_say_so(crossed):
     own = tuple(learnt(name, 0.2) for name in "abcd")
 
     def conclusion(robust: Interval) -> str:
-        overall = replace(crossed.crossed.overall, robust=robust)
+        overall = replace(crossed.crossed.overall, robust_90=robust)
         design = replace(crossed.crossed, overall=overall)
         return claim_texts(replace(crossed, crossed=design, source_learning=own))[0].conclusion
 
@@ -88,7 +88,7 @@ def test_equal_gains_that_hold_for_these_sources_alone_say_so(crossed):
     )
     assert conclusion(Interval(-0.02, 0.02)) == supported
     assert conclusion(Interval(-0.08, 0.09)) == (
-        f"{supported} It is not shown for other sources: the robust interval [−8.0, +9.0] extends "
+        f"{supported} It is not shown for other sources: the robust 90% interval [−8.0, +9.0] extends "
         "beyond the margin."
     )
 

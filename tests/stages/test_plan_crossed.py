@@ -120,7 +120,7 @@ def test_a_budget_in_hours_limits_the_hours():
         ({"propose": "belebele", "budget": 20}, "the cheapest needs 40 evaluations."),
         (
             {"propose": "belebele", "budget": 200, "languages": ("arb_Arab", "fra_Latn")},
-            "needs four branches of at least three",
+            "needs four branches with at least three",
         ),
         (
             {"propose": "belebele", "budget": 200, "languages": ("ace_Arab",)},
