@@ -20,6 +20,7 @@ import torch
 
 from isogloss.distributed import processes
 from isogloss.inference.decoding import SLOT_KINDS, decoding_of, start
+from isogloss.inference.growing_text import GrowingText, texts_so_far
 from isogloss.inference.progress import Progress, no_progress
 from isogloss.inference.slot_decoding import decode_in_slots
 from isogloss.inference.slots import SLOT_DEVICES
@@ -90,21 +91,38 @@ class _Texts:
         self.tokenizer = model.tokenizer
         self.max_new_tokens, self.is_complete, self.progress = max_new_tokens, is_complete, progress
         self.eos, self.hidden = _eos_tokens(model), hidden_tokens(model.tokenizer)
-        self.tokens: list[list[int]] = [[] for _ in is_complete]
+        self.texts = [GrowingText() for _ in is_complete]
         self.generated: dict[int, Generated] = {}
 
     def add(self, rows: Sequence[int], tokens: Sequence[int], finite: Sequence[bool]) -> list[int]:
         """Add a token to each text of `rows`; return the indices of those that go on."""
-        for row, token in zip(rows, tokens, strict=True):
-            self.tokens[row].append(token)
-        texts = decoded(self.tokenizer, [self.tokens[row] for row in rows], self.hidden)
-        for row, token, text, is_finite in zip(rows, tokens, texts, finite, strict=True):
+        growing = [self.texts[row] for row in rows]
+        for entry, token in zip(growing, tokens, strict=True):
+            entry.tokens.append(token)
+        so_far = texts_so_far(self.tokenizer, growing, self.hidden)
+        for row, token, text, is_finite in zip(rows, tokens, so_far, finite, strict=True):
             ended = token in self.eos or self.is_complete[row](text)
-            if ended or len(self.tokens[row]) == self.max_new_tokens or not is_finite:
-                self.generated[row] = Generated(text, ended, is_finite)
+            if ended or len(self.texts[row].tokens) == self.max_new_tokens or not is_finite:
+                self._end(row, Generated(text, ended, is_finite))
         running = [row for row in rows if row not in self.generated]
         self.progress(len(rows) - len(running))
         return running
+
+    def _end(self, row: int, generated: Generated) -> None:
+        """Keep a generated text, unless decoding it in one piece gives another."""
+        text = self.texts[row]
+        if text.whole or decoded(self.tokenizer, [text.tokens], self.hidden) == [generated.text]:
+            self.generated[row] = generated
+            return
+        text.decode_whole()
+        prefixes = [text.tokens[: size + 1] for size in range(len(text.tokens))]
+        for size, prefix in enumerate(decoded(self.tokenizer, prefixes, self.hidden), start=1):
+            last = size == len(prefixes)
+            ended = text.tokens[size - 1] in self.eos or self.is_complete[row](prefix)
+            cut_off = last and (size == self.max_new_tokens or not generated.finite)
+            if ended or cut_off:
+                self.generated[row] = Generated(prefix, ended, generated.finite or not last)
+                return
 
 
 def _decode_in_batches(

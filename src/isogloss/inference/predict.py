@@ -17,7 +17,8 @@ from isogloss.inference.scoring import ItemScores, score
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction
-from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
+from isogloss.prompts.answer_parser import answer_start, parse_answer
+from isogloss.prompts.answer_watch import AnswerWatch
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.reasoning_blocks import answer_part
 from isogloss.prompts.render import (
@@ -211,7 +212,7 @@ def _generate(
         words = answer_words(item.language, protocol)
         labels = answer_labels(item.language, protocol)
         if protocol.reasoning == Reasoning.COT:
-            return lambda text: is_complete(text, words, labels=labels, opened=opened)
+            return AnswerWatch(words, labels, opened)
         return has_direct_answer
 
     return generate(

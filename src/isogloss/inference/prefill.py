@@ -118,17 +118,12 @@ def _empty_layer(
     keys, values = (
         torch.zeros(
             n_rows, tensor.shape[1], width + max_new_tokens, tensor.shape[3],
-            dtype=cache_dtype(model, tensor),
+            dtype=tensor.dtype if model.dtype == torch.float32 else model.dtype,
             device=tensor.device,
         )
         for tensor in keys_values(like)
     )  # fmt: skip
     return PreallocatedLayer(keys, values, width)
-
-
-def cache_dtype(model: LanguageModel, states: torch.Tensor) -> torch.dtype:
-    """Return the dtype in which keys or values are kept: that of the model's products."""
-    return states.dtype if model.dtype == torch.float32 else model.dtype
 
 
 def keys_values(layer: object) -> tuple[torch.Tensor, torch.Tensor]:

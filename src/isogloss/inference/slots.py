@@ -9,21 +9,23 @@ Suffixes of names: S slots, K key-value heads, H heads, G heads per key-value he
 slot, E size of a head, N prompt tokens, D hidden size, V vocabulary.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from isogloss.compat.torch import flash_decode, synchronisation_refused
+from isogloss.compat.torch import flash_decode, on_device, synchronisation_refused
 from isogloss.compat.transformers import register_attention, replaced_attention
-from isogloss.inference.prefill import TreePass, cache_dtype, keys_values, tree_passes
+from isogloss.inference.prefill import TreePass, keys_values, tree_passes
 from isogloss.models.forward import forward, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits, whole_passes
 from isogloss.models.memory import out_of_memory
-from isogloss.models.paths import can_share
+from isogloss.models.paths import can_share, trial_sequences
 from isogloss.models.prefix_tree import TokenTree
 
 logger = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class Slots:
         self.used_S = torch.ones(count, device=model.device, dtype=torch.int32)
         self.masks: dict[int | None, torch.Tensor] = {}  # of the present step, by window
         self.logits_SV = torch.empty(0)
-        self.cache = Cache(layers=[self._layer(like) for like in _prototypes(model)])
+        self.cache = Cache(layers=[self._layer(*heads) for heads in cached_heads(model)])
         self.graph = _captured(model, self._compute)
 
     def fill(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> ReadTokens:
@@ -100,12 +102,11 @@ class Slots:
             chosen.append(_marked(logits(self.model, tree_pass.last_states)))
             order += tree_pass.rows
         chosen_N = torch.cat(chosen)
-        index_N = torch.tensor([slots[row] for row in order], device=device)
-        lengths = [len(prompts[row]) for row in order]
+        index_N = on_device([slots[row] for row in order], device)
         self.tokens_S[index_N] = _unmarked(chosen_N)
-        self.lengths_S[index_N] = torch.tensor(lengths, device=device)
-        self.occupied_S[index_N] = 1
-        return _on_its_way(chosen_N[torch.tensor(order, device=device).argsort()])
+        self.lengths_S[index_N] = on_device([len(prompts[row]) for row in order], device)
+        self.occupied_S.index_fill_(0, index_N, 1)
+        return _on_its_way(chosen_N[on_device(order, device).argsort()])
 
     def step(self) -> ReadTokens:
         """Choose the next token of every slot; return a function that waits for them."""
@@ -117,9 +118,9 @@ class Slots:
 
     def release(self, slots: Sequence[int]) -> None:
         """Leave slots without texts."""
-        index_N = torch.tensor(slots, device=self.model.device)
-        self.occupied_S[index_N] = 0
-        self.lengths_S[index_N] = 0
+        index_N = on_device(slots, self.model.device)
+        self.occupied_S.index_fill_(0, index_N, 0)
+        self.lengths_S.index_fill_(0, index_N, 0)
 
     def mask(self, window: int | None) -> torch.Tensor:
         """[S, 1, 1, W] boolean: which tokens of its slot a new token attends to."""
@@ -152,21 +153,19 @@ class Slots:
         # A text that has ended may get one more token before its slot is released.
         self.lengths_S.add_(self.occupied_S).clamp_(max=self.width - 1)
 
-    def _layer(self, like: object) -> SlotLayer:
-        """An empty layer with the heads of `like`.
+    def _layer(self, heads: int, *sizes: int) -> SlotLayer:
+        """An empty layer of keys and values with these sizes of a head.
 
         Flash attention takes all heads of a token side by side, products all tokens of a head.
         """
-        stored = []
-        for tensor in keys_values(like):
-            _, heads, _, size = tensor.shape
-            middle = (self.width, heads) if self.fused else (heads, self.width)
-            empty = torch.zeros(
-                self.count, *middle, size, dtype=cache_dtype(self.model, tensor),
-                device=tensor.device,
-            )  # fmt: skip
-            stored.append(empty.transpose(1, 2) if self.fused else empty)
-        return SlotLayer(stored[0], stored[1], self.lengths_S)
+        inner = (self.width, heads) if self.fused else (heads, self.width)
+        keys, values = (
+            torch.zeros(self.count, *inner, size, dtype=self.model.dtype, device=self.model.device)
+            for size in sizes
+        )
+        if self.fused:
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        return SlotLayer(keys, values, self.lengths_S)
 
     def _store(self, tree_pass: TreePass, slots: Sequence[int]) -> None:
         """Copy keys and values of prompts into their slots."""
@@ -174,7 +173,7 @@ class Slots:
         sizes = [len(path) for path in tree_pass.paths]
         owners = [slots[row] for row in tree_pass.rows]
         nodes_N, slots_N, places_N = (
-            torch.tensor(values, device=device)
+            on_device(values, device)
             for values in (
                 [node for path in tree_pass.paths for node in path],
                 [slot for slot, size in zip(owners, sizes, strict=True) for _ in range(size)],
@@ -200,13 +199,22 @@ def usable(model: LanguageModel, *, fused: bool) -> bool:
     )
 
 
+def cached_heads(model: LanguageModel) -> list[tuple[int, int, int]]:
+    """The number of key-value heads of each layer and the sizes of their keys and values."""
+    if model.cached_heads is None:
+        tree, flat = TokenTree(), DynamicCache()
+        hidden_states(model, [tree], [tree.insert(trial_sequences(model)[0])], flat)
+        pairs = [keys_values(layer) for layer in flat.layers]
+        model.cached_heads = [
+            (keys.shape[1], keys.shape[3], values.shape[3]) for keys, values in pairs
+        ]
+    return model.cached_heads
+
+
 def bytes_per_token(model: LanguageModel) -> int:
     """Size of a token's keys and values in all layers."""
-    return sum(
-        tensor.shape[1] * tensor.shape[3] * cache_dtype(model, tensor).itemsize
-        for layer in _prototypes(model)
-        for tensor in keys_values(layer)
-    )
+    numbers = sum(heads * (key + value) for heads, key, value in cached_heads(model))
+    return numbers * model.dtype.itemsize
 
 
 def attend(
@@ -254,13 +262,6 @@ def attend(
 
 
 register_attention(NAME, attend)
-
-
-def _prototypes(model: LanguageModel) -> Sequence[object]:
-    """The layers of a cache of one token, to learn their heads."""
-    tree, flat = TokenTree(), DynamicCache()
-    hidden_states(model, [tree], [tree.insert([0])], flat)
-    return flat.layers
 
 
 def _marked(logits_NV: torch.Tensor) -> torch.Tensor:
@@ -313,9 +314,9 @@ def _captured(model: LanguageModel, compute: Callable[[], None]) -> torch.cuda.C
                 with synchronisation_refused():
                     compute()
             torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                compute()
+            graph = _recorded(compute, stream)
+            model.captures = True
+            return graph
     except RuntimeError as error:
         if out_of_memory(error):
             raise
@@ -323,5 +324,24 @@ def _captured(model: LanguageModel, compute: Callable[[], None]) -> torch.cuda.C
         logger.info(f"{model.location.name}: no CUDA graph of a decode step ({reason}); slower")
         model.captures = False
         return None
-    model.captures = True
+
+
+def _recorded(compute: Callable[[], None], stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+    """The graph of a step; `torch.cuda.graph` would collect garbage first, which takes longer."""
+    graph = torch.cuda.CUDAGraph()
+    collects = gc.isenabled()
+    gc.disable()  # whatever is freed here must not belong to another graph
+    try:
+        with torch.cuda.stream(stream):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                compute()
+            except BaseException:
+                with suppress(RuntimeError):  # the capture is not valid; its stream is released
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+    finally:
+        if collects:
+            gc.enable()
     return graph

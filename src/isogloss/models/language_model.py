@@ -75,6 +75,7 @@ class LanguageModel:
     splits: bool | None = None  # cached by lm_head.can_split
     decoding: Decoding | None = None  # cached by decoding.proven_decoding
     compiled: dict[torch.nn.Module, object] | None = None  # calls of layers, see compilation
+    cached_heads: list[tuple[int, int, int]] | None = None  # cached by slots
     captures: bool | None = None  # whether a decode step gives a CUDA graph; cached by slots
 
     @property

@@ -199,16 +199,21 @@ def is_complete(
 
 
 @cache
+def marker_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of which a folded text with a marker has at least one, the longest first."""
+    return tuple(sorted({fold(word).text for word in (*words, "answer")}, key=len, reverse=True))
+
+
+@cache
 def _marker_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     def bounded(word: str) -> str:
         # Scripts that attach prefixes to words or write no spaces show no boundary.
         unbounded = UNSPACED.match(word) or "\u0590" < word[0] < "\u0700"
         return re.escape(word) if unbounded else rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])"
 
-    folded = sorted({fold(word).text for word in (*words, "answer")}, key=len, reverse=True)
     return re.compile(
         r"(?:[*_#]{1,4} ?)?(?:the )?(?:final |correct |right |best )*"
-        rf"(?:{'|'.join(map(bounded, folded))})(?: choice| option)?[*_`]*"
+        rf"(?:{'|'.join(map(bounded, marker_words(words)))})(?: choice| option)?[*_`]*"
         rf"(?P<is>\s*(?:{IS_ATTACHED})|\s+(?:{IS})(?!\w))?[*_`]*"
         rf"(?P<colon>[^\S\n]*{COLON}(?![\"”»」'](?:\W|$)))?[*_`]*",
         re.IGNORECASE,

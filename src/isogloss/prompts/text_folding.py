@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import cache
 from typing import NamedTuple
 
 # Scripts written without spaces between words.
@@ -23,6 +24,8 @@ def fold(text: str) -> Folded:
 
     These are Hebrew and Arabic points, format characters, the Arabic tatweel and carriage returns.
     """
+    if unicodedata.is_normalized("NFKC", text):  # and then each of its parts is
+        return _folded_in_place(text)
     chars: list[str] = []
     origins: list[int] = []
     start = 0
@@ -31,13 +34,33 @@ def fold(text: str) -> Folded:
         while end < len(text) and unicodedata.combining(text[end]):
             end += 1
         for char in unicodedata.normalize("NFKC", text[start:end]):
-            category = unicodedata.category(char)
-            is_point = category == "Mn" and "\u0590" < char < "\u0700"
-            if not is_point and category != "Cf" and char not in "\u0640\r":
+            if not _is_removed(char):
                 chars.append(char)
                 origins.append(start)
         start = end
     return Folded("".join(chars), origins)
+
+
+def _folded_in_place(text: str) -> Folded:
+    """Return a text in NFKC without the removed characters; most texts have none."""
+    distinct = set(text)
+    origins = list(range(len(text)))
+    if any(map(unicodedata.combining, distinct)):  # marks come from the character before them
+        for index, char in enumerate(text):
+            if index and unicodedata.combining(char):
+                origins[index] = origins[index - 1]
+    removed = set(filter(_is_removed, distinct))
+    if not removed:
+        return Folded(text, origins)
+    kept = [index for index, char in enumerate(text) if char not in removed]
+    return Folded("".join(text[index] for index in kept), [origins[index] for index in kept])
+
+
+@cache
+def _is_removed(char: str) -> bool:
+    category = unicodedata.category(char)
+    is_point = category == "Mn" and "\u0590" < char < "\u0700"
+    return is_point or category == "Cf" or char in "\u0640\r"
 
 
 def comparison_key(folded: str) -> str:
