@@ -26,7 +26,7 @@ from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
 from isogloss.types import Format
 
-REPEATS = 3
+REPEATS = 2  # after a first pass that compiles
 # Of the peers, which need few items for a rate: about as many tokens for each.
 PEER_PASSAGES = {
     ("plain", Format.LETTER): 18,
