@@ -20,7 +20,10 @@ from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("default"),  # the versions there are not the pinned ones
+]
 
 SIZE = {
     "vocab_size": 512,

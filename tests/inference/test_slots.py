@@ -167,6 +167,8 @@ def test_other_models_are_decoded_as_before(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert slots.usable(tiny, fused=False)
+    tiny.device = torch.device("cpu", 0)  # as weights on "cuda:0" of a model on "cuda"
+    assert slots.usable(tiny, fused=False)
     assert not slots.usable(tiny, fused=True)  # float32, and no GPU
     monkeypatch.setattr(slots, "can_share", lambda _: False)
     assert not slots.usable(tiny, fused=False)

@@ -191,11 +191,13 @@ def usable(model: LanguageModel, *, fused: bool) -> bool:
     """Whether slots are worth a trial: one GPU with all weights, attention that can be replaced."""
     if fused and (model.device.type != "cuda" or model.dtype not in FUSED_DTYPES):
         return False
+    on_one = len({weight.device for weight in model.network.parameters()}) == 1
     return (
         model.device.type in SLOT_DEVICES
+        and on_one
+        and not model.offloaded
         and can_share(model)
         and not whole_passes(model)
-        and all(weight.device == model.device for weight in model.network.parameters())
     )
 
 
