@@ -1,11 +1,20 @@
-"""Floating-point operations of a model's linear layers, counted from its configuration.
+"""Operations of a model's linear layers, counted by `isogloss.costs` from a configuration.
 
-The product of one token with a weight of I inputs and O outputs takes 2·I·O operations. Attention,
-norms and embedding look-ups are not counted.
+What results call the share of product speed counts these alone: attention, norms and embedding
+look-ups count as waste.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from isogloss.costs.operations import Lora, Work, forward_operations, training_operations
+from isogloss.costs.shape import ModelShape
+from isogloss.models.shapes import shape_from_config
+
+__all__ = [
+    "Shape", "Speed", "Work", "body_flops", "head_shape", "layer_shapes", "least_seconds",
+    "lora_flops", "product_flops",
+]  # fmt: skip
 
 
 class Shape(NamedTuple):
@@ -15,18 +24,6 @@ class Shape(NamedTuple):
     outputs: int
 
 
-class Work(NamedTuple):
-    """Tokens that pass through the layers, and positions at which the LM head is applied.
-
-    `last` is the number of tokens whose output of the last layer is needed; for the others that
-    layer computes keys and values only.
-    """
-
-    tokens: int
-    positions: int
-    last: int | None = None
-
-
 class Speed(NamedTuple):
     """Operations per second that the machine reaches on products of these shapes."""
 
@@ -34,28 +31,24 @@ class Speed(NamedTuple):
     head: float
 
 
-def layer_shapes(config: Mapping[str, Any]) -> list[Shape]:
-    """The linear layers of one block (q, k, v, o, gate, up, down), from a config.json.
+def _shape(config: Mapping[str, Any]) -> ModelShape:
+    """The shape of a config.json; the layers of Llama where it names no architecture."""
+    return shape_from_config({"model_type": "llama", **config})
 
-    For models with the layers of Llama, such as Gemma, Qwen and Mistral.
-    """
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    heads = config["num_attention_heads"]
-    head = config.get("head_dim") or hidden // heads
-    queries, keys = heads * head, config["num_key_value_heads"] * head
-    attention = [Shape(hidden, queries), Shape(hidden, keys), Shape(hidden, keys)]
+
+def layer_shapes(config: Mapping[str, Any]) -> list[Shape]:
+    """The products of one token in the last block (such as q, k, v, o, gate, up, down)."""
     return [
-        *attention,
-        Shape(queries, hidden),
-        Shape(hidden, inner),
-        Shape(hidden, inner),
-        Shape(inner, hidden),
+        Shape(matrix.inputs, matrix.outputs)
+        for matrix in _shape(config).layers[-1].matrices
+        for _ in range(matrix.used)
     ]
 
 
 def head_shape(config: Mapping[str, Any]) -> Shape:
     """The layer that computes the logits."""
-    return Shape(config["hidden_size"], config["vocab_size"])
+    shape = _shape(config)
+    return Shape(shape.hidden, shape.vocabulary)
 
 
 def product_flops(shapes: list[Shape]) -> int:
@@ -65,13 +58,12 @@ def product_flops(shapes: list[Shape]) -> int:
 
 def body_flops(config: Mapping[str, Any]) -> int:
     """Operations of one token with all layers but the head, forward."""
-    return int(config["num_hidden_layers"]) * product_flops(layer_shapes(config))
+    return sum(layer.operations for layer in _shape(config).layers)
 
 
 def lora_flops(config: Mapping[str, Any], rank: int) -> int:
     """Operations of one token with the LoRA matrices of all layers but the head, forward."""
-    sizes = sum(sum(shape) for shape in layer_shapes(config))
-    return int(config["num_hidden_layers"]) * 2 * rank * sizes
+    return 2 * _shape(config).lora_weights(rank)
 
 
 def least_seconds(
@@ -79,16 +71,11 @@ def least_seconds(
 ) -> float:
     """Lower bound of the time: the products of the linear layers at the machine's own speed.
 
-    With a `lora_rank` the work is a training step: forward, the gradients of activations (as many
-    operations), and the gradients of the low-rank weights (the frozen ones have none).
+    With a `lora_rank` the work is a training step.
     """
-    passes, lora = 1, 0
-    if lora_rank is not None:
-        passes, lora = 2, 3 * lora_flops(config, lora_rank)
-    body = work.tokens * (passes * body_flops(config) + lora)
-    if work.last is not None:
-        shapes = layer_shapes(config)
-        skipped = product_flops(shapes) - product_flops(shapes[1:3])
-        body -= passes * (work.tokens - work.last) * skipped
-    head = work.positions * passes * product_flops([head_shape(config)])
-    return body / speed.body + head / speed.head
+    shape = _shape(config)
+    if lora_rank is None:
+        operations = forward_operations(shape, work, attention=False)
+    else:
+        operations = training_operations(shape, work, Lora(lora_rank), attention=False)
+    return operations.body / speed.body + operations.head / speed.head

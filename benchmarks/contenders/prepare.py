@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.contenders.job import main
 from benchmarks.flops import Work
+from isogloss.inference.work import scoring_work
 from isogloss.models.adapters import save_adapter
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
@@ -101,22 +102,16 @@ def _scoring_work(
     sequence per distinct context, with the head at every position.
     """
     encoded = encode(model.tokenizer, [prompt(item, protocol, model.tokenizer) for item in chosen])
-    trees: dict[str, TokenTree] = {}
-    needed = set()
     separate = Work(0, 0)
     lm_eval = 0
-    for item, entry in zip(chosen, encoded, strict=True):
-        tree = trees.setdefault(item.passage_id, TokenTree())
+    for entry in encoded:
         for sequence, start in zip(*entry, strict=True):
-            path = tree.insert(sequence[:-1])
-            needed |= {(item.passage_id, node) for node in path[start - 1 :]}
             separate = Work(
                 separate.tokens + len(sequence) - 1, separate.positions + len(sequence) - start
             )
         lm_eval += sum(len(sequence) for sequence in {choice[:-1] for choice in entry.sequences})
-    tokens = sum(map(len, trees.values()))
     return {
-        "distinct": Work(tokens, len(needed), len(needed)),
+        "distinct": scoring_work(chosen, encoded),
         "separate": separate,
         "lm-eval": Work(lm_eval, lm_eval),
     }

@@ -9,6 +9,8 @@ from safetensors import safe_open
 from stages.test_study import LANGUAGES, study_config
 
 from isogloss.config import StudyConfig
+from isogloss.models.locate import locate
+from isogloss.models.shapes import shape_of
 from isogloss.stages.dry_run import dry_run, print_dry_run
 from isogloss.stages.study import run_study
 
@@ -31,12 +33,12 @@ def test_a_dry_run_states_what_is_done_and_loads_nothing(
     config = study_config(model_folder("gemma3"))
     run_study(config)
     nothing_is_loaded()
-    assert [cost.done for cost in dry_run(config)] == ["yes", "yes", "yes"]
+    assert [cost.done for cost in dry_run(config).cells] == ["yes", "yes", "yes"]
     two = study_config(model_folder("gemma3"), sources=["arb_Arab", "eng_Latn"])
-    costs = dry_run(two)
-    assert [cost.done for cost in costs] == ["yes", "yes", "yes", "no", "no"]
+    dry = dry_run(two)
+    assert [cost.done for cost in dry.cells] == ["yes", "yes", "yes", "no", "no"]
     assert len(mlflow.search_runs(filter_string="tags.`isogloss.kind` = 'study'")) == 1
-    print_dry_run(costs)
+    print_dry_run(dry)
     assert "5 cells, 3 done" in capsys.readouterr().out
 
 
@@ -45,29 +47,32 @@ def test_a_dry_run_looks_into_the_experiment_of_the_study_and_at_the_artifacts(
 ) -> None:
     config = study_config(model_folder("gemma3"))
     compared = run_study(config, "elsewhere")
-    assert [cost.done for cost in dry_run(config, "elsewhere")] == ["yes", "yes", "yes"]
-    assert [cost.done for cost in dry_run(config, "Default")] == ["no", "no", "no"]
+    assert [cost.done for cost in dry_run(config, "elsewhere").cells] == ["yes", "yes", "yes"]
+    assert [cost.done for cost in dry_run(config, "Default").cells] == ["no", "no", "no"]
     client = mlflow.MlflowClient()
     experiment = client.get_run(compared).info.experiment_id
     (trained,) = client.search_runs([experiment], "tags.`isogloss.kind` = 'finetune'")
     uri = trained.data.tags["isogloss.adapter_uri"]
     client.delete_logged_model(uri.removeprefix("models:/"))
     # The adapter is gone, so its fine-tuning and evaluation would be done again.
-    assert [cost.done for cost in dry_run(config, "elsewhere")] == ["yes", "no", "no"]
+    assert [cost.done for cost in dry_run(config, "elsewhere").cells] == ["yes", "no", "no"]
 
 
 def test_costs_follow_items_tokens_and_parameters(model_folder: Callable[[str], Path]) -> None:
     folder = model_folder("gemma3")
-    base, finetuned, tuned = dry_run(study_config(folder))
+    base, finetuned, tuned = dry_run(study_config(folder)).cells
     assert (base.items, finetuned.items) == (6 * len(LANGUAGES), 2 * 4)
     assert base.tokens == tuned.tokens > 10 * base.items
     with safe_open(folder / "model.safetensors", "pt") as weights:
         parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
-    assert base.memory == pytest.approx(1.2 * 4 * parameters)
+    assert shape_of(locate(str(folder))).parameters == parameters
+    assert base.memory
+    assert finetuned.memory
+    # A process with its libraries, since the model is tiny, and activations in training.
+    assert 0.4e9 + 4 * parameters < base.memory <= finetuned.memory < 1e9
     assert base.hours_here
     assert finetuned.hours_here
-    per_token = base.hours_here / base.tokens
-    assert finetuned.hours_here / finetuned.tokens == pytest.approx(2 * per_token)
+    assert finetuned.hours_here > 2 * base.hours_here * finetuned.items / base.items
     assert base.command.startswith("mlflow run . -e evaluate --env-manager local -P model=")
     assert tuned.command.endswith("-P adapter=RUN_ID")
     assert finetuned.command.startswith("mlflow run . -e finetune")
@@ -89,11 +94,12 @@ def test_models_and_data_that_are_not_on_this_machine_are_estimated(
             ],
         }
     )
-    large, _, _, unknown, _, _ = dry_run(config)
+    large, _, _, unknown, _, _ = dry_run(config).cells
     assert "items and tokens are assumed" in capsys.readouterr().out
     assert (large.items, large.tokens, large.done) == (400, 160_000, "unknown")
     assert large.memory
     assert large.memory > 671e9
     assert large.hours_here is None  # it does not fit
-    assert large.hours_h100 == pytest.approx(2 * 37e9 * 160_000 / (0.4 * 990e12) / 3600)
+    expected = 2 * 37e9 * 160_000 / (0.4 * 989e12) / 3600  # without attention
+    assert large.hours_h100 == pytest.approx(expected, rel=0.1)
     assert (unknown.memory, unknown.hours_h100, unknown.disk) == (None, None, 40_000)

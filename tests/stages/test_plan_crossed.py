@@ -18,7 +18,6 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import group
 from isogloss.report.crossed_power import figure, sentences, study_fragment, text
 from isogloss.stages import plan_crossed as stage
-from isogloss.stages.cost_model import h100_operations_per_second
 from isogloss.stats.crossed_power import CrossedSpread, answer_spread, crossed_power
 from isogloss.types import Group
 
@@ -51,7 +50,9 @@ def test_a_crossed_plan_is_printed_and_logged_as_a_run():
     rows = pd.read_csv(io.StringIO(mlflow.artifacts.load_text(uri + "plan.csv")))
     assert list(rows["sources"]) == [4, 6]
     tokens = 400 * (204 * 24 * 7 * 2 + 960 * 6 * 4)
-    assert rows["hours"][1] == pytest.approx(4e9 * tokens / h100_operations_per_second() / 3600)
+    # Kaplan's 2 operations per parameter and token, 4 in training, at 40% of an H100. Attention,
+    # LoRA and the embeddings, which have no products, make the difference.
+    assert rows["hours"][1] == pytest.approx(4e9 * tokens / (0.4 * 989e12) / 3600, rel=0.1)
     assert mlflow.artifacts.load_image(uri + "power.png").width > 800
     note = logged.data.tags["mlflow.note.content"]
     assert note in result.output

@@ -65,7 +65,7 @@ def fit_to_model(
     # Tokenizers often have a few more tokens than their model has embeddings, which do not occur in
     # prompts, such as those of images.
     if max(model.tokenizer.get_vocab().values()) >= n_embeddings:
-        encoded = _encoded(items, model.tokenizer, protocol)
+        encoded = encoded_prompts(items, model.tokenizer, protocol)
         _require_embeddings(items, encoded, n_embeddings, model.tokenizer, model.location.name)
     window = context_window(model, config.max_length)
     fitted = fit(items, model.tokenizer, protocol, window, config.long_inputs)
@@ -92,7 +92,7 @@ def check_fit(
     sample = [
         item for rows in by_language.values() for item in nlargest(LONGEST, rows, key=_n_bytes)
     ]
-    encoded = _encoded(sample, tokenizer, protocol)
+    encoded = encoded_prompts(sample, tokenizer, protocol)
     n_embeddings = getattr(model_config.get_text_config(), "vocab_size", None)
     if n_embeddings is not None:
         _require_embeddings(sample, encoded, n_embeddings, tokenizer, config.model)
@@ -161,7 +161,7 @@ def prompt_lengths(items: Sequence[Item], tokenizer: Tokenizer, protocol: Protoc
 
     Raises ModelError if the tokenizer or its chat template cannot present an item.
     """
-    return _lengths(_encoded(items, tokenizer, protocol), protocol)
+    return _lengths(encoded_prompts(items, tokenizer, protocol), protocol)
 
 
 def _lengths(encoded: Sequence[EncodedPrompt], protocol: Protocol) -> list[int]:
@@ -169,7 +169,7 @@ def _lengths(encoded: Sequence[EncodedPrompt], protocol: Protocol) -> list[int]:
     return [max(map(len, entry.sequences)) + generated for entry in encoded]
 
 
-def _encoded(
+def encoded_prompts(
     items: Sequence[Item], tokenizer: Tokenizer, protocol: Protocol
 ) -> list[EncodedPrompt]:
     """Return each item's prompt with its choices, after empty reasoning if there is reasoning."""

@@ -1,33 +1,42 @@
 """Dry run of a study: what each cell would compute and cost. No weights are loaded.
 
-The costs are estimates by the simple model of `cost_model`.
+Costs are those of `costs`, for the work of a sample of the items (`inference.work`).
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
-
-from isogloss.config import StudyConfig, command_line
-from isogloss.config.study import StudyModel
+from isogloss.config import Hyperparameters, StudyConfig, command_line
+from isogloss.costs.memory import FLOAT32_BYTES, Memory
+from isogloss.costs.operations import Lora, Work
+from isogloss.costs.time import (
+    ASSUMED_SHARE,
+    H100,
+    Machine,
+    generation_seconds,
+    scoring_seconds,
+    training_seconds,
+)
 from isogloss.errors import IsoglossError
 from isogloss.formatting import aligned, size
-from isogloss.inference.context_window import prompt_lengths
-from isogloss.models.dtypes import NF4, resolve_dtype
-from isogloss.models.locate import ModelLocation, on_this_machine
+from isogloss.inference.context_window import encoded_prompts, prompt_lengths
+from isogloss.inference.generation import TOKENS_PER_BATCH
+from isogloss.inference.work import scoring_work, training_work
+from isogloss.models.lora import has_experts
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.registry.lookup import adapter_problem
-from isogloss.stages.cost_model import (
-    FORWARD_OPERATIONS,
-    TOKENS_PER_ITEM,
-    TRAINING_OPERATIONS,
-    h100_operations_per_second,
-    operations_per_second_here,
-)
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
+from isogloss.stages.model_costs import (
+    ModelFacts,
+    TrainingStep,
+    machine_here,
+    model_facts,
+    needs_table,
+    precision_of,
+    scoring_peak,
+    training_peak,
+)
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -40,28 +49,20 @@ from isogloss.tasks import Item, Task
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
 from isogloss.types import Format, LanguageCode, Reasoning
 
-WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, NF4: 0.6}
-OVERHEAD = 1.2  # of the memory of weights, for activations and caches
-SAMPLE = 8  # items per language that are tokenised
+SAMPLE = 8  # passages per language whose items are tokenised
 CHARACTERS_PER_TOKEN = 3  # of a model whose tokenizer is not on this machine
-# A generated token takes as long as so many tokens of a prompt: memory limits decoding.
-GENERATION_SLOWDOWN = 10
-ADAPTER_BYTES = 4 * 2 * 7  # float32; two matrices for each of seven linear layers
+TOKENS_PER_ITEM = 400  # where no data can be read
+DEFAULTS = Hyperparameters()
+PREDICTION_BYTES = 100  # of an answer in predictions.parquet
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """What is known of a model without loading it; None if it is unknown.
+class ItemWork:
+    """The mean work of an item: scored, trained on, and its longest prompt in tokens."""
 
-    `parameters` is the number of weights, `active` that of those a token passes through, `width`
-    and `layers` are the hidden size and the number of layers.
-    """
-
-    location: ModelLocation | None
-    parameters: float | None
-    active: float | None
-    width: int | None
-    layers: int | None
+    scoring: Work
+    training: Work
+    prompt: float
 
 
 @dataclass(frozen=True)
@@ -79,54 +80,49 @@ class CellCost:
     command: str
 
 
-def dry_run(config: StudyConfig, experiment: str | None = None) -> list[CellCost]:
+@dataclass(frozen=True)
+class DryRun:
+    """The costs of all cells, and the table of what each model needs."""
+
+    cells: list[CellCost]
+    needs: str
+
+
+def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
     """The cost of each cell of a study, and whether it is done already in an experiment."""
     models = {model.name: model for model in study_models(config)}
     facts = {name: model_facts(model) for name, model in models.items()}
     cells = study_cells(config)
     task, items = _data(config, cells)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
-    here = operations_per_second_here()
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, str | None] = {}
     costs = []
-    lengths: dict[tuple[str, Reasoning], float] = {}
+    works: dict[tuple[str, Reasoning], ItemWork] = {}
     for cell in cells:
         name = cell.config.model
         if facts[name].location and task:
             finished[cell] = _adapter_if_finished(cell, sessions[name], experiment_id, finished)
-        reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
-        if (name, reasoning) not in lengths:
-            lengths[name, reasoning] = _tokens_per_item(
-                cell, sessions[name], facts[name], task, items
+        key = (name, _reasoning(cell))
+        if key not in works:
+            works[key] = _item_work(cell, sessions[name], facts[name], task, items)
+        costs.append(_cost(cell, facts[name], config, items, works[key], finished))
+    needs = {}
+    for cell in cells:
+        name = cell.config.model
+        if isinstance(cell, FinetuneCell) and name not in needs:
+            step = _training_step(cell, works[name, Reasoning.DIRECT])
+            generates = any(
+                isinstance(other, EvaluateCell) and _new_tokens(other) > 0 for other in cells
             )
-        costs.append(
-            _cost(cell, facts[name], config, items, lengths[name, reasoning], here, finished)
-        )
-    return costs
+            label = models[name].label or name
+            needs[name] = (label, facts[name], precision_of(cell.config.dtype), step, generates)
+    return DryRun(costs, needs_table(needs))
 
 
-def model_facts(model: StudyModel) -> ModelFacts:
-    """Parameters and shape of a model from its files, or from the study file."""
-    location = on_this_machine(model.name)
-    if location is None:
-        return ModelFacts(
-            None, model.parameters, model.active_parameters or model.parameters, None, None
-        )
-    parameters = float(sum(map(_parameters, location.folder.glob("*.safetensors"))))
-    config = json.loads((location.folder / "config.json").read_text("utf-8"))
-    config = config.get("text_config") or config
-    return ModelFacts(
-        location,
-        parameters or model.parameters,
-        model.active_parameters or parameters or model.parameters,
-        config.get("hidden_size"),
-        config.get("num_hidden_layers"),
-    )
-
-
-def print_dry_run(costs: Sequence[CellCost]) -> None:
-    """Print one line per cell, the totals, and the commands."""
+def print_dry_run(dry: DryRun) -> None:
+    """Print what each model needs, one line per cell, the totals, and the commands."""
+    costs = dry.cells
     rows = [("", "cell", "items", "tokens", "done", "memory", "hours here", "H100 hours", "disk")]
     for number, cost in enumerate(costs, 1):
         rows.append(
@@ -143,6 +139,14 @@ def print_dry_run(costs: Sequence[CellCost]) -> None:
             )
         )
     missing = [cost for cost in costs if cost.done != "yes"]
+    print(f"{dry.needs}\n")
+    print(
+        f"Peaks are those of one {H100.name}; the last columns are numbers of GPUs, over which "
+        f"device_map auto spreads the layers.\n{H100.name} hours assume "
+        f"{ASSUMED_SHARE:.0%} of {H100.operations_per_second / 1e12:.0f} TFLOP/s and reads of "
+        f"{H100.bytes_per_second / 1e12:.2f} TB/s, and are those of all GPUs of a model, which "
+        f"take turns.\n"
+    )
     print(aligned(rows))
     too_large = [cost for cost in missing if cost.memory and cost.hours_here is None]
     beyond = f" (without {len(too_large)} cells that do not fit in memory)" if too_large else ""
@@ -150,8 +154,7 @@ def print_dry_run(costs: Sequence[CellCost]) -> None:
         f"\n{len(costs)} cells, {len(costs) - len(missing)} done; to do: "
         f"{sum(cost.tokens for cost in missing):,} tokens, "
         f"{_hours(_total(cost.hours_here for cost in missing))} hours here{beyond}, "
-        f"{_hours(_total(cost.hours_h100 for cost in missing))} H100 hours. "
-        f"Estimates are within a factor of about three."
+        f"{_hours(_total(cost.hours_h100 for cost in missing))} {H100.name} hours."
     )
     print("\ncommands of single cells (a tuned cell takes the id of its finetune run)")
     for number, cost in enumerate(costs, 1):
@@ -188,26 +191,48 @@ def _adapter_if_finished(
     return "" if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment_id) else None
 
 
-def _tokens_per_item(
+def _reasoning(cell: StudyCell) -> Reasoning:
+    return cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
+
+
+def _item_work(
     cell: StudyCell,
     session: Session,
     facts: ModelFacts,
     task: Task | None,
     items: Mapping[LanguageCode, Sequence[Item]],
-) -> float:
-    """Mean length of a prompt with its longest choice, from the first items of each language."""
-    sample = [item for rows in items.values() for item in rows[:SAMPLE]]
+) -> ItemWork:
+    """The mean work of an item, from those of the first passages of each language."""
+    sample = [item for rows in items.values() for item in _of_first_passages(rows)]
     if not sample or task is None:
-        return TOKENS_PER_ITEM + _new_tokens(cell)
+        return _assumed_work(TOKENS_PER_ITEM)
     if facts.location is None:
         characters = sum(
             len(item.passage) + len(item.question) + sum(map(len, item.options)) for item in sample
         )
-        return characters / len(sample) / CHARACTERS_PER_TOKEN + _new_tokens(cell)
-    reasoning = cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
-    protocol = session.protocol(cell.config, task, reasoning)
-    lengths = prompt_lengths(sample, shared_tokenizer(facts.location), protocol)
-    return sum(lengths) / len(lengths)
+        return _assumed_work(characters / len(sample) / CHARACTERS_PER_TOKEN)
+    protocol = session.protocol(cell.config, task, _reasoning(cell))
+    tokenizer = shared_tokenizer(facts.location)
+    encoded = encoded_prompts(sample, tokenizer, protocol)
+    share = 1 / len(sample)
+    lengths = prompt_lengths(sample, tokenizer, protocol)
+    return ItemWork(
+        scoring_work(sample, encoded).times(share),
+        training_work(sample, encoded).times(share),
+        sum(lengths) * share - (protocol.max_new_tokens if protocol.generates else 0),
+    )
+
+
+def _of_first_passages(rows: Sequence[Item]) -> list[Item]:
+    """All items of the first passages: how many share one decides the work."""
+    first = list(dict.fromkeys(item.passage_id for item in rows))[:SAMPLE]
+    return [item for item in rows if item.passage_id in first]
+
+
+def _assumed_work(tokens: float) -> ItemWork:
+    """The work of an item of so many tokens that shares none, scored at one position."""
+    keys = (tokens + 1) / 2
+    return ItemWork(Work(tokens, 1, 1, keys), Work(tokens, 1, None, keys), tokens)
 
 
 def _new_tokens(cell: StudyCell) -> int:
@@ -220,63 +245,102 @@ def _new_tokens(cell: StudyCell) -> int:
     return cell.config.max_new_tokens or MAX_NEW_TOKENS[cell.config.reasoning]
 
 
+def _trained_items(cell: FinetuneCell) -> int:
+    config = cell.config
+    return (config.steps or DEFAULTS.steps) * (config.batch_size or DEFAULTS.batch_size)
+
+
+def _training_step(cell: FinetuneCell, item: ItemWork) -> TrainingStep:
+    config = cell.config
+    modules = config.target_modules or DEFAULTS.target_modules
+    work = item.training.times(config.batch_size or DEFAULTS.batch_size)
+    lora = Lora(config.rank or DEFAULTS.rank, has_experts(modules))
+    return TrainingStep(work, lora, config.gradient_checkpointing)
+
+
+def _seconds(
+    cell: StudyCell, facts: ModelFacts, work: ItemWork, n_items: int, machine: Machine
+) -> float | None:
+    """Time of a cell on a machine; the most tokens are generated that may be."""
+    if facts.shape is None:
+        return None
+    if isinstance(cell, FinetuneCell):
+        config, step = cell.config, _training_step(cell, work)
+        steps = config.steps or DEFAULTS.steps
+        trained = training_seconds(
+            facts.shape, step.work.times(steps), machine, step.lora, step.checkpointing
+        )
+        measurements = 1 + -(-steps // config.eval_every)
+        dev = work.scoring.times(measurements * config.dev_limit)
+        return trained + scoring_seconds(facts.shape, dev, machine)
+    precision, new_tokens = precision_of(cell.config.dtype), _new_tokens(cell)
+    seconds = 0.0
+    if new_tokens:
+        fit = TOKENS_PER_BATCH // (work.prompt + new_tokens)
+        rows = max(min(fit, n_items), 1)
+        prompts = work.scoring._replace(positions=0).times(rows)
+        batch = generation_seconds(facts.shape, prompts, rows, new_tokens, machine, precision)
+        seconds += batch * n_items / rows
+    scored = work.scoring
+    if cell.config.reasoning == Reasoning.COT:  # choices are scored after the text
+        scored = scored._replace(tokens=work.prompt + new_tokens)
+    if cell.config.format != Format.GENERATE:
+        seconds += scoring_seconds(facts.shape, scored.times(n_items), machine)
+    return seconds
+
+
+def _peak(cell: StudyCell, facts: ModelFacts, work: ItemWork, machine: Machine) -> Memory | None:
+    if facts.shape is None:
+        return None
+    precision = precision_of(cell.config.dtype)
+    scoring = scoring_peak(facts.shape, precision, machine, _new_tokens(cell) > 0)
+    if not isinstance(cell, FinetuneCell):
+        return scoring
+    training = training_peak(facts.shape, precision, machine, _training_step(cell, work))
+    return max(training, scoring, key=lambda peak: peak.total)  # dev items are scored
+
+
 def _cost(
     cell: StudyCell,
     facts: ModelFacts,
     config: StudyConfig,
     items: Mapping[LanguageCode, Sequence[Item]],
-    tokens_per_item: float,
-    operations_here: float,
+    work: ItemWork,
     finished: Mapping[StudyCell, str | None],
 ) -> CellCost:
+    disk: float | None
     if isinstance(cell, FinetuneCell):
-        n_items = (cell.config.steps or 0) * (cell.config.batch_size or 0)
-        per_token, entry_point = TRAINING_OPERATIONS, "finetune"
+        n_items = _trained_items(cell)
+        lora = _training_step(cell, work).lora
+        disk = FLOAT32_BYTES * facts.shape.lora_weights(*lora) if facts.shape else None
     else:
         assumed = config.limit or config.test_items or 0
         n_items = sum(len(rows) or assumed for rows in items.values())
-        per_token, entry_point = FORWARD_OPERATIONS, "evaluate"
-    tokens = round(n_items * tokens_per_item)
-    generated = n_items * _new_tokens(cell)
-    dtype: str = cell.config.dtype
-    if dtype not in WEIGHT_BYTES:
-        dtype = str(resolve_dtype(dtype)).removeprefix("torch.")
-    memory = facts.parameters and OVERHEAD * facts.parameters * WEIGHT_BYTES[dtype]
-    # Lengths of prompts include the tokens that may be generated.
-    weighted = tokens + (GENERATION_SLOWDOWN - 1) * generated
-    operations = facts.active and per_token * facts.active * weighted
-    fits = memory is not None and memory < psutil.virtual_memory().total
-    disk: float | None = 100.0 * n_items
-    if isinstance(cell, FinetuneCell):
-        shape = facts.width and facts.layers and facts.width * facts.layers
-        disk = shape and ADAPTER_BYTES * (cell.config.rank or 0) * shape
-    adapter = " -P adapter=RUN_ID" if isinstance(cell, EvaluateCell) and cell.finetuned else ""
+        disk = PREDICTION_BYTES * n_items
+    here = machine_here(cell.config.dtype)
+    peak = _peak(cell, facts, work, here)
+    seconds_h100 = _seconds(cell, facts, work, n_items, H100)
+    seconds_here = _seconds(cell, facts, work, n_items, here)
+    fits = peak is not None and peak.total < here.memory
     done = "unknown" if cell not in finished else "no" if finished[cell] is None else "yes"
     return CellCost(
         cell=cell,
         items=n_items,
-        tokens=tokens,
+        tokens=round(n_items * (work.prompt + _new_tokens(cell))),
         done=done,
-        memory=memory,
-        hours_here=operations / operations_here / 3600 if operations and fits else None,
-        hours_h100=operations and operations / h100_operations_per_second() / 3600,
+        memory=peak.total if peak else None,
+        hours_here=seconds_here / 3600 if seconds_here is not None and fits else None,
+        hours_h100=seconds_h100 / 3600 if seconds_h100 is not None else None,
         disk=disk,
-        command=command_line(entry_point, cell.config) + adapter,
+        command=_command(cell),
     )
 
 
-def _parameters(path: Path) -> int:
-    """The number of weights in a safetensors file, from its header."""
-    with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    count = 0
-    for name, entry in header.items():
-        if name != "__metadata__":
-            product = 1
-            for extent in entry["shape"]:
-                product *= extent
-            count += product
-    return count
+def _command(cell: StudyCell) -> str:
+    if isinstance(cell, FinetuneCell):
+        return command_line("finetune", cell.config)
+    adapter = " -P adapter=RUN_ID" if cell.finetuned else ""
+    return command_line("evaluate", cell.config) + adapter
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -18,7 +18,10 @@ from isogloss.analysis.design_proposal import (
     feasible_designs,
     propose,
 )
-from isogloss.config import PlanConfig
+from isogloss.config import Hyperparameters, PlanConfig
+from isogloss.costs.operations import Lora, Work
+from isogloss.costs.shape import assumed_shape
+from isogloss.costs.time import H100, Machine, scoring_seconds, training_seconds
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import listed
 from isogloss.languages import group, is_mixed, source_branch, table
@@ -30,12 +33,6 @@ from isogloss.report.crossed_power import (
     sentences,
     study_fragment,
     text,
-)
-from isogloss.stages.cost_model import (
-    evaluation_operations,
-    h100_operations_per_second,
-    operations_per_second_here,
-    training_operations,
 )
 from isogloss.stats.crossed_power import (
     CrossedSpread,
@@ -95,7 +92,7 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
     )
     seeds = config.seeds or (pilot.seeds if pilot else SEEDS)
     spread = _spread(config, items, pilot)
-    speed = _operations_per_second(config)
+    machine = _machine(config)
 
     def outlook(sources: int, relatives: int) -> CrossedOutlook:
         return CrossedOutlook(
@@ -103,7 +100,7 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
                 spread, sources, relatives,
                 items=items, seeds=seeds, effect=config.effect, margin=config.margin_fraction,
             ),
-            design_cost(config, sources, relatives, items, seeds, speed),
+            design_cost(config, sources, relatives, items, seeds, machine),
         )  # fmt: skip
 
     proposal = None
@@ -137,18 +134,19 @@ def crossed_plan(config: PlanConfig, pilot: CrossedPilot | None = None) -> Cross
 
 
 def design_cost(
-    config: PlanConfig, sources: int, relatives: int, items: int, seeds: int, speed: float
+    config: PlanConfig, sources: int, relatives: int, items: int, seeds: int, machine: Machine
 ) -> DesignCost:
     """Adapters, evaluations on one target each (the base model's too), and hours."""
     targets, adapters = sources * relatives, sources * seeds
     evaluations = targets * (adapters + 1)
     hours = None
     if config.parameters:
-        operations = evaluation_operations(evaluations * items, config.tokens, config.parameters)
-        operations += training_operations(
-            adapters * config.training_items, config.tokens, config.parameters
-        )
-        hours = operations / speed / 3600
+        shape = assumed_shape(config.parameters)
+        item = Work(config.tokens, 1, 1, keys=(config.tokens + 1) / 2)
+        seconds = scoring_seconds(shape, item.times(evaluations * items), machine)
+        training = item._replace(last=None).times(adapters * config.training_items)
+        seconds += training_seconds(shape, training, machine, Lora(Hyperparameters().rank))
+        hours = seconds / 3600
     return DesignCost(adapters, evaluations, hours)
 
 
@@ -272,10 +270,12 @@ def _languages(task: str, config: PlanConfig) -> tuple[LanguageCode, ...]:
     return config.languages or known
 
 
-def _operations_per_second(config: PlanConfig) -> float:
+def _machine(config: PlanConfig) -> Machine:
     if config.machine == "here" and config.parameters:
-        return operations_per_second_here()
-    return h100_operations_per_second()
+        from isogloss.stages.model_costs import machine_here  # a plan on paper needs no torch
+
+        return machine_here("auto")
+    return H100
 
 
 def _affordable(config: PlanConfig, designs: Sequence[ProposedDesign]) -> list[ProposedDesign]:

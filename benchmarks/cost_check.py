@@ -1,0 +1,170 @@
+"""What the cost model predicts beside what was measured, as a table in Markdown.
+
+`PYTHONPATH=src python -m benchmarks.cost_check` prints the table of docs/explanation/costs.md from
+the results files of this folder.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.plan import MATMUL
+from benchmarks.table import RANK, table
+from isogloss.costs.memory import Memory, Precision, scoring_memory, training_memory
+from isogloss.costs.operations import Lora, Work
+from isogloss.costs.shape import ModelShape
+from isogloss.costs.time import (
+    CPU_BYTES_PER_SECOND,
+    Machine,
+    generation_seconds,
+    scoring_seconds,
+    training_seconds,
+)
+from isogloss.models.shapes import shape_from_config
+
+FOLDER = Path(__file__).resolve().parent
+FILES = ("results.json", "results-2026-11-24.json")
+MEMORY_BOUND, TIME_BOUND = 0.15, 0.30
+SCORED_TOKENS = 1024  # of a batch: `memory.CPU_TOKENS_PER_BATCH`
+LORA = Lora(RANK)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measured figure and its prediction, in the same unit."""
+
+    machine: str
+    what: str
+    unit: str
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """The prediction's relative error."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def within(self) -> bool:
+        """Whether the error is within the bound of its kind."""
+        return abs(self.error) <= (TIME_BOUND if self.unit == "s" else MEMORY_BOUND)
+
+
+def checks(path: Path) -> Iterator[Check]:
+    """Time and peak memory of isogloss in every part of a results file."""
+    results = json.loads(path.read_text("utf-8"))
+    shape = shape_from_config(results["config"])
+    for dtype in sorted({one["dtype"] for one in results["measurements"]}):
+        for part in ("scoring", "training", "generation"):
+            for case in sorted({one["case"] for one in _own(results, part, dtype)}):
+                yield from _of_case(results, shape, Precision(dtype), part, case)
+
+
+def memory_checks() -> Iterator[Check]:
+    """Peak memory in dtypes and settings that the suite does not measure."""
+    results = json.loads((FOLDER / "memory.json").read_text("utf-8"))
+    config = json.loads((FOLDER / FILES[0]).read_text("utf-8"))["config"]
+    shape, label = shape_from_config(config), _label(results)
+    for one in results["measurements"]:
+        precision, checkpointing = Precision(one["dtype"]), one["gradient_checkpointing"]
+        name = f"{one['part']}, {one['case']}, {precision}"
+        if one["part"] == "scoring":
+            memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True)
+        else:
+            tokens, positions = max(one["steps"])
+            memory = training_memory(
+                shape, precision, tokens, positions, LORA, on_cpu=True, checkpointing=checkpointing
+            )
+        name += ", gradient checkpointing" if checkpointing else ""
+        yield Check(label, name, "GB", memory.total / 1e9, one["peak_mb"] * 2**20 / 1e9)
+
+
+def _label(results: dict[str, Any]) -> str:
+    processor = results["machine"]["processor"].replace("(R)", "").removesuffix(" Processor")
+    return f"{processor}, {results['started'][:10]}"
+
+
+def _own(results: dict[str, Any], part: str, dtype: str) -> list[dict[str, Any]]:
+    return [
+        one
+        for one in results["measurements"]
+        if (one["part"], one["dtype"], one["contender"]) == (part, dtype, "isogloss")
+        and "error" not in one
+    ]
+
+
+def _of_case(
+    results: dict[str, Any], shape: ModelShape, precision: Precision, part: str, case: str
+) -> Iterator[Check]:
+    rounds = [one for one in _own(results, part, precision) if one["case"] == case]
+    machine = _machine(results, precision)
+    work = Work(*results["work"]["generation" if part == "generation" else case][
+        "prompts" if part == "generation" else "distinct"
+    ])  # fmt: skip
+    measured = rounds[0]["seconds"]
+    memory: Memory
+    if part == "scoring":
+        items = rounds[0]["items"]
+        measured = items * median(one["seconds"] / one["items"] for one in rounds)
+        seconds = scoring_seconds(shape, work, machine)
+        memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True)
+    elif part == "training":
+        seconds = training_seconds(shape, work, machine, LORA)
+        steps = results["settings"]["sizes"]["steps"] - 1  # the first is not timed
+        memory = training_memory(
+            shape, precision, work.tokens / steps, work.positions / steps, LORA, on_cpu=True
+        )
+    else:
+        rows, tokens = rounds[0]["items"], rounds[0]["kept_tokens"]
+        prompts = work._replace(last=rows, positions=0)
+        seconds = generation_seconds(shape, prompts, rows, tokens / rows, machine, precision)
+        cached = work.tokens + tokens
+        memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True, cached_tokens=cached)
+    name = f"{part}, {case}, {precision}"
+    label = _label(results)
+    yield Check(label, name, "s", seconds, measured)
+    peak = max(one["peak_mb"] for one in rounds) * 2**20 / 1e9
+    yield Check(label, name, "GB", memory.total / 1e9, peak)
+
+
+def _machine(results: dict[str, Any], dtype: str) -> Machine:
+    """The machine's measured product speeds, and the assumed speed of its memory."""
+    every = results["measurements"]
+    own = [one for one in every if one["part"] == MATMUL and one["dtype"] == dtype]
+    return Machine(
+        name=results["machine"]["processor"],
+        operations_per_second=max(one["body"] for one in own),
+        head_operations_per_second=max(one["head"] for one in own),
+        bytes_per_second=CPU_BYTES_PER_SECOND,
+        memory=results["machine"]["memory_gb"] * 2**30,
+        share=None,
+    )
+
+
+def every_check() -> Iterator[Check]:
+    """All figures that were measured."""
+    for name in FILES:
+        yield from checks(FOLDER / name)
+    yield from memory_checks()
+
+
+def page() -> str:
+    """The table, one row per figure."""
+    rows = [
+        [
+            check.machine,
+            check.what,
+            f"{check.predicted:.2f} {check.unit}",
+            f"{check.measured:.2f} {check.unit}",
+            f"{check.error:+.0%}" + ("" if check.within else " (outside)"),
+        ]
+        for check in every_check()
+    ]
+    return table(["machine", "work", "predicted", "measured", "error"], rows, 2)
+
+
+if __name__ == "__main__":
+    print(page())

@@ -1,0 +1,111 @@
+"""Time in seconds, from operations, bytes and the speed of a machine."""
+
+import math
+from dataclasses import dataclass
+
+from isogloss.costs.memory import Precision, activation_bytes, cache_bytes, weight_bytes
+from isogloss.costs.operations import (
+    Lora,
+    Operations,
+    Work,
+    forward_operations,
+    training_operations,
+)
+from isogloss.costs.shape import MatrixKind, ModelShape
+
+ASSUMED_SHARE = 0.4  # of product speed, on GPUs: nothing measured yet
+# What norms, rotary positions, activations, copies and casts read and write, in numbers of the
+# activations that a layer would keep. Fitted to benchmarks/results*.json of two processors.
+FORWARD_TRAFFIC, TRAINING_TRAFFIC = 5.3, 18.0
+CPU_BYTES_PER_SECOND = 20e9  # of two cores: reads of weights in decoding, and copies
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Operations per second of matrix products, of layers and of the head, and bytes per second.
+
+    `share` is the share of product speed that the whole computation reaches. With None it follows
+    from `bytes_per_second`: products and memory traffic take turns, as they do on a CPU.
+    """
+
+    name: str
+    operations_per_second: float
+    bytes_per_second: float
+    memory: float
+    share: float | None = ASSUMED_SHARE
+    head_operations_per_second: float | None = None
+    on_cpu: bool = False
+
+    def product_seconds(self, operations: Operations) -> float:
+        """Time of the products alone."""
+        head = self.head_operations_per_second or self.operations_per_second
+        return operations.body / self.operations_per_second + operations.head / head
+
+
+# NVIDIA's data sheets: bfloat16 without sparsity; memory in decimal gigabytes.
+H100 = Machine("H100", 989e12, 3.35e12, 80e9)
+H200 = Machine("H200", 989e12, 4.8e12, 141e9)
+
+
+def scoring_seconds(shape: ModelShape, work: Work, machine: Machine) -> float:
+    """Time of scoring, or of the prompts of generation."""
+    operations = forward_operations(shape, work)
+    traffic = FORWARD_TRAFFIC * work.tokens * activation_bytes(shape, Precision.FLOAT32)
+    return _seconds(operations, traffic, machine)
+
+
+def training_seconds(
+    shape: ModelShape,
+    work: Work,
+    machine: Machine,
+    lora: Lora,
+    checkpointing: bool = False,
+) -> float:
+    """Time of training steps with this work in all, forward and backward."""
+    operations = training_operations(shape, work, lora, checkpointing=checkpointing)
+    traffic = TRAINING_TRAFFIC * work.tokens * activation_bytes(shape, Precision.FLOAT32)
+    return _seconds(operations, traffic, machine)
+
+
+def generation_seconds(
+    shape: ModelShape,
+    prompts: Work,
+    rows: float,
+    steps: float,
+    machine: Machine,
+    precision: Precision,
+) -> float:
+    """Time of generating `steps` tokens in each of `rows` texts of a batch, prompts included.
+
+    A step reads all weights that the batch uses and the cache of every row (the bound of Pope et
+    al. 2022, arXiv:2211.05102, section 2.1), and computes the products of one token of each row.
+    """
+    length = prompts.tokens / rows if rows else 0.0
+    read = step_bytes(shape, rows, length + steps / 2, precision)
+    step = Work(rows, rows, keys=length + steps / 2)
+    decoding = scoring_seconds(shape, step, machine)
+    return scoring_seconds(shape, prompts, machine) + steps * (
+        decoding + read / machine.bytes_per_second
+    )
+
+
+def step_bytes(shape: ModelShape, rows: float, length: float, precision: Precision) -> float:
+    """Bytes that the next token of each of `rows` texts of a `length` must read.
+
+    Of experts, those that the rows use if each picks its own at random.
+    """
+    experts = [matrix for matrix in shape.matrices if matrix.kind == MatrixKind.EXPERT]
+    all_experts = sum(matrix.weights for matrix in experts)
+    used = sum(
+        matrix.weights * (1 - math.pow(1 - matrix.used / matrix.copies, rows)) for matrix in experts
+    )
+    unused = precision.width * (all_experts - used)
+    embedding = 0 if shape.tied else precision.width * shape.embedding  # rows of it alone
+    weights = weight_bytes(shape, precision) - unused - embedding
+    return weights + rows * length * cache_bytes(shape, precision)
+
+
+def _seconds(operations: Operations, traffic: float, machine: Machine) -> float:
+    if machine.share is not None:
+        return machine.product_seconds(operations) / machine.share
+    return machine.product_seconds(operations) + traffic / machine.bytes_per_second
