@@ -116,7 +116,7 @@ class ModelShape:
 
 
 ASPECT = 128  # width of a usual model in numbers of its layers: Kaplan et al. 2020, figure 5
-VOCABULARY = 128_000
+VOCABULARY, EMBEDDING = 128_000, 1 / 16  # as in Llama 3.1 8B, and at most this part of a model
 HEAD_WIDTH = 128
 
 
@@ -129,7 +129,7 @@ def assumed_shape(parameters: float, active: float | None = None) -> ModelShape:
     """
     used = active or parameters
     n_layers = max(round((used / 12 / ASPECT**2) ** (1 / 3)), 1)
-    vocabulary = max(min(VOCABULARY, round(used / 8 / (ASPECT * n_layers))), 1)
+    vocabulary = max(min(VOCABULARY, round(EMBEDDING * used / (ASPECT * n_layers))), 1)
     # Round widths would move the number of parameters by percents: the MLP takes what is left.
     hidden = ASPECT * n_layers
     attention = (
