@@ -34,7 +34,7 @@ def test_the_lines_state_rank_whole_units_and_floor(comparison):
     assert lines["Placebo branches"].endswith("Semitic is 1st of 3 branches.")
     branch = comparison.unit_permutations.rows[1]
     assert f"(lowest possible {branch.lowest_p:.2f})" in lines["Whole branches, families"]
-    assert "2 languages are the only ones of their family" in lines["Whole branches, families"]
+    assert "2 languages are the only ones of their families" in lines["Whole branches, families"]
     assert "1 language is not above chance" in lines["Floor and ceiling"]
     assert "(Korean)" in lines["Floor and ceiling"]
 

@@ -17,7 +17,7 @@ from isogloss.stats.power import equivalence
 from isogloss.types import Condition, Interval, Verdict
 
 NO_VERDICT = (
-    "Without other sources this is no verdict on kinship: nothing says whether these languages "
+    "Without other sources this is no verdict on kinship: it is not known whether these languages "
     "would gain as much from any source. No other branch here has three languages to compare it with."
 )
 

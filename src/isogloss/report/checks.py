@@ -83,11 +83,15 @@ def _whole_units(comparison: Comparison) -> str:
     if not parts:
         return ""
     alone = len(tests.alone)
-    number = "1 language is the only one" if alone == 1 else f"{alone} languages are the only ones"
-    return (
+    text = (
         f"permuting {'; permuting '.join(parts)}. Languages of a branch tend to gain together, "
-        f"which a permutation of single languages ignores; {number} of their family."
+        f"which a permutation of single languages ignores"
     )
+    if not alone:
+        return f"{text}."
+    if alone == 1:
+        return f"{text}; 1 language is the only one of its family."
+    return f"{text}; {alone} languages are the only ones of their families."
 
 
 def _left_out(comparison: Comparison) -> str:

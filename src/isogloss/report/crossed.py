@@ -330,7 +330,7 @@ def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
         effect = source.effect
         values = [""] * 5
         if effect is not None:
-            lowest = f", at least {p_text(effect.lowest_p)}"
+            lowest = f", so it is at least {p_text(effect.lowest_p)}"
             values = [
                 *map(points, (effect.estimate, effect.others, effect.difference)),
                 _bounds(effect.interval_95),
@@ -345,8 +345,8 @@ def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
             *("95% interval of the difference", "p"),
         ),
         rows,
-        f"In points. p is the share of sources whose effect is as far from the mean{lowest}; the "
-        "interval takes effects of sources as normal."
+        f"In points. p is the share of sources whose effect is at least as far from the "
+        f"mean{lowest}; the interval assumes that effects of sources are normal."
         + "".join(f" {omission_sentence(omission)}" for omission in _left_out(comparison))
         + (
             f" The row of {comparison.source_name} says whether it is special."

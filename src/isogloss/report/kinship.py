@@ -44,8 +44,8 @@ def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     if not comparison.condition.tuned:
         return f"{text}. {UNTUNED}"
     return (
-        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: nothing says "
-        f"whether these languages would gain as much from any source. "
+        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: it is not "
+        f"known whether these languages would gain as much from any source. "
         f"{placebo_sentence(comparison)}"
     )
 
@@ -55,8 +55,8 @@ def kinship_conclusion(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
     if verdicts.kinship_grounds:
         return f"Nothing to compare: {grounds_text(verdicts.kinship_grounds, comparison)}."
     without = (
-        f"{_few_sources(comparison)} nothing says whether these languages would gain as much from "
-        f"any source"
+        f"{_few_sources(comparison)} it is not known whether these languages would gain as much "
+        f"from any source"
         if comparison.condition.tuned
         else "it says nothing of transfer, since nothing was fine-tuned"
     )
@@ -132,7 +132,7 @@ def family_line(comparison: Comparison) -> str:
         )
     if math.isfinite(correlation.of_controls):
         parts.append(
-            f"those of the controls correlate by "
+            f"gains of the controls correlate by "
             f"{decimal(correlation.of_controls, 2, signed=False)} within their branches"
         )
     if correlation.control_families < contrast.n_control:
