@@ -11,6 +11,7 @@ from scipy import stats
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stats.crossed import crossed_effect, effect_in_design
 from isogloss.stats.crossed_design import crossed_design
+from isogloss.stats.matchings import matching_test
 from isogloss.types import Verdict
 
 # Four sources with three, two, three and no relatives among nine targets; gains in 400ths.
@@ -54,22 +55,40 @@ def ols(gain, kin, covariates=()):
     return sm.OLS(gain.ravel()[cells], np.column_stack(columns)[cells]).fit()
 
 
-def direct_p(gain, kin, covariates=()):
-    """Share of row orders whose absolute t of kinship is at least the observed one, fitted anew.
+def direct_statistics(gain, kin, covariates=()):
+    """Estimate over its error clustered by row, fitted anew for every order of the rows of kinship.
 
-    What is permuted is kinship without effects and covariates, fitted where gains were observed.
+    What is permuted is kinship without effects and covariates, fitted where gains were observed. No
+    error is below a third of that over all orders.
     """
     design = np.column_stack([*(values.ravel() for values in covariates), *dummies(gain.shape).T])
     cells = ~np.isnan(gain.ravel())
     fit = np.linalg.lstsq(design[cells], kin.ravel()[cells])[0]
     profile = (kin.ravel() - design @ fit).reshape(kin.shape)
-    absolute = np.array(
-        [
-            abs(ols(gain, profile[list(order)], covariates).tvalues[0])
-            for order in permutations(range(len(kin)))
-        ]
-    )
-    return np.mean(absolute >= absolute[0] - 1e-9)
+    without = np.eye(cells.sum()) - design[cells] @ np.linalg.pinv(design[cells])
+    y, row = without @ gain.ravel()[cells], np.nonzero(~np.isnan(gain))[0]
+    sums, variances = [], []
+    for order in permutations(range(len(kin))):
+        matched = without @ profile[list(order)].ravel()[cells]
+        length = np.sqrt(matched @ matched)
+        slope = matched @ y / length**2
+        scores = np.bincount(row, matched * (y - slope * matched))
+        sums.append(matched @ y / length)
+        variances.append(len(kin) / (len(kin) - 1) * (scores @ scores) / length**2)
+    least = np.mean(np.square(sums)) / 9
+    return np.array(sums) / np.sqrt(np.maximum(variances, least))
+
+
+def direct_p(gain, kin, covariates=()):
+    """Share of orders of rows whose absolute statistic is at least the observed one."""
+    absolute = abs(direct_statistics(gain, kin, covariates))
+    return np.mean(absolute >= absolute[0] * (1 - 1e-9))
+
+
+def one_sided_p(gain, sign):
+    """Share of orders of rows whose statistic is at least (sign 1) or at most the observed one."""
+    values = sign * direct_statistics(gain, KIN)
+    return np.mean(values >= values[0] - 1e-9)
 
 
 @pytest.mark.parametrize("gain", [GAIN, MISSING], ids=["complete", "missing"])
@@ -85,6 +104,21 @@ def test_estimate_and_p_equal_least_squares_refitted_in_every_order(gain, covari
     assert (effect.n_sources, effect.n_branches, effect.n_related_branches) == (4, 4, 3)
     assert (effect.n_targets, effect.n_cells) == (9, (~np.isnan(gain)).sum())
     assert (effect.matchings, effect.exact, effect.lowest_p) == (24, True, 1 / 24)
+
+
+@pytest.mark.parametrize("gain", [GAIN, MISSING], ids=["complete", "missing"])
+def test_the_statistic_is_the_estimate_over_its_error_clustered_by_source(gain):
+    cells = ~np.isnan(gain.ravel())
+    design = np.column_stack([KIN.ravel(), dummies(gain.shape)])[cells]
+    fit = sm.OLS(gain.ravel()[cells], design).fit(
+        cov_type="cluster",
+        cov_kwds={"groups": np.nonzero(~np.isnan(gain))[0], "use_correction": False},
+    )
+    statistic = fit.params[0] / (fit.bse[0] * np.sqrt(4 / 3))
+    crossed = crossed_design(KIN, ~np.isnan(gain), BRANCHES, {})
+    test = matching_test(crossed, crossed.gain_residual(gain), 1.0)
+    error = np.sqrt(test.squares[0][0]) / test.kin_sums[0]
+    assert test.estimate / error == pytest.approx(statistic)
 
 
 @pytest.mark.parametrize("gain", [GAIN, MISSING], ids=["complete", "missing"])
@@ -146,17 +180,6 @@ def test_the_90_percent_interval_holds_what_neither_one_sided_test_rejects(gain)
     assert effect.equivalence_p == pytest.approx(
         max(one_sided_p(gain + 0.03 * KIN, 1), one_sided_p(gain - 0.03 * KIN, -1))
     )
-
-
-def shifted_statistic(gain, order):
-    """Sum of products of double-centred gains with kinship in another order of rows."""
-    centred = gain - gain.mean(axis=0) - gain.mean(axis=1, keepdims=True) + gain.mean()
-    return (centred * KIN[list(order)]).sum()
-
-
-def one_sided_p(gain, sign):
-    values = np.array([sign * shifted_statistic(gain, order) for order in permutations(range(4))])
-    return np.mean(values >= values[0] - 1e-12)
 
 
 @quick
@@ -277,49 +300,6 @@ def test_a_tie_at_the_margin_counts_against_equivalence():
     gain[0, :3] = np.array([17, 3, 16]) / 400
     effect = crossed_effect(gain, KIN, BRANCHES, 0.03)
     assert effect.equivalence_p == pytest.approx(2 / 24)
-    gain = np.array(
-        [
-            1,
-            1,
-            0,
-            7,
-            8,
-            2,
-            8,
-            4,
-            12,
-            12,
-            8,
-            7,
-            2,
-            1,
-            11,
-            10,
-            12,
-            6,
-            7,
-            1,
-            8,
-            6,
-            2,
-            6,
-            10,
-            8,
-            2,
-            6,
-            11,
-            8,
-            8,
-            9,
-            1,
-            13,
-            13,
-            7,
-        ]
-    )
-    effect = crossed_effect(gain.reshape(4, 9) / 400, KIN, BRANCHES, 0.02)
-    assert effect.interval_90.low == pytest.approx(-0.02)
-    assert effect.equivalence_p == pytest.approx(2 / 24)
     assert effect.verdict == Verdict.INCONCLUSIVE
 
 
@@ -374,7 +354,7 @@ def test_sister_sources_whose_adapters_resemble_each_other_do_not_make_findings(
     assert np.mean([result.p <= 0.05 for result in results]) <= 0.07
 
 
-def test_the_robust_interval_allows_effects_that_differ_between_sources():
+def test_effects_that_differ_between_sources_and_average_zero_are_no_finding():
     rng = np.random.default_rng(3)
     kin = np.repeat(np.eye(6), 3, axis=1)
     design = crossed_design(kin, kin >= 0, "abcdef", {})
@@ -382,9 +362,9 @@ def test_the_robust_interval_allows_effects_that_differ_between_sources():
     for _ in range(300):
         gain = rng.normal(0, 0.05, kin.shape) + rng.normal(0, 0.05, (6, 1)) * kin
         results.append(effect_in_design(design, gain, None))
-    # No effect on average. The test of matchings asks whether there is one for any source.
+    # No effect on average. Compared by the estimate alone, matchings find one in 14% of studies.
+    assert np.mean([result.p <= 0.05 for result in results]) <= 0.09
     assert np.mean([result.robust.excludes(0) for result in results]) <= 0.08
-    assert np.mean([result.p <= 0.05 for result in results]) >= 0.09
 
 
 def test_the_minimum_detectable_effect_is_detected_in_four_of_five_studies():

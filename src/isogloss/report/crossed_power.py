@@ -172,7 +172,7 @@ def _power_lines(axes: Axes, plan: CrossedPlan, reach: float) -> list[Artist]:
     handles: list[Artist] = []
     for place, (outlook, (colour, marker, dashes)) in enumerate(zip(plan.outlooks, cycle(STYLES))):
         design = outlook.power
-        df, level = (design.sources - 1) ** 2 - 1, matching_level(design.sources, 0.05)
+        df, level = design.sources - 1, matching_level(design.sources, 0.05)
         power = [100 * power_of_t(effect, design.error, df, level) for effect in effects]
         handles += axes.plot(
             100 * effects, power, color=colour, linestyle=dashes, linewidth=1.8, marker=marker,

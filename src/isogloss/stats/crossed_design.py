@@ -7,6 +7,7 @@ Z matchings.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,8 @@ class CrossedDesign:
     covariates over the observed cells. `kin_residual` [B, T] is kinship without them, zero where a
     cell is not observed; `profile` [B, T] is the same as a prediction for every cell. Its rows are
     permuted: `orders` [Z, B] gives the row that each row of gains is matched with, the observed
-    matching first. `norm` [Z] is the length of the permuted residual, `cross` [Z] its product with
-    the observed one, divided by `norm`. `matchings` counts the different ones: all if `exact`, else
-    the random ones and the observed one.
+    matching first. `matchings` counts the different ones: all if `exact`, else the random ones and
+    the observed one.
     """
 
     average: FloatArray
@@ -39,8 +39,6 @@ class CrossedDesign:
     kin_residual: FloatArray
     profile: FloatArray
     orders: npt.NDArray[np.intp]
-    cross: FloatArray
-    norm: FloatArray
     matchings: int
     exact: bool
 
@@ -58,14 +56,77 @@ class CrossedDesign:
         residual_BT[np.abs(residual_BT) < 1e-12 * np.abs(gain_BT[self.observed]).max()] = 0.0
         return residual_BT
 
-    def matched_sums(self, residual_BT: FloatArray) -> FloatArray:
-        """Sum of products of a residual with the permuted profile, for each matching, [Z]."""
-        return _sums(residual_BT @ self.profile.T, self.orders)
+    def matched_rows(self, residual_BT: FloatArray) -> FloatArray:
+        """Products of a residual with matched kinship, summed over targets, [Z, B].
+
+        Matched kinship is the permuted profile without the effects and covariates.
+        """
+        rows_ZB = _entries(residual_BT @ self.profile.T, self.orders)
+        own_BP = np.einsum("bt,btp->bp", residual_BT, self._basis_of_rows)
+        rows_ZB -= self._along @ own_BP.T
+        return rows_ZB
+
+    def scores(self, rows_ZB: FloatArray) -> FloatArray:
+        """`matched_rows` without what the estimate of each matching explains, [Z, B]."""
+        estimate_Z = rows_ZB.sum(axis=1) / self.norm**2
+        scores: FloatArray = rows_ZB - estimate_Z[:, None] * self._squares
+        return scores
+
+    @cached_property
+    def norm(self) -> FloatArray:
+        """Length of matched kinship, [Z]; infinite where nothing of it remains."""
+        norm_Z = np.sqrt(self._squares.sum(axis=1))
+        return np.where(norm_Z <= 1e-6 * norm_Z[0], math.inf, norm_Z)
+
+    @cached_property
+    def cross(self) -> FloatArray:
+        """Product of matched with observed kinship, divided by the length of the former, [Z]."""
+        cross: FloatArray = self.matched_rows(self.kin_residual).sum(axis=1) / self.norm
+        return cross
+
+    @cached_property
+    def kin_scores(self) -> FloatArray:
+        """`scores` of observed kinship, [Z, B]."""
+        return self.scores(self.matched_rows(self.kin_residual))
 
     @property
     def rank(self) -> int:
         """How many independent rows kinship has; each costs the interaction degrees of freedom."""
         return int(np.linalg.matrix_rank(self.profile, tol=1e-7 * abs(self.profile).max()))
+
+    @cached_property
+    def _basis_of_rows(self) -> FloatArray:
+        """The basis by row and target, [B, T, P], zero where a cell is not observed."""
+        basis_BTP = np.zeros((*self.observed.shape, self.basis.shape[1]))
+        basis_BTP[self.observed] = self.basis
+        return basis_BTP
+
+    @cached_property
+    def _along_pairs(self) -> FloatArray:
+        """The part along the basis of each row of the profile in each place, [B, B, P]."""
+        along: FloatArray = np.einsum("btp,at->bap", self._basis_of_rows, self.profile)
+        return along
+
+    @cached_property
+    def _along(self) -> FloatArray:
+        """The part of the permuted profile along the basis, [Z, P]; zero where all is observed."""
+        along_ZP = np.zeros((len(self.orders), self.basis.shape[1]))
+        for row, matched_Z in enumerate(self.orders.T):
+            along_ZP += self._along_pairs[row, matched_Z]
+        along_ZP[np.abs(along_ZP) < 1e-12 * np.abs(self.profile).max()] = 0.0
+        return along_ZP
+
+    @cached_property
+    def _squares(self) -> FloatArray:
+        """Sum of squares of matched kinship in each row, [Z, B]."""
+        along_ZP, basis_BTP = self._along, self._basis_of_rows
+        squares_ZB = _entries(self.observed.astype(float) @ (self.profile**2).T, self.orders)
+        if along_ZP.any():
+            for row, matched_Z in enumerate(self.orders.T):
+                crossed_ZP = along_ZP @ (basis_BTP[row].T @ basis_BTP[row])
+                crossed_ZP -= 2 * self._along_pairs[row, matched_Z]
+                squares_ZB[:, row] += (crossed_ZP * along_ZP).sum(axis=1)
+        return np.maximum(squares_ZB, 0.0)
 
 
 def crossed_design(
@@ -123,11 +184,6 @@ def crossed_design(
     residual_BT = np.zeros(observed_BT.shape)
     residual_BT[observed_BT] = residual_N
     orders_ZB, exact = unit_orders(len(average_BS), draws, seed, max_exact_units=max_exact_branches)
-    norm_Z = _norms(profile_BT, observed_BT, basis_NP, orders_ZB)
-    cross_Z = _sums(residual_BT @ profile_BT.T, orders_ZB)
-    degenerate_Z = norm_Z <= 1e-6 * norm_Z[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cross_Z = np.where(degenerate_Z, 0.0, cross_Z / norm_Z)
     return CrossedDesign(
         average=average_BS,
         observed=observed_BT,
@@ -135,8 +191,6 @@ def crossed_design(
         kin_residual=residual_BT,
         profile=profile_BT,
         orders=orders_ZB,
-        cross=cross_Z,
-        norm=np.where(degenerate_Z, math.inf, norm_Z),
         matchings=_n_matchings(profile_BT) if exact else len(orders_ZB),
         exact=exact,
     )
@@ -196,30 +250,10 @@ def _fitted(
     return fitted_BT
 
 
-def _sums(table_BB: FloatArray, orders_ZB: npt.NDArray[np.intp]) -> FloatArray:
-    """Sum of the entries (row, matched row) of a table, for each matching."""
-    sums: FloatArray = table_BB[np.arange(len(table_BB)), orders_ZB].sum(axis=1)
-    return sums
-
-
-def _norms(
-    profile_BT: FloatArray,
-    observed_BT: BoolArray,
-    basis_NP: FloatArray,
-    orders_ZB: npt.NDArray[np.intp],
-) -> FloatArray:
-    """Length of the permuted profile without effects and covariates, for each matching."""
-    n_rows, n_parameters = len(profile_BT), basis_NP.shape[1]
-    basis_BTP = np.zeros((*observed_BT.shape, n_parameters))
-    basis_BTP[observed_BT] = basis_NP
-    squares = _sums(observed_BT.astype(float) @ (profile_BT**2).T, orders_ZB)
-    # The part along the basis is a sum over rows, so its square is one over pairs of rows.
-    along = np.einsum("btp,at->bap", basis_BTP, profile_BT).reshape(n_rows**2, n_parameters)
-    products = along @ along.T
-    pair_ZB = np.arange(n_rows) * n_rows + orders_ZB
-    for row in range(n_rows):
-        squares = squares - products[pair_ZB[:, row, None], pair_ZB].sum(axis=1)
-    return np.sqrt(np.maximum(squares, 0.0))
+def _entries(table_BB: FloatArray, orders_ZB: npt.NDArray[np.intp]) -> FloatArray:
+    """The entries (row, matched row) of a table, for each matching and row, [Z, B]."""
+    entries: FloatArray = table_BB[np.arange(len(table_BB)), orders_ZB]
+    return entries
 
 
 def _n_matchings(profile_BT: FloatArray) -> int:

@@ -91,9 +91,9 @@ def crossed_power(
 ) -> CrossedPower:
     """Power of a crossed design whose S sources have `relatives` targets each.
 
-    The permutation test of matchings has the power of Student's t with (S - 1)^2 - 1 degrees of
-    freedom (Hoeffding 1951, 1952) at the level that the matchings attain. ConfigError if there are
-    fewer than three sources or gains do not vary.
+    The test of matchings, whose statistic is studentised by the scores of the sources, has about
+    the power of Student's t with S - 1 degrees of freedom at the level that the matchings attain.
+    ConfigError if there are fewer than three sources or gains do not vary.
     """
     if sources < MIN_SOURCES:
         raise ConfigError(
@@ -102,7 +102,7 @@ def crossed_power(
     error = effect_error(spread, sources, relatives, items=items, seeds=seeds)
     if not error > 0:
         raise ConfigError(f"the spread of measured gains must be positive but got {error}.")
-    df = (sources - 1) ** 2 - 1
+    df = sources - 1
     level, level_90 = (matching_level(sources, alpha) for alpha in (0.05, 0.10))
     matchings = n_matchings(sources)
     return CrossedPower(
