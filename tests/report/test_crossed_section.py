@@ -82,14 +82,14 @@ def test_without_an_effect_of_kinship_a_family_that_gains_alike_is_not_taken_for
     assert null.crossed.overall.p > 0.05
 
 
-def test_an_effect_of_these_sources_that_differs_too_much_between_them_is_said(
+def test_an_effect_that_the_robust_interval_does_not_find_is_said(
     planted: Comparison,
 ) -> None:
     def robust_line(robust: Interval) -> str:
         crossed = replace(planted.crossed, overall=replace(planted.crossed.overall, robust=robust))
         return dict(crossed_report.crossed_lines(planted, crossed))["Robust interval"]
 
-    nothing = "it holds zero, so no difference is shown for other sources than these."
+    nothing = "it holds zero, so another test would not have found this effect."
     assert robust_line(Interval(-0.01, 0.13)).endswith(nothing)
     assert nothing not in robust_line(Interval(0.01, 0.11))
     assert robust_line(Interval(-np.inf, np.inf)) == "none, there are too few cells for it."
@@ -105,17 +105,14 @@ def test_equal_gains_say_whether_the_robust_interval_lies_within_the_margin_too(
         return line, claim_texts(changed)[0].conclusion
 
     line, conclusion = texts(Interval(-0.01, 0.029))
-    assert line.endswith(
-        "With the sources taken as a sample it is shown too: the robust 90% interval [−1.0, +2.9] "
-        "lies within the margin."
-    )
+    assert line.endswith("The robust 90% interval [−1.0, +2.9] lies within the margin too.")
     assert conclusion.endswith("as much as others, to within ±3.0 points.")
     outside = (
-        "It is not shown for other sources: the robust 90% interval [−1.0, +3.1] extends beyond "
-        "the margin."
+        "The robust 90% interval [−1.0, +3.1] extends beyond the margin, so another test would not "
+        "have shown it."
     )
     assert all(text.endswith(outside) for text in texts(Interval(-0.01, 0.031)))
-    unknown = "Whether it holds for other sources is not known: there is no robust interval."
+    unknown = "There is no robust interval beside it."
     assert all(text.endswith(unknown) for text in texts(Interval(-np.inf, np.inf)))
 
 

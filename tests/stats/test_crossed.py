@@ -182,20 +182,34 @@ def test_the_90_percent_interval_holds_what_neither_one_sided_test_rejects(gain)
     )
 
 
+def own_test(gain):
+    design = crossed_design(KIN, np.isfinite(gain), BRANCHES, {})
+    return matching_test(design, design.gain_residual(gain), 0.15)
+
+
 @quick
 @given(arrays, arrays, st.integers(-40, 40).map(lambda k: k / 400))
-def test_effects_of_sources_and_targets_cancel_and_a_true_effect_shifts_everything(
-    gain, other, shift
-):
+def test_effects_of_sources_and_targets_cancel_and_a_true_effect_shifts_every_p(gain, other, shift):
+    test, moved = own_test(gain), own_test(gain + other[:, :1] + other[:1] + shift * KIN)
+    assert moved.estimate == pytest.approx(test.estimate + shift, abs=1e-12)
+    assert moved.error == pytest.approx(test.error, abs=1e-12)
+    for effect in (test.estimate + 1e-3, test.estimate - 2e-2, test.estimate + 0.3):
+        assert moved.p(effect + shift) == test.p(effect)
+        assert moved.upper_p(effect + shift) == test.upper_p(effect)
+        assert moved.lower_p(effect + shift) == test.lower_p(effect)
+
+
+@pytest.mark.parametrize("gain", [GAIN, MISSING], ids=["complete", "missing"])
+def test_effects_of_sources_and_targets_cancel_and_a_true_effect_shifts_intervals(gain):
     effect = crossed_effect(gain, KIN, BRANCHES, 0.03)
-    moved = crossed_effect(gain + other[:, :1] + other[:1] + shift * KIN, KIN, BRANCHES, 0.03)
-    assert moved.estimate == pytest.approx(effect.estimate + shift, abs=1e-12)
+    shifted = gain + SCRIPT[:, :1] + NEARNESS[:1] + 0.0175 * KIN
+    moved = crossed_effect(shifted, KIN, BRANCHES, 0.03)
     for mine, theirs in (
         (moved.interval_95, effect.interval_95),
         (moved.interval_90, effect.interval_90),
         (moved.robust, effect.robust),
     ):
-        assert tuple(mine) == pytest.approx(np.add(theirs, shift), abs=1e-9)
+        assert tuple(mine) == pytest.approx(np.add(theirs, 0.0175), abs=1e-9)
     assert moved.standard_error == pytest.approx(effect.standard_error)
 
 
@@ -204,13 +218,14 @@ def test_effects_of_sources_and_targets_cancel_and_a_true_effect_shifts_everythi
 def test_the_intervals_hold_the_estimate_agree_with_p_and_turn_with_the_sign(gain):
     effect = crossed_effect(gain, KIN, BRANCHES, 0.03)
     assert effect.p >= effect.lowest_p - 1e-12
-    assert effect.interval_95.low <= effect.interval_90.low <= effect.estimate + 1e-12
-    assert effect.interval_95.high >= effect.interval_90.high >= effect.estimate - 1e-12
+    # The 95% interval is two-sided, the 90% one equal-tailed: neither holds the other.
+    for interval in (effect.interval_95, effect.interval_90):
+        assert interval.low - 1e-9 <= effect.estimate <= interval.high + 1e-9
     assert effect.interval_95.excludes(0.0) == (effect.p <= 0.05)
     turned = crossed_effect(-gain, KIN, BRANCHES, 0.03)
     assert turned.p == effect.p
     assert tuple(turned.interval_95) == pytest.approx(
-        (-effect.interval_95.high, -effect.interval_95.low)
+        (-effect.interval_95.high, -effect.interval_95.low), abs=1e-9
     )
     assert turned.equivalence_p == effect.equivalence_p
 

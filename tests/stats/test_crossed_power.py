@@ -33,9 +33,12 @@ def rejection_rate(sources: int, relatives: int, effect: float, studies: int = 1
         + effect * np.eye(sources)[..., None]
     ).mean(axis=3)
     gains -= gains.mean(axis=1, keepdims=True)
-    statistic = gains[:, np.arange(sources), orders].sum(axis=2)
-    statistic = np.abs(statistic - statistic.mean(axis=1, keepdims=True))
-    p = (statistic >= statistic[:, :1] - 1e-12).mean(axis=1)
+    gains -= gains.mean(axis=2, keepdims=True)
+    matched = gains[:, np.arange(sources), orders]
+    total, variance = matched.sum(axis=2), sources * matched.var(axis=2, ddof=1)
+    least = np.mean(total**2, axis=1, keepdims=True) / 9
+    statistic = np.abs(total) / np.sqrt(np.maximum(variance, least))
+    p = (statistic >= statistic[:, :1] * (1 - 1e-9)).mean(axis=1)
     return float((p <= 0.05).mean())
 
 

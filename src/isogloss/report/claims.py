@@ -26,7 +26,7 @@ from isogloss.formatting import (
     p_value,
     points,
 )
-from isogloss.report.crossed import elsewhere_text, equal_elsewhere
+from isogloss.report.crossed import robust_equality, robustly_equal
 from isogloss.report.evidence import contrast_interval
 from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, placebo_sentence
 from isogloss.stats.permutation import ALPHA
@@ -130,8 +130,8 @@ def _crossed_conclusion(
 ) -> str:
     text = _within(CROSSED[verdicts.kinship], comparison)
     effect = crossed.overall
-    if verdicts.kinship == Verdict.EQUIVALENT and not equal_elsewhere(comparison, effect):
-        text += f" {elsewhere_text(comparison, effect)}"
+    if verdicts.kinship == Verdict.EQUIVALENT and not robustly_equal(comparison, effect):
+        text += f" {robust_equality(comparison, effect)}"
     return text
 
 

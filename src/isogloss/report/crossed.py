@@ -40,8 +40,7 @@ NAMES = {
     DyadicCovariate.VOCABULARY: "shared vocabulary",
 }
 ROBUST = (
-    "it takes the sources as a sample, whose effects of kinship and whose spread may differ; the "
-    "test of matchings asks about these sources alone, so its interval is usually the shorter one"
+    "it permutes nothing and takes errors as normal; with few sources it is usually the wider one"
 )
 LEFT_OUT = (OmissionReason.LOST_SOURCES, OmissionReason.SOURCES_NOT_CROSSED)
 
@@ -135,7 +134,7 @@ def _robust(effect: CrossedEffect) -> str:
         return "none, there are too few cells for it."
     text = f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}"
     if effect.interval_95.excludes(0.0) and not effect.robust.excludes(0.0):
-        text += "; it holds zero, so no difference is shown for other sources than these"
+        text += "; it holds zero, so another test would not have found this effect"
     return f"{text}."
 
 
@@ -152,7 +151,7 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
         if effect.interval_95.excludes(0.0):
             way = "more" if effect.estimate > 0 else "less"
             text += f"; within the margin, targets gain detectably {way} from related sources"
-        return f"{text}. {elsewhere_text(comparison, effect)}"
+        return f"{text}. {robust_equality(comparison, effect)}"
     low, high = effect.interval_90
     apart = min(abs(low), abs(high)) > comparison.margin and low * high > 0
     text = f"not shown, the {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
@@ -164,20 +163,20 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
     return f"{text}; the effect {is_larger} larger than this margin."
 
 
-def equal_elsewhere(comparison: Comparison, effect: CrossedEffect) -> bool:
-    """Whether equal gains are shown for other sources too, by the robust 90% interval."""
+def robustly_equal(comparison: Comparison, effect: CrossedEffect) -> bool:
+    """Whether the robust 90% interval lies within the margin."""
     return effect.robust_90.inside(comparison.margin)
 
 
-def elsewhere_text(comparison: Comparison, effect: CrossedEffect) -> str:
-    """One sentence on whether equal gains are shown for other sources too."""
+def robust_equality(comparison: Comparison, effect: CrossedEffect) -> str:
+    """One sentence on whether the robust 90% interval shows equal gains too."""
     interval = effect.robust_90
     if math.isinf(interval.low):
-        return "Whether it holds for other sources is not known: there is no robust interval."
-    text = f"the robust 90% interval {interval_points(interval)}"
-    if equal_elsewhere(comparison, effect):
-        return f"With the sources taken as a sample it is shown too: {text} lies within the margin."
-    return f"It is not shown for other sources: {text} extends beyond the margin."
+        return "There is no robust interval beside it."
+    text = f"The robust 90% interval {interval_points(interval)}"
+    if robustly_equal(comparison, effect):
+        return f"{text} lies within the margin too."
+    return f"{text} extends beyond the margin, so another test would not have shown it."
 
 
 def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:

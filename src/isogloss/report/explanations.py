@@ -57,8 +57,9 @@ HOW_TO_READ: Mapping[str, str] = {
     "Effect of kinship over all sources": "The crossed design: with an effect for each source and "
     "each target, how much more a target gains from a related source than from the others. The "
     "test matches sources with other branches than their own, all targets of a source together, so "
-    "it holds when languages of a branch gain alike. The robust interval takes the sources "
-    "as a sample whose effects may differ; no verdict rests on it.",
+    "it holds when languages of a branch gain alike. It takes the sources as a sample, whose "
+    "effects of kinship may differ, and asks about their mean. The robust interval beside it "
+    "permutes nothing; no verdict rests on it.",
     "Minimum detectable effect": "The true contrast that a test with these languages and this "
     "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
     "says more about the number of languages than about kinship.",

@@ -94,9 +94,9 @@ def crossed_effect(
     too.
 
     The null hypothesis is that kinship makes no difference on average over sources. The test is
-    exact where rows are exchangeable, so that kinship makes none for any of them, and asymptotically
-    valid where it helps from some sources and harms from others: in simulations with four and six
-    sources such effects are found in 5 to 7% of studies.
+    exact where rows are exchangeable, so that kinship makes none for any of them. It is valid
+    asymptotically where kinship helps from some sources and harms from others: in simulations with
+    four and six sources such effects are found in 5 to 7% of studies.
 
     A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05.
 
@@ -175,8 +175,10 @@ def effect_in_design(
     )
 
 
-def _robust_interval(design: CrossedDesign, residual_BT: FloatArray, estimate: float) -> Interval:
-    """95% interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
+def _robust_interval(
+    design: CrossedDesign, residual_BT: FloatArray, estimate: float, alpha: float = ALPHA
+) -> Interval:
+    """Interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
 
     Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels; the
     quantile is Student's with one degree of freedom fewer than the smaller number of clusters. The
