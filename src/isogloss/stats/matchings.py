@@ -103,7 +103,7 @@ class MatchingTest:
                     outside = shift
                     break
                 inside = shift
-        precision = 1e-12 * self.scale
+        precision = 1e-11 * self.scale  # above what counts as rounding in `_share`
         step = self.error if self.error > precision else self.scale
         if math.isnan(outside):
             for doubling in range(DOUBLINGS):
