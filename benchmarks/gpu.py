@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -43,7 +43,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 
-Part = Callable[[LanguageModel, Setting, Deadline], dict[str, Any]]
+Part = Callable[[LanguageModel, Setting, Deadline], Iterator[dict[str, Any]]]
 PARTS: dict[str, Part] = {
     "correctness": correctness.measure,
     "scoring": scoring.measure,
@@ -166,19 +166,21 @@ def _commit() -> str:
 
 
 def guarded(
-    device: torch.device, seconds: float, work: Callable[[], dict[str, Any]]
+    device: torch.device, seconds: float, work: Callable[[], Iterable[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """The result of a part, or its error; with its time and its peak of memory."""
+    """The results of a part up to its end or its error; with its time and its peak of memory."""
     reset_peak(device)
     started = time.perf_counter()
+    result: dict[str, Any] = {}
     try:
-        result = work()
+        for measured in work():
+            result |= measured
         synchronise(device)
     except Exception as error:  # the parts after it are measured all the same
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
         message = (str(error).strip().splitlines() or [""])[0][:500]
-        result = {"error": f"{type(error).__name__}: {message}", "at": places}
+        result |= {"error": f"{type(error).__name__}: {message}", "at": places}
     spent = {"part_seconds": time.perf_counter() - started, "allowed_seconds": seconds}
     return {**result, **spent, "peak_gb": peak_gb(device)}
 
@@ -208,7 +210,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
     parts = results["parts"]
     if "products" in chosen.parts:
         parts["products"] = guarded(
-            device, deadline.left, lambda: products.measure(chosen.models, device)
+            device, deadline.left, lambda: [products.measure(chosen.models, device)]
         )
         _report(chosen.out, results, "products", parts["products"])
     model: LanguageModel | None = None
@@ -238,9 +240,9 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _build_into(
     built: list[LanguageModel], name: str, device: torch.device, tokenizer: Any
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     built.append(build(name, device, tokenizer))
-    return {}
+    return []
 
 
 def _report(out: Path, results: dict[str, Any], key: str, measured: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ is in. Suffixes of names: T tokens of the row, H heads, K key-value heads, E hea
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def subtree_ends(tree: TokenTree) -> list[int]:
     return ends
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Seconds of each kernel, forward and with the backward pass, and its largest difference.
 
     What a kernel prepares for a row is timed apart: all layers share it.
@@ -89,7 +89,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
             expected = output
         kernels[name]["largest_difference"] = float((output - expected).abs().max())
     pairs = sum(size * (size + 1) // 2 for size in row.sizes)
-    return {"tokens": tokens, "trees": len(row.sizes), "causal_pairs": pairs, "kernels": kernels}
+    yield {"tokens": tokens, "trees": len(row.sizes), "causal_pairs": pairs, "kernels": kernels}
 
 
 def _timed(

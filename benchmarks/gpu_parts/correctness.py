@@ -1,7 +1,7 @@
 """Correctness: scores and gradients beside the model's own, one whole sequence at a time."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ SEQUENCES_PER_PASS = 4  # of the plain pass with gradients
 Scores = list[list[float]]
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Differences of log-likelihoods and gradients, in bfloat16 and float32.
 
     `exact` are the model's own in float32. Weights are the same numbers in both dtypes; afterwards
@@ -49,7 +49,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         gradients = _gradients(model, setting)
     finally:
         cast_weights(model.network, torch.bfloat16)
-    return {
+    yield {
         "items": {str(kind): len(data[kind][0]) for kind in kinds},
         "paths": paths,
         **{str(kind): _compared(exact[kind], rounded[kind]) for kind in kinds},

@@ -1,6 +1,6 @@
 """Generation speed, beside transformers' `generate` at its best batch size of a few."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ PROMPTS, NEW_TOKENS, BATCHES = 128, 64, (32, 128)
 QUICK_PROMPTS, QUICK_NEW_TOKENS, QUICK_BATCHES = 4, 4, (4,)
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """New tokens per second, prompts included in the time, when no text ends early."""
     prompts, new = (QUICK_PROMPTS, QUICK_NEW_TOKENS) if setting.quick else (PROMPTS, NEW_TOKENS)
     protocol = Protocol(Format.LETTER, reasoning=Reasoning.COT)
@@ -38,6 +38,17 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
     isogloss(2)
     ours, texts = _timed(model, partial(isogloss, new))
     peak = peak_gb(model.device)
+    lengths = [len(ids) for ids in model.tokenizer(contexts).input_ids]
+    tokens_per_second = len(contexts) * new / ours
+    yield {
+        "prompts": len(contexts),
+        "mean_prompt_tokens": sum(lengths) / len(lengths),
+        "new_tokens": new,
+        "decoding": str(model.decoding),
+        "captured": model.captures,
+        "tokens_per_second": tokens_per_second,
+        "isogloss_peak_gb": peak,
+    }
     tried: dict[str, Any] = {}
     theirs: list[str] = []
     for batch in QUICK_BATCHES if setting.quick else BATCHES:
@@ -50,14 +61,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         except torch.OutOfMemoryError:
             tried[str(batch)] = "out of memory"
     rates = [rate for rate in tried.values() if isinstance(rate, float)]
-    lengths = [len(ids) for ids in model.tokenizer(contexts).input_ids]
-    tokens_per_second = len(contexts) * new / ours
-    return {
-        "prompts": len(contexts),
-        "mean_prompt_tokens": sum(lengths) / len(lengths),
-        "new_tokens": new,
-        "tokens_per_second": tokens_per_second,
-        "isogloss_peak_gb": peak,
+    yield {
         "generate_tokens_per_second_by_batch": tried,
         "times": tokens_per_second / max(rates) if rates else None,
         # Texts part where two tokens are equally likely up to the rounding of bfloat16.

@@ -1,5 +1,6 @@
 """Where the time of scoring goes: the operations that kept the device busy longest."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
@@ -15,7 +16,7 @@ PASSAGES, QUICK_PASSAGES = 160, 2
 SHOWN = 30
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Seconds of one scoring pass, of the device in it, and of the longest operations."""
     items = spread(list(setting.items), QUICK_PASSAGES if setting.quick else PASSAGES)
     encoded = encoded_prompts(model, items, Format.LETTER)
@@ -34,7 +35,7 @@ def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[
         profiler.key_averages(), key=lambda event: float(getattr(event, name)), reverse=True
     )
     kernels = [event for event in events if _on(event, on_device)]
-    return {
+    yield {
         "seconds": plain,
         "busy_seconds": sum(float(getattr(event, name)) for event in kernels) / 1e6,
         "operations": [

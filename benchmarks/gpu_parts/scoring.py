@@ -50,20 +50,21 @@ class Scored(NamedTuple):
 Loop = Callable[[LanguageModel, Sequence[EncodedPrompt], int, Deadline], list[list[float]]]
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Items and tokens per second of each format, with shares of product speed, and the peers'."""
-    measured: dict[str, Any] = {"paths": str(model.paths)}
+    yield {"paths": str(model.paths)}
+    engine: dict[str, dict[str, Any]] = {}
     for kind in (Format.LETTER, Format.CLOZE):
         reset_peak(model.device)
-        measured[str(kind)] = _engine(model, setting, kind, deadline)
-        measured[str(kind)]["peak_gb"] = peak_gb(model.device)
+        engine[kind] = _engine(model, setting, kind, deadline)
+        engine[kind]["peak_gb"] = peak_gb(model.device)
+        yield {str(kind): engine[kind]}
     for kind in (Format.LETTER, Format.CLOZE):
-        ours = measured[str(kind)]
+        ours = engine[kind]
         for name in LOOPS:
             ours[name] = _peer(model, setting, name, kind, deadline)
             if "items_per_second" in ours[name]:
                 ours[f"times_{name}"] = ours["items_per_second"] / ours[name]["items_per_second"]
-    return measured
 
 
 def _engine(

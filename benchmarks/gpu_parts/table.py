@@ -7,6 +7,7 @@ from benchmarks.table import table
 
 Results = dict[str, Any]
 Rows = list[Sequence[object]]
+PARTIAL = {"scoring", "training", "generation"}  # parts whose results before an error are shown
 
 
 def markdown(results: Results) -> str:
@@ -22,7 +23,7 @@ def markdown(results: Results) -> str:
         measured = {
             key.partition(" ")[2]: value
             for key, value in parts.items()
-            if key.partition(" ")[0] == part and "error" not in value
+            if key.partition(" ")[0] == part and ("error" not in value or part in PARTIAL)
         }
         if measured:
             lines += [f"## {title}\n", *render(measured)]
@@ -94,7 +95,7 @@ COMPARED = {
 def _scoring(measured: dict[str, Results]) -> Iterator[str]:
     rows: Rows = []
     for name, result in measured.items():
-        for kind in ("letter", "cloze"):
+        for kind in (kind for kind in ("letter", "cloze") if kind in result):
             ours = result[kind]
             peers = []
             for peer in ("plain", "harness"):
@@ -117,7 +118,7 @@ def _training(measured: dict[str, Results]) -> Iterator[str]:
     rows: Rows = []
     for name, result in measured.items():
         for tool in ("isogloss", "trainer"):
-            rates = result[tool]
+            rates = result.get(tool, {})
             if "items_per_second" in rates:
                 losses = " ".join(f"{loss:.4f}" for loss in rates["losses"][:4])
                 rows.append(
@@ -138,14 +139,16 @@ def _generation(measured: dict[str, Results]) -> Iterator[str]:
     for name, result in measured.items():
         tried = [
             f"{batch}: {rate:,.0f}" if isinstance(rate, float) else f"{batch}: {rate}"
-            for batch, rate in result["generate_tokens_per_second_by_batch"].items()
+            for batch, rate in result.get("generate_tokens_per_second_by_batch", {}).items()
         ]
-        times = result["times"]
+        times, same = result.get("times"), result.get("same_texts")
+        if "tokens_per_second" not in result:
+            continue
         rows.append(
             (
                 *(name, f"{result['tokens_per_second']:,.0f}", ", ".join(tried)),
                 "" if times is None else f"{times:.2f}",
-                f"{result['same_texts']} of {result['prompts']}",
+                "" if same is None else f"{same} of {result['prompts']}",
                 _gb(result, "isogloss_peak_gb"),
             )
         )

@@ -50,26 +50,26 @@ class _Answered(NamedTuple):
     passage: str
 
 
-def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> dict[str, Any]:
+def measure(model: LanguageModel, setting: Setting, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Steps of the recipe by isogloss and by Trainer: tokens per second, share, losses, memory."""
     recipe = QUICK if setting.quick else RECIPE
     items = _pairs(setting.items)
     steps = list(_steps(model, items, recipe))
-    measured: dict[str, Any] = {
+    ours = _rates(setting, steps, *_isogloss(model, items, recipe, deadline))
+    ours["peak_gb"] = peak_gb(model.device)
+    yield {
         "recipe": {"steps": recipe.steps, "batch_size": recipe.batch_size, "rank": recipe.rank},
-        "isogloss": _rates(setting, steps, *_isogloss(model, items, recipe, deadline)),
+        "isogloss": ours,
     }
-    measured["isogloss"]["peak_gb"] = peak_gb(model.device)
     reset_peak(model.device)
     theirs = _best_trainer(model, setting, steps, recipe, deadline)
-    measured["trainer"] = theirs
+    yield {"trainer": theirs}
     if "items_per_second" in theirs:
-        ours = measured["isogloss"]
-        measured["times"] = ours["items_per_second"] / theirs["items_per_second"]
-        measured["loss_differences"] = [
-            abs(left - right) for left, right in zip(ours["losses"], theirs["losses"], strict=False)
-        ]
-    return measured
+        losses = zip(ours["losses"], theirs["losses"], strict=False)
+        yield {
+            "times": ours["items_per_second"] / theirs["items_per_second"],
+            "loss_differences": [abs(left - right) for left, right in losses],
+        }
 
 
 def _best_trainer(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
 from benchmarks import gpu
 from benchmarks.flops import body_flops
+from benchmarks.gpu_parts import scoring
 from benchmarks.gpu_parts.attention import (
     GROUPS,
     HEADS,
@@ -25,7 +27,7 @@ from benchmarks.gpu_parts.attention import (
 )
 from benchmarks.gpu_parts.generation import own_texts
 from benchmarks.gpu_parts.items import made, read
-from benchmarks.gpu_parts.measure import Deadline
+from benchmarks.gpu_parts.measure import Deadline, OutOfTimeError
 from benchmarks.gpu_parts.models import (
     SIZES,
     build,
@@ -75,6 +77,23 @@ def test_a_rehearsal_has_every_part_and_the_engine_is_exact(tmp_path: Path) -> N
     kernels = parts["attention tiny"]["kernels"]
     assert kernels["sdpa_padded"]["largest_difference"] < 0.02
     assert "error" not in kernels["sdpa_per_tree"]
+
+
+def test_what_was_measured_before_an_error_is_kept_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> dict[str, Any]:
+        raise OutOfTimeError("the time of this part is over.")
+
+    monkeypatch.setattr(scoring, "_peer", fail)
+    out = tmp_path / "gpu.json"
+    gpu.run(gpu.options(["--models", "tiny", "--parts", "products,scoring", "--out", str(out)]))
+    measured = json.loads(out.read_text("utf-8"))["parts"]["scoring tiny"]
+    assert measured["error"] == "OutOfTimeError: the time of this part is over."
+    assert measured["letter"]["items_per_second"] > 0
+    page = out.with_suffix(".md").read_text("utf-8")
+    assert page.count("| tiny | letter | ") == 1
+    assert "- scoring tiny: OutOfTimeError" in page
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +148,9 @@ def test_sizes_are_those_of_the_published_models(name: str, billions: float) -> 
 
 def test_a_mixture_counts_the_experts_that_a_token_uses() -> None:
     size = counted("tiny-moe")
-    plain = body_flops({**size, "intermediate_size": 0})
-    assert body_flops(size) - plain == 3 * 2 * (2 * 64 * 32 + 64 * 32) * 2
+    one_expert = body_flops({**size, "intermediate_size": size["moe_intermediate_size"]})
+    assert size["num_experts_per_tok"] == 2
+    assert body_flops(size) - one_expert == 3 * 2 * (2 * 64 * 32 + 64 * 32)
 
 
 def test_made_items_have_the_lengths_of_belebele() -> None:

@@ -34,13 +34,13 @@ def test_a_training_pass_uses_a_quarter_of_the_total_memory(
 def test_a_training_pass_on_a_gpu_uses_most_of_what_the_weights_leave(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (0, 10**8))
+    weights = sum(weight.nbytes for weight in tiny.network.parameters())
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (0, weights + 10**8))
     gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), dtype=torch.bfloat16)
     config = tiny.network.config
     gpu.network, gpu.head_apart = tiny.network, True
     layer = 3 * (4 * config.intermediate_size + 8 * config.hidden_size)
     activations = config.num_hidden_layers * (layer + 4 * config.hidden_size)
-    # The weights of the tiny model are not on that GPU, so they leave all of it.
     assert training_token_budget(gpu) == int(0.7 * 10**8 // activations)
 
 

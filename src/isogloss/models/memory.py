@@ -48,9 +48,10 @@ def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> 
 
 
 def _weight_bytes(model: LanguageModel) -> int:
-    """Bytes of the weights on the device that receives the tokens."""
+    """Bytes of the weights on the device that receives the tokens, which may be named "cuda"."""
+    first = model.network.get_input_embeddings().weight.device
     weights = model.network.parameters()
-    return sum(weight.nbytes for weight in weights if weight.device == model.device)
+    return sum(weight.nbytes for weight in weights if weight.device == first)
 
 
 def _bytes_per_token(model: LanguageModel) -> int:
