@@ -122,14 +122,19 @@ def test_steps_give_the_logits_of_batches_and_of_steps_without_a_graph(
         expected = teacher_forced(model, Decoding.UNCACHED, given)
         limit = 1e-3 if dtype == "float32" else 0.1
         captured = teacher_forced(model, kind, given)
-        error = ((captured - expected).norm(dim=-1) / expected.norm(dim=-1)).median()
-        assert error < limit, f"{architecture} {dtype}: {float(error):.2e}"
-        print(f"{architecture} {dtype}: {kind}, graph {model.captures}, error {float(error):.1e}")
+        error = relative_error(captured, expected)
+        assert error < limit, f"{architecture} {dtype}: {error:.2e}"
+        print(f"{architecture} {dtype}: {kind}, graph {model.captures}, error {error:.1e}")
         if model.captures:
             model.captures = False
             plain = teacher_forced(model, kind, given)
             model.captures = True
-            assert torch.equal(captured, plain)
+            assert relative_error(captured, plain) < limit / 10
+
+
+def relative_error(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    """The median over positions."""
+    return float(((logits - expected).norm(dim=-1) / expected.norm(dim=-1)).median())
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "gemma2"])
@@ -185,9 +190,8 @@ def test_an_adapter_takes_part_in_captured_steps(folder: Callable[[str], Path]) 
         expected = teacher_forced(model, Decoding.UNCACHED, given)
         model.decoding = None
         tuned = teacher_forced(model, proven_decoding(model), given)
-    error = ((tuned - expected).norm(dim=-1) / expected.norm(dim=-1)).median()
     assert model.captures is True
-    assert error < 0.1
+    assert relative_error(tuned, expected) < 0.1
     assert not torch.allclose(base, tuned)
 
 

@@ -1,11 +1,14 @@
 """Slots: steps over a cache of fixed size give the texts of a naive loop, however slots are used."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from conftest import CONFIGS, probe
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 from isogloss.inference import decoding, generation, slot_decoding, slots
@@ -188,3 +191,20 @@ def test_there_are_no_more_slots_than_prompts_memory_and_use(
     assert counts == [8, 16, 20]
     assert slot_decoding._slot_count(tiny, 1000, 10) == 200
     assert slot_decoding._slot_count(tiny, 1000, 1) == slot_decoding.MOST_SLOTS
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_a_step_asks_the_device_for_no_number(
+    architecture: str, model_folder: Callable[[str], Path]
+) -> None:
+    """With tensors that have no values, a step that waited for one would fail: no graph then."""
+    whole = load(locate(str(model_folder(architecture))), "float32")
+    heads = slots.cached_heads(whole)
+    with FakeTensorMode(), torch.inference_mode():
+        network = transformers.AutoModelForCausalLM.from_config(
+            CONFIGS[architecture](), dtype=torch.bfloat16
+        )
+        model = replace(whole, network=network.eval(), dtype=torch.bfloat16, cached_heads=heads)
+        held = slots.Slots(model, 4, 64)
+        held.step()
+        assert held.logits_SV.shape == (4, 512)

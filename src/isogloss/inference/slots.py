@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from isogloss.compat.torch import flash_decode, on_device, synchronisation_refused
 from isogloss.compat.transformers import register_attention, replaced_attention
+from isogloss.inference.fused_norms import fused_norms, fusible_norms
 from isogloss.inference.prefill import TreePass, keys_values, tree_passes
 from isogloss.models.forward import forward, hidden_states
 from isogloss.models.language_model import LanguageModel
@@ -90,6 +91,7 @@ class Slots:
         self.masks: dict[int | None, torch.Tensor] = {}  # of the present step, by window
         self.logits_SV = torch.empty(0)
         self.cache = Cache(layers=[self._layer(*heads) for heads in cached_heads(model)])
+        self.norms = fusible_norms(model) if fused else {}
         self.graph = _captured(model, self._compute)
 
     def fill(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> ReadTokens:
@@ -137,7 +139,7 @@ class Slots:
         """One step, with nothing that the host has to know."""
         self.masks.clear()
         self.used_S.copy_(self.lengths_S + 1)
-        with replaced_attention(self.model.network, NAME):
+        with replaced_attention(self.model.network, NAME), fused_norms(self.norms):
             states_SD = forward(
                 self.model,
                 lambda hidden_S1D: hidden_S1D[:, -1],
