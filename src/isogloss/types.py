@@ -127,10 +127,11 @@ class Verdict(StrEnum):
 
 
 class Measure(StrEnum):
-    """What a gain is measured in: accuracy, its log-odds, or log-probability of the answer."""
+    """What a gain is measured in: accuracy, its log-odds, ability, or log-probability."""
 
     ACCURACY = "accuracy"
     LOG_ODDS = "log_odds"
+    ABILITY = "ability"
     GOLD_LOGPROB = "gold_logprob"
 
 

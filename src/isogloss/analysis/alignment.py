@@ -169,6 +169,7 @@ def _stacked(kept: Tables, languages: tuple[str, ...]) -> Scores:
         languages=languages,
         row_language=np.searchsorted(languages, first["language"].to_numpy(dtype=str)),
         row_passage=pd.factorize(first["passage_id"], sort=True)[0],
+        row_item=pd.factorize(first["item_id"], sort=True)[0],
         correct=np.stack([table["correct"].to_numpy(np.float64) for table in tables]),
         valid=_stack(tables, "valid"),
         free=_stack_correctness(tables, "greedy"),

@@ -93,7 +93,8 @@ class CrossedComparison:
 
     `overall`, the primary analysis, is of gains averaged over seeds and over `averaged_models`.
     `graded` replaces kinship by one minus the genealogical distance, so it is the difference
-    between a language of another family and the source itself; it has no margin. `adjustments` has
+    between a language of another family and the source itself. `ability` is the effect on a scale
+    of ability, in logits (`stats.item_response`). Both have no margin. `adjustments` has
     each covariate alone and then all that can be adjusted for. `targets` are languages; varieties
     of one count once. `left_out` are the targets that are a source or a variety of one.
     `fewest_seeds` is the number of adapters of the model and source that have the fewest.
@@ -107,6 +108,7 @@ class CrossedComparison:
     overall: CrossedEffect
     models: tuple[CrossedModel, ...]
     graded: CrossedEffect | None
+    ability: CrossedEffect | None
     adjustments: tuple[CrossedAdjustment, ...]
     cells: tuple[CrossedCell, ...]
     omissions: tuple[Omission, ...]
@@ -231,6 +233,12 @@ def _comparison(
         overall=overall,
         models=_by_model(study),
         graded=_effect(gain_ST, graded_ST, branches, seed),
+        ability=_effect(
+            targets.gains(study, models, sources, study.scores.abilities.ability),
+            kin_ST,
+            branches,
+            seed,
+        ),
         adjustments=_adjustments(
             gain_ST,
             kin_ST,

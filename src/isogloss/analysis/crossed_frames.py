@@ -66,7 +66,10 @@ def _cells(model: str, cells: Sequence[CrossedCell], effect: CrossedEffect) -> p
 
 
 def crossed_effects_frame(crossed: CrossedComparison) -> pd.DataFrame:
-    """One row per estimate: overall, graded, by model, with covariates, by source; fractions."""
+    """One row per estimate: overall, graded, in ability, by model, with covariates, by source.
+
+    Fractions, of ability logits.
+    """
     return pd.DataFrame([*_effect_rows(crossed), *_source_rows(crossed)])
 
 
@@ -75,6 +78,8 @@ def _effect_rows(crossed: CrossedComparison) -> Iterator[dict[str, object]]:
     yield {"analysis": "kinship", "model": model, **_effect(crossed.overall)}
     if crossed.graded is not None:
         yield {"analysis": "degree of kinship", "model": model, **_effect(crossed.graded)}
+    if crossed.ability is not None:
+        yield {"analysis": "kinship in ability", "model": model, **_effect(crossed.ability)}
     for each in crossed.models:
         yield {
             "analysis": "kinship by model",
@@ -157,6 +162,11 @@ def crossed_metrics(crossed: CrossedComparison) -> dict[str, float | None]:
     if crossed.graded is not None:
         values["crossed/degree"] = crossed.graded.estimate
         values["crossed/degree_p"] = crossed.graded.p
+    if crossed.ability is not None:
+        values["crossed/ability"] = crossed.ability.estimate
+        values["crossed/ability_low"] = crossed.ability.interval_95.low
+        values["crossed/ability_high"] = crossed.ability.interval_95.high
+        values["crossed/ability_p"] = crossed.ability.p
     for adjustment in crossed.adjustments:
         if adjustment.effect is not None:
             names = "_and_".join(adjustment.covariates).replace(" ", "_")

@@ -67,14 +67,19 @@ class CrossedTargets:
         )
 
     def gains(
-        self, study: AlignedStudy, models: Sequence[str], sources: Sequence[str]
+        self,
+        study: AlignedStudy,
+        models: Sequence[str],
+        sources: Sequence[str],
+        value_KL: FloatArray | None = None,
     ) -> FloatArray:
-        """Gains averaged over the seeds of each model and over models, [S, T]."""
+        """Gains averaged over the seeds of each model and over models, [S, T].
+
+        They are changes of `value_KL`, the value of each run in each language: by default accuracy.
+        """
+        values = study.scores.accuracy if value_KL is None else value_KL
         return np.stack(
-            [
-                self.mean(_weights(study, models, source).change(study.scores.accuracy))
-                for source in sources
-            ]
+            [self.mean(_weights(study, models, source).change(values)) for source in sources]
         )
 
     def cells(

@@ -54,6 +54,7 @@ class ValueUnit(StrEnum):
 UNITS = {
     Measure.ACCURACY: ValueUnit.FRACTION,
     Measure.LOG_ODDS: ValueUnit.LOGITS,
+    Measure.ABILITY: ValueUnit.LOGITS,
     Measure.GOLD_LOGPROB: ValueUnit.NATS,
 }
 

@@ -152,7 +152,8 @@ def gains_by_measure(scores: Scores, weights: RunWeights) -> dict[Measure, Float
     """The gain of each language, [L], by measure: fractions, logits and nats.
 
     Log-odds are those of (correct + 0.5) / (items + 1), which is finite where no or all answers are
-    correct (Haldane 1956; Anscombe 1956), and are averaged over runs after the transform.
+    correct (Haldane 1956; Anscombe 1956), and are averaged over runs after the transform, as
+    abilities are (`stats.item_response`).
     """
     accuracy_KL = scores.accuracy
     n_L = np.array([rows.stop - rows.start for rows in scores.slices])
@@ -160,6 +161,7 @@ def gains_by_measure(scores: Scores, weights: RunWeights) -> dict[Measure, Float
     by_measure = {
         Measure.ACCURACY: weights.change(accuracy_KL),
         Measure.LOG_ODDS: weights.change(np.log(shrunk_KL / (1 - shrunk_KL))),
+        Measure.ABILITY: weights.change(scores.abilities.ability),
     }
     if scores.gold_logprob is not None:
         change_N = weights.change(scores.gold_logprob)

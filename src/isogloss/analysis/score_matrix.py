@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isogloss.predictions.table import DOCUMENT_DIGEST, PROMPT_DIGEST, REQUIRED_COLUMNS
+from isogloss.stats.item_response import fit_abilities
 from isogloss.types import Condition, FloatArray
 
 # Columns of predictions.parquet that a comparison reads.
@@ -39,16 +40,26 @@ class RunKey(NamedTuple):
         return f"{self.model}, {self.condition}{source}{seed}"
 
 
+class RunAbilities(NamedTuple):
+    """Ability of each run in each language, [K, L], in logits; and what each answer adds, [K, N].
+
+    See `stats.item_response`.
+    """
+
+    ability: FloatArray
+    influence: FloatArray
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of K runs on N rows, ordered by language and item.
 
-    `row_language` and `row_passage` are indices into `languages` and into the passages, which all
-    languages share. Score arrays are [K, N] and None where a run did not record them: `valid` is
-    whether the answer was one of the choices, `free` whether the answer as given was right,
-    `forced` whether the likeliest choice was right. `fertility`, [L], is the mean over runs of
-    tokens per word, or per item (`per_word` false) where a language is written without spaces.
-    `chance` is the accuracy of guessing, None where items have no choices.
+    `row_language`, `row_passage` and `row_item` are indices into `languages` and into the passages
+    and items, which all languages share. Score arrays are [K, N] and None where a run did not
+    record them: `valid` is whether the answer was one of the choices, `free` whether the answer as
+    given was right, `forced` whether the likeliest choice was right. `fertility`, [L], is the mean
+    over runs of tokens per word, or per item (`per_word` false) where a language is written without
+    spaces. `chance` is the accuracy of guessing, None where items have no choices.
     """
 
     task: str
@@ -57,6 +68,7 @@ class Scores:
     languages: tuple[str, ...]
     row_language: npt.NDArray[np.intp]
     row_passage: npt.NDArray[np.intp]
+    row_item: npt.NDArray[np.intp]
     correct: FloatArray
     valid: FloatArray | None
     free: FloatArray | None
@@ -81,6 +93,25 @@ class Scores:
     def accuracy(self) -> FloatArray:
         """Accuracy of each run in each language, [K, L]."""
         return np.stack([self.correct[:, rows].mean(axis=1) for rows in self.slices], axis=1)
+
+    @cached_property
+    def abilities(self) -> RunAbilities:
+        """Abilities from the answers of each model, whose runs and languages share its items.
+
+        Guessing is the accuracy of chance, zero where that is unknown.
+        """
+        n_languages, n_items = len(self.languages), int(self.row_item.max()) + 1
+        ability_KL = np.empty((len(self.runs), n_languages))
+        influence_KN = np.empty_like(self.correct)
+        for model in dict.fromkeys(run.model for run in self.runs):
+            own = [place for place, run in enumerate(self.runs) if run.model == model]
+            correct_KLI = np.full((len(own), n_languages, n_items), np.nan)
+            correct_KLI[:, self.row_language, self.row_item] = self.correct[own]
+            fit = fit_abilities(correct_KLI.reshape(-1, n_items), self.chance or 0.0)
+            ability_KL[own] = fit.ability.reshape(len(own), n_languages)
+            influence_KLI = fit.influence.reshape(correct_KLI.shape)
+            influence_KN[own] = influence_KLI[:, self.row_language, self.row_item]
+        return RunAbilities(ability_KL, influence_KN)
 
     def by_passage(self, value_N: npt.ArrayLike) -> FloatArray:
         """Sums of `value_N` over the items of each passage in each language, [P, L]."""

@@ -32,7 +32,7 @@ from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, pl
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.stats.two_way import TwoWayMean
-from isogloss.types import Interval, Units, Verdict
+from isogloss.types import Interval, Measure, Units, Verdict
 
 CROSSED: dict[Verdict | ClaimVerdict, str] = {
     Verdict.EQUIVALENT: "Supported: over these sources, related languages gained as much as "
@@ -109,8 +109,12 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             conclusion=kinship_conclusion(comparison, verdicts)
             if verdicts.obstacle
             else _crossed_conclusion(comparison, crossed, verdicts),
+            details=_in_ability(comparison, ability.estimate, ability.interval_95, ability.p)
+            if (ability := crossed.ability)
+            else [],
         )
-    contrast = comparison.contrast
+    contrast, ability_contrast = comparison.contrast, comparison.overall.contrasts[Measure.ABILITY]
+    test = ability_contrast.permutation
     return ClaimText(
         name="C1",
         title="No transfer specific to related languages",
@@ -122,7 +126,23 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         ],
         conclusion=kinship_conclusion(comparison, verdicts),
         key_result=placebo_sentence(comparison),
+        details=_in_ability(comparison, ability_contrast.estimate, test.interval_95, test.p),
     )
+
+
+def _in_ability(comparison: Comparison, estimate: float, interval: Interval, p: float) -> list[str]:
+    """A difference of gains on a scale on which headroom and guessing make no difference."""
+    known = not all(map(math.isinf, interval))
+    evidence = f"95% interval {interval_text(interval, 2)}" if known else "no 95% interval"
+    return [
+        f"Described, without a verdict. {_ability_scale(comparison)}: {decimal(estimate, 2)} "
+        f"logits ({evidence}, p {p_value(p)})."
+    ]
+
+
+def _ability_scale(comparison: Comparison) -> str:
+    guessing = "known" if comparison.chance is not None else "unknown and taken as none"
+    return f"On a scale of ability (item response model, guessing {guessing}, items shared)"
 
 
 def _crossed_conclusion(
@@ -175,7 +195,7 @@ def _ability_line(comparison: Comparison) -> list[str]:
     if not comparison.ability_slopes:
         return []
     slope = comparison.ability_slopes[-1]
-    scale = "On a scale of ability (log-odds of accuracy, corrected for guessing)"
+    scale = _ability_scale(comparison)
     if not slope.test.bounded:
         return [f"{scale}: no slope over {_units(slope)}, since they vary no more than noise."]
     excludes = slope.test.interval.excludes(0.0)

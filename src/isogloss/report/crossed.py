@@ -10,7 +10,15 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.formatting import interval_points, listed, p_value, points, sentence
+from isogloss.formatting import (
+    decimal,
+    interval_points,
+    interval_text,
+    listed,
+    p_value,
+    points,
+    sentence,
+)
 from isogloss.languages import source_name
 from isogloss.report.evidence import relative_margin_text
 from isogloss.report.omissions import omission_sentence
@@ -283,6 +291,10 @@ def _overall_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
     rows = [["Related source, 0 or 1", *_cells(effect, verdict)]]
     if crossed.graded is not None:
         rows.append(["Degree of kinship, 0 to 1", *_cells(crossed.graded)])
+    if crossed.ability is not None:
+        rows.append(
+            ["On a scale of ability, logits", *_cells(crossed.ability, scale=1.0, digits=2)]
+        )
     return Table(
         "Effect of kinship over all sources",
         ("Kinship", *HEADINGS),
@@ -299,28 +311,36 @@ HEADINGS = (
 )
 
 
-def _cells(effect: CrossedEffect, verdict: str = "") -> list[str]:
+def _cells(
+    effect: CrossedEffect, verdict: str = "", *, scale: float = 100.0, digits: int = 1
+) -> list[str]:
+    """An effect in points, or in its own unit with a `scale` of 1."""
     tost_p = math.nan if effect.equivalence_p is None else effect.equivalence_p
     return [
-        points(effect.estimate),
-        _bounds(effect.interval_95),
+        decimal(scale * effect.estimate, digits),
+        _bounds(effect.interval_95, scale, digits),
         p_text(effect.p),
-        _bounds(effect.interval_90),
+        _bounds(effect.interval_90, scale, digits),
         p_text(tost_p),
         verdict,
-        _detectable(effect),
-        interval_points(effect.robust),
+        _detectable(effect, scale, digits),
+        interval_text(_scaled(effect.robust, scale), digits),
     ]
 
 
-def _bounds(interval: Interval) -> str:
-    unbounded = math.isinf(interval.low) and math.isinf(interval.high)
-    return "none" if unbounded else interval_points(interval)
+def _bounds(interval: Interval, scale: float = 100.0, digits: int = 1) -> str:
+    if math.isinf(interval.low) and math.isinf(interval.high):
+        return "none"
+    return interval_text(_scaled(interval, scale), digits)
 
 
-def _detectable(effect: CrossedEffect) -> str:
-    detectable = effect.minimum_detectable
-    return points(detectable, signed=False) if math.isfinite(detectable) else "none"
+def _scaled(interval: Interval, scale: float) -> Interval:
+    return Interval(*(scale * end for end in interval))
+
+
+def _detectable(effect: CrossedEffect, scale: float = 100.0, digits: int = 1) -> str:
+    detectable = scale * effect.minimum_detectable
+    return decimal(detectable, digits, signed=False) if math.isfinite(detectable) else "none"
 
 
 def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:

@@ -17,6 +17,7 @@ from isogloss.types import Interval, Measure
 MEASURES = {
     Measure.ACCURACY: "Accuracy, points",
     Measure.LOG_ODDS: "Accuracy, log-odds",
+    Measure.ABILITY: "Ability, logits",
     Measure.GOLD_LOGPROB: "Gold log-probability, nats",
 }
 DIFFERENCE = "Related −\u00a0control"

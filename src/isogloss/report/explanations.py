@@ -66,6 +66,11 @@ HOW_TO_READ: Mapping[str, str] = {
     "Intervals": "None where too few languages allow too few relabellings (a 95% interval needs "
     "40). Unbounded where the data set no limit. n/a where a quantity is not defined, as a "
     "standard error with a single passage.",
+    "Ability": "Logits of an item response model: the chance of a right answer is that of "
+    "guessing, plus the rest times a logistic function of ability minus the difficulty of the "
+    "item, which all languages and conditions of a model share. An equal gain in ability is a "
+    "smaller gain in accuracy near 100% and near chance, so this scale is the one to read where "
+    "baselines differ. No verdict rests on it.",
     "Adjusted contrast": "The contrast at equal baseline, script, number of tokens, or words "
     "of the language in public pre-training corpora, and at equal values of your own file of "
     "covariates. A curved baseline is the baseline and its square, for gains that are largest in "
