@@ -62,7 +62,11 @@ def test_parquet_files_give_the_same_comparison(runs, tmp_path):
 def test_the_required_columns_are_sufficient(runs):
     required = ["task", "format", "language", "item_id", "passage_id", "correct"]
     comparison = compare_pair([rows[required] for rows in runs])
-    assert set(comparison.overall.contrasts) == {Measure.ACCURACY, Measure.LOG_ODDS}
+    assert set(comparison.overall.contrasts) == {
+        Measure.ACCURACY,
+        Measure.LOG_ODDS,
+        Measure.ABILITY,
+    }
     assert comparison.languages[0].gold_logprob_gain is None
     assert comparison.languages[0].free_gain is None
     assert comparison.chance is None

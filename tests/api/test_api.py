@@ -216,7 +216,7 @@ def test_unknown_parameters_raise(frame: pd.DataFrame) -> None:
 
 def test_the_result_has_tables_figures_and_text(frame: pd.DataFrame) -> None:
     result = isogloss.compare(frame, source="arb_Arab")
-    assert result.tables["Relatedness contrast"].shape[0] == 2  # accuracy and log-odds
+    assert result.tables["Relatedness contrast"].shape[0] == 3  # accuracy, log-odds and ability
     assert "Gains by language" in result.tables
     assert next(iter(result.tables)) == "Published analysis beside ours"
     assert set(result.published["agreement"].dropna()) <= {"agree", "in part", "disagree"}

@@ -214,7 +214,7 @@ def test_contrasts_csv_holds_every_estimate_as_a_fraction(several_folder, severa
     assert first["p"] == pytest.approx(test.p)
     assert first["verdict"] == several.contrast.verdict
     kinds = rows["kind"].value_counts()
-    assert kinds["contrast"] == 3 * 3 * 7  # conditions, measures, models and their mean
+    assert kinds["contrast"] == 3 * 4 * 7  # conditions, measures, models and their mean
     assert kinds["seed"] == 6 * 2
     assert kinds["adjusted"] == len(several.adjustments)
     slopes = (several.baseline_slopes, several.ability_slopes, several.gain_agreements)
