@@ -26,13 +26,14 @@ from isogloss.formatting import (
     p_value,
     points,
 )
+from isogloss.report.ability import kinship_in_ability, slope_in_ability, slope_units
 from isogloss.report.crossed import robust_equality, robustly_equal
 from isogloss.report.evidence import contrast_interval
 from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, placebo_sentence
 from isogloss.stats.permutation import ALPHA
 from isogloss.stats.slopes import SlopeTest
 from isogloss.stats.two_way import TwoWayMean
-from isogloss.types import Interval, Measure, Units, Verdict
+from isogloss.types import Interval, Units, Verdict
 
 CROSSED: dict[Verdict | ClaimVerdict, str] = {
     Verdict.EQUIVALENT: "Supported: over these sources, related languages gained as much as "
@@ -109,12 +110,9 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             conclusion=kinship_conclusion(comparison, verdicts)
             if verdicts.obstacle
             else _crossed_conclusion(comparison, crossed, verdicts),
-            details=_in_ability(comparison, ability.estimate, ability.interval_95, ability.p)
-            if (ability := crossed.ability)
-            else [],
+            details=kinship_in_ability(comparison),
         )
-    contrast, ability_contrast = comparison.contrast, comparison.overall.contrasts[Measure.ABILITY]
-    test = ability_contrast.permutation
+    contrast = comparison.contrast
     return ClaimText(
         name="C1",
         title="No transfer specific to related languages",
@@ -126,23 +124,8 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         ],
         conclusion=kinship_conclusion(comparison, verdicts),
         key_result=placebo_sentence(comparison),
-        details=_in_ability(comparison, ability_contrast.estimate, test.interval_95, test.p),
+        details=kinship_in_ability(comparison),
     )
-
-
-def _in_ability(comparison: Comparison, estimate: float, interval: Interval, p: float) -> list[str]:
-    """A difference of gains on a scale on which headroom and guessing make no difference."""
-    known = not all(map(math.isinf, interval))
-    evidence = f"95% interval {interval_text(interval, 2)}" if known else "no 95% interval"
-    return [
-        f"Described, without a verdict. {_ability_scale(comparison)}: {decimal(estimate, 2)} "
-        f"logits ({evidence}, p {p_value(p)})."
-    ]
-
-
-def _ability_scale(comparison: Comparison) -> str:
-    guessing = "known" if comparison.chance is not None else "unknown and taken as none"
-    return f"On a scale of ability (item response model, guessing {guessing}, items shared)"
 
 
 def _crossed_conclusion(
@@ -174,7 +157,7 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         return text._replace(
             conclusion=OVER_MODELS,
             key_result=_baseline_line(primary),
-            details=[*_ability_line(comparison), *_parts(comparison)],
+            details=[*slope_in_ability(comparison), *_parts(comparison)],
         )
     halves = f"{BASELINE[verdicts.baseline]} {STRONG[verdicts.strong]}"
     return text._replace(
@@ -182,29 +165,12 @@ def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         conclusion=_within(halves, comparison),
         key_result=_baseline_line(primary),
         details=[
-            *_ability_line(comparison),
+            *slope_in_ability(comparison),
             *map(_baseline_line, others),
             *_parts(comparison),
             *_over_models(primary),
         ],
     )
-
-
-def _ability_line(comparison: Comparison) -> list[str]:
-    """The slope on a scale on which an equal gain near a ceiling is equal."""
-    if not comparison.ability_slopes:
-        return []
-    slope = comparison.ability_slopes[-1]
-    scale = _ability_scale(comparison)
-    if not slope.test.bounded:
-        return [f"{scale}: no slope over {_units(slope)}, since they vary no more than noise."]
-    excludes = slope.test.interval.excludes(0.0)
-    way = "more" if slope.test.slope < 0 else "less"
-    shown = f"weaker baselines gain {way}" if excludes else "no relation is shown"
-    return [
-        f"{scale}: {shown}; {decimal(slope.test.slope, 2)} logits per logit over {_units(slope)} "
-        f"(95% interval {interval_text(slope.test.interval, 2)}, p {p_value(slope.test.p)})."
-    ]
 
 
 def _parts(comparison: Comparison) -> list[str]:
@@ -272,15 +238,17 @@ def _no_levels(comparison: Comparison) -> str:
 def _baseline_line(slope: GainSlope) -> str:
     test = slope.test
     if not test.bounded:
-        line = f"Over {_units(slope)}: no slope, since baselines vary no more than sampling noise"
+        line = (
+            f"Over {slope_units(slope)}: no slope, since baselines vary no more than sampling noise"
+        )
         naive = decimal(test.naive, 2)
         known = math.isfinite(test.naive)
         return (
             f"{line}, which alone can produce the naive slope of {naive}." if known else f"{line}."
         )
     line = (
-        f"Over {_units(slope)}: {points(-0.1 * test.slope)} points of gain per 10 points of lower "
-        f"baseline ({_slope_evidence(test, -1)}"
+        f"Over {slope_units(slope)}: {points(-0.1 * test.slope)} points of gain per 10 points of "
+        f"lower baseline ({_slope_evidence(test, -1)}"
     )
     if slope.units == Units.LANGUAGES_WITHIN_MODELS:
         return line + ")."
@@ -303,7 +271,7 @@ def _agreement_lines(agreements: Sequence[GainAgreement]) -> list[str]:
 
 def _agreement_line(agreement: GainAgreement) -> str:
     test, partial = agreement.slope.test, agreement.partial
-    line = f"Over {_units(agreement.slope)}: correlation of both gains at equal baseline "
+    line = f"Over {slope_units(agreement.slope)}: correlation of both gains at equal baseline "
     if math.isfinite(partial.estimate):
         line += (
             f"{decimal(partial.estimate, 2)} (95% interval {interval_text(partial.interval, 2)}, "
@@ -379,11 +347,6 @@ def _slope_numbers(test: SlopeTest) -> list[tuple[str, str]]:
         ("p", p_value(test.p).removeprefix("= ")),
         ("Naive", decimal(test.naive, 2)),
     ]
-
-
-def _units(slope: GainSlope) -> str:
-    names = slope.units.replace("languages", "related and control languages")
-    return f"{slope.test.n_units} {names}"
 
 
 def _over_models(primary: GainSlope) -> list[str]:

@@ -10,21 +10,19 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
 from isogloss.analysis.omissions import Omission, OmissionReason
-from isogloss.formatting import (
-    decimal,
-    interval_points,
-    interval_text,
-    listed,
-    p_value,
-    points,
-    sentence,
-)
+from isogloss.formatting import interval_points, listed, p_value, points, sentence
 from isogloss.languages import source_name
+from isogloss.report.effect_cells import (
+    EFFECT_HEADINGS,
+    bounds,
+    detectable_text,
+    effect_cells,
+)
 from isogloss.report.evidence import relative_margin_text
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.table import Table, p_text
 from isogloss.stats.crossed import CrossedEffect
-from isogloss.types import Interval, Verdict
+from isogloss.types import Verdict
 
 ENOUGH_SOURCES = 6
 FEWEST_SEEDS = 3  # of a source and model, for a claim
@@ -288,59 +286,21 @@ def crossed_tables(comparison: Comparison) -> list[Table]:
 def _overall_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
     effect = crossed.overall
     verdict = claim_verdicts(comparison).kinship if crossed.tests_kinship else "none"
-    rows = [["Related source, 0 or 1", *_cells(effect, verdict)]]
+    rows = [["Related source, 0 or 1", *effect_cells(effect, verdict)]]
     if crossed.graded is not None:
-        rows.append(["Degree of kinship, 0 to 1", *_cells(crossed.graded)])
+        rows.append(["Degree of kinship, 0 to 1", *effect_cells(crossed.graded)])
     if crossed.ability is not None:
         rows.append(
-            ["On a scale of ability, logits", *_cells(crossed.ability, scale=1.0, digits=2)]
+            ["On a scale of ability, logits", *effect_cells(crossed.ability, scale=1.0, digits=2)]
         )
     return Table(
         "Effect of kinship over all sources",
-        ("Kinship", *HEADINGS),
+        ("Kinship", *EFFECT_HEADINGS),
         rows,
         f"In points; {matchings(effect)}. A degree of kinship is one minus the genealogical "
         "distance. Targets that are a source, or a variety of one, are left out."
         + ("" if crossed.tests_kinship else f" No verdict: {no_verdict(effect)}."),
     )
-
-
-HEADINGS = (
-    *("Effect", "95% interval", "p", "90% interval", "p, equivalence", "Verdict"),
-    *("Minimum detectable effect", "95% interval, robust"),
-)
-
-
-def _cells(
-    effect: CrossedEffect, verdict: str = "", *, scale: float = 100.0, digits: int = 1
-) -> list[str]:
-    """An effect in points, or in its own unit with a `scale` of 1."""
-    tost_p = math.nan if effect.equivalence_p is None else effect.equivalence_p
-    return [
-        decimal(scale * effect.estimate, digits),
-        _bounds(effect.interval_95, scale, digits),
-        p_text(effect.p),
-        _bounds(effect.interval_90, scale, digits),
-        p_text(tost_p),
-        verdict,
-        _detectable(effect, scale, digits),
-        interval_text(_scaled(effect.robust, scale), digits),
-    ]
-
-
-def _bounds(interval: Interval, scale: float = 100.0, digits: int = 1) -> str:
-    if math.isinf(interval.low) and math.isinf(interval.high):
-        return "none"
-    return interval_text(_scaled(interval, scale), digits)
-
-
-def _scaled(interval: Interval, scale: float) -> Interval:
-    return Interval(*(scale * end for end in interval))
-
-
-def _detectable(effect: CrossedEffect, scale: float = 100.0, digits: int = 1) -> str:
-    detectable = scale * effect.minimum_detectable
-    return decimal(detectable, digits, signed=False) if math.isfinite(detectable) else "none"
 
 
 def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
@@ -352,7 +312,7 @@ def _source_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
             lowest = f", so it is at least {p_text(effect.lowest_p)}"
             values = [
                 *map(points, (effect.estimate, effect.others, effect.difference)),
-                _bounds(effect.interval_95),
+                bounds(effect.interval_95),
                 p_text(effect.p),
             ]
         name = f"{source.name} ({source.code})"
@@ -382,8 +342,8 @@ def _model_table(crossed: CrossedComparison) -> Table:
         ("Model", "Effect", "95% interval", "p", "p, Holm", "Minimum detectable effect"),
         [
             [
-                model.model, points(model.effect.estimate), _bounds(model.effect.interval_95),
-                p_text(model.effect.p), p_text(model.holm_p), _detectable(model.effect),
+                model.model, points(model.effect.estimate), bounds(model.effect.interval_95),
+                p_text(model.effect.p), p_text(model.holm_p), detectable_text(model.effect),
             ]
             for model in crossed.models
             if several
@@ -396,7 +356,7 @@ def _covariate_table(crossed: CrossedComparison) -> Table:
     known = any(DyadicCovariate.VOCABULARY in each.covariates for each in crossed.adjustments)
     unadjusted = crossed.overall
     rows = [
-        ["Nothing", points(unadjusted.estimate), _bounds(unadjusted.interval_95),
+        ["Nothing", points(unadjusted.estimate), bounds(unadjusted.interval_95),
          p_text(unadjusted.p), "", ""]
     ]  # fmt: skip
     for each in crossed.adjustments:
@@ -404,7 +364,7 @@ def _covariate_table(crossed: CrossedComparison) -> Table:
         values = (
             ["", "", ""]
             if effect is None
-            else [points(effect.estimate), _bounds(effect.interval_95), p_text(effect.p)]
+            else [points(effect.estimate), bounds(effect.interval_95), p_text(effect.p)]
         )
         slopes = effect.slopes if effect else {}
         own = "; ".join(
