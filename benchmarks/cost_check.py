@@ -23,12 +23,13 @@ from isogloss.costs.time import (
     scoring_seconds,
     training_seconds,
 )
+from isogloss.models.memory import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from isogloss.models.shapes import shape_from_config
 
 FOLDER = Path(__file__).resolve().parent
 FILES = ("results.json", "results-2026-11-24.json")
+GPU_FILE = "gpu-2026-11-27.json"
 MEMORY_BOUND, TIME_BOUND = 0.15, 0.30
-SCORED_TOKENS = 1024  # of a batch: `memory.CPU_TOKENS_PER_BATCH`
 LORA = Lora(RANK)
 
 
@@ -72,7 +73,7 @@ def memory_checks() -> Iterator[Check]:
         precision, checkpointing = Precision(one["dtype"]), one["gradient_checkpointing"]
         name = f"{one['part']}, {one['case']}, {precision}"
         if one["part"] == "scoring":
-            memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True)
+            memory = scoring_memory(shape, precision, CPU_TOKENS_PER_BATCH, on_cpu=True)
         else:
             tokens, positions = max(one["steps"])
             memory = training_memory(
@@ -80,6 +81,69 @@ def memory_checks() -> Iterator[Check]:
             )
         name += ", gradient checkpointing" if checkpointing else ""
         yield Check(label, name, "GB", memory.total / 1e9, one["peak_mb"] * 2**20 / 1e9)
+
+
+def gpu_checks() -> Iterator[Check]:
+    """Time and peak memory in what `benchmarks.gpu` has written."""
+    for run in json.loads((FOLDER / GPU_FILE).read_text("utf-8"))["runs"]:
+        products = run["parts"]["products"]
+        for key, part in run["parts"].items():
+            kind, _, name = key.partition(" ")
+            if name not in run["models"]:
+                continue
+            speeds = products["models"][name]
+            machine = Machine(
+                name=run["machine"]["device"],
+                operations_per_second=1e12 * speeds["body_tflops"],
+                head_operations_per_second=1e12 * speeds["head_tflops"],
+                bytes_per_second=1e9 * products["copy_gb_per_second"],
+                memory=1e9 * run["machine"]["memory_gb"],
+            )
+            shape = gpu_shape(run["models"][name]["sizes"])
+            size = f"Qwen3 {name.upper()}"
+            if kind == "scoring":
+                yield from _gpu_scoring(machine, shape, size, part)
+            elif kind == "training":
+                yield from _gpu_training(machine, shape, size, part)
+
+
+def gpu_shape(sizes: dict[str, Any]) -> ModelShape:
+    """The shape of one of `benchmarks.gpu`'s models."""
+    kind = "qwen3_moe" if "num_experts" in sizes else "qwen3"
+    return shape_from_config({"model_type": kind, **sizes})
+
+
+def _gpu_scoring(
+    machine: Machine, shape: ModelShape, size: str, part: dict[str, Any]
+) -> Iterator[Check]:
+    for case in ("letter", "cloze"):
+        if case in part:
+            items, tokens = part[case]["items"], part[case]["tokens"]
+            work = Work(tokens, items, keys=part[case]["mean_prompt_tokens"] / 2)
+            seconds = scoring_seconds(shape, work, machine)
+            measured = median(part[case]["seconds"])
+            yield Check(machine.name, f"scoring, {case}, {size}", "s", seconds, measured)
+    if "error" in part:  # the peak of isogloss alone: no other tool has had its turn
+        memory = scoring_memory(shape, Precision.BFLOAT16, GPU_TOKENS_PER_BATCH)
+        what = f"scoring, letter, {size}"
+        yield Check(machine.name, what, "GB", memory.total / 1e9, part["peak_gb"])
+
+
+def _gpu_training(
+    machine: Machine, shape: ModelShape, size: str, part: dict[str, Any]
+) -> Iterator[Check]:
+    ours = part["isogloss"]
+    seconds, batch = sum(ours["step_seconds"]), part["recipe"]["batch_size"]
+    steps = len(ours["step_seconds"])
+    lora = Lora(part["recipe"]["rank"])
+    tokens = ours["shared_tokens_per_second"] * seconds
+    work = Work(
+        tokens, batch * steps, keys=ours["tokens_per_second"] / ours["items_per_second"] / 2
+    )
+    predicted = training_seconds(shape, work, machine, lora)
+    yield Check(machine.name, f"training, {size}", "s", predicted, seconds)
+    memory = training_memory(shape, Precision.BFLOAT16, tokens / steps, batch, lora)
+    yield Check(machine.name, f"training, {size}", "GB", memory.total / 1e9, ours["peak_gb"])
 
 
 def _label(results: dict[str, Any]) -> str:
@@ -110,7 +174,7 @@ def _of_case(
         items = rounds[0]["items"]
         measured = items * median(one["seconds"] / one["items"] for one in rounds)
         seconds = scoring_seconds(shape, work, machine)
-        memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True)
+        memory = scoring_memory(shape, precision, CPU_TOKENS_PER_BATCH, on_cpu=True)
     elif part == "training":
         seconds = training_seconds(shape, work, machine, LORA)
         steps = results["settings"]["sizes"]["steps"] - 1  # the first is not timed
@@ -122,7 +186,9 @@ def _of_case(
         prompts = work._replace(last=rows, positions=0)
         seconds = generation_seconds(shape, prompts, rows, tokens / rows, machine, precision)
         cached = work.tokens + tokens
-        memory = scoring_memory(shape, precision, SCORED_TOKENS, on_cpu=True, cached_tokens=cached)
+        memory = scoring_memory(
+            shape, precision, CPU_TOKENS_PER_BATCH, on_cpu=True, cached_tokens=cached
+        )
     name = f"{part}, {case}, {precision}"
     label = _label(results)
     yield Check(label, name, "s", seconds, measured)
@@ -149,6 +215,7 @@ def every_check() -> Iterator[Check]:
     for name in FILES:
         yield from checks(FOLDER / name)
     yield from memory_checks()
+    yield from gpu_checks()
 
 
 def page() -> str:

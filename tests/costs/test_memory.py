@@ -3,6 +3,7 @@
 import pytest
 
 from isogloss.costs.memory import (
+    GPU_COPIES,
     LIBRARY_BYTES,
     LOGIT_COPIES,
     NF4_BYTES,
@@ -87,7 +88,7 @@ def test_peaks_are_the_sums_of_their_parts() -> None:
         weight_bytes(SHAPE, Precision.BFLOAT16) + 4 * adapter + training.activations + 4000
     )
     scoring = scoring_memory(SHAPE, Precision.BFLOAT16, 1000, cached_tokens=30)
-    assert scoring.activations == 1000 * layer_bytes(LAYER, 8, Precision.BFLOAT16)
+    assert scoring.activations == GPU_COPIES * 1000 * layer_bytes(LAYER, 8, Precision.BFLOAT16)
     assert scoring.cache == 30 * cache_bytes(SHAPE, Precision.BFLOAT16) == 30 * 2 * 2 * 8
     assert scoring.process == 0
     on_cpu = scoring_memory(SHAPE, Precision.FLOAT32, 1, on_cpu=True)

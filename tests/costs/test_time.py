@@ -40,7 +40,7 @@ def test_without_a_share_memory_traffic_takes_its_own_time() -> None:
 def test_decoding_one_text_is_bound_by_reading_the_weights() -> None:
     prompts = Work(100, 0, 1, keys=50)
     seconds = generation_seconds(SHAPE, prompts, 1, 200, H100, Precision.BFLOAT16)
-    read = (weight_bytes(SHAPE, Precision.BFLOAT16) - 2 * SHAPE.embedding) / 3.35e12
+    read = (weight_bytes(SHAPE, Precision.BFLOAT16) - 2 * SHAPE.embedding) / H100.bytes_per_second
     assert 200 * read < seconds < 1.05 * 200 * read
 
 

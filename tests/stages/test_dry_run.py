@@ -100,6 +100,6 @@ def test_models_and_data_that_are_not_on_this_machine_are_estimated(
     assert large.memory
     assert large.memory > 671e9
     assert large.hours_here is None  # it does not fit
-    expected = 2 * 37e9 * 160_000 / (0.4 * 989e12) / 3600  # without attention
+    expected = 2 * 37e9 * 160_000 / (0.5 * 790e12) / 3600  # without attention
     assert large.hours_h100 == pytest.approx(expected, rel=0.1)
     assert (unknown.memory, unknown.hours_h100, unknown.disk) == (None, None, 40_000)

@@ -13,7 +13,7 @@ from isogloss.costs.operations import (
 )
 from isogloss.costs.shape import MatrixKind, ModelShape
 
-ASSUMED_SHARE = 0.4  # of product speed, on GPUs: nothing measured yet
+ASSUMED_SHARE = 0.5  # of product speed, on GPUs; 38% to 75% were measured (docs/LOG.md)
 # What norms, rotary positions, activations, copies and casts read and write, in numbers of the
 # activations that a layer would keep. Fitted to benchmarks/results*.json of two processors.
 FORWARD_TRAFFIC, TRAINING_TRAFFIC = 5.3, 18.0
@@ -42,9 +42,10 @@ class Machine:
         return operations.body / self.operations_per_second + operations.head / head
 
 
-# NVIDIA's data sheets: bfloat16 without sparsity; memory in decimal gigabytes.
-H100 = Machine("H100", 989e12, 3.35e12, 80e9)
-H200 = Machine("H200", 989e12, 4.8e12, 141e9)
+# Products and copies as measured on an H200 (docs/LOG.md, 27 November 2026). An H100 has the same
+# multiprocessors, and memory of 3.35 instead of 4.8 TB/s by NVIDIA's data sheets.
+H200 = Machine("H200", 790e12, 4.26e12, 141e9)
+H100 = Machine("H100", 790e12, 4.26e12 * 3.35 / 4.8, 80e9)
 
 
 def scoring_seconds(shape: ModelShape, work: Work, machine: Machine) -> float:

@@ -29,6 +29,7 @@ from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.model_costs import (
     ModelFacts,
+    ModelNeeds,
     TrainingStep,
     machine_here,
     model_facts,
@@ -107,16 +108,21 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
         if key not in works:
             works[key] = _item_work(cell, sessions[name], facts[name], task, items)
         costs.append(_cost(cell, facts[name], config, items, works[key], finished))
-    needs = {}
+    needs = []
     for cell in cells:
         name = cell.config.model
-        if isinstance(cell, FinetuneCell) and name not in needs:
-            step = _training_step(cell, works[name, Reasoning.DIRECT])
-            generates = any(
-                isinstance(other, EvaluateCell) and _new_tokens(other) > 0 for other in cells
+        if isinstance(cell, FinetuneCell) and name in models:
+            own = [cost for cost in costs if cost.cell.config.model == name]
+            needs.append(
+                ModelNeeds(
+                    label=models.pop(name).label or name,
+                    facts=facts[name],
+                    precision=precision_of(cell.config.dtype),
+                    step=_training_step(cell, works[name, Reasoning.DIRECT]),
+                    generates=any(_new_tokens(cost.cell) > 0 for cost in own),
+                    hours=_total(cost.hours_h100 for cost in own) or 0.0,
+                )
             )
-            label = models[name].label or name
-            needs[name] = (label, facts[name], precision_of(cell.config.dtype), step, generates)
     return DryRun(costs, needs_table(needs))
 
 
@@ -141,11 +147,11 @@ def print_dry_run(dry: DryRun) -> None:
     missing = [cost for cost in costs if cost.done != "yes"]
     print(f"{dry.needs}\n")
     print(
-        f"Peaks are those of one {H100.name}; the last columns are numbers of GPUs, over which "
-        f"device_map auto spreads the layers.\n{H100.name} hours assume "
-        f"{ASSUMED_SHARE:.0%} of {H100.operations_per_second / 1e12:.0f} TFLOP/s and reads of "
-        f"{H100.bytes_per_second / 1e12:.2f} TB/s, and are those of all GPUs of a model, which "
-        f"take turns.\n"
+        f"Numbers of GPUs are the fewest that hold the model, over which device_map auto spreads "
+        f"the layers; peaks of scoring and training are those on so many {H100.name}s.\n"
+        f"{H100.name} hours assume {ASSUMED_SHARE:.0%} of "
+        f"{H100.operations_per_second / 1e12:.0f} TFLOP/s and reads of "
+        f"{H100.bytes_per_second / 1e12:.1f} TB/s; several GPUs take turns and are no faster.\n"
     )
     print(aligned(rows))
     too_large = [cost for cost in missing if cost.memory and cost.hours_here is None]
@@ -255,7 +261,7 @@ def _training_step(cell: FinetuneCell, item: ItemWork) -> TrainingStep:
     modules = config.target_modules or DEFAULTS.target_modules
     work = item.training.times(config.batch_size or DEFAULTS.batch_size)
     lora = Lora(config.rank or DEFAULTS.rank, has_experts(modules))
-    return TrainingStep(work, lora, config.gradient_checkpointing)
+    return TrainingStep(work, lora, item.training.tokens, config.gradient_checkpointing)
 
 
 def _seconds(

@@ -1,8 +1,8 @@
 """What each model of a study needs: its shape, memory for scoring and training, and GPUs."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import psutil
@@ -10,9 +10,11 @@ import torch
 
 from isogloss.config.study import StudyModel
 from isogloss.costs.memory import (
+    GPU_COPIES,
     Memory,
     Precision,
     activation_bytes,
+    layer_bytes,
     scoring_memory,
     training_memory,
     weight_bytes,
@@ -32,6 +34,7 @@ from isogloss.models.memory import (
 from isogloss.models.shapes import published_shape, shape_of
 
 CARDS = (H100, H200)
+ESTIMATE = 1.3  # of activations: how far `models.memory` is on the safe side with Qwen3-8B
 USABLE = 0.92  # of a card's memory: the rest is CUDA's, and fragments
 MOST_CARDS = 64
 COPIED_FLOATS = 2**24  # of 64 MB, more than a cache holds
@@ -53,11 +56,27 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One optimiser step: its work, the LoRA weights, and whether gradients are checkpointed."""
+    """One optimiser step: its work, the LoRA weights, and whether gradients are checkpointed.
+
+    `row` is the tokens of an item, the least that a pass has.
+    """
 
     work: Work
     lora: Lora
+    row: float = 1.0
     checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class ModelNeeds:
+    """What decides the memory of a model in a study, and its hours on the first of CARDS."""
+
+    label: str
+    facts: ModelFacts
+    precision: Precision
+    step: TrainingStep
+    generates: bool
+    hours: float
 
 
 def model_facts(model: StudyModel) -> ModelFacts:
@@ -112,11 +131,17 @@ def machine_here(dtype: str) -> Machine:
 def scoring_peak(
     shape: ModelShape, precision: Precision, machine: Machine, generates: bool = False
 ) -> Memory:
-    """Peak memory of full batches on a machine, with a full cache where text is generated."""
+    """Peak memory of batches that half of the free memory holds, as `models.memory` has it.
+
+    With a full cache where text is generated.
+    """
+    free = machine.memory - weight_bytes(shape, precision)
+    per_token = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.layers)
+    most = CPU_TOKENS_PER_BATCH if machine.on_cpu else GPU_TOKENS_PER_BATCH
     return scoring_memory(
         shape,
         precision,
-        CPU_TOKENS_PER_BATCH if machine.on_cpu else GPU_TOKENS_PER_BATCH,
+        min(most, max(free / 2 / (GPU_COPIES * per_token), 1)),
         on_cpu=machine.on_cpu,
         cached_tokens=TOKENS_PER_BATCH if generates else 0,
     )
@@ -125,10 +150,16 @@ def scoring_peak(
 def training_peak(
     shape: ModelShape, precision: Precision, machine: Machine, step: TrainingStep
 ) -> Memory:
-    """Peak memory of a step in passes of what a quarter of the machine's memory holds."""
-    per_token = activation_bytes(shape, Precision.FLOAT32, checkpointing=step.checkpointing)
-    most = CPU_TRAINING_TOKENS if machine.on_cpu else GPU_TOKENS_PER_BATCH
-    tokens = min(step.work.tokens, most, max(machine.memory / 4 / per_token, 1))
+    """Peak memory of a step in passes that the machine's memory holds, as `models.memory` has it.
+
+    They take a quarter of the memory on a CPU, and 70% of what the weights leave on a GPU.
+    """
+    per_token = ESTIMATE * activation_bytes(shape, precision, checkpointing=step.checkpointing)
+    if machine.on_cpu:
+        room, most = machine.memory / 4, CPU_TRAINING_TOKENS
+    else:
+        room, most = 0.7 * (machine.memory - weight_bytes(shape, precision)), GPU_TOKENS_PER_BATCH
+    tokens = min(step.work.tokens, most, max(room / per_token, step.row))
     return training_memory(
         shape,
         precision,
@@ -141,48 +172,50 @@ def training_peak(
     )
 
 
-def cards_needed(card: Machine, peaks: Sequence[Memory]) -> int | None:
-    """GPUs of this kind that hold the largest peak, with layers spread over them; None: too many.
+def cards_needed(
+    card: Machine, shape: ModelShape, precision: Precision, step: TrainingStep, generates: bool
+) -> Machine | None:
+    """The fewest GPUs of a kind that can score and train, as one machine; None: too many.
 
     `device_map=auto` gives each GPU its share of the layers, with their activations.
     """
-    largest = max(peak.total for peak in peaks)
-    cards = -(-largest // (USABLE * card.memory))
-    return int(cards) if cards <= MOST_CARDS else None
+    for cards in range(1, MOST_CARDS + 1):
+        pooled = replace(card, name=str(cards), memory=cards * card.memory)
+        peaks = (
+            scoring_peak(shape, precision, pooled, generates),
+            training_peak(shape, precision, pooled, step),
+        )
+        if max(peak.total for peak in peaks) <= USABLE * pooled.memory:
+            return pooled
+    return None
 
 
-def needs_table(
-    models: Mapping[str, tuple[str, ModelFacts, Precision, TrainingStep, bool]],
-) -> str:
-    """One line per model: parameters, weights, peaks on an H100, and the GPUs that are enough.
+def needs_table(models: Sequence[ModelNeeds]) -> str:
+    """One line per model: parameters, weights, GPUs that are enough; peaks and hours on the first.
 
-    `models` has for each name its label, facts, precision, training step, and whether it generates.
+    GPUs are those of CARDS.
     """
     kinds = [f"{card.name} ({card.memory / 1e9:.0f} GB)" for card in CARDS]
-    rows = [("model", "parameters", "active", "weights", "scoring", "training", *kinds)]
-    for label, facts, precision, step, generates in models.values():
-        if facts.shape is None:
-            rows.append((label, *["unknown"] * (len(rows[0]) - 1)))
+    rows = [("model", "parameters", "active", "weights", *kinds, "scoring", "training", "hours")]
+    for model in models:
+        shape, precision = model.facts.shape, model.precision
+        if shape is None:
+            rows.append((model.label, *["unknown"] * (len(rows[0]) - 1)))
             continue
-        shape = facts.shape
-        peaks = {
-            card: (
-                scoring_peak(shape, precision, card, generates),
-                training_peak(shape, precision, card, step),
-            )
-            for card in CARDS
-        }
-        needed = [cards_needed(card, peaks[card]) for card in CARDS]
-        scoring, training = peaks[CARDS[0]]
+        pooled = [
+            cards_needed(card, shape, precision, model.step, model.generates) for card in CARDS
+        ]
+        on = pooled[0] or CARDS[0]
         rows.append(
             (
-                label + (" (shape assumed)" if facts.assumed else ""),
+                model.label + (" (shape assumed)" if model.facts.assumed else ""),
                 f"{shape.parameters / 1e9:.1f}B",
                 f"{shape.active_parameters / 1e9:.1f}B",
                 f"{size(round(weight_bytes(shape, precision)))} ({precision})",
-                size(round(scoring.total)),
-                size(round(training.total)),
-                *(str(cards or f"more than {MOST_CARDS}") for cards in needed),
+                *(cards.name if cards else f"more than {MOST_CARDS}" for cards in pooled),
+                size(round(scoring_peak(shape, precision, on, model.generates).total)),
+                size(round(training_peak(shape, precision, on, model.step).total)),
+                f"{model.hours:.2f}",
             )
         )
     return aligned(rows)
