@@ -89,7 +89,7 @@ def test_an_effect_that_the_robust_interval_does_not_find_is_said(
         crossed = replace(planted.crossed, overall=replace(planted.crossed.overall, robust=robust))
         return dict(crossed_report.crossed_lines(planted, crossed))["Robust interval"]
 
-    nothing = "it holds zero, so another test would not have found this effect."
+    nothing = "it holds zero: a test based on it would not have found this effect."
     assert robust_line(Interval(-0.01, 0.13)).endswith(nothing)
     assert nothing not in robust_line(Interval(0.01, 0.11))
     assert robust_line(Interval(-np.inf, np.inf)) == "none, there are too few cells for it."
@@ -108,8 +108,8 @@ def test_equal_gains_say_whether_the_robust_interval_lies_within_the_margin_too(
     assert line.endswith("The robust 90% interval [−1.0, +2.9] lies within the margin too.")
     assert conclusion.endswith("as much as others, to within ±3.0 points.")
     outside = (
-        "The robust 90% interval [−1.0, +3.1] extends beyond the margin, so another test would not "
-        "have shown it."
+        "The robust 90% interval [−1.0, +3.1] extends beyond the margin: a test based on it "
+        "would not have shown this."
     )
     assert all(text.endswith(outside) for text in texts(Interval(-0.01, 0.031)))
     unknown = "There is no robust interval beside it."

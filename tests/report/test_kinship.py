@@ -88,8 +88,8 @@ def test_equal_gains_that_the_robust_interval_does_not_show_say_so(crossed):
     )
     assert conclusion(Interval(-0.02, 0.02)) == supported
     assert conclusion(Interval(-0.08, 0.09)) == (
-        f"{supported} The robust 90% interval [−8.0, +9.0] extends beyond the margin, so another test "
-        "would not have shown it."
+        f"{supported} The robust 90% interval [−8.0, +9.0] extends beyond the margin: a test "
+        "based on it would not have shown this."
     )
 
 

@@ -140,7 +140,7 @@ def _robust(effect: CrossedEffect) -> str:
         return "none, there are too few cells for it."
     text = f"{interval_points(effect.robust)}, clustered by source and by target; {ROBUST}"
     if effect.interval_95.excludes(0.0) and not effect.robust.excludes(0.0):
-        text += "; it holds zero, so another test would not have found this effect"
+        text += "; it holds zero: a test based on it would not have found this effect"
     return f"{text}."
 
 
@@ -182,7 +182,7 @@ def robust_equality(comparison: Comparison, effect: CrossedEffect) -> str:
     text = f"The robust 90% interval {interval_points(interval)}"
     if robustly_equal(comparison, effect):
         return f"{text} lies within the margin too."
-    return f"{text} extends beyond the margin, so another test would not have shown it."
+    return f"{text} extends beyond the margin: a test based on it would not have shown this."
 
 
 def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:
