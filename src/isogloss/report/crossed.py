@@ -289,7 +289,9 @@ def _overall_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
     rows = [["Related source, 0 or 1", *effect_cells(effect, verdict)]]
     if crossed.graded is not None:
         rows.append(["Degree of kinship, 0 to 1", *effect_cells(crossed.graded)])
+    unit = "points"
     if crossed.ability is not None:
+        unit = "points, on the scale of ability in logits"
         rows.append(
             ["On a scale of ability, logits", *effect_cells(crossed.ability, scale=1.0, digits=2)]
         )
@@ -297,7 +299,7 @@ def _overall_table(comparison: Comparison, crossed: CrossedComparison) -> Table:
         "Effect of kinship over all sources",
         ("Kinship", *EFFECT_HEADINGS),
         rows,
-        f"In points; {matchings(effect)}. A degree of kinship is one minus the genealogical "
+        f"In {unit}; {matchings(effect)}. A degree of kinship is one minus the genealogical "
         "distance. Targets that are a source, or a variety of one, are left out."
         + ("" if crossed.tests_kinship else f" No verdict: {no_verdict(effect)}."),
     )

@@ -63,9 +63,9 @@ HOW_TO_READ: Mapping[str, str] = {
     "Minimum detectable effect": "The true contrast that a test with these languages and this "
     "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
     "says more about the number of languages than about kinship.",
-    "Intervals": "None where too few languages allow too few relabellings (a 95% interval needs "
-    "40). Unbounded where the data set no limit. n/a where a quantity is not defined, as a "
-    "standard error with a single passage.",
+    "Intervals": "None where there are too few languages for the relabellings that an interval "
+    "needs (40 for 95%). Unbounded where the data set no limit. n/a where a quantity is not "
+    "defined, such as a standard error with a single passage.",
     "Ability": "Logits of an item response model: the chance of a right answer is that of "
     "guessing, plus the rest times a logistic function of ability minus the difficulty of the "
     "item, which all languages and conditions of a model share. An equal gain in ability is a "
@@ -90,9 +90,10 @@ HOW_TO_READ: Mapping[str, str] = {
     "Published analysis": "What arXiv:2606.19346 computes, as far as summaries tell, on these "
     "data: McNemar's interval of each gain, and a least-squares regression of the gain on the "
     "baseline and on relatedness, with every related and control language of every model as an "
-    "observation. It agrees with ours in part where neither finds a difference but ours does not "
-    "take that as its absence, or where both find one but ours shows that it is smaller than the "
-    "margin.",
+    "observation. Ours on kinship is the effect over all sources where it has a verdict, else the "
+    "contrast, which is described only. The two agree in part where neither finds a difference but "
+    "ours does not take that as its absence, or where both find one but ours shows that it is "
+    "smaller than the margin.",
     "Files": "gains.csv, contrasts.csv and published.csv hold gains and estimates as fractions, "
     "not points.",
 }
