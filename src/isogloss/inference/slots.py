@@ -289,7 +289,7 @@ def _on_its_way(chosen_N: torch.Tensor) -> ReadTokens:
     buffer_N.copy_(chosen_N, non_blocking=True)
     arrived = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
     if arrived is not None:
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(chosen_N.device))
 
     def read() -> Tokens:
         if arrived is not None:
