@@ -116,9 +116,27 @@ def test_a_text_of_logits_that_are_no_numbers_ends(
     proven_decoding(tiny)
     real = slots.logits
     monkeypatch.setattr(slots, "logits", lambda *args: real(*args) * torch.nan)
+    released: list[tuple[object, ...]] = []
+    monkeypatch.setattr(slots.Slots, "release", lambda _, *args: released.append(args))
     (text,) = generate(tiny, [context], 8, [lambda _: False])
     assert not text.finite
     assert not text.ended
+    assert released == [([7], [7])]  # the last slot is filled first
+
+
+@pytest.mark.parametrize("spoilt", [[1], []])
+def test_values_that_are_no_numbers_do_not_reach_the_next_text_of_a_slot(
+    tiny: LanguageModel, spoilt: list[int]
+) -> None:
+    prompt = [2, 3, 4]
+    with torch.inference_mode():
+        held = slots.Slots(tiny, 2, 16)
+        for layer in held.cache.layers:
+            layer.values[1, :, 8:] = torch.nan
+        held.release([1], spoilt)
+        held.fill([0, 1], [prompt, prompt])
+        held.step()
+    assert held.logits_SV.isfinite().all(1).tolist() == [True, bool(spoilt)]
 
 
 def test_marked_tokens_say_which_logits_are_no_numbers() -> None:

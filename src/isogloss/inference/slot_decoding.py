@@ -58,19 +58,23 @@ def decode_in_slots(
             texts |= new
         unread.append(_Unread(all_places, dict(texts), slots.step()))
         while len(unread) > 1:
-            if ended := _add(unread.popleft(), texts, add):
-                slots.release(ended)
+            ended, spoilt = _add(unread.popleft(), texts, add)
+            if ended:
+                slots.release(ended, spoilt)
                 free += ended
     del slots
     if model.device.type == "cuda":
         torch.cuda.empty_cache()  # scoring plans its batches by the free memory
 
 
-def _add(unread: _Unread, texts: dict[int, int], add: AddTokens) -> list[int]:
-    """Add tokens to the texts that still run; remove those that end and return their slots."""
+def _add(unread: _Unread, texts: dict[int, int], add: AddTokens) -> tuple[list[int], list[int]]:
+    """Add tokens to the texts that still run, and remove those that end.
+
+    Returns their slots, and those of texts whose last logit is no number.
+    """
     running = [slot for slot, text in unread.texts.items() if texts.get(slot) == text]
     if not running:
-        return []
+        return [], []
     new = unread.read()
     places = [unread.places[slot] for slot in running]
     go_on = set(
@@ -83,7 +87,7 @@ def _add(unread: _Unread, texts: dict[int, int], add: AddTokens) -> list[int]:
     ended = [slot for slot in running if texts[slot] not in go_on]
     for slot in ended:
         del texts[slot]
-    return ended
+    return ended, [slot for slot in ended if not new.finite[unread.places[slot]]]
 
 
 def _slot_count(model: LanguageModel, n_prompts: int, width: int) -> int:

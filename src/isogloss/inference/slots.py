@@ -80,9 +80,8 @@ class Slots:
 
     def __init__(self, model: LanguageModel, count: int, width: int, *, fused: bool = False):
         self.model, self.count, self.width, self.fused = model, count, width, fused
-        self.tokens_S = torch.zeros(
-            count, device=model.device, dtype=torch.long
-        )  # the last token of each text
+        # The last token of each text.
+        self.tokens_S = torch.zeros(count, device=model.device, dtype=torch.long)
         self.lengths_S = torch.zeros_like(self.tokens_S)  # number of tokens before it, in the cache
         self.occupied_S = torch.zeros_like(self.tokens_S)  # 1 for a slot with a text, else 0
         self.chosen_S = torch.zeros_like(self.tokens_S)  # see `_marked`
@@ -118,11 +117,20 @@ class Slots:
             self.graph.replay()
         return _on_its_way(self.chosen_S)
 
-    def release(self, slots: Sequence[int]) -> None:
-        """Leave slots without texts."""
+    def release(self, slots: Sequence[int], spoilt: Sequence[int] = ()) -> None:
+        """Leave slots without texts.
+
+        Values of `spoilt` slots, which may be no numbers, become zeros: a weight of zero would not
+        remove them from the next text.
+        """
         index_N = on_device(slots, self.model.device)
         self.occupied_S.index_fill_(0, index_N, 0)
         self.lengths_S.index_fill_(0, index_N, 0)
+        if spoilt:
+            spoilt_N = on_device(spoilt, self.model.device)
+            for layer in self.cache.layers:
+                for stored_SKWE in keys_values(layer):
+                    stored_SKWE.index_fill_(0, spoilt_N, 0)
 
     def mask(self, window: int | None) -> torch.Tensor:
         """[S, 1, 1, W] boolean: which tokens of its slot a new token attends to."""
