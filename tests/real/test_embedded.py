@@ -10,10 +10,12 @@ import pytest
 import torch
 from conftest import probe
 
+from isogloss.inference import generation, slot_decoding, slots
+from isogloss.inference.generation import generate
 from isogloss.inference.predict import predict
 from isogloss.inference.scoring import score
 from isogloss.models.adapters import attach, detach
-from isogloss.models.language_model import LanguageModel
+from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
@@ -160,3 +162,24 @@ def test_belebele_letters_equal_full_logits_of_one_prompt_at_a_time(
         assert found.choice_logprobs == pytest.approx(logprobs_V[tokens].tolist(), abs=1e-3)
         assert found.valid == (int(logprobs_V.argmax()) in tokens)
         assert found.format_mass == pytest.approx(float(logprobs_V[tokens].exp().sum()), abs=1e-3)
+
+
+def test_slots_give_the_texts_of_batches_and_of_transformers(
+    embedded: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three prompts in two slots; the last two texts end by a test of their own."""
+    chosen = probe("eng_Latn", "test", 2) + probe("arb_Arab", "test", 1)
+    contexts = [prompt(item, Protocol("generate")).context for item in chosen]
+    stops = [(lambda text, row=row: row > 0 and len(text) > 8 * row) for row in range(3)]
+    expected = generate(embedded, contexts, 10, stops)
+    whole = embedded.tokenizer(contexts[:1], return_tensors="pt")
+    with torch.inference_mode():
+        ids = embedded.network.generate(**whole, max_new_tokens=10, do_sample=False)
+    new = ids[0, whole.input_ids.shape[1] :]
+    assert expected[0].text == embedded.tokenizer.decode(new, skip_special_tokens=True)
+    monkeypatch.setattr(slots, "SLOT_DEVICES", {"cpu"})
+    monkeypatch.setattr(generation, "SLOT_DEVICES", {"cpu"})
+    monkeypatch.setattr(slot_decoding, "MOST_SLOTS", 2)
+    monkeypatch.setattr(embedded, "decoding", None)
+    assert generate(embedded, contexts, 10, stops) == expected
+    assert embedded.decoding == Decoding.SLOTS
