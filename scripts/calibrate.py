@@ -1,11 +1,12 @@
 """Rejection rates of tests and coverage of intervals, in simulated studies with a known truth.
 
     OMP_NUM_THREADS=1 python -m scripts.calibrate [--studies 2000] [--jobs 2] [--page-only]
-        [--crossed NAME ...]
+        [--crossed NAME ...] [--checks]
 
 Writes calibration.csv, one row per quantity, and calibration.md to docs/explanation. With
 --page-only the page is written from the existing CSV file; with --crossed only the named crossed
-designs (without a name: all) are simulated and their rows replaced. `make calibrate` runs it.
+designs (without a name: all), and with --checks only gates, levels of models and checks of one
+source, are simulated and their rows replaced. `make calibrate` runs it.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from isogloss.stats.slopes import noise_free_scatter, pool_scatters, scatter, sl
 from isogloss.stats.t_tests import mean_test
 from isogloss.threads import usable_cores
 from isogloss.types import BoolArray, FloatArray
+from scripts.calibrate_checks import CHECKS, GATES, LEVELS, run_checks, summarise_checks
 from scripts.calibrate_crossed import POPULATIONS, gather, run_crossed, summarise_crossed
 from scripts.calibration_page import page
 from scripts.simulation import (
@@ -95,19 +97,22 @@ def main() -> None:
     parser.add_argument(
         "--crossed", nargs="*", choices=POPULATIONS, metavar="NAME", help="only crossed designs"
     )
+    parser.add_argument("--checks", action="store_true", help="only gates, levels and checks")
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
-    csv = arguments.out / "calibration.csv"
+    csv, effort = arguments.out / "calibration.csv", (arguments.studies, arguments.jobs)
     if not arguments.page_only:
-        only = list(POPULATIONS) if not arguments.crossed else arguments.crossed
-        rows = pd.DataFrame(summarise_crossed(run_crossed(arguments.studies, arguments.jobs, only)))
-        if arguments.crossed is None:
-            single = pd.DataFrame(summarise(run_all(arguments.studies, arguments.jobs)))
-            rows = pd.concat([single, rows])
-        else:
-            rows = _replaced(pd.read_csv(csv), rows)
-        rows.to_csv(csv, index=False, float_format="%.5g")
-    text = page(pd.read_csv(csv), DESIGNS, POPULATIONS)
+        part = arguments.checks or arguments.crossed is not None
+        rows = [] if part else [*summarise(run_all(*effort))]
+        if arguments.crossed is not None or not part:
+            rows += summarise_crossed(run_crossed(*effort, arguments.crossed or list(POPULATIONS)))
+        if arguments.checks or not part:
+            rows += summarise_checks(run_checks(*effort))
+        table = pd.DataFrame(rows)
+        if part:
+            table = _replaced(pd.read_csv(csv), table)
+        table.to_csv(csv, index=False, float_format="%.5g")
+    text = page(pd.read_csv(csv), DESIGNS, POPULATIONS, {**GATES, **LEVELS}, CHECKS)
     (arguments.out / "calibration.md").write_text(text, encoding="utf-8")
 
 

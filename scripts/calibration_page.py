@@ -57,10 +57,35 @@ CROSSED_TITLES = {
 }
 
 
+CHECK_TITLES = {
+    "gates": (
+        "Nothing to compare",
+        "Share of studies in which the gate before every claim says that there is nothing to "
+        "compare, in percent; target at most 5 where 11 points were learnt, at least 93 elsewhere.",
+    ),
+    "levels": (
+        "Equal gains of several models",
+        "Whether tuning gains as much as chain of thought (claim C3), in six models of one study, "
+        "adjusted by Holm's method, in percent. `some model has a verdict` is the share of studies "
+        "in which tuning or chain of thought gains more in any model though both gain the same; "
+        "target at most 7. `some model is called equal` is the share in which any model is called "
+        "equal though the difference is the margin; target at most 5.",
+    ),
+    "checks reject": (
+        "Checks of one source",
+        "Share of studies without an effect of kinship in which the contrast of one source is "
+        "below 0.05, in percent; target at most 7. Languages, or whole families, are permuted; "
+        "`rank among branches` counts the share of branches that differ as much.",
+    ),
+}
+
+
 def page(
     rows: pd.DataFrame,
     designs: Mapping[str, Design],
     populations: Mapping[str, CrossedPopulation],
+    gates: Mapping[str, Design],
+    checks: Mapping[str, CrossedPopulation],
 ) -> str:
     """The page: the designs, then two tables per question, one row per design; crossed designs."""
     studies = int(rows[rows["name"] == "Welch, accuracy"]["n"].max())
@@ -71,6 +96,7 @@ def page(
             if len(part):
                 lines += ["", f"## {title}{suffix}", "", explanation, "", *_table(part, kind)]
     lines += _crossed(rows, populations)
+    lines += _checks(rows, gates, checks)
     return "\n".join(lines) + "\n"
 
 
@@ -105,6 +131,28 @@ def _crossed(rows: pd.DataFrame, populations: Mapping[str, CrossedPopulation]) -
     ]
     for kind, (title, explanation) in CROSSED_TITLES.items():
         part = crossed[crossed["kind"] == kind]
+        lines += ["", f"### {title}", "", explanation, "", *_table(part, kind)]
+    return lines
+
+
+def _checks(
+    rows: pd.DataFrame, gates: Mapping[str, Design], checks: Mapping[str, CrossedPopulation]
+) -> list[str]:
+    """The section on gates, levels of models, and checks of one source."""
+    lines = [
+        "",
+        "## Gates and checks",
+        "",
+        "What stands before and beside the verdicts (scripts/calibrate_checks.py). Gates and "
+        "levels of models change the default design at the top of this page, checks of one source "
+        "the default crossed design: it has three relatives, and there are 39 other branches of "
+        "three languages, each a family of its own. `python -m scripts.calibrate --checks` repeats "
+        "them.",
+        *_settings(gates, Design()),
+        *_settings(checks, CrossedPopulation()),
+    ]
+    for kind, (title, explanation) in CHECK_TITLES.items():
+        part = rows[rows["kind"] == kind]
         lines += ["", f"### {title}", "", explanation, "", *_table(part, kind)]
     return lines
 
@@ -146,6 +194,8 @@ def _settings(
 
 
 def _setting(value: float | tuple[int, ...]) -> str:
+    if isinstance(value, tuple) and len(value) > 9 and len(set(value)) == 1:
+        return f"{value[0]} in each of {len(value)} branches"
     if isinstance(value, tuple):
         return " + ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"

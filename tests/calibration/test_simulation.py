@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from scripts.calibrate import DESIGNS
+from scripts.calibrate_checks import CHECKS, GATES, LEVELS
 from scripts.calibrate_crossed import POPULATIONS
 from scripts.calibration_page import page
 from scripts.simulation import Design, kinship_for, population_contrast, population_slopes, simulate
@@ -65,6 +66,7 @@ def test_the_script_writes_its_two_files(tmp_path: Path) -> None:
     assert set(rows["kind"]) == {
         "rejects", "covers", "share", "bias", "equivalent at margin", "power",
         "crossed rejects", "crossed covers", "crossed equivalent", "crossed power",
+        "gates", "levels", "checks reject",
     }  # fmt: skip
     rates = rows[rows["kind"].isin(["rejects", "covers"])]["value"]
     assert rates.between(0, 1).all()
@@ -78,7 +80,9 @@ def test_the_script_writes_its_two_files(tmp_path: Path) -> None:
 
 def test_the_committed_page_is_that_of_the_committed_numbers() -> None:
     rows = pd.read_csv(DOCS / "calibration.csv")
-    assert (DOCS / "calibration.md").read_text(encoding="utf-8") == page(rows, DESIGNS, POPULATIONS)
+    assert (DOCS / "calibration.md").read_text(encoding="utf-8") == page(
+        rows, DESIGNS, POPULATIONS, {**GATES, **LEVELS}, CHECKS
+    )
 
 
 def test_the_committed_rates_are_in_range_where_assumptions_hold() -> None:
