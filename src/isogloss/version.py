@@ -13,5 +13,5 @@ SCORING_VERSION = "1"  # log-likelihoods of choices, and the choice made from th
 GENERATION_VERSION = "1"  # generated text
 TRAINING_VERSION = "1"  # weights of adapters
 METRICS_VERSION = "1"  # metrics of evaluate runs
-STATISTICS_VERSION = "9"  # estimates, intervals, p-values and verdicts of comparisons
+STATISTICS_VERSION = "10"  # estimates, intervals, p-values and verdicts of comparisons
 REPORT_VERSION = "11"  # what the report says about them

@@ -21,7 +21,6 @@ from isogloss.analysis.frames import published_frame
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.formatting import points
 from isogloss.report import crossed as crossed_report
-from isogloss.report.claims import claim_texts
 from isogloss.report.crossed_figures import crossed_effects, crossed_gains
 from isogloss.report.next_steps import next_steps
 from isogloss.report.page import write
@@ -95,25 +94,25 @@ def test_an_effect_that_the_robust_interval_does_not_find_is_said(
     assert robust_line(Interval(-np.inf, np.inf)) == "none, there are too few cells for it."
 
 
-def test_equal_gains_say_whether_the_robust_interval_lies_within_the_margin_too(
-    null: Comparison,
-) -> None:
-    def texts(robust_90: Interval) -> tuple[str, str]:
-        overall = replace(null.crossed.overall, robust_90=robust_90)
+def test_equal_gains_need_both_90_percent_intervals_within_the_margin(null: Comparison) -> None:
+    def line(verdict: Verdict) -> str:
+        overall = replace(
+            null.crossed.overall,
+            interval_90=Interval(-0.012, 0.02),
+            robust_90=Interval(-0.01, 0.031),
+            equivalence_p=0.06,
+            verdict=verdict,
+        )
         changed = replace(null, crossed=replace(null.crossed, overall=overall))
-        line = dict(crossed_report.crossed_lines(changed, changed.crossed))["Equivalence"]
-        return line, claim_texts(changed)[0].conclusion
+        return dict(crossed_report.crossed_lines(changed, changed.crossed))["Equivalence"]
 
-    line, conclusion = texts(Interval(-0.01, 0.029))
-    assert line.endswith("The robust 90% interval [−1.0, +2.9] lies within the margin too.")
-    assert conclusion.endswith("as much as others, to within ±3.0 points.")
-    outside = (
-        "The robust 90% interval [−1.0, +3.1] extends beyond the margin: a test based on it "
-        "would not have shown this."
+    assert line(Verdict.INCONCLUSIVE) == (
+        "not shown, the 90% interval [−1.2, +2.0] lies within ±3.0 points, but the robust one, "
+        "[−1.0, +3.1], does not (p = 0.060)."
     )
-    assert all(text.endswith(outside) for text in texts(Interval(-0.01, 0.031)))
-    unknown = "There is no robust interval beside it."
-    assert all(text.endswith(unknown) for text in texts(Interval(-np.inf, np.inf)))
+    assert line(Verdict.EQUIVALENT).startswith(
+        "shown, the 90% interval [−1.2, +2.0] and the robust one, [−1.0, +3.1], lie within ±3.0"
+    )
 
 
 @pytest.mark.parametrize(

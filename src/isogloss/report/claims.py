@@ -15,7 +15,6 @@ from isogloss.analysis.claims import (
     level_verdict,
 )
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.gain_slopes import GainAgreement, GainSlope, LevelContrast, ModelLevel
 from isogloss.analysis.omissions import OmissionReason, Predictor
 from isogloss.formatting import (
@@ -27,7 +26,6 @@ from isogloss.formatting import (
     points,
 )
 from isogloss.report.ability import kinship_in_ability, slope_in_ability, slope_units
-from isogloss.report.crossed import robust_equality, robustly_equal
 from isogloss.report.evidence import contrast_interval
 from isogloss.report.kinship import MODELS, grounds_text, kinship_conclusion, placebo_sentence
 from isogloss.stats.permutation import ALPHA
@@ -109,7 +107,7 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
             ],
             conclusion=kinship_conclusion(comparison, verdicts)
             if verdicts.obstacle
-            else _crossed_conclusion(comparison, crossed, verdicts),
+            else _within(CROSSED[verdicts.kinship], comparison),
             details=kinship_in_ability(comparison),
         )
     contrast = comparison.contrast
@@ -126,16 +124,6 @@ def _kinship(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:
         key_result=placebo_sentence(comparison),
         details=kinship_in_ability(comparison),
     )
-
-
-def _crossed_conclusion(
-    comparison: Comparison, crossed: CrossedComparison, verdicts: ClaimVerdicts
-) -> str:
-    text = _within(CROSSED[verdicts.kinship], comparison)
-    effect = crossed.overall
-    if verdicts.kinship == Verdict.EQUIVALENT and not robustly_equal(comparison, effect):
-        text += f" {robust_equality(comparison, effect)}"
-    return text
 
 
 def _weak(comparison: Comparison, verdicts: ClaimVerdicts) -> ClaimText:

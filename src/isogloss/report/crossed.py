@@ -153,12 +153,20 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
     if claim_verdicts(comparison).obstacle:
         return f"not judged, nothing to compare ({interval}, margin ±{margin} points)."
     if effect.verdict == Verdict.EQUIVALENT:
-        text = f"shown, the {interval} lies within ±{margin} points{tost_p}"
+        text = (
+            f"shown, the {interval} and the robust one, {interval_points(effect.robust_90)}, lie "
+            f"within ±{margin} points{tost_p}"
+        )
         if effect.interval_95.excludes(0.0):
             way = "more" if effect.estimate > 0 else "less"
             text += f"; within the margin, targets gain detectably {way} from related sources"
-        return f"{text}. {robust_equality(comparison, effect)}"
+        return f"{text}."
     low, high = effect.interval_90
+    if effect.interval_90.inside(comparison.margin):
+        return (
+            f"not shown, the {interval} lies within ±{margin} points, but the robust one, "
+            f"{interval_points(effect.robust_90)}, does not{tost_p}."
+        )
     apart = min(abs(low), abs(high)) > comparison.margin and low * high > 0
     text = f"not shown, the {interval} {'lies' if apart else 'extends'} beyond ±{margin} points"
     text += tost_p
@@ -167,22 +175,6 @@ def _equivalence(comparison: Comparison, effect: CrossedEffect) -> str:
     nearest = min(abs(end) for end in effect.interval_95)
     is_larger = "is" if nearest >= comparison.margin else "is not shown to be"
     return f"{text}; the effect {is_larger} larger than this margin."
-
-
-def robustly_equal(comparison: Comparison, effect: CrossedEffect) -> bool:
-    """Whether the robust 90% interval lies within the margin."""
-    return effect.robust_90.inside(comparison.margin)
-
-
-def robust_equality(comparison: Comparison, effect: CrossedEffect) -> str:
-    """One sentence on whether the robust 90% interval shows equal gains too."""
-    interval = effect.robust_90
-    if math.isinf(interval.low):
-        return "There is no robust interval beside it."
-    text = f"The robust 90% interval {interval_points(interval)}"
-    if robustly_equal(comparison, effect):
-        return f"{text} lies within the margin too."
-    return f"{text} extends beyond the margin: a test based on it would not have shown this."
 
 
 def _sensitivity(comparison: Comparison, effect: CrossedEffect) -> str:

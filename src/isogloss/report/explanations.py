@@ -59,7 +59,7 @@ HOW_TO_READ: Mapping[str, str] = {
     "test matches sources with other branches than their own, all targets of a source together, so "
     "it holds when languages of a branch gain alike. It takes the sources as a sample, whose "
     "effects of kinship may differ, and asks about their mean. The robust interval beside it "
-    "permutes nothing; no verdict rests on it.",
+    "permutes nothing; equal gains need both 90% intervals within the margin.",
     "Minimum detectable effect": "The true contrast that a test with these languages and this "
     "spread detects in four of five studies. If it exceeds the margin, an inconclusive verdict "
     "says more about the number of languages than about kinship.",

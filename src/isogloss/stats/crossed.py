@@ -38,11 +38,12 @@ class CrossedEffect:
     neither of two one-sided tests rejects at 5%. `matchings` counts the different ways to match
     sources with branches (all of them if `exact`); `lowest_p` is the lowest p, one-sided or
     two-sided, that they allow. `robust` and `robust_90` are a 95% and a 90% interval from standard
-    errors clustered by source and by target. `margin` and `equivalence_p`, the larger p of the two
-    one-sided tests against it, are None without a margin. `n_sources` and `n_targets` count those
-    with an observed cell, `n_branches` the rows that are permuted, of which `n_related_branches`
-    have a relative among the targets. `slopes` are the coefficients of the covariates, in units of
-    gain per unit of each. `by_source` compares each source's own effect with those of the others.
+    errors clustered by source and by target. `margin` and `equivalence_p`, the largest p of the
+    one-sided tests against it of both kinds, are None without a margin. `n_sources` and `n_targets`
+    count those with an observed cell, `n_branches` the rows that are permuted, of which
+    `n_related_branches` have a relative among the targets. `slopes` are the coefficients of the
+    covariates, in units of gain per unit of each. `by_source` compares each source's own effect
+    with those of the others.
     """
 
     estimate: float
@@ -100,9 +101,11 @@ def crossed_effect(
 
     A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05.
 
-    The verdict is `equivalent` if the 90% interval lies within plus or minus `margin`, else
-    `related gain more` or `related gain less` if the 95% interval excludes zero, else
-    `inconclusive`. With fewer than four branches of sources no p is below 0.05.
+    The verdict is `equivalent` if both 90% intervals, that of the test and the robust one, lie
+    within plus or minus `margin`: where effects in points differ between few sources, the test alone
+    claims it in 6 to 7% of studies at the margin. Else it is
+    `related gain more` or `related gain less` if the 95% interval excludes zero, or `inconclusive`.
+    With fewer than four branches of sources no p is below 0.05.
 
     Raises ComparisonError if a gain is infinite, if there are fewer than two branches of sources,
     if a branch of sources has no gain, or if kinship cannot be told from the effects and
@@ -156,42 +159,55 @@ def effect_in_design(
     residual_BT = design.gain_residual(gain_ST)
     scale = max(float(np.abs(gain_BT[design.observed]).max()), np.finfo(float).tiny)
     test = matching_test(design, residual_BT, scale)
+    robust_error, df = _robust_error(design, residual_BT, test.estimate)
+    robust, robust_90 = (
+        Interval(test.estimate - half, test.estimate + half)
+        for half in (
+            robust_error * float(stats.t.isf(alpha / 2, df)) for alpha in (ALPHA, 2 * ALPHA)
+        )
+    )
     p = test.p(0.0)
-    equivalence_p = None if margin is None else max(test.upper_p(-margin), test.lower_p(margin))
-    limits = () if margin is None else (-margin, margin)
+    equivalence_p: float | None = None
+    if margin is not None:
+        equivalence_p = max(
+            test.upper_p(-margin),
+            test.lower_p(margin),
+            _robust_p_within(test.estimate, robust_error, df, margin),
+        )
     level = math.floor(design.matchings * ALPHA + TOLERANCE) / design.matchings
-    df = len(design.average) - 1
+    rows_df = len(design.average) - 1
     return DesignEffect(
         estimate=test.estimate,
         p=p,
         interval_95=test.two_sided(ALPHA),
-        interval_90=test.equal_tailed(2 * ALPHA, at=limits),
+        interval_90=test.equal_tailed(2 * ALPHA, at=() if margin is None else (-margin, margin)),
         standard_error=test.error,
-        robust=_robust_interval(design, residual_BT, test.estimate),
-        robust_90=_robust_interval(design, residual_BT, test.estimate, 2 * ALPHA),
+        robust=robust,
+        robust_90=robust_90,
         equivalence_p=equivalence_p,
-        minimum_detectable=detectable_by_t(test.error, df, level) if test.df > 0 else math.inf,
+        minimum_detectable=(
+            detectable_by_t(test.error, rows_df, level) if test.df > 0 else math.inf
+        ),
         verdict=_verdict(test.estimate, p, equivalence_p),
     )
 
 
-def _robust_interval(
-    design: CrossedDesign, residual_BT: FloatArray, estimate: float, alpha: float = ALPHA
-) -> Interval:
-    """Interval with errors clustered by row and by target (Cameron, Gelbach and Miller 2011).
+def _robust_error(
+    design: CrossedDesign, residual_BT: FloatArray, estimate: float
+) -> tuple[float, int]:
+    """Standard error clustered by row and by target (Cameron, Gelbach and Miller 2011), and its df.
 
-    Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels; the
-    quantile is Student's with one degree of freedom fewer than the smaller number of clusters. The
-    larger of the one-way variances replaces a combination that is not positive. It permutes
-    nothing, and beside the test of matchings it checks that.
+    Each of the three terms has the small-sample factor G/(G-1) (N-1)/(N-K), as in statsmodels;
+    degrees of freedom are one fewer than the smaller number of clusters. The larger of the one-way
+    variances replaces a combination that is not positive. Infinite with too few cells.
     """
     kin_BT, observed_BT = design.kin_residual, design.observed
     score_BT = kin_BT * (residual_BT - estimate * kin_BT)
     n_cells, n_parameters = design.basis.shape[0], design.basis.shape[1] + 1
-    if n_cells <= n_parameters:
-        return Interval(-math.inf, math.inf)
-    shared = (n_cells - 1) / (n_cells - n_parameters)
     clusters = [int(observed_BT.any(axis=axis).sum()) for axis in (1, 0)]
+    if n_cells <= n_parameters:
+        return math.inf, min(clusters) - 1
+    shared = (n_cells - 1) / (n_cells - n_parameters)
     by_row, by_target = (
         float((score_BT.sum(axis=axis) ** 2).sum()) * shared * n / (n - 1)
         for axis, n in zip((1, 0), clusters, strict=True)
@@ -200,9 +216,13 @@ def _robust_interval(
     variance = by_row + by_target - by_cell
     if variance <= 0:
         variance = max(by_row, by_target)
-    half = math.sqrt(variance) / float((kin_BT**2).sum())
-    half *= float(stats.t.isf(alpha / 2, min(clusters) - 1))
-    return Interval(estimate - half, estimate + half)
+    return math.sqrt(variance) / float((kin_BT**2).sum()), min(clusters) - 1
+
+
+def _robust_p_within(estimate: float, error: float, df: int, margin: float) -> float:
+    """The larger p of two one-sided t tests against -margin and +margin (Schuirmann 1987)."""
+    room = margin - abs(estimate)
+    return float(stats.t.sf(room / error, df)) if error > 0 else float(room <= 0)
 
 
 def _verdict(estimate: float, p: float, equivalence_p: float | None) -> Verdict:
