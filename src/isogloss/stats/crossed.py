@@ -102,8 +102,8 @@ def crossed_effect(
     A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05.
 
     The verdict is `equivalent` if both 90% intervals, that of the test and the robust one, lie
-    within plus or minus `margin`: where effects in points differ between few sources, the test alone
-    claims it in 6 to 7% of studies at the margin. Else it is
+    within plus or minus `margin`. Where effects in points differ between few sources, the test
+    alone claims it in 6 to 7% of studies whose effect is the margin. Else the verdict is
     `related gain more` or `related gain less` if the 95% interval excludes zero, or `inconclusive`.
     With fewer than four branches of sources no p is below 0.05.
 
