@@ -47,7 +47,8 @@ CROSSED_TITLES = {
     "crossed equivalent": (
         "False claims of equivalence",
         "Share of studies called equivalent although the true effect is 3.0 points, which is the "
-        "margin, in percent; target at most 5.",
+        "margin, in percent; target at most 5. Two 90% intervals must lie within the margin: that "
+        "of the test of matchings and that with clustered errors.",
     ),
     "crossed power": (
         "Power",
@@ -123,10 +124,9 @@ def _crossed(rows: pd.DataFrame, populations: Mapping[str, CrossedPopulation]) -
         "correlates by 0.5 within branches; an adapter's effect on one target by 0.3. "
         "`CrossedPopulation` in scripts/crossed_simulation.py describes all settings. At the guess "
         "floor a relative gains points only where its accuracy is above chance, so the effect in "
-        "points depends on the targets drawn: intervals hold the mean over studies less often. "
-        "Where kinship helps from some sources and harms from others, and makes no difference on "
-        "average, the test of matchings finds something more often than in 5% of studies: it asks "
-        "about these sources.",
+        "points depends on the targets drawn. The error of the test, clustered by source, allows "
+        "for that, and for kinship that helps from some sources and harms from others, as far as "
+        "six sources show how their effects vary.",
         *_settings(populations, CrossedPopulation()),
     ]
     for kind, (title, explanation) in CROSSED_TITLES.items():

@@ -12,7 +12,7 @@ from scripts.simulation import Design, simulate
 CSV = Path(__file__).parents[2] / "docs/explanation/calibration.csv"
 
 
-@pytest.mark.parametrize(("setting", "points"), zip(LEVELS, (0.0, 0.03, 0.10), strict=True))
+@pytest.mark.parametrize(("setting", "points"), list(zip(LEVELS, (0.0, 0.03, 0.10), strict=True)))
 def test_two_gains_differ_by_the_stated_number_of_points(setting: str, points: float) -> None:
     design = LEVELS[setting]
     many = Design(**{**vars(design), "control": 2000, "models": 1, "items": 2, "passages": 2})
