@@ -130,7 +130,8 @@ def _levels(setting: str, study: Study) -> Quantities:
         some = any(each == ClaimVerdict.EQUALLY_LARGE for each in verdicts)
         yield ("levels", "some model is called equal"), some
     else:
-        yield ("levels", "power, of a model"), np.mean([each in unequal for each in verdicts])
+        share = sum(each in unequal for each in verdicts) / n_models
+        yield ("levels", "power, of a model"), share
 
 
 def _checks(population: CrossedPopulation, rng: np.random.Generator) -> Quantities:
