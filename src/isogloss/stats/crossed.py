@@ -96,8 +96,8 @@ def crossed_effect(
 
     The null hypothesis is that kinship makes no difference on average over sources. The test is
     exact where rows are exchangeable, so that kinship makes none for any of them. It is valid
-    asymptotically where kinship helps from some sources and harms from others: in simulations with
-    four and six sources such effects are found in 5 to 7% of studies.
+    asymptotically where kinship helps from some sources and harms from others: in simulations of
+    six sources whose effects have a standard deviation of 2.7 points, 6.6% of studies find one.
 
     A shift d is inside the 95% interval if the test of `gain - d * kin` has p > 0.05.
 
