@@ -20,7 +20,9 @@ from isogloss.analysis.crossed_frames import BEYOND, crossed_cells_frame, crosse
 from isogloss.analysis.frames import published_frame
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.formatting import points
+from isogloss.languages import source_name
 from isogloss.report import crossed as crossed_report
+from isogloss.report import crossed_sensitivity
 from isogloss.report.crossed_figures import crossed_effects, crossed_gains
 from isogloss.report.next_steps import next_steps
 from isogloss.report.page import write
@@ -65,8 +67,10 @@ def test_a_planted_effect_of_kinship_is_found_and_is_the_verdict_on_c1(planted: 
         in text.numbers
     )
     labels = [line.label for line in text.details]
-    assert labels[:7] == ["Equivalence", "Sensitivity", "Models", "Sources", "At equal covariates",
-                          "Robust interval", "Seeds"]  # fmt: skip
+    assert labels[:9] == [
+        "Equivalence", "Sensitivity", "Models", "Sources", "Without one source", "Other measures",
+        "At equal covariates", "Robust interval", "Seeds",
+    ]  # fmt: skip
     assert "Turkish alone" in labels
     assert note(planted).startswith("Related gain more: ")
 
@@ -190,6 +194,39 @@ def test_the_named_source_is_a_row_beside_the_others(planted: Comparison) -> Non
     assert [row[0] for row in tables["Effect of kinship by model"].rows] == ["model-0", "model-1"]
     held = [row[0] for row in tables["Kinship at equal script, distance and vocabulary"].rows]
     assert held[:2] == ["Nothing", "Script"]
+
+
+def test_the_effect_without_each_source_stands_beside_the_verdict(planted: Comparison) -> None:
+    crossed = planted.crossed
+    effects = crossed_effects_frame(crossed)
+    left_out = effects[effects["analysis"] == "kinship without a source"].set_index("left_out")
+    assert set(left_out.index) == set(SOURCES)
+    change = (left_out["estimate"] - crossed.overall.estimate).abs()
+    most = change.idxmax()
+    text = crossed_sensitivity.without_one_source(crossed)
+    assert text.startswith(f"{source_name(most)} matters most, without it the effect is ")
+    assert points(left_out["estimate"][most]) in text
+    assert "The verdict is another one" not in text
+    tables = {table.title: table for table in crossed_report.crossed_tables(planted)}
+    assert len(tables["Effect of kinship without each source"].rows) == 6
+    (row,) = tables["Effect of kinship on other measures"].rows
+    assert row[0] == "Accuracy, log-odds"
+    assert "accuracy, log-odds +" in crossed_sensitivity.other_measures(crossed)
+
+
+def test_a_verdict_that_needs_a_source_says_so_and_asks_for_more(planted: Comparison) -> None:
+    crossed = planted.crossed
+    first, *others = crossed.without
+    equal = replace(first, effect=replace(first.effect, verdict=Verdict.EQUIVALENT))
+    needed = replace(crossed, without=(equal, *others))
+    (name,) = crossed_sensitivity.decisive_sources(needed)
+    assert name == source_name(first.sources[0])
+    assert crossed_sensitivity.without_one_source(needed).endswith(
+        f"The verdict is another one without {name}."
+    )
+    step = "more sources, so that the verdict needs no single one of them"
+    assert step in crossed_report.crossed_steps(planted, needed)
+    assert step not in crossed_report.crossed_steps(planted, crossed)
 
 
 def test_crossed_csv_holds_the_cells_from_which_the_effect_follows(planted: Comparison) -> None:

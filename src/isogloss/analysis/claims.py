@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from isogloss.analysis.baseline_claim import baseline_claim
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison
+from isogloss.analysis.crossed import CrossedComparison
+from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.gain_slopes import ModelLevel
 from isogloss.analysis.learning import Grounds, Learning, Obstacle
 from isogloss.stats.margins import LARGEST_MARGIN

@@ -12,6 +12,12 @@ from enum import StrEnum
 import numpy as np
 
 from isogloss.analysis.aligned_study import AlignedStudy
+from isogloss.analysis.crossed_sensitivity import (
+    EffectWithout,
+    effects_on_measures,
+    effects_without,
+    verdict_on_kinship,
+)
 from isogloss.analysis.crossed_targets import CrossedCell, CrossedTargets
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.errors import ComparisonError
@@ -24,12 +30,11 @@ from isogloss.languages import (
     source_languages,
     source_name,
 )
-from isogloss.stats.crossed import ALPHA, CrossedEffect, crossed_effect
+from isogloss.stats.crossed import CrossedEffect, crossed_effect
 from isogloss.stats.paired import holm
 from isogloss.stats.source_effects import SourceEffect
-from isogloss.types import Condition, FloatArray, Verdict
+from isogloss.types import Condition, FloatArray, Measure, Verdict
 
-MIN_RELATED_BRANCHES = 4  # of sources with relatives: 24 matchings, so that p can be below 0.05
 NEAREST = 100.0  # km; the points that stand for languages say nothing about shorter distances
 
 MIXED = "pooled from languages of several branches, so it counts as none of them."
@@ -95,9 +100,11 @@ class CrossedComparison:
     `graded` replaces kinship by one minus the genealogical distance, so it is the difference
     between a language of another family and the source itself. `ability` is the effect on a scale
     of ability, in logits (`stats.item_response`). Both have no margin. `adjustments` has
-    each covariate alone and then all that can be adjusted for. `targets` are languages; varieties
-    of one count once. `left_out` are the targets that are a source or a variety of one.
-    `fewest_seeds` is the number of adapters of the model and source that have the fewest.
+    each covariate alone and then all that can be adjusted for. `without` leaves out each branch of
+    sources in turn. `measures` are log-odds of accuracy and, where recorded, the log-probability of
+    the answer. `targets` are languages; varieties of one count once. `left_out` are the targets
+    that are a source or a variety of one. `fewest_seeds` is the number of adapters of the model and
+    source that have the fewest.
     """
 
     sources: tuple[CrossedSource, ...]
@@ -110,19 +117,20 @@ class CrossedComparison:
     graded: CrossedEffect | None
     ability: CrossedEffect | None
     adjustments: tuple[CrossedAdjustment, ...]
+    without: tuple[EffectWithout, ...]
+    measures: Mapping[Measure, CrossedEffect]
     cells: tuple[CrossedCell, ...]
     omissions: tuple[Omission, ...]
 
     @property
     def tests_kinship(self) -> bool:
         """Whether sources of at least four branches have relatives and p can be 0.05 or less."""
-        effect = self.overall
-        return effect.n_related_branches >= MIN_RELATED_BRANCHES and effect.lowest_p <= ALPHA
+        return self.verdict is not None
 
     @property
     def verdict(self) -> Verdict | None:
         """The verdict on kinship; None with too few sources for one."""
-        return self.overall.verdict if self.tests_kinship else None
+        return verdict_on_kinship(self.overall)
 
 
 def crossed_comparison(
@@ -204,7 +212,8 @@ def _comparison(
     omissions: tuple[Omission, ...],
 ) -> CrossedComparison:
     targets = CrossedTargets.of(study, sources)
-    gain_ST = targets.gains(study, models, sources)
+    gains = targets.gains_by_measure(study, models, sources)
+    gain_ST = gains[Measure.ACCURACY]
     kin_ST = targets.kinship(study, sources)
     branches = [source_branch(code) for code in sources]
     margin, seed = study.spec.margin, study.spec.seed
@@ -247,6 +256,8 @@ def _comparison(
             seed,
             _covariates(targets, sources, shared_vocabulary),
         ),
+        without=effects_without(gain_ST, kin_ST, sources, branches, margin, seed),
+        measures=effects_on_measures(gains, kin_ST, branches, seed),
         cells=targets.cells(sources, gain_ST, kin_ST),
         omissions=omissions,
     )

@@ -66,9 +66,9 @@ def _cells(model: str, cells: Sequence[CrossedCell], effect: CrossedEffect) -> p
 
 
 def crossed_effects_frame(crossed: CrossedComparison) -> pd.DataFrame:
-    """One row per estimate: overall, graded, in ability, by model, with covariates, by source.
+    """One row per estimate: overall, graded, in ability, without each source, by source and so on.
 
-    Fractions, of ability logits.
+    Fractions, of ability and log-odds logits, of log-probability nats.
     """
     return pd.DataFrame([*_effect_rows(crossed), *_source_rows(crossed)])
 
@@ -94,6 +94,21 @@ def _effect_rows(crossed: CrossedComparison) -> Iterator[dict[str, object]]:
             "covariates": "; ".join(adjustment.covariates),
             **(_effect(adjustment.effect) if adjustment.effect else {}),
             "problem": adjustment.problem,
+        }
+    for each_without in crossed.without:
+        yield {
+            "analysis": "kinship without a source",
+            "model": model,
+            "left_out": JOIN.join(each_without.sources),
+            **_effect(each_without.effect),
+            "verdict": each_without.verdict or "",
+        }
+    for measure, effect in crossed.measures.items():
+        yield {
+            "analysis": "kinship on another measure",
+            "model": model,
+            "measure": measure,
+            **_effect(effect),
         }
 
 
@@ -172,6 +187,13 @@ def crossed_metrics(crossed: CrossedComparison) -> dict[str, float | None]:
             names = "_and_".join(adjustment.covariates).replace(" ", "_")
             values[f"crossed/at_equal_{names}"] = adjustment.effect.estimate
             values[f"crossed/at_equal_{names}_p"] = adjustment.effect.p
+    for each in crossed.without:
+        name = f"crossed_without/{'.'.join(each.sources).replace(JOIN, '.')}"
+        values[name] = each.effect.estimate
+        values[f"{name}_p"] = each.effect.p
+    for measure, measured in crossed.measures.items():
+        values[f"crossed/kinship_{measure}"] = measured.estimate
+        values[f"crossed/kinship_{measure}_p"] = measured.p
     for source in crossed.sources:
         if source.effect is not None:
             # MLflow rejects `+` in the name of a metric.

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isogloss.analysis.aligned_study import AlignedStudy, RunWeights, head, varieties_together
+from isogloss.analysis.gains import gains_by_measure
 from isogloss.languages import group
-from isogloss.types import FloatArray, Group
+from isogloss.types import FloatArray, Group, Measure
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,18 @@ class CrossedTargets:
         return np.stack(
             [self.mean(_weights(study, models, source).change(values)) for source in sources]
         )
+
+    def gains_by_measure(
+        self, study: AlignedStudy, models: Sequence[str], sources: Sequence[str]
+    ) -> dict[Measure, FloatArray]:
+        """Gains averaged over the seeds of each model and over models, [S, T] of each measure."""
+        by_source = [
+            gains_by_measure(study.scores, _weights(study, models, source)) for source in sources
+        ]
+        return {
+            measure: np.stack([self.mean(gains[measure]) for gains in by_source])
+            for measure in by_source[0]
+        }
 
     def cells(
         self, sources: Sequence[str], gain_ST: FloatArray, kin_ST: FloatArray

@@ -8,10 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.crossed import MIN_RELATED_BRANCHES, CrossedComparison, DyadicCovariate
+from isogloss.analysis.crossed import CrossedComparison, DyadicCovariate
+from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
 from isogloss.languages import source_name
+from isogloss.report.crossed_sensitivity import (
+    decisive_sources,
+    sensitivity_lines,
+    sensitivity_tables,
+)
 from isogloss.report.effect_cells import (
     EFFECT_HEADINGS,
     bounds,
@@ -98,6 +104,7 @@ def crossed_lines(comparison: Comparison, crossed: CrossedComparison) -> Iterato
         yield "Models", _models(crossed)
     if sources := _sources(comparison, crossed):
         yield "Sources", sources
+    yield from sensitivity_lines(crossed)
     if line := _covariates(crossed):
         yield "At equal covariates", line
     yield "Robust interval", _robust(effect)
@@ -254,6 +261,8 @@ def crossed_steps(comparison: Comparison, crossed: CrossedComparison) -> list[st
         )
     if crossed.fewest_seeds < FEWEST_SEEDS:
         steps.append(f"at least {FEWEST_SEEDS} seeds of each source")
+    if effect.verdict != Verdict.INCONCLUSIVE and decisive_sources(crossed):
+        steps.append("more sources, so that the verdict needs no single one of them")
     if (
         crossed.overall.verdict == Verdict.INCONCLUSIVE
         and effect.minimum_detectable > comparison.margin
@@ -270,6 +279,7 @@ def crossed_tables(comparison: Comparison) -> list[Table]:
     return [
         _overall_table(comparison, crossed),
         _source_table(comparison, crossed),
+        *sensitivity_tables(crossed),
         _model_table(crossed),
         _covariate_table(crossed),
     ]

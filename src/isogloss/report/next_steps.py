@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
+from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.learning import Obstacle
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table

@@ -7,7 +7,7 @@ from enum import Enum, auto
 import mlflow
 from mlflow.entities import Run
 
-from isogloss.analysis.crossed import MIN_RELATED_BRANCHES
+from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.config import StudyConfig
 from isogloss.formatting import listed
 from isogloss.languages import is_mixed, source_branch
