@@ -4,12 +4,13 @@ What results call the share of product speed counts these alone: attention, norm
 look-ups count as waste.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from isogloss.costs.operations import Lora, Work, forward_operations, training_operations
 from isogloss.costs.shape import ModelShape
 from isogloss.models.shapes import shape_from_config
+from isogloss.prompts.tokenisation import EncodedPrompt
 
 __all__ = [
     "Shape", "Speed", "Work", "body_flops", "head_shape", "layer_shapes", "least_seconds",
@@ -64,6 +65,15 @@ def body_flops(config: Mapping[str, Any]) -> int:
 def lora_flops(config: Mapping[str, Any], rank: int) -> int:
     """Operations of one token with the LoRA matrices of all layers but the head, forward."""
     return 2 * _shape(config).lora_weights(rank)
+
+
+def separate_work(encoded: Iterable[EncodedPrompt]) -> Work:
+    """The work of scoring every choice as a sequence of its own, the head at its tokens."""
+    pairs = [pair for entry in encoded for pair in zip(*entry, strict=True)]
+    return Work(
+        sum(len(sequence) - 1 for sequence, _ in pairs),
+        sum(len(sequence) - start for sequence, start in pairs),
+    )
 
 
 def least_seconds(

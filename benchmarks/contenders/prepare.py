@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.contenders.job import main
-from benchmarks.flops import Work
+from benchmarks.flops import Work, separate_work
 from isogloss.inference.work import scoring_work
 from isogloss.models.adapters import save_adapter
 from isogloss.models.language_model import LanguageModel
@@ -102,17 +102,12 @@ def _scoring_work(
     sequence per distinct context, with the head at every position.
     """
     encoded = encode(model.tokenizer, [prompt(item, protocol, model.tokenizer) for item in chosen])
-    separate = Work(0, 0)
-    lm_eval = 0
-    for entry in encoded:
-        for sequence, start in zip(*entry, strict=True):
-            separate = Work(
-                separate.tokens + len(sequence) - 1, separate.positions + len(sequence) - start
-            )
-        lm_eval += sum(len(sequence) for sequence in {choice[:-1] for choice in entry.sequences})
+    lm_eval = sum(
+        len(context) for entry in encoded for context in {each[:-1] for each in entry.sequences}
+    )
     return {
         "distinct": scoring_work(chosen, encoded),
-        "separate": separate,
+        "separate": separate_work(encoded),
         "lm-eval": Work(lm_eval, lm_eval),
     }
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.flops import Work, least_seconds
+from benchmarks.flops import Work, least_seconds, separate_work
 from benchmarks.gpu_parts.items import spread
 from benchmarks.gpu_parts.measure import (
     Deadline,
@@ -19,8 +19,9 @@ from benchmarks.gpu_parts.measure import (
 )
 from benchmarks.gpu_parts.models import counted
 from benchmarks.gpu_parts.products import product_speed
-from benchmarks.gpu_parts.work import Setting, encoded_prompts, scoring_work
+from benchmarks.gpu_parts.work import Setting, encoded_prompts
 from isogloss.inference.scoring import score
+from isogloss.inference.work import scoring_work
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.tasks import Item
@@ -84,7 +85,7 @@ def _engine(
             seconds_of(model.device, lambda: _score(model, items, encoded, kind, deadline))
         )
     took = statistics.median(seconds)
-    shared, separate = scoring_work(items, encoded)
+    shared, separate = scoring_work(items, encoded), separate_work(encoded)
     speed = product_speed(setting.name, model.device)
 
     def share(work: Work) -> float:

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
 from benchmarks import gpu
-from benchmarks.flops import body_flops
+from benchmarks.flops import body_flops, separate_work
 from benchmarks.gpu_parts import scoring
 from benchmarks.gpu_parts.attention import (
     GROUPS,
@@ -38,9 +38,10 @@ from benchmarks.gpu_parts.models import (
 )
 from benchmarks.gpu_parts.scoring import harness_loop, plain_loop
 from benchmarks.gpu_parts.table import markdown
-from benchmarks.gpu_parts.work import encoded_prompts, scoring_work
+from benchmarks.gpu_parts.work import encoded_prompts
 from isogloss.inference.generation import generate
 from isogloss.inference.scoring import score
+from isogloss.inference.work import scoring_work
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.types import Format
@@ -127,8 +128,11 @@ def test_the_peers_score_what_the_engine_scores(tiny_float32: LanguageModel, kin
 def test_separate_work_counts_every_choice_whole(tiny_float32: LanguageModel) -> None:
     items = made(3)
     encoded = encoded_prompts(tiny_float32, items, Format.CLOZE)
-    shared, separate = scoring_work(items, encoded)
+    shared, separate = scoring_work(items, encoded), separate_work(encoded)
     assert separate.tokens == sum(len(row) - 1 for entry in encoded for row in entry.sequences)
+    assert separate.positions == sum(
+        len(row) - start for entry in encoded for row, start in zip(*entry, strict=True)
+    )
     assert shared.tokens < separate.tokens / 2
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
 from isogloss.models import compilation
 from isogloss.models.compilation import compile_layers, worth_compiling
@@ -12,6 +13,12 @@ from isogloss.models.forward import hidden_states
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
 from isogloss.models.prefix_tree import TokenTree
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> None:
+    """Graphs of an earlier test would serve this one."""
+    torch.compiler.reset()  # type: ignore[no-untyped-call]
 
 
 class CountingBackend:
@@ -70,6 +77,20 @@ def test_gradients_pass_through_compiled_layers(
     monkeypatch.setattr(compilation, "BACKEND", CountingBackend())
     compile_layers(model)
     torch.testing.assert_close(gradient(), expected)
+
+
+def test_passes_that_fill_a_cache_are_not_compiled(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(locate(str(model_folder("qwen3"))), "float32")
+    backend = CountingBackend()
+    monkeypatch.setattr(compilation, "BACKEND", backend)
+    compile_layers(model)
+    with torch.inference_mode():
+        hidden_states(model, *row([20]), DynamicCache())
+        assert backend.graphs == 0
+        hidden_states(model, *row([20]))
+    assert backend.graphs > 0
 
 
 def test_a_small_model_or_a_processor_is_not_worth_compiling(

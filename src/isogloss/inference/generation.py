@@ -143,7 +143,7 @@ def _decode_in_batches(
 
 
 def _most_likely(logits_BV: torch.Tensor) -> tuple[list[int], list[bool]]:
-    """The most likely token of each row, and whether its logit is a number."""
+    """The most likely token of each row, and whether its logit is finite."""
     logits_BV = logits_BV.float()
     token_B = logits_BV.argmax(-1)  # that of a NaN, if there is one
     finite_B = logits_BV.gather(-1, token_B[:, None])[:, 0].isfinite()

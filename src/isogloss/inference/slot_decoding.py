@@ -40,7 +40,7 @@ def decode_in_slots(
 ) -> None:
     """Continue each prompt greedily until `add` no longer returns its index.
 
-    `add` gets indices of prompts, a new token of each, and whether its logit is a number.
+    `add` gets indices of prompts, a new token of each, and whether its logit is finite.
     """
     width = max(map(len, prompts)) + max_new_tokens
     slots = Slots(model, _slot_count(model, len(prompts), width), width, fused=fused)
@@ -70,7 +70,7 @@ def decode_in_slots(
 def _add(unread: _Unread, texts: dict[int, int], add: AddTokens) -> tuple[list[int], list[int]]:
     """Add tokens to the texts that still run, and remove those that end.
 
-    Returns their slots, and those of texts whose last logit is no number.
+    Returns their slots, and those of texts whose last logit is not finite.
     """
     running = [slot for slot, text in unread.texts.items() if texts.get(slot) == text]
     if not running:

@@ -37,7 +37,7 @@ FUSED_DTYPES = {torch.bfloat16, torch.float16}
 
 
 class Tokens(NamedTuple):
-    """New tokens, and whether the logit of each is a number."""
+    """New tokens, and whether the logit of each is finite."""
 
     tokens: list[int]
     finite: list[bool]
@@ -120,7 +120,7 @@ class Slots:
     def release(self, slots: Sequence[int], spoilt: Sequence[int] = ()) -> None:
         """Leave slots without texts.
 
-        Values of `spoilt` slots, which may be no numbers, become zeros: a weight of zero would not
+        Values of `spoilt` slots, which may be NaN, become zeros: a weight of zero would not
         remove them from the next text.
         """
         index_N = on_device(slots, self.model.device)
@@ -277,7 +277,7 @@ register_attention(NAME, attend)
 
 
 def _marked(logits_NV: torch.Tensor) -> torch.Tensor:
-    """The most likely tokens [N]; a token t with a logit that is no number as -1 - t."""
+    """The most likely tokens [N]; a token t whose logit is NaN or infinite as -1 - t."""
     token_N = logits_NV.argmax(-1)  # that of a NaN, if there is one
     finite_N = logits_NV.gather(-1, token_N[:, None])[:, 0].isfinite()
     return torch.where(finite_N, token_N, -1 - token_N)
