@@ -67,6 +67,16 @@ class Normalisation(StrEnum):
     UNCONDITIONAL = "unconditional"
 
 
+class EngineKind(StrEnum):
+    """What computes a cell in place of this process: an inference server or a training program."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMA_CPP = "llama_cpp"
+    OPENAI = "openai"
+    COMMAND = "command"
+
+
 class PromptLanguage(StrEnum):
     """Language of the words around passage, question and options."""
 

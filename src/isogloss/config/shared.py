@@ -6,7 +6,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from isogloss.config import fields
-from isogloss.config.words import text
+from isogloss.config.engine import EngineField
+from isogloss.config.words import NoneWord, text
 from isogloss.types import Labels, LanguageCode, PromptLanguage
 
 AUTO = "auto"
@@ -26,6 +27,15 @@ class SharedConfig(fields.Config):
     """Which model is asked which task, and how."""
 
     model: fields.Model = "embedded"
+    engine: Annotated[
+        EngineField | None,
+        NoneWord("auto"),
+        Field(
+            description="what evaluates or trains in place of this process, as YAML such as "
+            "{kind: vllm, base_url: 'http://host:8000/v1'} or the path of a YAML file; auto: this "
+            "process, or the server that `model` names"
+        ),
+    ] = None
     task: fields.TaskName = "probe"
     data_dir: fields.DataDir = None
     test_items: fields.TestItems = None

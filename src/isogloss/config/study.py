@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
+from isogloss.config.engine import EngineField
 from isogloss.config.finetune import Hyperparameters
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, separated, text
@@ -68,6 +69,7 @@ class StudyModel(fields.Config):
         Annotated[str, text("a short name for tables and figures")] | None, NoneWord("auto")
     ] = None
     revision: Annotated[Annotated[str, text("a commit or tag")] | None, NoneWord("auto")] = None
+    engine: EngineField | None = None
     dtype: fields.Dtype | None = None
     attention: fields.Attention | None = None
     device_map: fields.DeviceMap | None = None
@@ -85,7 +87,7 @@ class StudyModel(fields.Config):
     @property
     def own(self) -> dict[str, object]:
         """The shared parameters that it replaces, by name."""
-        replaced = ("dtype", "attention", "device_map", "chat", "max_length")
+        replaced = ("engine", "dtype", "attention", "device_map", "chat", "max_length")
         values = {name: getattr(self, name) for name in replaced}
         return {
             "model": self.name,

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from shlex import quote
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import StudyConfig
 from isogloss.config.words import joined, none_word
@@ -46,6 +48,8 @@ def as_text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return joined(value)
+    if isinstance(value, Engine | dict):
+        return as_yaml(Engine.model_validate(value))
     return str(value)
 
 
@@ -55,7 +59,7 @@ def command_line(entry_point: str, config: BaseModel) -> str:
     for name, field in type(config).model_fields.items():
         value = as_text(name, getattr(config, name))
         if field.is_required() or value != as_text(name, field.default):
-            words.append(f"-P {name}={value}")
+            words.append(f"-P {quote(f'{name}={value}')}")
     return " ".join(words)
 
 

@@ -1,0 +1,136 @@
+"""Engines: what computes a cell, if not this process.
+
+An inference server evaluates, an external program trains. A mapping in study files (also of one of
+its models), on the command line YAML text such as `{kind: vllm, base_url: "http://host:8000/v1"}`
+or the path of a YAML file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from isogloss.config.fields import Config
+from isogloss.config.words import text
+from isogloss.errors import IsoglossError
+from isogloss.files import load_yaml
+from isogloss.types import EngineKind
+
+SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
+
+
+class Engine(Config):
+    """What evaluates and trains a model in place of this process.
+
+    A server kind evaluates; with `train` an external program trains the adapters that it evaluates.
+    `command` trains by `train` and evaluates in this process. Keys are read from the environment
+    variable that `key` names.
+    """
+
+    kind: Annotated[EngineKind, Field(description="vllm, sglang, llama_cpp, openai, command")]
+    base_url: Annotated[
+        Annotated[str, text("the address of a server, such as http://host:8000/v1")] | None,
+        Field(description="address of the server, up to and including /v1"),
+    ] = None
+    name: Annotated[
+        Annotated[str, text("a name that the server gives a model")] | None,
+        Field(description="the server's name of the model; default: its only model"),
+    ] = None
+    tokenizer: Annotated[
+        Annotated[str, text("a Hub name or a folder with a tokenizer")] | None,
+        Field(description="where the tokenizer is, as a Hub name or a folder; default: `model`"),
+    ] = None
+    train: Annotated[
+        Annotated[str, text("a command")] | None,
+        Field(
+            description="command that trains an adapter; {train}, {dev}, {recipe} and {output} "
+            "stand for paths, {model} for the base model"
+        ),
+    ] = None
+    key: Annotated[
+        str,
+        text("the name of an environment variable"),
+        Field(description="environment variable with the server's key, if it needs one"),
+    ] = "OPENAI_API_KEY"
+    concurrency: Annotated[PositiveInt, Field(description="requests at a time")] = 16
+    timeout: Annotated[PositiveFloat, Field(description="seconds until a request is repeated")] = (
+        120.0
+    )
+    retries: Annotated[NonNegativeInt, Field(description="repetitions of a failed request")] = 8
+    price_in: Annotated[
+        NonNegativeFloat | None, Field(description="price of a million prompt tokens")
+    ] = None
+    price_out: Annotated[
+        NonNegativeFloat | None, Field(description="price of a million generated tokens")
+    ] = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether an inference server evaluates."""
+        return self.kind in SERVERS
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Reject a kind without what it needs, or with what it has no use for."""
+        needed = {"base_url": self.serves, "train": self.kind == EngineKind.COMMAND}
+        for name, needs in needed.items():
+            if needs and getattr(self, name) is None:
+                raise PydanticCustomError(
+                    "engine_incomplete",
+                    "should have {name}, which kind {kind} needs",
+                    {"kind": self.kind.value, "name": name},
+                )
+        if self.base_url is not None and not self.serves:
+            raise PydanticCustomError(
+                "engine_without_server",
+                "should have no base_url, since kind {kind} has no server",
+                {"kind": self.kind.value},
+            )
+        return self
+
+
+def _read(value: object) -> object:
+    """The mapping of an engine that is given as text: YAML, or the path of a YAML file."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().startswith("{"):
+        place, written = "engine", value
+    else:
+        place = f"engine file {value!r}"
+        try:
+            written = Path(value).expanduser().read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PydanticCustomError(
+                "no_engine",
+                "Input should be a mapping such as {example} or the path of a YAML file",
+                {"example": "'{kind: vllm, base_url: \"http://host:8000/v1\"}'"},
+            ) from error
+    try:
+        content = load_yaml(written, place)
+    except IsoglossError as error:
+        raise PydanticCustomError("no_engine", "{problem}", {"problem": str(error)}) from error
+    if not isinstance(content, Mapping):
+        raise PydanticCustomError(
+            "no_engine", "should be a mapping, which {place} is not", {"place": place}
+        )
+    return content
+
+
+EngineField = Annotated[Engine, BeforeValidator(_read)]
+
+
+def as_yaml(engine: Engine) -> str:
+    """An engine as the command line writes it: one line of YAML, without defaults."""
+    values = engine.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(values, default_flow_style=True, width=10**6, sort_keys=False).strip()

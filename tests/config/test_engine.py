@@ -1,0 +1,66 @@
+"""Engines: read from mappings, text and files, refused by sentence, written as one line."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from isogloss.config import EvaluateConfig, StudyConfig, command_line, explain
+from isogloss.config.engine import Engine
+from isogloss.types import EngineKind
+
+URL = "http://127.0.0.1:8000/v1"
+
+
+def test_engines_are_mappings_text_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "engine.yaml"
+    file.write_text(f"kind: vllm\nbase_url: {URL}\nname: tiny\n", encoding="utf-8")
+    expected = Engine(kind=EngineKind.VLLM, base_url=URL, name="tiny")
+    for value in (
+        {"kind": "vllm", "base_url": URL, "name": "tiny"},
+        f"{{kind: vllm, base_url: '{URL}', name: tiny}}",
+        str(file),
+    ):
+        assert EvaluateConfig.model_validate({"engine": value}).engine == expected
+    assert EvaluateConfig.model_validate({"engine": "auto"}).engine is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        ("{kind: vllm}", "engine should have base_url, which kind vllm needs"),
+        ("{kind: command}", "engine should have train, which kind command needs"),
+        (f"{{kind: command, train: a, base_url: '{URL}'}}", "should have no base_url, since"),
+        ("{kind: tgi}", "engine.kind should be 'vllm', 'sglang', 'llama_cpp', 'openai' or"),
+        ("{kind: vllm, base_urll: a}", "did you mean 'engine.base_url'?"),
+        ("nowhere.yaml", "engine should be a mapping such as"),
+        ("{kind: [", "is not YAML"),
+    ],
+)
+def test_unusable_engines_are_refused_by_name(engine: str, sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EvaluateConfig.model_validate({"engine": engine})
+    assert sentence in explain(caught.value, EvaluateConfig)
+
+
+def test_the_command_line_of_an_engine_can_be_read_again() -> None:
+    config = EvaluateConfig(engine=Engine(kind=EngineKind.VLLM, base_url=URL, concurrency=4))
+    words = shlex.split(command_line("evaluate", config))
+    (engine,) = [word for word in words if word.startswith("engine=")]
+    assert (
+        EvaluateConfig.model_validate({"engine": engine.removeprefix("engine=")}).engine
+        == config.engine
+    )
+
+
+def test_a_model_of_a_study_has_an_engine_of_its_own() -> None:
+    study = StudyConfig.model_validate(
+        {
+            "study": "s",
+            "models": ["embedded", {"model": "big", "engine": {"kind": "vllm", "base_url": URL}}],
+        }
+    )
+    assert study.models is not None
+    assert "engine" not in study.models[0].own
+    assert study.models[1].own["engine"] == Engine(kind=EngineKind.VLLM, base_url=URL)
