@@ -83,3 +83,9 @@ def test_a_command_line_has_what_differs_from_the_defaults() -> None:
     assert "-P adapter=a -P alias=none" in command_line(
         "register", RegisterConfig(adapter="a", alias="none")
     )
+
+
+def test_sections_of_a_study_are_logged_as_they_are() -> None:
+    values = StudyConfig(study="s", finetune={"steps": 3}).model_dump(mode="json")
+    assert as_text("finetune", values["finetune"]).startswith("{'steps': 3, 'batch_size': 16")
+    assert as_text("engine", {"kind": "vllm", "base_url": "http://host:1/v1"}).count("vllm") == 1

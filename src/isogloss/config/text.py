@@ -48,7 +48,7 @@ def as_text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return joined(value)
-    if isinstance(value, Engine | dict):
+    if isinstance(value, Engine) or (name == "engine" and isinstance(value, dict)):
         return as_yaml(Engine.model_validate(value))
     return str(value)
 
