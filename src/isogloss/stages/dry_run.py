@@ -3,11 +3,12 @@
 Costs are those of `costs`, for the work of a sample of the items (`inference.work`).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from isogloss.config import Hyperparameters, StudyConfig, command_line
-from isogloss.costs.memory import FLOAT32_BYTES, Memory
+from isogloss.costs.memory import FLOAT32_BYTES, Memory, weight_bytes
 from isogloss.costs.operations import Lora, Work
 from isogloss.costs.time import (
     ASSUMED_SHARE,
@@ -28,9 +29,11 @@ from isogloss.registry.lookup import adapter_problem
 from isogloss.stages.evaluate import evaluation_data, plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.model_costs import (
+    CARDS,
     ModelFacts,
     ModelNeeds,
     TrainingStep,
+    fewest_cards,
     machine_here,
     model_facts,
     needs_table,
@@ -68,7 +71,10 @@ class ItemWork:
 
 @dataclass(frozen=True)
 class CellCost:
-    """One cell of a dry run. Times in hours; what cannot be estimated is None."""
+    """One cell of a dry run. Times in hours; what cannot be estimated is None.
+
+    `gpus` are the fewest of each of CARDS that hold the cell, `weights` the bytes of the model.
+    """
 
     cell: StudyCell
     items: int
@@ -79,6 +85,8 @@ class CellCost:
     hours_h100: float | None
     disk: float | None
     command: str
+    gpus: tuple[int | None, ...] = ()
+    weights: float | None = None
 
 
 @dataclass(frozen=True)
@@ -339,7 +347,17 @@ def _cost(
         hours_h100=seconds_h100 / 3600 if seconds_h100 is not None else None,
         disk=disk,
         command=_command(cell),
+        gpus=tuple(_gpus(cell, facts, work, card) for card in CARDS),
+        weights=weight_bytes(facts.shape, precision_of(cell.config.dtype)) if facts.shape else None,
     )
+
+
+def _gpus(cell: StudyCell, facts: ModelFacts, work: ItemWork, card: Machine) -> int | None:
+    def peak(pooled: Machine) -> float:
+        memory = _peak(cell, facts, work, pooled)
+        return memory.total if memory else math.inf
+
+    return fewest_cards(card, peak)
 
 
 def _command(cell: StudyCell) -> str:

@@ -1,7 +1,7 @@
 """What each model of a study needs: its shape, memory for scoring and training, and GPUs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -179,15 +179,29 @@ def cards_needed(
 
     `device_map=auto` gives each GPU its share of the layers, with their activations.
     """
-    for cards in range(1, MOST_CARDS + 1):
-        pooled = replace(card, name=str(cards), memory=cards * card.memory)
-        peaks = (
-            scoring_peak(shape, precision, pooled, generates),
-            training_peak(shape, precision, pooled, step),
+
+    def peak(pooled: Machine) -> float:
+        return max(
+            scoring_peak(shape, precision, pooled, generates).total,
+            training_peak(shape, precision, pooled, step).total,
         )
-        if max(peak.total for peak in peaks) <= USABLE * pooled.memory:
-            return pooled
+
+    cards = fewest_cards(card, peak)
+    return pool(card, cards) if cards else None
+
+
+def fewest_cards(card: Machine, peak: Callable[[Machine], float]) -> int | None:
+    """The fewest GPUs of a kind that hold a peak in bytes, which depends on them, or None."""
+    for cards in range(1, MOST_CARDS + 1):
+        pooled = pool(card, cards)
+        if peak(pooled) <= USABLE * pooled.memory:
+            return cards
     return None
+
+
+def pool(card: Machine, cards: int) -> Machine:
+    """So many GPUs as one machine, which is no faster."""
+    return replace(card, name=str(cards), memory=cards * card.memory)
 
 
 def needs_table(models: Sequence[ModelNeeds]) -> str:
