@@ -8,18 +8,19 @@ import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from isogloss.errors import DataError, IsoglossError
+from isogloss.formatting import shortened
 
 M = TypeVar("M", bound=BaseModel)
 
-MERGE = "<<"  # the key of YAML that includes another mapping
-
+LARGEST_YAML = 1_000_000  # characters; pyyaml reads about a million in ten seconds
+DEEPEST = 50  # mappings and lists within one another
 
 PART = ".part"  # suffix of what is not whole yet
 
@@ -118,12 +119,17 @@ def _replace_folder(part: Path, folder: Path) -> None:
         return
 
 
+def user_path(path: str | Path) -> Path:
+    """A path with `~` and `~user` replaced, as a shell does: an unknown user's stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def looked_for(path: str | Path | None) -> str:
     """Where a relative path was looked for, to end an error message; empty for an absolute one.
 
     `mlflow run` starts its command in the project's folder, whatever folder it was called from.
     """
-    if path is None or Path(path).expanduser().is_absolute():
+    if path is None or user_path(path).is_absolute():
         return ""
     hint = (
         " (mlflow run starts in the project's folder: give an absolute path)"
@@ -133,30 +139,59 @@ def looked_for(path: str | Path | None) -> str:
     return f"; looked for at {Path(path).absolute()}{hint}"
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that rejects a key which a mapping has twice; YAML's own takes the last."""
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader for files that people write.
+
+    It rejects a key that a mapping has twice (YAML takes the last), aliases (a few lines of which
+    stand for gigabytes) and deep nesting (which overflows the stack).
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _fault(f"the alias *{event.anchor} is not accepted; write the value again", event)
+        if self.depth == DEEPEST:
+            raise _fault(f"it is nested more than {DEEPEST} deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first_by_key: dict[str, yaml.Mark] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value == MERGE:
+            if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in first_by_key:
                 first = first_by_key[key.value].line + 1
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} occurs twice, first in line {first}",
-                    key.start_mark,
-                )  # fmt: skip
+                raise _fault(f"the key {key.value!r} occurs twice, first in line {first}", key)
             first_by_key[key.value] = key.start_mark
         return super().construct_mapping(node, deep)
 
 
+def _fault(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(
+        problem=problem, problem_mark=cast("yaml.Mark | None", place.start_mark)
+    )
+
+
 def load_yaml(text: str, file: str, error_class: type[IsoglossError] = DataError) -> object:
-    """The content of a YAML file; `error_class` names the file if it is not YAML."""
+    """The content of a YAML file; `error_class` names the file if it is not YAML.
+
+    Neither are files of more than LARGEST_YAML characters, nor what `_StrictLoader` rejects.
+    """
+    if len(text) > LARGEST_YAML:
+        raise error_class(
+            f"{file} has {len(text):,} characters; expected {LARGEST_YAML:,} at most."
+        )
     try:
-        return yaml.load(text, _UniqueKeys)
+        return yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
-        raise error_class(f"{file} is not YAML: {_yaml_problem(error)}.") from None
+        raise error_class(f"{file} is not YAML: {shortened(_yaml_problem(error), 400)}.") from None
+    except ValueError as error:  # such as a number of thousands of digits
+        raise error_class(f"{file} is not YAML: {shortened(str(error), 400)}.") from None
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:

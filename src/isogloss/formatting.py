@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit, urlunsplit
 
 from isogloss.types import Interval
+
+# Parameters of a URL whose values are never shown.
+SECRET = r"[\w-]*(?:password|passwd|pwd|token|secret|key|credential|signature)[\w-]*"
 
 
 def points(value: float, *, signed: bool = True) -> str:
@@ -54,6 +56,15 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def shortened(text: str, length: int = 200) -> str:
+    """A text of at most about `length` characters: the middle of a longer one is left out."""
+    left_out = len(text) - length
+    if left_out <= 0:
+        return text
+    half = length // 2
+    return f"{text[:half]}… ({left_out:,} more characters) …{text[-half:]}"
+
+
 def natural_order(text: str) -> tuple[str | int, ...]:
     """A sorting key by which `4 steps` comes before `16 steps`."""
     parts = re.split(r"(\d+)", text)
@@ -83,10 +94,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def without_password(uri: str) -> str:
-    """A URI with *** in place of its password."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+def without_password(text: str) -> str:
+    """A text with *** in place of every password in the URLs it contains.
+
+    A password ends at the last @ before a space, since it may contain others; that of a query is
+    the value of a parameter with a name of SECRET.
+    """
+    text = re.sub(r"(://[^:/\s]*):\S*@", r"\1:***@", text)
+    return re.sub(rf"([?&;](?:{SECRET})=)[^&;\s]*", r"\1***", text, flags=re.IGNORECASE)

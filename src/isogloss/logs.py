@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from isogloss.formatting import without_password
+
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL = 20.0  # seconds between lines of progress in a log file
@@ -23,8 +25,8 @@ class _StderrHandler(logging.Handler):
     """Writes to whatever sys.stderr is at the time, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        line = self.format(record)
+        """Write one record, without passwords."""
+        line = without_password(self.format(record))
         if sys.stderr.isatty():
             tqdm.write(line, file=sys.stderr)
         else:  # progress lines are records too: tqdm.write would wait for tqdm's lock for ever

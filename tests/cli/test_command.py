@@ -48,7 +48,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
     ("name", "arguments", "message"),
     [
         ("evaluate", ["--task", "chess"], "'belebele' or 'files', but got 'chess'"),
-        ("evaluate", ["--limit", "0"], "limit should be greater than 0 or 'all', but got '0'"),
+        ("evaluate", ["--limit", "0"], "limit should be at least 1 or 'all', but got '0'"),
         ("evaluate", ["--reasoning", "deep"],
          "reasoning should be 'direct' or 'cot', but got 'deep'"),
         ("evaluate", ["--task", "belebele", "--data_dir", "."], "belebele finds no language"),
@@ -56,7 +56,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
         ("evaluate", ["--task", "files"], "source should be a FLORES-200 code such as arb_Arab"),
         ("evaluate", ["--format", "essay"],
          "format should be 'letter', 'cloze', 'generate' or 'auto'"),
-        ("evaluate", ["--max_length", "0"], "max_length should be greater than 0 or 'auto'"),
+        ("evaluate", ["--max_length", "0"], "max_length should be at least 1 or 'auto'"),
         ("main", ["--study", f"{ROOT}/configs/demo.yaml", "--reasoning", "deep"],
          "reasoning should be 'direct', 'cot' or 'both'"),
         ("evaluate", ["--languages", "heb_Hebr,xxx_Latn"], "unknown language 'xxx_Latn'"),

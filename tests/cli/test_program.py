@@ -61,7 +61,7 @@ def test_an_unknown_command_is_rejected_with_a_near_one() -> None:
 def test_a_mistake_exits_2_in_one_sentence() -> None:
     result = CliRunner().invoke(program, ["evaluate", "--limit", "0"])
     assert result.exit_code == 2
-    assert "limit should be greater than 0 or 'all', but got '0'." in result.output
+    assert "limit should be at least 1 or 'all', but got '0'." in result.output
 
 
 def test_libraries_do_not_log(tmp_path: Path) -> None:

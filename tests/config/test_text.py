@@ -63,7 +63,7 @@ def test_every_field_has_a_description() -> None:
         (PlanConfig, {"control": "4,1"}, "item 2 of control should be at least 2, but got '1'."),
         (PlanConfig, {"related": "1", "items": "0"},
          "related should be at least 2 or 'auto', but got '1'.\n"
-         "items should be greater than 0 or 'auto', but got '0'."),
+         "items should be at least 1 or 'auto', but got '0'."),
     ],
 )  # fmt: skip
 def test_errors_name_the_parameter_what_is_accepted_and_the_value(

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from isogloss import logs
 from isogloss.config import as_text, command_line, explain, is_separated
 from isogloss.errors import IsoglossError
+from isogloss.formatting import shortened, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,16 @@ CORRECTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformers")
 
 
+LONGEST_MESSAGE = 4000  # characters
+
+
 class _UserError(click.ClickException):
+    """An error in one sentence, without passwords, of a readable length."""
+
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(without_password(message), LONGEST_MESSAGE))
 
 
 def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) -> click.Command:

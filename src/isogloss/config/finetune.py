@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from isogloss.config import fields
+from isogloss.config.numbers import Alpha, BatchSize, Count, LearningRate, Rank
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, text
 
@@ -14,12 +15,12 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 class Hyperparameters(fields.Config):
     """Hyperparameters of training that a search or a recipe may decide."""
 
-    steps: Annotated[PositiveInt, Field(description="number of optimiser steps")] = 40
-    batch_size: Annotated[PositiveInt, Field(description="items per step")] = 16
-    learning_rate: Annotated[PositiveFloat, Field(description="peak learning rate of AdamW")] = 5e-4
-    rank: Annotated[PositiveInt, Field(description="LoRA rank")] = 16
+    steps: Annotated[Count, Field(description="number of optimiser steps")] = 40
+    batch_size: Annotated[BatchSize, Field(description="items per step")] = 16
+    learning_rate: Annotated[LearningRate, Field(description="peak learning rate of AdamW")] = 5e-4
+    rank: Annotated[Rank, Field(description="LoRA rank")] = 16
     alpha: Annotated[
-        PositiveInt, Field(description="LoRA alpha (updates are scaled by alpha / rank)")
+        Alpha, Field(description="LoRA alpha (updates are scaled by alpha / rank)")
     ] = 32
     dropout: Annotated[Dropout, Field(description="LoRA dropout")] = 0.0
     target_modules: Annotated[
@@ -47,23 +48,21 @@ class FinetuneConfig(SharedConfig):
         ),
     ] = None
     steps: Annotated[
-        PositiveInt | None,
+        Count | None,
         NoneWord("auto"),
         Field(description="number of optimiser steps; auto: 40"),
     ] = None
     batch_size: Annotated[
-        PositiveInt | None, NoneWord("auto"), Field(description="items per step; auto: 16")
+        BatchSize | None, NoneWord("auto"), Field(description="items per step; auto: 16")
     ] = None
     learning_rate: Annotated[
-        PositiveFloat | None,
+        LearningRate | None,
         NoneWord("auto"),
         Field(description="peak learning rate of AdamW; auto: 0.0005"),
     ] = None
-    rank: Annotated[
-        PositiveInt | None, NoneWord("auto"), Field(description="LoRA rank; auto: 16")
-    ] = None
+    rank: Annotated[Rank | None, NoneWord("auto"), Field(description="LoRA rank; auto: 16")] = None
     alpha: Annotated[
-        PositiveInt | None,
+        Alpha | None,
         NoneWord("auto"),
         Field(description="LoRA alpha (updates are scaled by alpha / rank); auto: 32"),
     ] = None
@@ -85,7 +84,7 @@ class FinetuneConfig(SharedConfig):
     checkpoint_every: fields.CheckpointEvery = 10
     gradient_checkpointing: fields.GradientCheckpointing = False
     register_as: Annotated[
-        Annotated[str, text("the name of a registered model", "auto")] | None,
+        fields.RegisteredName | None,
         NoneWord("none"),
         Field(
             description="registered model that gets a new version with the alias candidate; auto: "

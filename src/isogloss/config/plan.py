@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
+from isogloss.config.numbers import Count, PositiveNumber
 from isogloss.config.words import NoneWord, separated, text
 from isogloss.stats.margins import is_percentage, share_of_gain
 
@@ -30,17 +31,17 @@ class PlanConfig(fields.Config):
         Field(description="numbers of control languages to try, separated by commas"),
     ] = (4, 8, 12, 16, 20)
     items: Annotated[
-        PositiveInt | None,
+        Count | None,
         NoneWord("auto"),
         Field(description="items per language; auto: 900, or as many as `like` has"),
     ] = None
     passages: Annotated[
-        PositiveInt | None,
+        Count | None,
         NoneWord("auto"),
         Field(description="passages per language; auto: 488 per 900 items, as in Belebele"),
     ] = None
     seeds: Annotated[
-        PositiveInt | None,
+        Count | None,
         NoneWord("auto"),
         Field(description="number of seeds, one adapter each; auto: 1, or as many as `like` has"),
     ] = None
@@ -117,7 +118,7 @@ class PlanConfig(fields.Config):
         fields.Languages, Field(description="languages to propose from; all: those of the task")
     ] = None
     budget: Annotated[
-        PositiveInt | None,
+        Count | None,
         NoneWord("none"),
         Field(
             description="number of evaluations that the proposed design may take, each of one "
@@ -125,7 +126,7 @@ class PlanConfig(fields.Config):
         ),
     ] = None
     budget_hours: Annotated[
-        PositiveFloat | None,
+        PositiveNumber | None,
         NoneWord("none"),
         Field(
             description="hours on `machine` that the proposed design may take; needs `parameters`; "
@@ -133,16 +134,16 @@ class PlanConfig(fields.Config):
         ),
     ] = None
     parameters: Annotated[
-        PositiveFloat | None,
+        PositiveNumber | None,
         NoneWord("none"),
         Field(
             description="parameters of the model that are active per token, such as 4.3e9, for "
             "the hours of a crossed design; none: no hours"
         ),
     ] = None
-    tokens: Annotated[PositiveInt, Field(description="tokens per item, for hours")] = 400
+    tokens: Annotated[Count, Field(description="tokens per item, for hours")] = 400
     training_items: Annotated[
-        PositiveInt, Field(description="items that an adapter is trained on, for hours")
+        Count, Field(description="items that an adapter is trained on, for hours")
     ] = 960
     machine: Annotated[
         Literal["h100", "here"], Field(description="hours of an H100, or of this machine")

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from isogloss.config import fields
-from isogloss.config.words import NoneWord, text
+from isogloss.config.words import NoneWord, one_line, text
 
 
 class RegisterConfig(fields.Config):
@@ -17,12 +17,11 @@ class RegisterConfig(fields.Config):
         Field(description="id of a finetune run, or the models:/ URI of an adapter it logged"),
     ]
     name: Annotated[
-        str,
-        text("the name of a registered model", "auto"),
+        fields.RegisteredName,
         Field(description="registered model; auto: isogloss-TASK-SOURCE"),
     ] = "auto"
     alias: Annotated[
-        Annotated[str, text("an alias")] | None,
+        Annotated[str, text("an alias"), one_line()] | None,
         NoneWord("none"),
         Field(
             description="alias to point at the version, or none; champion moves only if the "

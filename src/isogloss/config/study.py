@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
 from isogloss.config.engine import EngineField
 from isogloss.config.finetune import Hyperparameters
+from isogloss.config.numbers import PositiveNumber
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, separated, text
 from isogloss.types import Split
@@ -76,8 +77,8 @@ class StudyModel(fields.Config):
     chat: fields.Chat | None = None
     max_length: fields.MaxLength = None
     recipe: object = None  # hyperparameters, or the path of a recipe; `read_study` validates it
-    parameters: PositiveFloat | None = None
-    active_parameters: PositiveFloat | None = None
+    parameters: PositiveNumber | None = None
+    active_parameters: PositiveNumber | None = None
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from shlex import quote
 from typing import get_args
@@ -14,6 +15,7 @@ from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import StudyConfig
 from isogloss.config.words import joined, none_word
+from isogloss.formatting import shortened, without_password
 
 CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), StudyConfig)
 NONE_AS = {
@@ -31,12 +33,14 @@ PLAIN = {
     "float_type": "should be a number",
     "int_from_float": "should be an integer",
     "int_parsing": "should be an integer",
+    "int_parsing_size": "should be an integer that is not as large",
     "int_type": "should be an integer",
     "model_type": "should be a mapping of parameters",
     "string_too_short": "should not be empty",
     "string_type": "should be text",
     "tuple_type": "should be a list, or text with commas",
 }
+MOST_LINES = 10  # of one message
 CHOICES = ("enum", "literal_error", "reserved_word")  # messages that list what is accepted
 
 
@@ -65,7 +69,11 @@ def command_line(entry_point: str, config: BaseModel) -> str:
 
 def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
     """One line per wrong parameter: its name, what is accepted, and the value."""
-    return "\n".join(_sentence(entry, config_class) for entry in error.errors())
+    entries = error.errors()
+    lines = [_sentence(entry, config_class) for entry in entries[:MOST_LINES]]
+    if len(entries) > MOST_LINES:
+        lines.append(f"and {len(entries) - MOST_LINES:,} more such faults.")
+    return "\n".join(lines)
 
 
 def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
@@ -99,7 +107,14 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
         accepted += f" or {word!r}"
     if names[-1] in FRACTIONS and entry["type"] != "margin":
         accepted += " (a fraction: 0.03 is three points)"
-    return f"{subject} {accepted}, but got {entry['input']!r}."
+    return f"{subject} {accepted}, but got {shown(entry['input'])}."
+
+
+def shown(value: object) -> str:
+    """A value as an error quotes it: not all of one that is long or has thousands of digits."""
+    with suppress(ValueError):  # Python does not print integers of more than 4,300 digits
+        return shortened(without_password(repr(value)))
+    return "a number of thousands of digits"
 
 
 def _fields(sections: Sequence[str], config_class: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -125,5 +140,5 @@ def _unknown(names: Sequence[str], fields: dict[str, FieldInfo]) -> str:
     close = get_close_matches(name, fields, n=1)
     if close:
         meant = ".".join([*sections, close[0]])
-        return f"unknown parameter {'.'.join(names)!r}; did you mean {meant!r}?"
-    return f"unknown parameter {'.'.join(names)!r}; expected one of {', '.join(fields)}."
+        return f"unknown parameter {shown('.'.join(names))}; did you mean {meant!r}?"
+    return f"unknown parameter {shown('.'.join(names))}; expected one of {', '.join(fields)}."

@@ -1,13 +1,14 @@
 """Parameters of the entry point `tune`."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_serializer
+from pydantic import Field, field_serializer
 
 from isogloss.config import fields
+from isogloss.config.numbers import Count
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import text
+from isogloss.formatting import without_password
 
 
 class TuneConfig(SharedConfig):
@@ -19,7 +20,7 @@ class TuneConfig(SharedConfig):
 
     experiment: fields.Experiment = None
     trials: Annotated[
-        PositiveInt,
+        Count,
         Field(
             description="total number of trials, including those of other workers and earlier calls"
         ),
@@ -38,7 +39,7 @@ class TuneConfig(SharedConfig):
     ] = "accuracy"
     dev_limit: fields.DevLimit = 60
     measurements: Annotated[
-        PositiveInt,
+        Count,
         Field(
             description="dev measurements per trial; a trial can be pruned after all but the last"
         ),
@@ -62,4 +63,4 @@ class TuneConfig(SharedConfig):
     @field_serializer("storage")
     def _without_password(self, storage: str) -> str:
         """The storage as it is logged."""
-        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+        return without_password(storage)

@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 WORDS = ("none", "auto", "all", "file")
+LONGEST_TEXT = 1000  # characters of a path or a URI
+LONGEST_NAME = 200  # of a study, an experiment or a registered model; databases allow 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def none_word(field: FieldInfo) -> str | None:
 
 
 def text(expected: str, *literal: str) -> AfterValidator:
-    """Annotation of a string: rejects blanks and WORDS, apart from those in `literal`.
+    """Annotation of a string: rejects blanks, WORDS apart from those in `literal`, and long ones.
 
     `expected` completes the message "NAME should be ...".
     """
@@ -48,7 +50,7 @@ def text(expected: str, *literal: str) -> AfterValidator:
             raise PydanticCustomError(
                 "reserved_word", "Input should be {accepted}", {"accepted": accepted}
             )
-        return value
+        return _not_longer(value, LONGEST_TEXT)
 
     return AfterValidator(check)
 
@@ -62,7 +64,28 @@ def one_line() -> AfterValidator:
     def check(value: str) -> str:
         if any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value.strip()):
             raise PydanticCustomError("control_character", "Input should be one line of text")
-        return value.strip()
+        return _not_longer(value.strip(), LONGEST_NAME)
+
+    return AfterValidator(check)
+
+
+def _not_longer(value: str, longest: int) -> str:
+    if len(value) > longest:
+        raise PydanticCustomError(
+            "too_long", "Input should have at most {longest} characters", {"longest": longest}
+        )
+    return value
+
+
+def registered_name() -> AfterValidator:
+    """Annotation of a registered model's name: MLflow accepts no slash and no colon."""
+
+    def check(value: str) -> str:
+        if set(value) & set("/:"):
+            raise PydanticCustomError(
+                "registered_name", "Input should be a name without '/' and ':'"
+            )
+        return value
 
     return AfterValidator(check)
 
@@ -94,7 +117,7 @@ def _split(value: object) -> object:
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = tuple(json.loads(value))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PydanticCustomError(
                 "no_list", 'Input should be a JSON list such as ["a,b","c"], or separated by commas'
             ) from error

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from isogloss.errors import DataError
+from isogloss.files import user_path
 from isogloss.importers.fields import Value
 from isogloss.types import Condition
 
@@ -72,4 +72,4 @@ def check_condition(
 
 def is_adapter_folder(name: str) -> bool:
     """Whether the name of a model is a local folder with an adapter."""
-    return (Path(name).expanduser() / ADAPTER_CONFIG).is_file()
+    return (user_path(name) / ADAPTER_CONFIG).is_file()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
-from isogloss.files import looked_for
+from isogloss.files import looked_for, user_path
 from isogloss.importers import inspect_ai, lm_eval, tables
 from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
 from isogloss.languages import language, pooled_source, source_languages
@@ -115,7 +115,7 @@ def read_results(config: ImportConfig) -> dict[ImportedRun, pd.DataFrame]:
 
 def find_files(path: str) -> list[Path]:
     """The file, the files in the folder or those of the pattern, sorted; DataError if none."""
-    given = Path(path).expanduser()
+    given = user_path(path)
     if given.is_file():
         return [given]
     matches = (

@@ -17,6 +17,7 @@ import torch
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
+from isogloss.files import user_path
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizers import json_template
 
@@ -214,8 +215,8 @@ def _same_name(base: str, location: ModelLocation) -> bool:
     name = location.name
     if base.casefold() == name.casefold():
         return True
-    path = Path(base).expanduser()
-    if path.exists() and path.resolve() == Path(name).expanduser().resolve():
+    path = user_path(base)
+    if path.exists() and path.resolve() == user_path(name).resolve():
         return True
     hub = [
         part for part in (base, name) if part.count("/") == 1 and not part.startswith((".", "~"))

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
-from isogloss.files import file_sha256, looked_for
+from isogloss.files import file_sha256, looked_for, user_path
 from isogloss.models.loading_report import LoadingReport, check_weights
 
 if TYPE_CHECKING:  # transformers takes seconds to import
@@ -70,7 +70,7 @@ def locate(model: str) -> ModelLocation:
     Downloads a model of the Hub. Dequantises the embedded model and .gguf files into the cache the
     first time. Raises ModelError for an unknown name.
     """
-    path = Path(model).expanduser()
+    path = user_path(model)
     if model == EMBEDDED:
         return _embedded()
     if path.suffix == ".gguf":
@@ -97,7 +97,7 @@ def on_this_machine(model: str) -> ModelLocation | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    path = Path(model).expanduser()
+    path = user_path(model)
     if path.is_dir():
         return locate(model)
     if model == EMBEDDED or path.suffix == ".gguf":

@@ -11,7 +11,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
-from isogloss.files import looked_for
+from isogloss.files import looked_for, user_path
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
@@ -46,7 +46,7 @@ def adapter_folder(adapter: str) -> Iterator[Path]:
 
     Raises ModelError if there is no such adapter, or if its files are not those that were logged.
     """
-    path = Path(adapter).expanduser()
+    path = user_path(adapter)
     if path.is_dir():
         yield path
         return

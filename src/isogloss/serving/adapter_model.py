@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from isogloss.errors import DataError, IsoglossError, ModelError
+from isogloss.files import user_path
 from isogloss.inference.context_window import prompt_lengths
 from isogloss.inference.predict import predict, ranking_scores
 from isogloss.models.adapters import attach
@@ -162,7 +163,7 @@ def locate_base(name: str, revision: str) -> ModelLocation:
     A model of the Hub is located at that revision, even if newer ones exist. The revision of local
     files is their digest. Raises ModelError if the model is missing or at another revision.
     """
-    local = name == EMBEDDED or Path(name).expanduser().exists()
+    local = name == EMBEDDED or user_path(name).exists()
     location = locate(name if local else f"{name}@{revision}")
     if location.revision != revision:
         raise ModelError(

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -12,6 +11,7 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import ImportConfig
+from isogloss.files import user_path
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
@@ -114,7 +114,7 @@ def table_digest(table: pd.DataFrame) -> str:
 
 def _file_name(config: ImportConfig) -> str:
     """The name of the file, folder or pattern, without the folders above it."""
-    return Path(config.path).expanduser().resolve().name
+    return user_path(config.path).resolve().name
 
 
 def run_import(config: ImportConfig) -> list[str]:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
-import yaml
 from mlflow.exceptions import MlflowException
 
 from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.errors import ConfigError
-from isogloss.files import looked_for
+from isogloss.files import load_yaml, looked_for
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import source_languages
 from isogloss.models.language_model import LanguageModel
@@ -170,4 +169,6 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
             differences.append(f"{name} {searched} (here {current})")
     if differences:
         logger.info(f"the recipe comes from a search with {', '.join(differences)}")
-    return recipe_values(yaml.safe_load(text), repr(recipe))
+    return recipe_values(
+        load_yaml(text, f"the recipe of run {recipe!r}", ConfigError), repr(recipe)
+    )

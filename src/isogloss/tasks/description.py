@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, looked_for, validate
+from isogloss.files import load_yaml, looked_for, user_path, validate
 from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
@@ -130,7 +130,7 @@ def read_description(data_dir: str | None) -> tuple[Description, Path]:
         raise ConfigError(
             "task 'files' needs data_dir: a folder with one file per language, or a YAML file."
         )
-    path = Path(data_dir).expanduser()
+    path = user_path(data_dir)
     if path.is_dir():
         if not (path / FILE).is_file():
             named: object = {"name": path.resolve().name}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isogloss.errors import DataError
-from isogloss.files import looked_for
+from isogloss.files import looked_for, user_path
 from isogloss.row_files import Row
 from isogloss.types import Split
 
@@ -54,7 +54,7 @@ def download(repository: str, revision: str, name: str) -> Path:
 
 def local_root(data_dir: str) -> Path:
     """The folder with the files of a local copy: `data_dir` or, as on the Hub, data/ in it."""
-    root = Path(data_dir).expanduser()
+    root = user_path(data_dir)
     if not root.is_dir():
         raise DataError(f"data_dir {data_dir!r} is not a folder{looked_for(data_dir)}.")
     return root / "data" if (root / "data").is_dir() else root
