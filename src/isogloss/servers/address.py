@@ -1,0 +1,52 @@
+"""The address of a server and the key for it, which is in no URL, message or representation."""
+
+import os
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from isogloss.config.engine import Engine
+from isogloss.errors import ConfigError
+
+HIDDEN = "***"
+
+
+def root(base_url: str) -> str:
+    """Return the address of a server without a final slash and `/v1`.
+
+    Raises ConfigError, without the address, if it has a user or a password; and if it is none.
+    """
+    parts = urlsplit(base_url)
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            "engine.base_url has a user or a password in it; expected the key in the environment "
+            "variable that engine.key names."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(
+            f"engine.base_url is {base_url!r}; expected the address of a server, such as "
+            "'http://host:8000/v1'."
+        )
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def key(engine: Engine) -> str | None:
+    """Return the key from the environment, None without one.
+
+    Raises ConfigError, without the key, if no header can hold it.
+    """
+    value = os.environ.get(engine.key, "").strip()
+    if not value:
+        return None
+    if not value.isascii() or not value.isprintable():
+        raise ConfigError(
+            f"the key in the environment variable {engine.key} has characters that no HTTP header "
+            "can hold; expected letters, digits and punctuation on one line."
+        )
+    return value
+
+
+def without_key(text: str, secret: str | None) -> str:
+    """Return a text in which the key, as it is or as a URL writes it, is hidden."""
+    if secret is None:
+        return text
+    return text.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)

@@ -1,0 +1,183 @@
+"""A server that evaluates: scores of choices and generated texts, item by item."""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from isogloss.config.engine import Engine
+from isogloss.errors import ModelError
+from isogloss.prompts.render import Prompt
+from isogloss.prompts.tokenisation import EncodedPrompt
+from isogloss.servers.client import Client, Counts, RefusedError, opened
+from isogloss.servers.completion import completed
+from isogloss.servers.types import (
+    Failure,
+    PromptsAs,
+    Scores,
+    ServedText,
+    ServerFacts,
+    Usage,
+)
+from isogloss.servers.wire import (
+    Context,
+    Continuation,
+    Counted,
+    GivenText,
+    NextToken,
+    Target,
+    Wire,
+)
+
+LEFT_OVER = 0.01  # a smaller rest of probability says nothing: log-probabilities are rounded
+
+
+class Server:
+    """An inference server with a model, and an adapter if one is applied; `open_server` makes one.
+
+    `facts` is what it says about itself, `model` its name of the model or of the adapter.
+    """
+
+    def __init__(self, engine: Engine, wire: Wire, target: Target, counts: Counts):
+        self._engine, self._wire, self._target, self._counts = engine, wire, target, counts
+
+    def __repr__(self) -> str:
+        return f"Server({self.facts.kind}, {self.model!r})"
+
+    @property
+    def facts(self) -> ServerFacts:
+        """What the server says about itself."""
+        return self._target.facts
+
+    @property
+    def model(self) -> str:
+        """The server's name of what answers: of the adapter, or of the model."""
+        return self._target.adapter or self._target.name
+
+    @property
+    def usage(self) -> Usage:
+        """What has been asked so far, and what it costs."""
+        return self._counts.usage(self._engine)
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What decides the server's results, apart from model and version."""
+        facts = self.facts
+        return {
+            "prompts": facts.prompts,
+            "labels": "exact" if facts.exact else f"top {facts.top}",
+        }
+
+    def score(
+        self, encoded: Sequence[EncodedPrompt], prompts: Sequence[Prompt], *, labels: bool
+    ) -> Iterator[tuple[int, Scores | Failure]]:
+        """Yield the index of each prompt and the scores of its choices, in order of completion.
+
+        `labels`: choices are labels, of a token or a few, and not texts of options. `encoded` and
+        `prompts` are the same prompts as ids and as text. Raises ModelError for options if the
+        server tells no log-probabilities of a given text, or if it has become useless.
+        """
+        given_text = self._wire.given_text
+        if labels:
+            score = self._score_labels
+        elif given_text is not None:
+            score = partial(self._score_options, given_text)
+        else:
+            raise ModelError(self._wire.no_given_text)
+        jobs = [partial(score, *pair) for pair in zip(encoded, prompts, strict=True)]
+        return completed(
+            opened(self._engine, self._counts), jobs, self._engine.concurrency, self._named
+        )
+
+    def generate(
+        self, contexts: Sequence[Context], max_new_tokens: int
+    ) -> Iterator[tuple[int, ServedText | Failure]]:
+        """Yield the index of each context and its greedy continuation, in order of completion."""
+        jobs = [partial(self._generate, context, max_new_tokens) for context in contexts]
+        return completed(
+            opened(self._engine, self._counts), jobs, self._engine.concurrency, self._named
+        )
+
+    @property
+    def _named(self) -> str:
+        return f"the server at {self._engine.base_url}"
+
+    async def _score_labels(self, encoded: EncodedPrompt, prompt: Prompt, client: Client) -> Scores:
+        """Score labels token by token: after the context, and after first tokens of long labels."""
+        start = encoded.starts[0]
+        branches: dict[tuple[int, ...], set[int]] = defaultdict(set)
+        for sequence in encoded.sequences:
+            for at in range(start, len(sequence)):
+                branches[sequence[:at]].add(sequence[at])
+        nodes: dict[tuple[int, ...], NextToken] = {}
+        for prefix, wanted in branches.items():
+            context = Context(prefix, prompt.context)
+            call = self._wire.next_token(self._target, context, sorted(wanted))
+            nodes[prefix] = await client.ask(call, self._wire.read_next)
+            self._count(nodes[prefix].counted, len(prefix))
+        sums, greedy, bounded = [], -1, False
+        for choice, sequence in enumerate(encoded.sequences):
+            total, is_greedy = 0.0, True
+            for at in range(start, len(sequence)):
+                node, token = nodes[sequence[:at]], sequence[at]
+                value = node.logprobs.get(token)
+                bounded |= value is None
+                total += _at_most(node) if value is None else value
+                is_greedy &= node.greedy == token
+            sums.append(total)
+            if is_greedy and (greedy < 0 or len(sequence) > len(encoded.sequences[greedy])):
+                greedy = choice
+        first = encoded.sequences[0][:start]
+        return Scores(tuple(sums), greedy, bounded, nodes[first].counted.prompt)
+
+    async def _score_options(
+        self, given_text: GivenText, encoded: EncodedPrompt, prompt: Prompt, client: Client
+    ) -> Scores:
+        """Score the text of each option by a request of its own."""
+        calls = []
+        for sequence, start in zip(encoded.sequences, encoded.starts, strict=True):
+            call = given_text.request(self._target, sequence, start)
+            read = partial(_read_given, given_text, sequence, start)
+            calls.append(client.ask(call, read))
+        values = await asyncio.gather(*calls)
+        for value, sequence in zip(values, encoded.sequences, strict=True):
+            self._count(value.counted, len(sequence))
+        greedy = [choice for choice, value in enumerate(values) if value.is_greedy]
+        return Scores(
+            tuple(value.loglikelihood for value in values),
+            max(greedy, key=lambda choice: len(encoded.sequences[choice]), default=-1),
+            False,
+            encoded.starts[0],
+        )
+
+    async def _generate(self, context: Context, max_new_tokens: int, client: Client) -> ServedText:
+        call = self._wire.generate(self._target, context, max_new_tokens)
+        generation = await client.ask(call, self._wire.read_generated)
+        self._count(generation.counted, len(context.ids))
+        return generation.served
+
+    def _count(self, counted: Counted, expected: int) -> None:
+        """Account for an answer. Raises RefusedError if the prompt was another than isogloss's."""
+        self._counts.prompt_tokens += counted.prompt
+        self._counts.generated_tokens += counted.generated
+        if counted.prompt != expected and self.facts.prompts != PromptsAs.CHAT:
+            raise RefusedError(
+                f"the server counts {counted.prompt} prompt tokens, isogloss {expected}", 200
+            )
+
+
+def _read_given(
+    given_text: GivenText, sequence: Sequence[int], start: int, answer: bytes
+) -> Continuation:
+    return given_text.read(answer, sequence, start)
+
+
+def _at_most(node: NextToken) -> float:
+    """Return what the log-probability of a token can be at most that is not among those returned.
+
+    It is not above the least of them, nor can the probabilities add to more than one.
+    """
+    lowest = min(node.logprobs.values())
+    left = 1 - math.fsum(map(math.exp, node.logprobs.values()))
+    return min(lowest, math.log(left)) if left > LEFT_OVER else lowest
