@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -39,11 +39,18 @@ class _UserError(click.ClickException):
         super().__init__(shortened(without_password(message), LONGEST_MESSAGE))
 
 
-def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) -> click.Command:
+def stage_command(
+    name: str,
+    config_class: type[C],
+    run: Callable[[C], None],
+    arguments: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> click.Command:
     """The command of an entry point: it fills `config_class` from its options and calls `run`.
 
-    User errors (IsoglossError, an unknown option, an invalid value) exit with status 2 and one
-    sentence, without a traceback.
+    Fields in `arguments` are given by position, those in `left_out` not at all. User errors
+    (IsoglossError, an unknown option, an invalid value) exit with status 2 and one sentence,
+    without a traceback.
     """
 
     def callback(verbose: bool, quiet: bool, **options: str | tuple[str, ...]) -> None:
@@ -60,12 +67,17 @@ def stage_command(name: str, config_class: type[C], run: Callable[[C], None]) ->
 
             processes.run_on_leader(lambda: _run(run, config))
 
-    parameters = [_option(*entry) for entry in config_class.model_fields.items()]
+    positional = [click.Argument([argument]) for argument in arguments]
+    options = [
+        _option(parameter, field)
+        for parameter, field in config_class.model_fields.items()
+        if parameter not in (*arguments, *left_out)
+    ]
     return click.Command(
         name=name,
         callback=callback,
         help=config_class.__doc__,
-        params=[*parameters, *verbosity_options()],
+        params=[*positional, *options, *verbosity_options()],
         context_settings=SETTINGS,
     )
 

@@ -3,6 +3,7 @@
 import click
 
 import isogloss
+from isogloss.cli.cells import cell, cells
 from isogloss.cli.command import SETTINGS, start
 from isogloss.cli.doctor import doctor
 from isogloss.cli.languages import languages, tasks
@@ -20,7 +21,7 @@ class _InOrder(click.Group):
 
 program = _InOrder(
     "isogloss",
-    commands=[*COMMANDS.values(), tasks, languages, models, doctor],
+    commands=[*COMMANDS.values(), cell, cells, tasks, languages, models, doctor],
     help="Find where cross-lingual transfer stops: by kinship between languages, or not at all.",
     context_settings=SETTINGS,
 )

@@ -11,7 +11,14 @@ from isogloss.config.import_results import ImportConfig
 from isogloss.config.plan import PlanConfig
 from isogloss.config.register import RegisterConfig
 from isogloss.config.shared import SharedConfig
-from isogloss.config.study import MainConfig, StudyComparison, StudyConfig, StudyTraining
+from isogloss.config.study import (
+    CellConfig,
+    CellsConfig,
+    MainConfig,
+    StudyComparison,
+    StudyConfig,
+    StudyTraining,
+)
 from isogloss.config.text import NONE_AS, as_text, command_line, explain
 from isogloss.config.tune import TuneConfig
 from isogloss.config.words import is_separated
@@ -19,6 +26,8 @@ from isogloss.config.words import is_separated
 __all__ = [
     "ENTRY_POINTS",
     "NONE_AS",
+    "CellConfig",
+    "CellsConfig",
     "CompareConfig",
     "EvaluateConfig",
     "FinetuneConfig",

@@ -232,3 +232,23 @@ class MainConfig(fields.Config):
         ),
     ] = False
     experiment: fields.Experiment = None
+
+
+class CellConfig(MainConfig):
+    """Run one cell of a study, once: a finished cell is not computed again.
+
+    Any number of machines may run cells of a study at the same time, also the same cell.
+    """
+
+    cell: Annotated[str, text("the id of a cell"), Field(description="see `isogloss cells`")]
+    parent: Annotated[
+        Annotated[str, text("the id of a run")] | None,
+        NoneWord("none"),
+        Field(description="run of which the run of the cell becomes a child; or none"),
+    ] = None
+
+
+class CellsConfig(MainConfig):
+    """List the cells of a study: ids for `isogloss cell`, kind, and whether each has finished."""
+
+    json_output: bool = False

@@ -13,11 +13,11 @@ from pydantic_core import ErrorDetails
 
 from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
-from isogloss.config.study import StudyConfig
+from isogloss.config.study import CellConfig, StudyConfig
 from isogloss.config.words import joined, none_word
 from isogloss.formatting import shortened, without_password
 
-CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), StudyConfig)
+CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), CellConfig, StudyConfig)
 NONE_AS = {
     name: word
     for config_class in CLASSES

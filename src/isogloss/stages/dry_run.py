@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mlflow.entities import Run
+
 from isogloss.config import Hyperparameters, StudyConfig, command_line
 from isogloss.costs.memory import FLOAT32_BYTES, Memory, weight_bytes
 from isogloss.costs.operations import Lora, Work
@@ -25,9 +27,8 @@ from isogloss.inference.generation import TOKENS_PER_BATCH
 from isogloss.inference.work import scoring_work, training_work
 from isogloss.models.lora import has_experts
 from isogloss.models.tokenizers import shared_tokenizer
-from isogloss.registry.lookup import adapter_problem
-from isogloss.stages.evaluate import evaluation_data, plan_evaluation
-from isogloss.stages.finetune import plan_finetune
+from isogloss.stages.cell import finished_run
+from isogloss.stages.evaluate import evaluation_data
 from isogloss.stages.model_costs import (
     CARDS,
     ModelFacts,
@@ -50,7 +51,7 @@ from isogloss.stages.study_cells import (
     study_models,
 )
 from isogloss.tasks import Item, Task
-from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
+from isogloss.tracking import choose_experiment
 from isogloss.types import Format, LanguageCode, Reasoning
 
 SAMPLE = 8  # passages per language whose items are tokenised
@@ -105,13 +106,14 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
     task, items = _data(config, cells)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
     experiment_id = choose_experiment(experiment)
-    finished: dict[StudyCell, str | None] = {}
+    finished: dict[StudyCell, Run | None] = {}
     costs = []
     works: dict[tuple[str, Reasoning], ItemWork] = {}
     for cell in cells:
         name = cell.config.model
         if facts[name].location and task:
-            finished[cell] = _adapter_if_finished(cell, sessions[name], experiment_id, finished)
+            adapter = finished.get(cell.finetuned) if isinstance(cell, EvaluateCell) else None
+            finished[cell] = finished_run(cell, sessions[name], experiment_id, adapter)
         key = (name, _reasoning(cell))
         if key not in works:
             works[key] = _item_work(cell, sessions[name], facts[name], task, items)
@@ -185,24 +187,6 @@ def _data(
     except IsoglossError as error:
         print(f"the data cannot be read, so items and tokens are assumed: {error}")
         return None, dict.fromkeys(config.languages or (), ())
-
-
-def _adapter_if_finished(
-    cell: StudyCell,
-    session: Session,
-    experiment_id: str,
-    finished: Mapping[StudyCell, str | None],
-) -> str | None:
-    """The adapter digest of a cell that would be reused (empty for an evaluation); None if none."""
-    if isinstance(cell, FinetuneCell):
-        plan = plan_finetune(cell.config, session)
-        run = find_finished(RunKind.FINETUNE, plan.fingerprint, experiment_id, adapter_problem)
-        return tag(run, "adapter") if run else None
-    adapter = finished.get(cell.finetuned) if cell.finetuned else None
-    if cell.finetuned and adapter is None:
-        return None
-    evaluation = plan_evaluation(cell.config, session, adapter)
-    return "" if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment_id) else None
 
 
 def _reasoning(cell: StudyCell) -> Reasoning:
@@ -320,7 +304,7 @@ def _cost(
     config: StudyConfig,
     items: Mapping[LanguageCode, Sequence[Item]],
     work: ItemWork,
-    finished: Mapping[StudyCell, str | None],
+    finished: Mapping[StudyCell, Run | None],
 ) -> CellCost:
     disk: float | None
     if isinstance(cell, FinetuneCell):

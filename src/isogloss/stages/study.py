@@ -9,9 +9,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -20,8 +18,6 @@ from mlflow.entities import Run
 from isogloss import tracking
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.config import CompareConfig, MainConfig, StudyConfig
-from isogloss.config.study import KEEP_FILE
-from isogloss.config.study_files import read_study
 from isogloss.errors import (
     IsoglossError,
     ModelError,
@@ -31,12 +27,11 @@ from isogloss.errors import (
 )
 from isogloss.formatting import aligned, decimal
 from isogloss.models.memory import return_freed_memory
-from isogloss.registry.lookup import AdapterRef, adapter_folder
+from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
+from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import dry_run, print_dry_run
-from isogloss.stages.evaluate import evaluate
-from isogloss.stages.finetune import finetune
 from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.stated_plan import plan_tags
@@ -49,8 +44,7 @@ from isogloss.stages.study_cells import (
     study_seeds,
     study_sources,
 )
-from isogloss.stages.training_inputs import load_recipe
-from isogloss.tracking import RunKind, tag
+from isogloss.tracking import RunKind
 from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
 
@@ -194,17 +188,12 @@ def _run_cells(
 
 def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) -> None:
     if isinstance(cell, FinetuneCell):
-        runs.finetuned[cell] = finetune(cell.config, session, label)
-    elif cell.finetuned is None:
-        runs.evaluated[cell] = evaluate(cell.config, session, label=label)
-    elif cell.finetuned not in runs.finetuned:
+        runs.finetuned[cell] = do_cell(cell, session, label)
+    elif cell.finetuned and cell.finetuned not in runs.finetuned:
         raise StudyError(f"its adapter is missing, because {cell.finetuned.label!r} failed.")
     else:
-        run = runs.finetuned[cell.finetuned]
-        run_id = run.info.run_id
-        adapter = AdapterRef(str(tag(run, "adapter")), partial(adapter_folder, run_id))
-        config = cell.config.model_copy(update={"adapter": (run_id,)})
-        runs.evaluated[cell] = evaluate(config, session, adapter, label)
+        finetuned = runs.finetuned[cell.finetuned] if cell.finetuned else None
+        runs.evaluated[cell] = do_cell(cell, session, label, finetuned)
 
 
 def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) -> Run | None:
@@ -269,15 +258,7 @@ def _by_reason(failed: Mapping[StudyCell, str]) -> dict[str, list[str]]:
 
 def run_main(config: MainConfig) -> str:
     """The entry point `main`; returns the id of the compare run, or "" for a dry run."""
-    overrides = {
-        name: value
-        for name, value in config.model_dump(exclude={"study", "experiment", "recipe"}).items()
-        if name in StudyConfig.model_fields and value != KEEP_FILE
-    }
-    study = read_study(Path(config.study), overrides)
-    if config.recipe != KEEP_FILE:
-        recipe = load_recipe(config.recipe, study)
-        study = read_study(Path(config.study), overrides, recipe)
+    study = configured_study(config)
     if config.dry_run:
         print_dry_run(dry_run(study, config.experiment))
         return ""

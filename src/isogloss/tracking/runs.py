@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from enum import StrEnum
 
 import mlflow
@@ -25,6 +26,10 @@ PROJECT_RUN = "MLFLOW_RUN_ID"  # set by `mlflow run`
 EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 NAME_TAG = "mlflow.runName"
+PARENT_TAG = "mlflow.parentRunId"
+
+# The parent of new runs, where another process has opened it.
+_parent: ContextVar[str | None] = ContextVar("parent", default=None)
 
 
 class Link(StrEnum):
@@ -32,6 +37,25 @@ class Link(StrEnum):
 
     RESUMES = "resumes"
     REUSES = "reuses"
+
+
+@contextmanager
+def child_of(run_id: str) -> Iterator[None]:
+    """Context in which runs become children of a run that another process has open.
+
+    They are in its experiment. The run that `mlflow run` has opened is not taken. ConfigError if
+    there is no such run.
+    """
+    with missing(f"parent is {run_id!r}, but MLflow at {shown_uri()} has no such run"):
+        mlflow.get_run(run_id)
+    token = _parent.set(run_id)
+    project_run = os.environ.pop(PROJECT_RUN, None)
+    try:
+        yield
+    finally:
+        _parent.reset(token)
+        if project_run is not None:
+            os.environ[PROJECT_RUN] = project_run
 
 
 @contextmanager
@@ -46,8 +70,9 @@ def open_run(
     """Open a run within a context and end it.
 
     Resumes the run that `work` was started in. Otherwise takes the run that `mlflow run` has
-    opened, else opens a child of the active run, else a new run. Names in `tags` have no prefix;
-    tags without a value are left out. The configuration is logged as parameters and config.json.
+    opened, else opens a child of the active run or of the one in `child_of`, else a new run. Names
+    in `tags` have no prefix; tags without a value are left out. The configuration is logged as
+    parameters and config.json.
     """
     experiment_id = choose_experiment(experiment)
     interrupted = work.run_id if work else None
@@ -57,11 +82,14 @@ def open_run(
         link_project_run(interrupted, Link.RESUMES)
         logger.info(f"{name}: resuming run {interrupted}")
     require_reachable_artifacts(experiment_id)
-    adopted = mlflow.active_run() is None and PROJECT_RUN in os.environ
+    active = mlflow.active_run()
+    adopted = active is None and PROJECT_RUN in os.environ
+    parent = active.info.run_id if active else _parent.get()
     run = mlflow.start_run(
         run_id=interrupted,
         run_name=None if adopted or interrupted else name,
-        nested=mlflow.active_run() is not None,
+        nested=active is not None,
+        parent_run_id=parent,
     )
     try:
         if not run.info.run_id:
@@ -73,6 +101,8 @@ def open_run(
             work.record_run(run.info.run_id)
         if adopted:
             mlflow.set_tag(NAME_TAG, name)
+        if interrupted and parent:  # it was the child of a run that has ended
+            mlflow.set_tag(PARENT_TAG, parent)
         values = {"kind": kind, **tags}
         mlflow.set_tags(prefixed({key: value for key, value in values.items() if value}))
         _log_config(config, run)
@@ -128,6 +158,10 @@ def choose_experiment(experiment: str | None) -> str:
     """
     active = mlflow.active_run()
     run_id = active.info.run_id if active else os.environ.get(PROJECT_RUN)
+    if run_id is None and (parent := _parent.get()):
+        experiment_id = _experiment_of_run(parent, experiment)
+        mlflow.set_experiment(experiment_id=experiment_id)
+        return experiment_id
     if run_id is not None:
         return _experiment_of_run(run_id, experiment)
     if experiment is None and (selected := os.environ.get(EXPERIMENT_ID)):
