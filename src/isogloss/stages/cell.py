@@ -168,9 +168,8 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
         finished = None
         if here[model]:
             try:
-                run = finished_run(
-                    cell, Session.of(cell.config), experiment_id, finetuned and runs.get(finetuned)
-                )
+                adapter = runs.get(finetuned) if finetuned else None
+                run = finished_run(cell, Session.of(cell.config), experiment_id, adapter)
             except (ConfigError, DataError, ModelError) as error:
                 logger.warning(f"whether {cell.label} has finished is not known: {error}")
             else:

@@ -112,7 +112,8 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
     for cell in cells:
         name = cell.config.model
         if facts[name].location and task:
-            adapter = finished.get(cell.finetuned) if isinstance(cell, EvaluateCell) else None
+            needed = cell.finetuned if isinstance(cell, EvaluateCell) else None
+            adapter = finished.get(needed) if needed else None
             finished[cell] = finished_run(cell, sessions[name], experiment_id, adapter)
         key = (name, _reasoning(cell))
         if key not in works:
