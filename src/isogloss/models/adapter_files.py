@@ -18,6 +18,7 @@ import torch
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.files import user_path
+from isogloss.models import model_files
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizers import json_template
 
@@ -71,13 +72,7 @@ def read_settings(folder: Path) -> dict[str, Any]:  # Any: parsed JSON
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"adapter folder {str(folder)!r} has no {name}.")
-    try:
-        settings = json.loads((folder / CONFIG).read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{CONFIG} of adapter {str(folder)!r} is not JSON ({error}).") from error
-    if not isinstance(settings, dict):
-        raise ModelError(f"{CONFIG} of adapter {str(folder)!r} is not a mapping.")
-    return settings
+    return dict(model_files.read_settings(folder / CONFIG, f"adapter {str(folder)!r}"))
 
 
 def read_adapter(folder: Path) -> AdapterFiles:
@@ -265,7 +260,7 @@ def _own_tokens(folder: Path) -> dict[str, int]:
             vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
         if (folder / "added_tokens.json").is_file():
             vocabulary |= json.loads((folder / "added_tokens.json").read_text("utf-8"))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"the tokenizer files of adapter {str(folder)!r} cannot be read "
             f"({type(error).__name__}: {error}); expected those that transformers writes, or none."
@@ -279,7 +274,12 @@ def own_chat_template(folder: Path) -> str | None:
     Raises ModelError for a damaged file.
     """
     if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text("utf-8")
+        try:
+            return (folder / "chat_template.jinja").read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"adapter {str(folder)!r}: chat_template.jinja is not UTF-8 text ({error.reason})."
+            ) from error
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = json_template(folder / name, f"adapter {str(folder)!r}")
         if isinstance(template, dict):  # named templates

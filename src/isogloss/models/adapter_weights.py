@@ -68,13 +68,13 @@ def insert(
         _load(peft_model, own, name, before)
         required = _trained_biases(peft_model, base, bias)
         return peft_model, _replacements(from_base, base, required, bias)
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError) as error:
-        remove_layers(network)
-        reason = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
-        raise MisfitError(" ".join(reason.split())[:500].rstrip(".")) from error
     except MisfitError:
         remove_layers(network)
         raise
+    except Exception as error:  # whatever peft raises for a configuration that it does not check
+        remove_layers(network)
+        reason = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
+        raise MisfitError(" ".join(reason.split())[:500].rstrip(".")) from error
 
 
 def remove_layers(network: torch.nn.Module) -> None:

@@ -1,11 +1,12 @@
 """Architecture: whether a model can be a causal language model, by its config.json alone."""
 
-import json
 from typing import cast
 
 from isogloss.compat.interfaces import ModelConfig
 from isogloss.errors import ModelError
+from isogloss.formatting import shortened
 from isogloss.models.locate import ModelLocation
+from isogloss.models.model_files import LONGEST_REASON, model_settings
 
 EXPECTED = "expected a causal language model of transformers, such as Gemma, Llama or Qwen"
 
@@ -17,18 +18,19 @@ def check_architecture(location: ModelLocation) -> ModelConfig:
     which is never run, and all that transformers has no causal language model for. An architecture
     that passes may still be refused when the model is tried; see `models.paths`.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
 
-    settings = json.loads((location.folder / "config.json").read_text("utf-8"))
-    model_type = settings.get("model_type")
-    named = (settings.get("architectures") or [model_type])[0]
+    settings = model_settings(location.folder, f"model {location.name!r}")
+    model_type, architectures = settings.get("model_type"), settings.get("architectures")
+    named = shortened(
+        str(architectures[0] if isinstance(architectures, list) and architectures else model_type)
+    )
     refused = f"model {location.name!r} has the architecture {named}"
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if not isinstance(model_type, str) or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         reason = "for which transformers has no causal language model"
         if "auto_map" in settings:
             reason = "which needs code of its own, and that is never run"
@@ -37,8 +39,8 @@ def check_architecture(location: ModelLocation) -> ModelConfig:
         raise ModelError(f"{refused}, whose attention hashes tokens at random; {EXPECTED}.")
     try:
         config = AutoConfig.from_pretrained(location.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # whatever a configuration's own code raises for its values
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__, LONGEST_REASON)
         raise ModelError(
             f"model {location.name!r} has a config.json that transformers rejects ({reason})."
         ) from error

@@ -1,7 +1,7 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
-import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -17,6 +17,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.locate import SAFETENSORS_INDEX, ModelLocation
 from isogloss.models.memory import keep_freed_memory, page_out
+from isogloss.models.model_files import read_settings, reason_of
 from isogloss.models.paths import proven_paths
 from isogloss.models.tokenizers import load_tokenizer
 
@@ -62,9 +63,12 @@ def load(
         loaded = AutoModelForCausalLM.from_pretrained(
             location.folder, local_files_only=True, **options
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {location.name!r} cannot be loaded ({reason}).") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a model's own code raises for its configuration
+        raise ModelError(
+            f"model {location.name!r} cannot be loaded ({reason_of(error)})."
+        ) from error
     network, report = cast("tuple[CausalNetwork, LoadingReport]", loaded)
     check_weights(location.name, report)
     module = cast(torch.nn.Module, network)
@@ -115,20 +119,27 @@ def check_weight_files(location: ModelLocation) -> None:
         if not index.is_file():
             return
         try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"model {location.name!r} cannot be loaded ({index.name} is not a valid index)."
-            ) from error
+            files = read_settings(index, f"model {location.name!r}")["weight_map"].values()
+            names = sorted(set(map(str, files)))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise _not_an_index(location) from error
+        if not names or any(Path(name).name != name for name in names):
+            raise _not_an_index(location)
     for name in names:
         try:
             with safe_open(folder / name, "pt"):
                 pass
         except (OSError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise ModelError(
-                f"model {location.name!r} cannot be loaded ({name}: {reason})."
+                f"model {location.name!r} cannot be loaded ({name}: {reason_of(error)})."
             ) from error
+
+
+def _not_an_index(location: ModelLocation) -> ModelError:
+    return ModelError(
+        f"model {location.name!r} cannot be loaded: {SAFETENSORS_INDEX} must name files of its "
+        "folder under 'weight_map'."
+    )
 
 
 def _check_attention(attention: str, products: torch.dtype) -> None:

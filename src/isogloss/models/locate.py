@@ -12,6 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,6 +25,7 @@ from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
 from isogloss.files import file_sha256, looked_for, user_path
 from isogloss.models.loading_report import LoadingReport, check_weights
+from isogloss.models.model_files import reason_of
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedModel
@@ -188,7 +190,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
         started = time.monotonic()
         partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
         try:
-            with shared_reader():
+            with shared_reader(), _readable(gguf):
                 tokenizer = AutoTokenizer.from_pretrained(
                     gguf.parent, gguf_file=gguf.name, local_files_only=True
                 )
@@ -208,6 +210,19 @@ def dequantise(gguf: Path, sha256: str) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
         logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
     return folder
+
+
+@contextmanager
+def _readable(gguf: Path) -> Iterator[None]:
+    """Context in which a GGUF file is read; ModelError if it is damaged or of an unknown kind."""
+    try:
+        yield
+    except (MemoryError, ModelError):
+        raise
+    except Exception as error:  # readers raise whatever the bytes of a damaged file lead to
+        raise ModelError(
+            f"model {str(gguf)!r} cannot be read as a GGUF file ({reason_of(error)})."
+        ) from error
 
 
 def folder_sha256(folder: Path) -> str:

@@ -16,6 +16,7 @@ import torch
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.costs.shape import Layer, Matrix, MatrixKind, ModelShape
 from isogloss.models.locate import ModelLocation
+from isogloss.models.model_files import model_settings
 
 # What of a layer feeds only the output of the same token; see `forward.TOKENWISE`.
 OWN_TOKEN = ("q_proj", "o_proj", "mlp")
@@ -31,7 +32,7 @@ USED_EXPERTS = (
 
 def shape_of(location: ModelLocation) -> ModelShape:
     """The shape of a model on this machine."""
-    return shape_from_config(json.loads((location.folder / "config.json").read_text("utf-8")))
+    return shape_from_config(model_settings(location.folder, f"model {location.name!r}"))
 
 
 def published_shape(name: str) -> ModelShape | None:

@@ -1,15 +1,15 @@
 """Tokenizers and their chat templates, loaded from the files of a model without its weights."""
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.files import file_sha256
 from isogloss.models.locate import ModelLocation, decisive_files
+from isogloss.models.model_files import read_json, reason_of
 
 VOCABULARIES = (
     ".json",
@@ -23,6 +23,9 @@ VOCABULARIES = (
     ".vocab",
 )
 # transformers' tokenizers read their own configuration and files of templates, but not these.
+_NO_TEMPLATE = (
+    "the chat_template in {} must be text, or a list of templates, each with name and template."
+)
 PROCESSOR_FILES = ("chat_template.json", "processor_config.json")
 
 
@@ -39,10 +42,11 @@ def load_tokenizer(location: ModelLocation) -> Tokenizer:
             owner = f"model {location.name!r}"
             templates = [json_template(location.folder / name, owner) for name in PROCESSOR_FILES]
             tokenizer.chat_template = next(filter(None, templates), None)
-    except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except ModelError:
+        raise
+    except Exception as error:  # the tokenizers library raises Exception itself
         raise ModelError(
-            f"the tokenizer of model {location.name!r} cannot be loaded ({reason})."
+            f"the tokenizer of model {location.name!r} cannot be loaded ({reason_of(error)})."
         ) from error
     return cast(Tokenizer, tokenizer)
 
@@ -91,11 +95,13 @@ def json_template(path: Path, owner: str) -> str | dict[str, str] | None:
     """
     if not path.is_file():
         return None
+    content = read_json(path, owner)
+    template = content.get("chat_template") if isinstance(content, dict) else None
     try:
-        content: Any = json.loads(path.read_text("utf-8"))  # Any: JSON
-    except ValueError as error:
-        raise ModelError(f"{owner}: {path.name} is not valid JSON ({error}).") from error
-    template: Any = content.get("chat_template") if isinstance(content, dict) else None
-    if isinstance(template, list):
-        return {entry["name"]: entry["template"] for entry in template}
-    return template or None
+        if isinstance(template, list):
+            return {str(entry["name"]): str(entry["template"]) for entry in template}
+        if isinstance(template, str | dict | None):
+            return template or None
+    except (TypeError, LookupError) as error:
+        raise ModelError(f"{owner}: {_NO_TEMPLATE.format(path.name)}") from error
+    raise ModelError(f"{owner}: {_NO_TEMPLATE.format(path.name)}")

@@ -6,7 +6,10 @@ which a direct answer would be a draft.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,8 +55,10 @@ _ON: tuple[Switches, ...] = (
     {"enable_thinking": True},
 )
 # A template is a program: these are what it raises, and what transformers raises about it.
-_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
-             ValueError)  # fmt: skip
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError,
+             TimeoutError, TypeError, ValueError)  # fmt: skip
+_SECONDS = 10  # for one rendering, which takes a millisecond
+_LONGEST = 1_000_000  # characters that a template may add to a text
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,30 @@ def _turn(role: str, text: str, as_list: bool) -> dict[str, object]:
     return {"role": role, "content": [{"type": "text", "text": text}] if as_list else text}
 
 
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the context after that time.
+
+    Without effect outside the main thread, which alone receives signals, and where another alarm
+    is set.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError(f"it takes more than {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _render(
     tokenizer: Tokenizer,
     template: str,
@@ -238,13 +267,17 @@ def _render(
     generation: bool = True,
 ) -> str:
     try:
-        return tokenizer.apply_chat_template(
-            list(turns),
-            chat_template=template,
-            tokenize=False,
-            add_generation_prompt=generation,
-            **switches,
-        )
+        with _time_limit(_SECONDS):
+            rendered = tokenizer.apply_chat_template(
+                list(turns),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generation,
+                **switches,
+            )
+        if len(rendered) > _LONGEST + 10 * len(str(turns)):
+            raise ValueError(f"it makes {len(rendered):,} characters of {len(str(turns)):,}")
+        return rendered
     except _FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(

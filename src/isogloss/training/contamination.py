@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from isogloss.errors import DataError
+from pydantic import TypeAdapter, ValidationError
+
+from isogloss.errors import DataError, ModelError
 from isogloss.languages import JOIN, pooled_source
+from isogloss.models.model_files import read_settings
 from isogloss.tasks import Item
 
 RECORD = "trained_on.json"
@@ -93,9 +96,23 @@ def training_record(
 
 
 def read_record(folder: Path) -> TrainingRecord | None:
-    """The record in an adapter's folder; None if the adapter has none."""
+    """The record in an adapter's folder; None if the adapter has none.
+
+    Raises ModelError for a damaged one.
+    """
     path = folder / RECORD
-    return TrainingRecord(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    owner = f"adapter {str(folder)!r}"
+    try:
+        return TypeAdapter(TrainingRecord).validate_python(read_settings(path, owner))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ModelError(
+            f"{owner}: {RECORD} is damaged ({field}: {first['msg']}); without it nobody knows "
+            "what the adapter was trained on. Copy the folder again from the run that trained it."
+        ) from error
 
 
 def refuse_contamination(
