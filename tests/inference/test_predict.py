@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import probe
 
-from isogloss.inference import predict as predict_module
+from isogloss.inference import backend
 from isogloss.inference.generation import Generated, IsComplete
 from isogloss.inference.predict import predict
 from isogloss.inference.progress import extrapolated
@@ -30,7 +30,7 @@ def test_a_generated_answer_is_parsed_and_the_forced_choice_is_recorded_too(
     items = probe("eng_Latn", "test", 4)
     texts = [" B", f" {items[1].options[3]}\nQ: next", " none\nQ: next\nAnswer: A", " C."]
     monkeypatch.setattr(
-        predict_module, "generate", lambda *_, **__: [Generated(text, True) for text in texts]
+        backend, "generate", lambda *_, **__: [Generated(text, True) for text in texts]
     )
     generated = predict(tiny, items, Protocol("generate"), "probe")
     letters = predict(tiny, items, Protocol("letter"), "probe")
@@ -58,7 +58,7 @@ def test_choices_are_scored_after_the_generated_reasoning(
     protocol = Protocol(format, reasoning="cot", max_new_tokens=12)
     texts = [" It says so.\nAnswer: C\n", " One may say (B)", " So:\nAnswer: A"]
     generated = [Generated(text, text != texts[1]) for text in texts]
-    monkeypatch.setattr(predict_module, "generate", lambda *_, **__: generated)
+    monkeypatch.setattr(backend, "generate", lambda *_, **__: generated)
     predictions = predict(tiny, items, protocol, "probe")
     for item, prediction, text in zip(items, predictions, texts, strict=True):
         reasoning = text[: answer_start(text)].rstrip()
@@ -102,7 +102,7 @@ def test_generation_gets_the_protocols_limit_and_stops_at_a_complete_answer(
         progress(1)
         return [Generated(texts[1], True)]
 
-    monkeypatch.setattr(predict_module, "generate", generate)
+    monkeypatch.setattr(backend, "generate", generate)
     (prediction,) = predict(tiny, [item], protocol, "probe", progress=counts.append)
     assert prediction.greedy == 0
     assert counts == [1]
@@ -174,13 +174,13 @@ def test_in_bfloat16_letters_are_scored_by_a_float32_head(
 ) -> None:
     model = load(locate(str(model_folder("gemma3"))), "bfloat16")
     options: list[bool] = []
-    score = predict_module.score
+    score = backend.score
 
     def recorded(*arguments: object, float32_head: bool = False, **others: object) -> object:
         options.append(float32_head)
         return score(*arguments, float32_head=float32_head, **others)
 
-    monkeypatch.setattr(predict_module, "score", recorded)
+    monkeypatch.setattr(backend, "score", recorded)
     for format in ("letter", "cloze"):
         predict(model, probe("eng_Latn", "test", 1), Protocol(format), "probe")
     assert options == [True, False]

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
-from isogloss.inference.generation import Generated, IsComplete, generate
+from isogloss.inference.backend import Backend, InProcess
+from isogloss.inference.generation import Generated, IsComplete
 from isogloss.inference.progress import Progress, extrapolated, no_progress
-from isogloss.inference.scoring import ItemScores, score
+from isogloss.inference.scoring import ItemScores
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.answer_parser import answer_start, parse_answer
 from isogloss.prompts.answer_watch import AnswerWatch
@@ -90,8 +91,32 @@ def predict(
     items newly begun or finished. Several processes divide the passages among themselves.
     Raises ModelError for scores that are not finite.
     """
-    request = _Request(items, protocol, task, shortened, _opened(model, protocol))
+    request = _request(model.tokenizer, items, protocol, task, shortened)
     return processes.run_on_all(_predict_share, model, request, model.active, progress=progress)
+
+
+def predict_with(
+    backend: Backend,
+    items: Sequence[Item],
+    protocol: Protocol,
+    task: str,
+    *,
+    shortened: frozenset[tuple[str, str]] = frozenset(),
+    progress: Progress = no_progress,
+) -> list[Prediction]:
+    """`predict` with what `backend` computes, from this process alone."""
+    request = _request(backend.tokenizer, items, protocol, task, shortened)
+    return _predictions(backend, request, items, progress)
+
+
+def _request(
+    tokenizer: Tokenizer,
+    items: Sequence[Item],
+    protocol: Protocol,
+    task: str,
+    shortened: frozenset[tuple[str, str]],
+) -> _Request:
+    return _Request(items, protocol, task, shortened, _opened(tokenizer, protocol))
 
 
 def _predict_share(
@@ -100,7 +125,7 @@ def _predict_share(
     """Predict this process's share of the items; return the predictions of all processes."""
     items = request.items
     if processes.count() == 1:
-        return _predictions(model, request, items, progress)
+        return _predictions(InProcess(model), request, items, progress)
     passages: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, item in enumerate(items):
         passages[item.language, item.passage_id].append(index)
@@ -114,7 +139,7 @@ def _predict_share(
     own_progress = extrapolated(progress, len(items), len(own))
     with nullcontext() if processes.is_leader() else model.using(adapter):
         own_items = [items[index] for index in own]
-        own_predictions = _predictions(model, request, own_items, own_progress)
+        own_predictions = _predictions(InProcess(model), request, own_items, own_progress)
     predictions: dict[int, Prediction] = {}
     for indices, share in processes.all_gather((own, own_predictions)):
         predictions.update(zip(indices, share, strict=True))
@@ -122,23 +147,22 @@ def _predict_share(
 
 
 def _predictions(
-    model: LanguageModel, request: _Request, items: Sequence[Item], progress: Progress
+    backend: Backend, request: _Request, items: Sequence[Item], progress: Progress
 ) -> list[Prediction]:
     """Predict `items`, which are all or some of the request's."""
     protocol = request.protocol
-    prompts, generated = _prompts(model, items, protocol, progress)
-    encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
-    scores = score(
-        model,
+    prompts, generated = _prompts(backend, items, protocol, progress)
+    encoded = encode(backend.tokenizer, prompts, chat=protocol.chat)
+    scores = backend.score(
+        prompts,
         encoded,
         items,
-        can_share(model),
         no_progress if protocol.generates else progress,
-        float32_head=protocol.shows_options,
+        labels=protocol.shows_options,
     )
-    unconditional = _unconditional(model, items, protocol)
+    unconditional = _unconditional(backend, items, protocol)
     _require_finite(items, scores, unconditional, generated)
-    sizes = _tokens_and_words(model, items)
+    sizes = _tokens_and_words(backend.tokenizer, items)
     predictions = []
     for index, item in enumerate(items):
         evidence = _Evidence(
@@ -175,13 +199,13 @@ def _require_finite(
 
 
 def _prompts(
-    model: LanguageModel, items: Sequence[Item], protocol: Protocol, progress: Progress
+    backend: Backend, items: Sequence[Item], protocol: Protocol, progress: Progress
 ) -> tuple[list[Prompt], Sequence[Generated | None]]:
     """Return the prompts by which choices are scored, and the texts generated for the items."""
     if protocol.reasoning == Reasoning.COT:
-        contexts = [reasoning_prompt(item, protocol, model.tokenizer) for item in items]
-        opened = _opened(model, protocol)
-        generated = _generate(model, items, contexts, protocol, progress)
+        contexts = [reasoning_prompt(item, protocol, backend.tokenizer) for item in items]
+        opened = _opened(backend.tokenizer, protocol)
+        generated = _generate(backend, items, contexts, protocol, progress)
         prompts = []
         for item, context, answer in zip(items, contexts, generated, strict=True):
             words = answer_words(item.language, protocol)
@@ -190,15 +214,15 @@ def _prompts(
             reasoning = answer.text[:end]
             prompts.append(after_reasoning(item, protocol, context, reasoning, opened))
         return prompts, generated
-    prompts = [prompt(item, protocol, model.tokenizer) for item in items]
+    prompts = [prompt(item, protocol, backend.tokenizer) for item in items]
     if not protocol.generates:
         return prompts, [None] * len(items)
     contexts = [entry.context for entry in prompts]
-    return prompts, _generate(model, items, contexts, protocol, progress)
+    return prompts, _generate(backend, items, contexts, protocol, progress)
 
 
 def _generate(
-    model: LanguageModel,
+    backend: Backend,
     items: Sequence[Item],
     contexts: Sequence[str],
     protocol: Protocol,
@@ -206,7 +230,7 @@ def _generate(
 ) -> list[Generated]:
     """Generate an answer after each context, or reasoning and an answer with `cot`."""
 
-    opened = _opened(model, protocol)
+    opened = _opened(backend.tokenizer, protocol)
 
     def completion(item: Item) -> IsComplete:
         words = answer_words(item.language, protocol)
@@ -215,8 +239,7 @@ def _generate(
             return AnswerWatch(words, labels, opened)
         return has_direct_answer
 
-    return generate(
-        model,
+    return backend.generate(
         contexts,
         protocol.max_new_tokens,
         [completion(item) for item in items],
@@ -231,36 +254,41 @@ def has_direct_answer(text: str) -> bool:
     return start is not None and first_line(text[start:]) != text[start:].lstrip()
 
 
-def _opened(model: LanguageModel, protocol: Protocol) -> str:
+def _opened(tokenizer: Tokenizer, protocol: Protocol) -> str:
     """Return what prompts of reasoning end in; "" for direct answers, which begin in no block."""
     if protocol.reasoning != Reasoning.COT:
         return ""
-    return reasoning_opened(protocol, model.tokenizer)
+    return reasoning_opened(protocol, tokenizer)
 
 
 def _unconditional(
-    model: LanguageModel, items: Sequence[Item], protocol: Protocol
+    backend: Backend, items: Sequence[Item], protocol: Protocol
 ) -> list[list[float] | None]:
     """Return log-likelihoods of the options without passage and question, if ranking needs them."""
     if protocol.shows_options or protocol.normalisation != Normalisation.UNCONDITIONAL:
         return [None] * len(items)
-    prompts = [unconditional_prompt(item, protocol, model.tokenizer) for item in items]
-    encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
+    prompts = [unconditional_prompt(item, protocol, backend.tokenizer) for item in items]
+    encoded = encode(backend.tokenizer, prompts, chat=protocol.chat)
     # An option that many items have, such as a topic or a name, is scored once.
     pairs = [list(zip(entry.sequences, entry.starts, strict=True)) for entry in encoded]
     distinct = list(dict.fromkeys(pair for item_pairs in pairs for pair in item_pairs))
+    single_prompts = {
+        pair: entry._replace(continuations=(text,))
+        for entry, item_pairs in zip(prompts, pairs, strict=True)
+        for pair, text in zip(item_pairs, entry.continuations, strict=True)
+    }
     # All of them begin with the answer word, but a tree of all options could have any size.
     single = [EncodedPrompt((sequence,), (start,)) for sequence, start in distinct]
-    scores = score(model, single, (), share=False)
+    scores = backend.score([single_prompts[pair] for pair in distinct], single, (), no_progress)
     values = dict(zip(distinct, (entry.loglikelihoods[0] for entry in scores), strict=True))
     return [[values[pair] for pair in item_pairs] for item_pairs in pairs]
 
 
-def _tokens_and_words(model: LanguageModel, items: Sequence[Item]) -> list[tuple[int, int]]:
+def _tokens_and_words(tokenizer: Tokenizer, items: Sequence[Item]) -> list[tuple[int, int]]:
     """Count tokens and words of each item's passage, or of its question if it has no passage."""
     texts = [item.passage or item.question for item in items]
     distinct = list(dict.fromkeys(texts))
-    ids = model.tokenizer(distinct, add_special_tokens=False).input_ids if distinct else []
+    ids = tokenizer(distinct, add_special_tokens=False).input_ids if distinct else []
     n_tokens = dict(zip(distinct, map(len, ids), strict=True))
     return [(n_tokens[text], len(text.split())) for text in texts]
 
