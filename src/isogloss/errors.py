@@ -4,6 +4,7 @@ IsoglossError
 ├── ConfigError     an invalid parameter, study file or language code
 ├── DataError       evaluation data that is missing, malformed or not parallel
 ├── ModelError      a model or adapter that cannot be found or does not fit
+├── ServerError     items that an inference server gave no answer about
 ├── TrainingError   training that ran out of memory or diverged
 ├── TrackingError   results that could not be sent to MLflow
 ├── ProcessError    a process of a group that computes together has ended
@@ -29,6 +30,10 @@ class DataError(IsoglossError):
 
 class ModelError(IsoglossError):
     """A model or adapter that cannot be found or does not fit."""
+
+
+class ServerError(IsoglossError):
+    """Items that an inference server gave no answer about; the others' answers are on disk."""
 
 
 class TrainingError(IsoglossError):

@@ -10,7 +10,8 @@ from mlflow.entities import Run
 from isogloss.config import EvaluateConfig, FinetuneConfig, MainConfig, StudyConfig
 from isogloss.errors import ComparisonError, ConfigError, DataError
 from isogloss.stages.comparable_runs import check_comparable
-from isogloss.stages.evaluate import evaluate, plan_evaluation
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_main, run_study

@@ -39,6 +39,13 @@ class Engine(Config):
         Annotated[str, text("a name that the server gives a model")] | None,
         Field(description="the server's name of the model; default: its only model"),
     ] = None
+    adapter: Annotated[
+        Annotated[str, text("a name that the server gives an adapter")] | None,
+        Field(
+            description="the server's name of the adapter that `adapter` gives; default: the "
+            "adapter is found by its folder, or loaded"
+        ),
+    ] = None
     tokenizer: Annotated[
         Annotated[str, text("a Hub name or a folder with a tokenizer")] | None,
         Field(description="where the tokenizer is, as a Hub name or a folder; default: `model`"),

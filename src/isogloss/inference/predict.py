@@ -324,6 +324,7 @@ def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Predictio
         words=evidence.n_words,
         prompt_tokens=evidence.n_prompt_tokens,
         shortened=(item.language, item.item_id) in request.shortened,
+        bounded=evidence.scores.bounded,
     )
 
 

@@ -30,10 +30,14 @@ POSITIONS_PER_WHOLE_HEAD = 64  # for a head that cannot be split: Gemma has 1 MB
 
 
 class ItemScores(NamedTuple):
-    """Log-likelihood (nats) of each choice, and which one greedy decoding gives (-1: none)."""
+    """Log-likelihood (nats) of each choice, and which one greedy decoding gives (-1: none).
+
+    `bounded` says that some are only what they can be at most; that occurs with servers.
+    """
 
     loglikelihoods: tuple[float, ...]
     greedy: int
+    bounded: bool = False
 
 
 class _Choice(NamedTuple):

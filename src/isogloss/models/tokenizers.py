@@ -1,5 +1,6 @@
 """Tokenizers and their chat templates, loaded from the files of a model without its weights."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -56,12 +57,21 @@ def shared_tokenizer(location: ModelLocation) -> Tokenizer:
 
     A large vocabulary takes seconds to load. The tokenizer must not be changed.
     """
-    contents = sorted(
+    return _load_once(_Files(tuple(_contents(location.folder)), location))
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Hexadecimal sha256 of the files that may decide the tokenizer in a folder."""
+    return hashlib.sha256("\n".join(_contents(folder)).encode()).hexdigest()
+
+
+def _contents(folder: Path) -> list[str]:
+    """Name and sha256 of each file that may decide the tokenizer in a folder."""
+    return sorted(
         f"{name}:{file_sha256(path)}"
-        for name, path in decisive_files(location.folder)
+        for name, path in decisive_files(folder)
         if path.suffix in VOCABULARIES or path.name.startswith("tokenizer")
     )
-    return _load_once(_Files(tuple(contents), location))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ class Prediction:
     total next-token probability of the choice letters, None in a format without letters. `text` is
     the generated text, None in a format without it.
 
+    `bounded` says that an inference server left out a choice that is not among its most likely
+    tokens; `choice_logprobs` then has the highest value that it can have.
+
     `tokens` and `words` count the passage, or the question of an item without a passage;
     `prompt_tokens` counts the whole prompt. `shortened` says whether the passage was cut to fit.
     """
@@ -46,6 +49,7 @@ class Prediction:
     words: int
     prompt_tokens: int
     shortened: bool
+    bounded: bool = False
 
 
 COLUMNS = tuple(field.name for field in fields(Prediction))

@@ -20,7 +20,8 @@ from isogloss.formatting import aligned
 from isogloss.models.locate import on_this_machine
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
-from isogloss.stages.evaluate import evaluate, plan_evaluation
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.finetune import finetune, plan_finetune
 from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session

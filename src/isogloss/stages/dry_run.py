@@ -28,7 +28,7 @@ from isogloss.inference.work import scoring_work, training_work
 from isogloss.models.lora import has_experts
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.stages.cell import finished_run
-from isogloss.stages.evaluate import evaluation_data
+from isogloss.stages.evaluation_plan import evaluation_data
 from isogloss.stages.model_costs import (
     CARDS,
     ModelFacts,

@@ -10,16 +10,17 @@ from mlflow.entities import Run
 
 from isogloss import tracking
 from isogloss.config import EvaluateConfig
-from isogloss.errors import ConfigError, DataError, IsoglossError, ModelError
+from isogloss.errors import ConfigError, DataError, IsoglossError, ModelError, ServerError
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.stages.evaluate import attach_checked, evaluate, plan_evaluation
+from isogloss.stages.evaluate import check_adapter, evaluate
+from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.session import Session
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
 from isogloss.tracking.reuse import find_finished
 from isogloss.tracking.runs import choose_experiment
 from isogloss.tracking.tags import in_parts
 
-OF_ONE_ADAPTER = (ModelError, DataError, ConfigError)
+OF_ONE_ADAPTER = (ModelError, DataError, ConfigError, ServerError)
 
 
 def run_evaluate(config: EvaluateConfig) -> list[str]:
@@ -33,6 +34,12 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"adapter names {repeated[0]!r} more than once.")
     session = Session.of(config)
+    own_name = config.engine.adapter if config.engine else None
+    if own_name is not None and len(set(names) - {NO_ADAPTER}) > 1:
+        raise ConfigError(
+            f"engine.adapter is {own_name!r}, the server's name of one adapter, but `adapter` has "
+            f"{len(set(names) - {NO_ADAPTER})}; expected one."
+        )
     if len(names) == 1:
         with ExitStack() as stack:
             own, adapter = _of_adapter(config, names[0], stack)
@@ -97,7 +104,7 @@ def _try(config: EvaluateConfig, session: Session, adapter: AdapterRef) -> None:
     experiment = choose_experiment(config.experiment)
     if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment) is None:
         with adapter.folder() as folder:
-            attach_checked(Path(folder), evaluation, session)
+            check_adapter(Path(folder), evaluation, session)
 
 
 def _report(rejected: Mapping[str, IsoglossError], count: int) -> ModelError:

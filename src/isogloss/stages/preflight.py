@@ -20,7 +20,7 @@ from isogloss.models.architecture import check_architecture
 from isogloss.models.loading import check_options, check_weight_files
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.prompts.tokenisation import label_tokens
-from isogloss.stages.evaluate import evaluation_data, in_source
+from isogloss.stages.evaluation_plan import evaluation_data, in_source
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import (
     EvaluateCell,

@@ -1,4 +1,7 @@
-"""Session: the base model of one process, found once and loaded once for all stages."""
+"""Session: the base model of one process, found once and loaded once for all stages.
+
+A model on an inference server is asked instead of loaded; only its tokenizer is here.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -6,7 +9,9 @@ from functools import cached_property
 
 import torch
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import SharedConfig
+from isogloss.config.engine import Engine
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import sharded_loading
 from isogloss.errors import ConfigError, ModelError
@@ -20,9 +25,10 @@ from isogloss.models.tokenizers import has_chat_template, shared_tokenizer
 from isogloss.prompts.chat import chat_format
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
+from isogloss.stages.served_model import ServedModel, served_model
 from isogloss.tasks import Task
 from isogloss.tracking import RunTags
-from isogloss.tracking.versions import model_libraries
+from isogloss.tracking.versions import client_libraries, model_libraries
 from isogloss.types import Condition, Normalisation, Reasoning
 
 logger = logging.getLogger(__name__)
@@ -33,28 +39,63 @@ MAX_NEW_TOKENS = {Reasoning.DIRECT: 16, Reasoning.COT: 256}  # where a configura
 
 @dataclass
 class Session:
-    """A base model: located and loaded on first use; see `models.loading`."""
+    """A base model: located and loaded on first use; see `models.loading`.
+
+    `engine` is what computes in place of this process.
+    """
 
     name: str
     requested_dtype: str = AUTO
     attention: str = AUTO
     device_map: str = "none"
+    engine: Engine | None = None
 
     @classmethod
     def of(cls, config: SharedConfig) -> "Session":
         """The session of a configuration."""
-        return cls(config.model, config.dtype, config.attention, config.device_map)
+        return cls(config.model, config.dtype, config.attention, config.device_map, config.engine)
+
+    @cached_property
+    def served(self) -> ServedModel | None:
+        """The model on its inference server; None if this process computes.
+
+        Raises ConfigError for parameters that the server decides.
+        """
+        served = served_model(self.name, self.engine)
+        if served and not served.engine.train:
+            own = {
+                "dtype": (self.requested_dtype, AUTO),
+                "attention": (self.attention, AUTO),
+                "device_map": (self.device_map, "none"),
+            }
+            for name, (value, accepted) in own.items():
+                if value != accepted:
+                    raise ConfigError(
+                        f"{name} is {value!r}, but the server of model {self.name!r} decides it; "
+                        f"expected {accepted}."
+                    )
+        return served
 
     @cached_property
     def files(self) -> ModelLocation:
-        """Where the model's files are; a GGUF file is dequantised the first time."""
-        return locate(self.name)
+        """Where the model's files are; a GGUF file is dequantised the first time.
+
+        Of a served model those of the tokenizer alone.
+        """
+        return self.served.files if self.served else locate(self.name)
 
     @cached_property
     def location(self) -> ModelLocation:
         """`files`. Raises ModelError for an architecture that cannot be scored."""
-        check_architecture(self.files)
+        if not self.served:
+            check_architecture(self.files)
         return self.files
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer: that of the model in memory, if it is."""
+        loaded = self.loaded and not self.served
+        return self.model.tokenizer if loaded else shared_tokenizer(self.location)
 
     @cached_property
     def dtype(self) -> str:
@@ -65,13 +106,26 @@ class Session:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """What decides rounding, by name, for fingerprints: dtype, and attention unless auto."""
+        """What decides rounding, by name, for fingerprints: dtype, and attention unless auto.
+
+        Of a served model what its server says about itself.
+        """
+        if self.served:
+            return self.served.numerics
         attention = {} if self.attention == AUTO else {"attention": self.attention}
         return {"dtype": self.dtype, **attention}
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model in memory; each of several processes loads it."""
+        """The model in memory; each of several processes loads it.
+
+        Raises ConfigError for a served model.
+        """
+        if self.served:
+            raise ConfigError(
+                f"model {self.name!r} is on an inference server, which evaluates and does not "
+                "train; expected engine.train, the command of an external trainer."
+            )
         several = f"{processes.count()} processes, " if processes.count() > 1 else ""
         threads = torch.get_num_threads()
         logger.info(f"loading {self.name} ({self.dtype}, {several}{threads} threads)")
@@ -82,13 +136,12 @@ class Session:
 
     @property
     def loaded(self) -> bool:
-        """Whether the model is in memory."""
-        return "model" in self.__dict__
+        """Whether the model is in memory, or its server has answered."""
+        return self.served.asked if self.served else "model" in self.__dict__
 
     def unload(self) -> None:
         """Free the model; the next use loads it again."""
-        if self.loaded:
-            del self.model
+        self.__dict__.pop("model", None)
 
     def protocol(
         self,
@@ -138,8 +191,9 @@ class Session:
         self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
     ) -> RunTags:
         """The tags of every run that computes with this model; a stage adds its own."""
-        return RunTags(
-            model=config.model,
+        served = self.served
+        tags = RunTags(
+            model=served.shown_name if served else config.model,
             revision=self.location.revision,
             source=config.source,
             task=task.name,
@@ -152,11 +206,12 @@ class Session:
             chat=protocol.chat,
             share_passages=config.share_passages or None,
             template_date=protocol.template_date,
-            dtype=self.dtype,
+            dtype=None if served else self.dtype,
             attention=None if self.attention == AUTO else self.attention,
-            processes=processes.count() if processes.count() > 1 else None,
-            libraries=model_libraries(adapter=condition.tuned),
+            processes=processes.count() if processes.count() > 1 and not served else None,
+            libraries=client_libraries() if served else model_libraries(adapter=condition.tuned),
         )
+        return served.tagged(tags) if served else tags
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from isogloss.languages import JOIN
 from isogloss.models.locate import on_this_machine
 from isogloss.models.tokenizers import load_tokenizer
 from isogloss.stages.collect_runs import CollectedRuns
-from isogloss.stages.evaluate import evaluation_data
+from isogloss.stages.evaluation_plan import evaluation_data
 from isogloss.stages.training_inputs import configured_task
 from isogloss.tasks import Item, parallel_items
 from isogloss.tracking import tag

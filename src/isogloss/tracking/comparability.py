@@ -87,6 +87,8 @@ KEYS: tuple[Key, ...] = (
         for name in ("recipe", "training_items")
     ),
     Key("attention", Scope.MODEL, partial(_read_tag, name="attention", absent="auto")),
+    Key("engine", Scope.MODEL, partial(_read_tag, name="engine", absent="this process")),
+    Key("server_settings", Scope.MODEL, partial(_read_tag, name="server_settings")),
     Key("max_new_tokens", Scope.REASONING, partial(_read_tag, name="max_new_tokens")),
     Key("max_length", Scope.REASONING, partial(_read_tag, name="max_length", absent="whole")),
 )

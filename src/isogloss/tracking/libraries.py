@@ -11,8 +11,10 @@ from isogloss.tracking.versions import major_version, parse_versions
 
 
 def libraries_of(run: Run) -> dict[str, str]:
-    """Versions of the libraries of a run; empty if it does not say."""
-    return parse_versions(tag(run, "libraries") or "")
+    """Versions of the libraries of a run, and of its inference server; empty if it does not say."""
+    server, version = tag(run, "engine"), tag(run, "server_version")
+    of_server = {server: version} if server and version else {}
+    return parse_versions(tag(run, "libraries") or "") | of_server
 
 
 def library_differences(runs: Sequence[Run]) -> list[Difference]:
@@ -41,7 +43,7 @@ def is_major(versions: Iterable[str]) -> bool:
 def updates_since(run: Run) -> dict[str, tuple[str, str]]:
     """Versions then and now of the libraries that were replaced since a run, by name."""
     replaced = {}
-    for name, then in libraries_of(run).items():
+    for name, then in parse_versions(tag(run, "libraries") or "").items():
         try:
             now = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

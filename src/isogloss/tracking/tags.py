@@ -14,6 +14,7 @@ from isogloss.errors import TrackingError
 from isogloss.tracking.versions import Versions, parse_versions, versions_text
 from isogloss.types import (
     Condition,
+    EngineKind,
     Format,
     Labels,
     LanguageCode,
@@ -53,7 +54,8 @@ class RunTags:
     None unless several compute together, `max_length` unless passages were cut to it. `choices`
     names the tokens of the labels of options, `answer_labels` their kind, None if none are shown.
     `metric` is the one that an imported run was scored by. `training` says what an adapter was
-    trained on and how, `training_items` is a digest of it.
+    trained on and how, `training_items` is a digest of it. `engine`, `provider`, `server_version`,
+    `served_model` and `server_settings` say what inference server computed, None for this process.
     """
 
     model: str | None = None
@@ -81,6 +83,11 @@ class RunTags:
     dtype: str | None = None
     attention: str | None = None
     processes: int | None = None
+    engine: EngineKind | None = None
+    provider: str | None = None
+    server_version: str | None = None
+    served_model: str | None = None
+    server_settings: str | None = None
     seed: int | None = None
     recipe: str | None = None
     imported: str | None = None
@@ -153,6 +160,11 @@ def read_tags(run: Run) -> RunTags:
         dtype=tag(run, "dtype"),
         attention=tag(run, "attention"),
         processes=_parsed(run, "processes", int),
+        engine=_parsed(run, "engine", EngineKind),
+        provider=tag(run, "provider"),
+        server_version=tag(run, "server_version"),
+        served_model=tag(run, "served_model"),
+        server_settings=tag(run, "server_settings"),
         seed=_parsed(run, "seed", int),
         recipe=tag(run, "recipe"),
         imported=tag(run, "imported"),

@@ -19,6 +19,7 @@ from isogloss.version import (
 Versions = Mapping[str, str]  # by name
 
 MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
+CLIENT_LIBRARIES = ("transformers", "tokenizers")
 ADAPTER_LIBRARY = "peft"
 STATISTICS_LIBRARIES = ("numpy", "scipy", "pandas")
 
@@ -51,6 +52,11 @@ def comparison_versions() -> dict[str, str]:
 def model_libraries(*, adapter: bool) -> dict[str, str]:
     """Installed versions of the libraries that compute with a model, with an adapter or without."""
     return _installed((*MODEL_LIBRARIES, ADAPTER_LIBRARY) if adapter else MODEL_LIBRARIES)
+
+
+def client_libraries() -> dict[str, str]:
+    """Installed versions of the libraries that write the prompts for an inference server."""
+    return _installed(CLIENT_LIBRARIES)
 
 
 def statistics_libraries() -> dict[str, str]:

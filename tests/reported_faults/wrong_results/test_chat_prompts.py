@@ -25,7 +25,7 @@ from isogloss.prompts.render import (
     reasoning_prompt,
     unconditional_prompt,
 )
-from isogloss.stages.evaluate import plan_evaluation
+from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.session import Session
 from isogloss.tasks import Item
 

@@ -12,7 +12,8 @@ from mlflow.entities import Run
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages import evaluate as evaluate_stage
-from isogloss.stages.evaluate import evaluate, plan_evaluation
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.finetune import plan_finetune
 from isogloss.stages.session import Session
 from isogloss.tracking import RunKind, find_finished, log_predictions, versions

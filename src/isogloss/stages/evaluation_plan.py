@@ -1,0 +1,170 @@
+"""What an evaluation is: its data, its protocol and its fingerprint, before a model is loaded."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from isogloss import tracking
+from isogloss.config import EvaluateConfig
+from isogloss.errors import ConfigError
+from isogloss.languages import source_languages
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import as_shown, require_wording
+from isogloss.prompts.tokenisation import label_tokens
+from isogloss.stages.session import Session
+from isogloss.stages.training_inputs import check_labels, configured_task
+from isogloss.tasks import Item, Task, items, languages_of, parallel_items
+from isogloss.tracking import NO_ADAPTER, RunTags
+from isogloss.tracking.versions import evaluation_versions
+from isogloss.training.contamination import TrainingRecord, refuse_contamination
+from isogloss.types import Condition, Format, LanguageCode, Normalisation, Split
+
+logger = logging.getLogger(__name__)
+
+LANGUAGE_DIGEST_LENGTH = 10
+NAME_LENGTH = 40  # characters of an adapter in the name of a run, from its end
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated and how; known before a model is loaded.
+
+    `items` are by language, as prompts show them. `adapter` is a digest, or None for the base
+    model.
+    """
+
+    config: EvaluateConfig
+    task: Task
+    items: Mapping[LanguageCode, list[Item]]
+    protocol: Protocol
+    adapter: str | None
+    fingerprint: str
+
+    @property
+    def condition(self) -> Condition:
+        """With or without an adapter, with or without chain of thought."""
+        return Condition.of(tuned=self.adapter is not None, reasoning=self.protocol.reasoning)
+
+    @property
+    def name(self) -> str:
+        """The name of its run: the condition, and the adapter where the configuration has one."""
+        adapter = " ".join(self.config.adapter or ())
+        return f"{self.condition} {adapter[-NAME_LENGTH:]}" if adapter else str(self.condition)
+
+    @property
+    def all_items(self) -> list[Item]:
+        """The items of all languages, one language after another."""
+        return [item for rows in self.items.values() for item in rows]
+
+
+def plan_evaluation(
+    config: EvaluateConfig, session: Session, adapter_digest: str | None
+) -> Evaluation:
+    """The evaluation that a configuration describes. Reads data and no weights."""
+    task, items_by_language = evaluation_data(config)
+    protocol = session.protocol(config, task, config.reasoning, config.max_new_tokens)
+    fingerprint = tracking.fingerprint(
+        kind="evaluate",
+        model=session.location.revision,
+        adapter=adapter_digest,
+        data=tracking.data_digest([item for rows in items_by_language.values() for item in rows]),
+        protocol=protocol.as_dict(),
+        versions=evaluation_versions(task.name, protocol),
+        long_inputs=(config.long_inputs, config.max_length),
+        **session.numerics,
+        seed=config.seed if config.shuffle_options else None,
+        source=evaluation_source(config, adapter_digest),
+    )
+    return Evaluation(config, task, items_by_language, protocol, adapter_digest, fingerprint)
+
+
+def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, list[Item]]]:
+    """The task, and the items of each target language as prompts show them."""
+    task = configured_task(config)
+    source_languages(config.source)
+    targets = languages_of(task, config.languages)
+    require_wording(targets, config.prompt_language)
+    shuffle_seed = config.seed if config.shuffle_options else None
+    shown = {
+        code: as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
+        for code, rows in parallel_items(task, targets, config.split, config.limit).items()
+    }
+    check_labels(config, task, shown, config.reasoning)
+    return task, shown
+
+
+def evaluation_tags(
+    evaluation: Evaluation, session: Session, record: TrainingRecord | None
+) -> RunTags:
+    """The tags of the run. `record` is the training record of the adapter, if it has one."""
+    config, task, protocol = evaluation.config, evaluation.task, evaluation.protocol
+    cloze = protocol.format == Format.CLOZE
+    return replace(
+        session.run_tags(config, task, protocol, evaluation.condition),
+        source=evaluation_source(config, evaluation.adapter),
+        adapter=evaluation.adapter or NO_ADAPTER,
+        fingerprint=evaluation.fingerprint,
+        normalisation=protocol.normalisation if cloze else Normalisation.NONE,
+        data_digest=tracking.data_digest(evaluation.all_items),
+        language_digests={
+            code: tracking.data_digest(rows)[:LANGUAGE_DIGEST_LENGTH]
+            for code, rows in evaluation.items.items()
+        },
+        max_new_tokens=protocol.max_new_tokens if protocol.generates else None,
+        seed=record.seed if record else None,
+        recipe=record.recipe if record else None,
+        training=record.training if record else None,
+        training_items=record.items_digest if record else None,
+        versions=evaluation_versions(task.name, protocol),
+        choices=label_tokens(session.tokenizer, evaluation.all_items, protocol),
+    )
+
+
+def evaluation_source(config: EvaluateConfig, adapter: str | None) -> str | None:
+    """The source language of an evaluation: that of its adapter.
+
+    The base model has none, so that one evaluation of it serves every source.
+    """
+    return config.source if adapter else None
+
+
+def check_training_data(record: TrainingRecord | None, evaluation: Evaluation) -> None:
+    """Raise DataError if the adapter was trained on a passage to be evaluated.
+
+    Raises ConfigError if it was trained on another language than `source`, which defines the
+    groups.
+    """
+    config, task = evaluation.config, evaluation.task
+    if record is None:
+        logger.warning("the adapter has no training record; contamination is not checked")
+        return
+    if record.language != config.source:
+        raise ConfigError(
+            f"the adapter was trained on {record.language}, but `source` is {config.source}; set "
+            f"source={record.language}, since language groups are relative to it."
+        )
+    same_language = in_source(record.language, task, evaluation.items, config.split)
+    if not same_language and record.task != task.name:
+        logger.warning(
+            f"{task.name} has no {record.language} items, the language in which the adapter was "
+            f"trained on {record.task}; whether the two tasks share passages is not checked"
+        )
+    refuse_contamination(
+        record,
+        task.name,
+        evaluation.all_items,
+        same_language,
+        share_passages=config.share_passages,
+    )
+
+
+def in_source(
+    source: str, task: Task, evaluated: Mapping[LanguageCode, Sequence[Item]], split: Split
+) -> list[Item]:
+    """The evaluated items in the languages of a source; read if none of them is a target."""
+    rows: list[Item] = []
+    for row in source_languages(source):
+        rows += evaluated.get(row.code) or (
+            items(task, row.code, split, None) if row.code in task.languages else []
+        )
+    return rows
