@@ -5,7 +5,7 @@ found out by a prompt whose answer is known to depend on what is asked.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def _kept(folder: Path, digest: str) -> Path:
     return kept
 
 
-def server_metrics(engine: Engine, work: Path) -> Mapping[str, float]:
+def server_metrics(engine: Engine, work: Path) -> dict[str, float]:
     """What an evaluation took from its server, in all processes that worked on it."""
     usage = usage_of(work.glob("*.jsonl"))
     values = {
