@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformer
 
 
 LONGEST_MESSAGE = 4000  # characters
+LONG_WORD = re.compile(r"\S{201,}")  # a value that somebody has named; prose has no such words
 
 
 class _UserError(click.ClickException):
@@ -36,7 +38,8 @@ class _UserError(click.ClickException):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(shortened(without_password(message), LONGEST_MESSAGE))
+        shown = LONG_WORD.sub(lambda word: shortened(word[0]), without_password(message))
+        super().__init__(shortened(shown, LONGEST_MESSAGE))
 
 
 def stage_command(

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
-from isogloss.errors import ModelError
+from isogloss.errors import ConfigError, ModelError
 from isogloss.files import file_sha256, looked_for, user_path
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.model_files import reason_of
@@ -61,9 +61,19 @@ class ModelLocation:
 
 
 def cache_dir() -> Path:
-    """The folder for files that can be recomputed: $ISOGLOSS_CACHE or ~/.cache/isogloss."""
+    """The folder for files that can be recomputed: $ISOGLOSS_CACHE or ~/.cache/isogloss.
+
+    It need not exist. Raises ConfigError for a path that cannot be a folder.
+    """
     configured = os.environ.get("ISOGLOSS_CACHE")
-    return Path(configured) if configured else Path.home() / ".cache" / "isogloss"
+    folder = Path(configured) if configured else Path.home() / ".cache" / "isogloss"
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"ISOGLOSS_CACHE cannot be used ({error.strerror}).") from error
+    if not there.is_dir():
+        raise ConfigError(f"ISOGLOSS_CACHE must name a folder, but {str(there)!r} is a file.")
+    return folder
 
 
 def locate(model: str) -> ModelLocation:

@@ -28,7 +28,7 @@ from isogloss.types import Split
 
 SPLIT = "split"  # the column that names the split, unless the description names another
 OPTIONAL = ("item_id", "passage_id", "passage", SPLIT)
-NUMBERED = re.compile(r"option_([1-9]\d*)")
+NUMBERED = re.compile(r"option_([1-9]\d{0,8})")
 CODE = re.compile(r"[a-z]{3}[-_][a-z]{4}", re.IGNORECASE)  # in any spelling
 
 logger = logging.getLogger(__name__)
@@ -242,7 +242,8 @@ def _options(description: Description, row: Row) -> tuple[str, ...]:
         numbers = [int(match[1]) for match in matches if match]
         if not numbers:
             raise DataError(f"{row.place}: there is no column options, nor option_1, option_2, ...")
-        names = tuple(f"option_{number}" for number in range(1, max(numbers) + 1))
+        last = min(max(numbers), len(row.values) + 1)  # a number may be larger than any table
+        names = tuple(f"option_{number}" for number in range(1, last + 1))
     if isinstance(names, str):
         values = _field(row, names)
         if not isinstance(values, list):

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.config import as_text
+from isogloss.config.words import LONGEST_NAME
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.tracking.artifacts import require_reachable_artifacts, writing_artifacts
 from isogloss.tracking.resume import Resumable
@@ -26,6 +27,7 @@ PROJECT_RUN = "MLFLOW_RUN_ID"  # set by `mlflow run`
 EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 NAME_TAG = "mlflow.runName"
+LONGEST_ID = 18  # digits of an id in a database
 PARENT_TAG = "mlflow.parentRunId"
 
 # The parent of new runs, where another process has opened it.
@@ -165,8 +167,16 @@ def choose_experiment(experiment: str | None) -> str:
     if run_id is not None:
         return _experiment_of_run(run_id, experiment)
     if experiment is None and (selected := os.environ.get(EXPERIMENT_ID)):
+        _refuse_long(EXPERIMENT_ID, selected, LONGEST_ID)
         return _experiment_of_environment(selected)
-    return _set_experiment(experiment or os.environ.get(EXPERIMENT_NAME) or "Default")
+    named = os.environ.get(EXPERIMENT_NAME)
+    _refuse_long(EXPERIMENT_NAME, named or "", LONGEST_NAME)
+    return _set_experiment(experiment or named or "Default")
+
+
+def _refuse_long(variable: str, value: str, longest: int) -> None:
+    if len(value) > longest:
+        raise ConfigError(f"{variable} has {len(value)} characters; expected {longest} at most.")
 
 
 def _experiment_of_run(run_id: str, experiment: str | None) -> str:
