@@ -21,7 +21,8 @@ from mlflow.entities import Run
 from isogloss.cli.command import user_errors
 from isogloss.errors import TrackingError
 from isogloss.tracking import tag
-from isogloss.tracking.tags import read_parts
+from isogloss.tracking.search import FINISHED, experiments, find_runs
+from isogloss.tracking.tags import prefixed, read_parts
 
 PROVENANCE = "provenance.json"
 KEPT = ("*.html", "*.csv", "baseline.png")  # the report holds all figures
@@ -51,12 +52,8 @@ def keep(study: str, out: Path, command: str) -> Path:
 
 def _finished(study: str) -> list[Run]:
     """The last finished run of each piece of work of a study, latest first."""
-    found = mlflow.search_runs(
-        search_all_experiments=True,
-        filter_string=f"tags.`isogloss.study` = '{study}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        output_format="list",
-    )
+    experiment_ids = [experiment.experiment_id for experiment in experiments()]
+    found = find_runs(experiment_ids, prefixed({"study": study}), status=FINISHED)
     by_work: dict[tuple[str | None, ...], Run] = {}
     for run in found:
         by_work.setdefault((tag(run, "kind"), tag(run, "fingerprint")), run)

@@ -15,6 +15,7 @@ from isogloss.files import looked_for, user_path
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
+from isogloss.tracking.search import experiments
 from isogloss.tracking.server import Failure, failure, is_missing, reason
 from isogloss.tracking.tags import PREFIX
 from isogloss.training.contamination import RECORD
@@ -77,20 +78,23 @@ def adapter_problem(run: Run) -> str | None:
 
     MLflow's errors are raised if it does not answer.
     """
-    for name in ("last_uri", "best_uri", "adapter_uri"):
-        try:
-            with adapter_folder(tag(run, name) or MODELS) as folder:
-                missing = [file for file in LOGGED_FILES if not (folder / file).is_file()]
-                digest = adapter_digest(folder)
-        except ModelError as error:
-            cause = error.__cause__
-            if cause and failure(cause) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
-                raise
-            return str(error).removesuffix(".")
-        if missing:
-            return f"its adapter has no {missing[0]}"
-        if name == "adapter_uri" and digest != tag(run, "adapter"):
-            return "its adapter is not the one that was logged"
+    digests: dict[str, str] = {}
+    for name in ("last_uri", "best_uri", "adapter_uri"):  # the last is one of the others
+        uri = tag(run, name) or MODELS
+        if uri not in digests:
+            try:
+                with adapter_folder(uri) as folder:
+                    missing = [file for file in LOGGED_FILES if not (folder / file).is_file()]
+                    digests[uri] = adapter_digest(folder)
+            except ModelError as error:
+                cause = error.__cause__
+                if cause and failure(cause) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+                    raise
+                return str(error).removesuffix(".")
+            if missing:
+                return f"its adapter has no {missing[0]}"
+    if digests[uri] != tag(run, "adapter"):
+        return "its adapter is not the one that was logged"
     return None
 
 
@@ -122,11 +126,10 @@ def model_uri(adapter: str) -> str:
 
 def logged_model(digest: str) -> str | None:
     """The id of the newest logged model, in any experiment, that has that adapter."""
-    client = mlflow.MlflowClient()
-    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiment_ids = [experiment.experiment_id for experiment in experiments()]
     if not has_logged_models(experiment_ids[0]):
         return None
-    models = client.search_logged_models(
+    models = mlflow.MlflowClient().search_logged_models(
         experiment_ids,
         f"tags.`{PREFIX}adapter` = '{digest}'",
         order_by=[{"field_name": "creation_time", "ascending": False}],

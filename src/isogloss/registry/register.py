@@ -15,8 +15,9 @@ from isogloss.registry.logging import NOTE
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
 from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
+from isogloss.tracking.search import equal
 from isogloss.tracking.server import reason
-from isogloss.tracking.tags import PREFIX, equals, prefixed
+from isogloss.tracking.tags import PREFIX, prefixed
 from isogloss.types import LanguageCode
 
 CHAMPION = "champion"
@@ -73,7 +74,7 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
 def _version_of(client: mlflow.MlflowClient, name: str, logged: LoggedModel) -> ModelVersion | None:
     """The version of a registered model that was made from a logged model."""
     uri = f"{MODELS}{logged.model_id}"
-    versions = client.search_model_versions(equals("name", name))
+    versions = client.search_model_versions(equal("name", name))
     return next(
         (version for version in versions if (version.name, version.source) == (name, uri)), None
     )

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import mlflow
 from mlflow.entities import Run
 
 from isogloss.registry.cards import Result
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.comparability import is_base_of, language_digests
 from isogloss.tracking.libraries import differ_in_major
-from isogloss.tracking.tags import PREFIX, equals
+from isogloss.tracking.search import FINISHED, experiments, find_runs
+from isogloss.tracking.tags import prefixed
 
 
 def evaluation_results(adapter_digest: str) -> list[Result]:
@@ -65,14 +65,6 @@ def _results(run: Run, bases: Sequence[Run]) -> list[Result]:
 
 def _finished_evaluations(tags: dict[str, str]) -> list[Run]:
     """Finished evaluate runs with these tags in any experiment, newest first."""
-    client = mlflow.MlflowClient()
-    wanted = {
-        f"{PREFIX}{name}": value for name, value in {"kind": RunKind.EVALUATE, **tags}.items()
-    }
-    clauses = [equals(f"tags.`{name}`", value) for name, value in wanted.items()]
-    runs: list[Run] = mlflow.search_runs(
-        [experiment.experiment_id for experiment in client.search_experiments()],
-        filter_string=" AND ".join([*filter(None, clauses), "attributes.status = 'FINISHED'"]),
-        output_format="list",
-    )
-    return [run for run in runs if wanted.items() <= run.data.tags.items()]
+    experiment_ids = [experiment.experiment_id for experiment in experiments()]
+    wanted = prefixed({"kind": RunKind.EVALUATE, **tags})
+    return find_runs(experiment_ids, wanted, status=FINISHED)

@@ -14,11 +14,10 @@ from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.comparable_runs import run_key
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.search import FINISHED, find_runs, newest_first
 from isogloss.tracking.server import is_missing
-from isogloss.tracking.tags import read_parts
+from isogloss.tracking.tags import prefixed, read_parts
 from isogloss.types import LanguageCode
-
-FINISHED = "FINISHED"
 
 
 class FoundRuns(NamedTuple):
@@ -44,28 +43,26 @@ def search_runs(config: CompareConfig) -> FoundRuns:
         return FoundRuns([_evaluate_run(run_id) for run_id in config.runs])
     tags = parse_tags(config.tags)
     experiment_ids = _experiment_ids(config.experiment)
-    evaluated = _runs_of_kind(experiment_ids, RunKind.EVALUATE)
-    runs = [
-        run
-        for run in evaluated
-        if tag(run, "fingerprint")
-        and all(run.data.tags.get(name) == value for name, value in tags.items())
-    ]
     if not config.study:
-        return FoundRuns(runs)
+        runs = find_runs(experiment_ids, prefixed({"kind": RunKind.EVALUATE}) | tags)
+        return FoundRuns([run for run in runs if tag(run, "fingerprint")])
     study_runs, older = _study_runs(experiment_ids, config.study)
     ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
+    cells = find_runs(experiment_ids, prefixed({"kind": RunKind.EVALUATE}), run_ids=ids)
     # Evaluate runs may name a study that has no run of its own.
     unlisted = set(config.study) - {tag(run, "study") for run in study_runs}
+    named = [run for study in unlisted for run in _runs_that_name(experiment_ids, study)]
     selected = [
-        run for run in runs if run.info.run_id in ids or unlisted & set(tracking.studies_of(run))
+        run
+        for run in newest_first([*cells, *named])
+        if tag(run, "fingerprint") and tags.items() <= run.data.tags.items()
     ]
     if len(config.study) > 1:
         _check_each_study(config.study, study_runs, selected)
-    existing = {run.info.run_id for run in evaluated}
+    existing = {run.info.run_id for run in cells}
     omissions = [*older, *_missing_cells(study_runs, existing)]
     if not config.sources:
-        omissions += _lost_sources(study_runs, [run for run in evaluated if run.info.run_id in ids])
+        omissions += _lost_sources(study_runs, cells)
     first_sources = {tag(run, "source") or "" for run in study_runs}
     first_source = first_sources.pop() if len(first_sources) == 1 else ""
     return FoundRuns(selected, _labels(study_runs), omissions, first_source)
@@ -127,7 +124,7 @@ def _labels(study_runs: Iterable[Run]) -> dict[str, str]:
 
 
 def _study_runs(
-    experiment_ids: list[str], studies: Sequence[str]
+    experiment_ids: Sequence[str], studies: Sequence[str]
 ) -> tuple[list[Run], list[Omission]]:
     """The newest finished study run of each study, model, source and seeds.
 
@@ -135,9 +132,12 @@ def _study_runs(
     """
     newest: dict[tuple[str | None, ...], Run] = {}
     unfinished: dict[tuple[str | None, ...], list[Run]] = {}
-    for run in _runs_of_kind(experiment_ids, RunKind.STUDY):  # newest first
-        if tag(run, "study") not in studies:
-            continue
+    found = [
+        run
+        for study in studies
+        for run in find_runs(experiment_ids, prefixed({"kind": RunKind.STUDY, "study": study}))
+    ]
+    for run in newest_first(found):
         parts = tuple(tag(run, name) for name in ("study", "model", "source", "seeds"))
         if parts in newest:
             continue
@@ -189,11 +189,12 @@ def _lost_sources(study_runs: Iterable[Run], evaluated: Iterable[Run]) -> list[O
     return []
 
 
-def _runs_of_kind(experiment_ids: list[str], kind: RunKind) -> list[Run]:
-    runs: list[Run] = mlflow.search_runs(
-        experiment_ids, filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list"
-    )
-    return runs
+def _runs_that_name(experiment_ids: Sequence[str], study: str) -> list[Run]:
+    """The evaluate runs that a study made or reused."""
+    kind = prefixed({"kind": RunKind.EVALUATE})
+    made = find_runs(experiment_ids, kind | prefixed({"study": study}))
+    reused = find_runs(experiment_ids, kind, contained=prefixed({"studies": study}))
+    return [*made, *(run for run in reused if study in tracking.studies_of(run))]
 
 
 def _experiment_ids(names: Sequence[str] | None) -> list[str]:

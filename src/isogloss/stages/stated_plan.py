@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 
-import mlflow
 from mlflow.entities import Run
 
 from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
@@ -13,6 +12,8 @@ from isogloss.formatting import listed
 from isogloss.languages import is_mixed, source_branch
 from isogloss.stats.margins import is_percentage
 from isogloss.tracking import RunKind, studies_of, tag
+from isogloss.tracking.search import find_runs
+from isogloss.tracking.tags import prefixed
 
 CROSSED_DESIGN = "crossed design"
 NOT_STATED = "no: margin and primary analysis were not logged before results existed"
@@ -132,10 +133,5 @@ def _is_tuned(run: Run) -> bool:
 
 def _study_runs(study: str, experiments: Sequence[str]) -> list[Run]:
     """The runs of a study, the first one first."""
-    found = mlflow.search_runs(
-        experiment_ids=list(experiments),
-        filter_string=f"tags.`isogloss.kind` = '{RunKind.STUDY}'",
-        order_by=["attributes.start_time ASC"],
-        output_format="list",
-    )
-    return [run for run in found if tag(run, "study") == study]
+    wanted = prefixed({"kind": RunKind.STUDY, "study": study})
+    return find_runs(experiments, wanted)[::-1]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import mlflow
@@ -15,6 +15,7 @@ import pyarrow.parquet
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import append_to_uri_path
 
 from isogloss.compat.mlflow import http_status
 from isogloss.errors import ComparisonError, TrackingError
@@ -70,11 +71,15 @@ def damage(run: Run, required: Sequence[str]) -> str | None:
     recorded = artifact_digests(run)
     if missing := [name for name in required if name not in recorded]:
         return f"it has no record of {missing[0]}"
+    listed: dict[str, set[str]] = {}  # names by folder
     for name, sha256 in recorded.items():
+        folder, _, file = name.rpartition("/")
         try:
-            if not _is_listed(run.info.run_id, name):
+            if folder not in listed:
+                listed[folder] = _files(run, folder)
+            if file not in listed[folder]:
                 return f"its artifact {name} is gone"
-            with _downloaded(run.info.run_id, name) as path:
+            with _downloaded(run, name) as path:
                 if file_sha256(path) != sha256:
                     return f"its artifact {name} is not the file that was logged"
         except (MlflowException, OSError) as error:
@@ -84,17 +89,21 @@ def damage(run: Run, required: Sequence[str]) -> str | None:
     return None
 
 
-def _is_listed(run_id: str, name: str) -> bool:
-    folder = name.rpartition("/")[0] or None
-    entries = mlflow.MlflowClient().list_artifacts(run_id, folder)
-    return any(entry.path == name for entry in entries)
+# The address of a run's artifacts is known: by the id of the run, MLflow would read it again.
+
+
+def _files(run: Run, folder: str) -> set[str]:
+    """The names of the files in a folder of a run's artifacts; the topmost one is empty."""
+    uri = append_to_uri_path(run.info.artifact_uri, folder)
+    entries = mlflow.artifacts.list_artifacts(artifact_uri=uri.rstrip("/"))
+    return {PurePosixPath(entry.path).name for entry in entries}
 
 
 @contextmanager
-def _downloaded(run_id: str, name: str) -> Iterator[Path]:
+def _downloaded(run: Run, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=name, dst_path=folder
+            artifact_uri=append_to_uri_path(run.info.artifact_uri, name), dst_path=folder
         )
         yield Path(path)
 
@@ -105,8 +114,9 @@ def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.Da
     Raises ComparisonError if the run has no such file, or not the one that it logged.
     """
     try:
-        recorded = artifact_digests(mlflow.get_run(run_id)).get(PREDICTIONS)
-        with _downloaded(run_id, PREDICTIONS) as path:
+        run = mlflow.get_run(run_id)
+        recorded = artifact_digests(run).get(PREDICTIONS)
+        with _downloaded(run, PREDICTIONS) as path:
             if recorded is not None and file_sha256(path) != recorded:
                 raise ComparisonError(
                     f"{PREDICTIONS} of run {run_id!r} is not the file that was logged; "

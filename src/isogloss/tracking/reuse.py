@@ -13,7 +13,8 @@ from isogloss.tracking.artifacts import PREDICTIONS, damage
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.resume import WorkDir, locked_work_dir
 from isogloss.tracking.runs import Link, choose_experiment, link_project_run
-from isogloss.tracking.tags import PREFIX, RunKind, tag
+from isogloss.tracking.search import FINISHED, find_runs
+from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +35,8 @@ def find_finished(
     version of a library, or if `problem_of` names a problem. Each such run is logged with the
     reason; None if there is no other.
     """
-    runs = mlflow.search_runs(
-        [experiment_id],
-        filter_string=(
-            f"tags.`{PREFIX}kind` = '{kind}' AND tags.`{PREFIX}fingerprint` = '{fingerprint}' "
-            "AND attributes.status = 'FINISHED'"
-        ),
-        output_format="list",
-    )
-    for run in runs:
+    wanted = prefixed({"kind": kind, "fingerprint": fingerprint})
+    for run in find_runs([experiment_id], wanted, status=FINISHED):
         problem = _major_update(run) or damage(run, REQUIRED.get(kind, ())) or problem_of(run)
         if problem is None:
             _log_updates(run)

@@ -117,16 +117,6 @@ class RunTags:
         return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 
-def equals(field: str, value: str) -> str | None:
-    """The clause `field = value` of an MLflow filter; None for a value that none can express.
-
-    These filters have no escape, so a value with both quotes or a backslash is in none. Whoever
-    searches compares the values of what is found.
-    """
-    quote = next((quote for quote in "'\"" if quote not in value), None)
-    return None if quote is None or "\\" in value else f"{field} = {quote}{value}{quote}"
-
-
 def read_tags(run: Run) -> RunTags:
     """The tags of a run of any kind.
 

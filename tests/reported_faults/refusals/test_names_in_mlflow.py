@@ -13,7 +13,9 @@ from isogloss.errors import ComparisonError
 from isogloss.registry.results import evaluation_results
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.import_results import import_results
-from isogloss.tracking.tags import equals
+from isogloss.stages.search_runs import search_runs
+from isogloss.tracking import choose_experiment
+from isogloss.tracking.search import equal, find_runs
 
 NAMES = [
     *("a, b", "it's", 'say "x"', "both ' and \"", "back`tick", "50% of it", "semi; colon"),
@@ -70,12 +72,26 @@ def test_evaluations_are_found_whatever_the_name_of_their_task() -> None:
         assert values == (name, number / 20, 1 - number / 20)
 
 
-def test_a_filter_finds_exactly_the_value_or_is_left_out() -> None:
-    for name in NAMES:
+def test_a_filter_finds_the_value_whatever_it_is() -> None:
+    for name in [*NAMES, 'both _ and "']:
         with mlflow.start_run():
             mlflow.set_tag("isogloss.task", name)
     for name in NAMES:
-        clause = equals("tags.`isogloss.task`", name)
-        found = mlflow.search_runs(filter_string=clause or "", output_format="list")
-        assert [run.data.tags["isogloss.task"] for run in found if clause] == [name][: bool(clause)]
-        assert bool(clause) == (name not in ("both ' and \"", "ends\\"))
+        clause = equal("tags.`isogloss.task`", name)
+        found = mlflow.search_runs(filter_string=clause, output_format="list")
+        assert {run.data.tags["isogloss.task"] for run in found} >= {name}
+        assert len(found) <= 2  # where a pattern stands for both quotes
+        (exact,) = find_runs([choose_experiment(None)], {"isogloss.task": name})
+        assert exact.data.tags["isogloss.task"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_that_only_reuses_runs_is_found_by_any_name(name: str) -> None:
+    with mlflow.start_run() as reused:
+        tags = {"kind": "evaluate", "fingerprint": "f", "study": "first", "condition": "base"}
+        mlflow.set_tags({f"isogloss.{key}": value for key, value in tags.items()})
+        mlflow.set_tag("isogloss.studies", f"one\n{name}\nmore {name} more")
+    found = search_runs(CompareConfig(study=json.dumps([name]))).runs
+    assert [run.info.run_id for run in found] == [reused.info.run_id]
+    part = json.dumps([name[:-1]])
+    assert search_runs(CompareConfig(study=part)).runs == []
