@@ -90,7 +90,7 @@ def make_model() -> None:
 
 
 def fill(runs: int, metrics: int) -> int:
-    """Compute the study in the current store and copy it until there are `runs`; the number of them.
+    """Compute the study in the current store, copy it until there are `runs`, and count them.
 
     Every run gets `metrics` metrics, with the names of languages that it has not evaluated.
     """
