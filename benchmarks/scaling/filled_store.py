@@ -44,7 +44,7 @@ NAMES = ("accuracy", "accuracy_se", "n", "format_valid", "gold_logprob")  # of a
 BATCH = 5000  # rows of one statement
 HEX = re.compile(r"\b(?:m-)?[0-9a-f]{32}\b|\b[0-9a-f]{64}\b")
 # Tables whose rows belong to a run or a logged model, with the column that names it.
-CHILDREN: tuple[tuple[type[models.Base], str], ...] = (
+CHILDREN: tuple[tuple[Any, str], ...] = (
     (models.SqlTag, "run_uuid"),
     (models.SqlParam, "run_uuid"),
     (models.SqlLatestMetric, "run_uuid"),
@@ -53,7 +53,7 @@ CHILDREN: tuple[tuple[type[models.Base], str], ...] = (
     (models.SqlLoggedModelParam, "model_id"),
     (models.SqlLoggedModelMetric, "model_id"),
 )
-TEXTS = {  # columns in which ids and digests stand in text
+TEXTS: dict[Any, str] = {  # columns in which ids and digests stand in text
     models.SqlTag: "value",
     models.SqlLoggedModelTag: "tag_value",
 }
@@ -151,7 +151,7 @@ def _copy_rows(
 
 
 def _copy_texts(
-    connection: Connection, model: type[models.Base], key: str, ids: list[str], copies: range
+    connection: Connection, model: Any, key: str, ids: list[str], copies: range
 ) -> None:
     """Copy rows whose text names runs, models and digests: each copy names its own."""
     column = TEXTS[model]

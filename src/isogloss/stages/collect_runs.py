@@ -18,9 +18,10 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import natural_order
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, of_sources, run_key
-from isogloss.stages.search_runs import FINISHED, search_runs
+from isogloss.stages.search_runs import search_runs
 from isogloss.tracking import tag
 from isogloss.tracking.comparability import model_name, model_names
+from isogloss.tracking.search import FINISHED
 from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
