@@ -119,6 +119,7 @@ def clean_environment(
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISOGLOSS_UNFINISHED", str(tmp_path / "unfinished"))
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")

@@ -7,6 +7,7 @@ IsoglossError
 ├── ServerError     items that an inference server gave no answer about
 ├── TrainingError   training that ran out of memory or diverged
 ├── TrackingError   results that could not be sent to MLflow
+│   └── LeaseLostError  work that another process has taken over
 ├── ProcessError    a process of a group that computes together has ended
 ├── StudyError      cells of a study that failed while others finished
 └── ComparisonError runs that are missing or must not be compared
@@ -42,6 +43,10 @@ class TrainingError(IsoglossError):
 
 class TrackingError(IsoglossError):
     """MLflow could not be reached; the results are on disk."""
+
+
+class LeaseLostError(TrackingError):
+    """Another process has taken over the work of this one; see `tracking.leases`."""
 
 
 class ProcessError(IsoglossError):

@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from isogloss.errors import DataError, IsoglossError
+from isogloss.errors import ConfigError, DataError, IsoglossError
 from isogloss.formatting import shortened
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,6 +23,22 @@ LARGEST_YAML = 1_000_000  # characters; pyyaml reads about a million in ten seco
 DEEPEST = 50  # mappings and lists within one another
 
 PART = ".part"  # suffix of what is not whole yet
+
+
+def cache_dir() -> Path:
+    """The folder for files that can be recomputed: $ISOGLOSS_CACHE or ~/.cache/isogloss.
+
+    It need not exist. Raises ConfigError for a path that cannot be a folder.
+    """
+    configured = os.environ.get("ISOGLOSS_CACHE")
+    folder = Path(configured) if configured else Path.home() / ".cache" / "isogloss"
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"ISOGLOSS_CACHE cannot be used ({error.strerror}).") from error
+    if not there.is_dir():
+        raise ConfigError(f"ISOGLOSS_CACHE must name a folder, but {str(there)!r} is a file.")
+    return folder
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from mlflow.models.signature import infer_signature
 
-from isogloss.compat.mlflow import log_model
+from isogloss.compat.mlflow import leave_run, log_model
 
 EXAMPLE = pd.DataFrame({"number": [1, 2]})
 CODE = """
@@ -64,3 +64,15 @@ def test_a_model_is_logged_alike_and_loaded_only_by_the_public_path(
         loaded = mlflow.pyfunc.load_model(f"models:/{info.model_id}")
         assert loaded.predict(EXAMPLE).tolist() == [2, 4]
         assert loaded.input_example["number"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("public", ["0", "1"])
+def test_a_run_that_is_left_keeps_its_status(public: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOGLOSS_PUBLIC_INTERFACES", public)
+    outer = mlflow.start_run()
+    inner = mlflow.start_run(nested=True)
+    mlflow.MlflowClient().set_terminated(inner.info.run_id, "FINISHED")  # by another process
+    leave_run()
+    assert mlflow.active_run().info.run_id == outer.info.run_id
+    assert mlflow.get_run(inner.info.run_id).info.status == "FINISHED"
+    assert mlflow.get_run(outer.info.run_id).info.status == "RUNNING"

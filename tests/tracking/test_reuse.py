@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from isogloss.config import EvaluateConfig
 from isogloss.tasks import Item
 from isogloss.tracking import (
     RunKind,
@@ -21,8 +20,6 @@ from isogloss.tracking import (
     tag,
 )
 from isogloss.tracking.tags import prefixed
-
-CONFIG = EvaluateConfig(study="second")
 
 
 def log_run(status: str = "FINISHED", **tags: str) -> Run:
@@ -62,7 +59,7 @@ def test_the_newest_finished_run_of_the_experiment_is_found() -> None:
 def test_a_finished_run_joins_the_study_that_reuses_it() -> None:
     run = log_run(study="first")
     for _ in range(2):
-        with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (_, finished):
+        with reuse_or_lock(RunKind.EVALUATE, "f1", None, "second") as (_, finished):
             assert finished is not None
             assert finished.info.run_id == run.info.run_id
     assert studies_of(mlflow.get_run(run.info.run_id)) == ["first", "second"]
@@ -81,14 +78,14 @@ def test_a_run_outside_a_study_has_the_studies_that_reused_it() -> None:
 
 def test_intermediate_results_are_kept_until_the_work_is_done() -> None:
     def fail() -> None:
-        with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (work, finished):
+        with reuse_or_lock(RunKind.EVALUATE, "f1", None, "second") as (work, finished):
             assert finished is None
             (work.folder / "results").touch()
             raise OSError("killed")
 
     with pytest.raises(OSError, match="killed"):
         fail()
-    with reuse_or_lock(RunKind.EVALUATE, "f1", CONFIG) as (work, _):
+    with reuse_or_lock(RunKind.EVALUATE, "f1", None, "second") as (work, _):
         assert (work.folder / "results").exists()
     assert not work.folder.exists()
 

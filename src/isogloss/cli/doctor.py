@@ -164,7 +164,7 @@ def folders() -> list[Finding]:
     """The caches, their sizes, and work that was interrupted."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from isogloss.models.locate import cache_dir
+    from isogloss.files import cache_dir
 
     return [
         _folder("cache", cache_dir()),

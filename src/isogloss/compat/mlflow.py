@@ -1,8 +1,11 @@
-"""MLflow: a model logged without being loaded, and the HTTP status behind an error.
+"""MLflow: a model logged without being loaded, a run left open, the HTTP status behind an error.
 
 `mlflow.pyfunc.log_model` loads the logged model, including its base, to try the input example.
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
 flavor too.
+
+`mlflow.end_run` writes a status. A run that another process goes on with must keep its own, so it
+is taken from the list of this thread's open runs (`fluent._active_run_stack`).
 
 MLflow's exceptions have no HTTP status; the texts that its REST client writes do. The revisions of
 its database's schema are the files of `mlflow.store.db_migrations`.
@@ -16,6 +19,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
+from mlflow.tracking import fluent
 
 from isogloss.compat import public_only
 
@@ -45,6 +49,18 @@ def log_model(**arguments: object) -> ModelInfo:
         **arguments,
     )
     return info
+
+
+def leave_run() -> None:
+    """Close the active run in this process and leave it in the store as it is."""
+    if public_only():
+        run = mlflow.active_run()
+        if run is not None:
+            mlflow.end_run(mlflow.get_run(run.info.run_id).info.status)
+        return
+    open_runs = fluent._active_run_stack.get()
+    if open_runs:
+        open_runs.pop()
 
 
 _STATUS = re.compile(r"failed with error code (\d{3})\b|too many (\d{3}) error responses")

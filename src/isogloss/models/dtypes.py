@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from isogloss.errors import ModelError
-from isogloss.files import write_whole
-from isogloss.models.locate import cache_dir
+from isogloss.files import cache_dir, write_whole
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig

@@ -22,8 +22,8 @@ import torch
 from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
-from isogloss.errors import ConfigError, ModelError
-from isogloss.files import file_sha256, looked_for, user_path
+from isogloss.errors import ModelError
+from isogloss.files import cache_dir, file_sha256, looked_for, user_path
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.model_files import reason_of
 
@@ -58,22 +58,6 @@ class ModelLocation:
     name: str
     folder: Path
     revision: str
-
-
-def cache_dir() -> Path:
-    """The folder for files that can be recomputed: $ISOGLOSS_CACHE or ~/.cache/isogloss.
-
-    It need not exist. Raises ConfigError for a path that cannot be a folder.
-    """
-    configured = os.environ.get("ISOGLOSS_CACHE")
-    folder = Path(configured) if configured else Path.home() / ".cache" / "isogloss"
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    except OSError as error:
-        raise ConfigError(f"ISOGLOSS_CACHE cannot be used ({error.strerror}).") from error
-    if not there.is_dir():
-        raise ConfigError(f"ISOGLOSS_CACHE must name a folder, but {str(there)!r} is a file.")
-    return folder
 
 
 def locate(model: str) -> ModelLocation:

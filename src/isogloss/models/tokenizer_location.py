@@ -7,8 +7,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from isogloss.errors import ModelError
-from isogloss.files import file_sha256, looked_for
-from isogloss.models.locate import EMBEDDED, ModelLocation, cache_dir, dequantised_folder
+from isogloss.files import cache_dir, file_sha256, looked_for
+from isogloss.models.locate import EMBEDDED, ModelLocation, dequantised_folder
 from isogloss.models.tokenizers import tokenizer_digest
 
 # The same as of a model, without its weights.

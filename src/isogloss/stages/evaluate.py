@@ -59,7 +59,9 @@ def evaluate(
     """
     evaluation = plan_evaluation(config, session, adapter.digest if adapter else None)
     label = label or evaluation.name
-    with tracking.reuse_or_lock(RunKind.EVALUATE, evaluation.fingerprint, config) as (work, run):
+    with tracking.reuse_or_lock(
+        RunKind.EVALUATE, evaluation.fingerprint, config.experiment, config.study
+    ) as (work, run):
         if run:
             logger.info(
                 f"{label}: reusing run {run.info.run_id}, {len(evaluation.items)} languages"
@@ -74,6 +76,7 @@ def evaluate(
             RunKind.EVALUATE, evaluation.name, config, tags.as_dict(), config.experiment, work
         ) as run:
             predictions = _predict(evaluation, ready, work, label)
+            work.lease.require()
             with uploading(work.folder):
                 _log(evaluation, predictions)
                 if session.served:
@@ -148,6 +151,7 @@ def _predict(
                 if error.gone:
                     break
                 continue
+            work.lease.require()
             write_whole(path, table.to_parquet(index=False))
         # Read even if just written: a resumed run has the same table to the bit.
         tables.append(pd.read_parquet(path))

@@ -1,6 +1,7 @@
 """Fine-tuning: one adapter on the source language, as one MLflow run."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -51,10 +52,9 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     `isogloss.adapter` is the digest of that one.
     """
     plan = plan_finetune(config, session)
-    with tracking.reuse_or_lock(RunKind.FINETUNE, plan.fingerprint, config, adapter_problem) as (
-        work,
-        run,
-    ):
+    with tracking.reuse_or_lock(
+        RunKind.FINETUNE, plan.fingerprint, config.experiment, config.study, adapter_problem
+    ) as (work, run):
         if run is None:
             run = _train(plan, session, work, label)
         else:
@@ -134,9 +134,15 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         tracking.log_items(plan.data.train, task.name, Split.TRAIN)
         tracking.log_items(plan.data.dev, task.name, Split.DEV)
         with MetricLog(work.folder, lambda: run_id) as metrics:
-            result = train(session.model, job, log=metrics.log)
+
+            def log(step: int, values: Mapping[str, float]) -> None:
+                work.lease.require()
+                metrics.log(step, values)
+
+            result = train(session.model, job, log=log)
         if result.last_step < recipe.steps:
             logger.info(f"{label}: stopped early, after step {result.last_step}")
+        work.lease.require()
         with uploading(work.folder):
             _log_adapters(result, plan, session)
     return mlflow.get_run(run_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
-from isogloss.files import whole_folder
+from isogloss.files import cache_dir, whole_folder
 from isogloss.inference.answer_journal import Journal, usage_of
 from isogloss.inference.context_window import Fitted, fit
 from isogloss.inference.predict import predict_with
@@ -26,7 +26,7 @@ from isogloss.models.adapter_files import (
     read_adapter,
 )
 from isogloss.models.adapters import adapter_digest
-from isogloss.models.locate import ModelLocation, cache_dir
+from isogloss.models.locate import ModelLocation
 from isogloss.predictions.table import Prediction
 from isogloss.servers.opening import open_server
 from isogloss.servers.server import Server

@@ -44,8 +44,9 @@ from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import BEST_RECIPE, SourceData, fit_source_data, source_data
+from isogloss.tracking.leases import Lease
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
-from isogloss.tracking.resume import WorkDir, work_lock, work_root
+from isogloss.tracking.resume import WorkDir, work_folder, work_lock
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial
@@ -102,6 +103,11 @@ class SearchWork:
         run_id: str | None = self.study.user_attrs.get(RUN_ID)
         return run_id
 
+    @property
+    def lease(self) -> Lease:
+        """None: several workers share a search."""
+        return Lease()
+
     def record_run(self, run_id: str) -> None:
         """Store the run in the study."""
         if run_id != self.run_id:
@@ -115,7 +121,7 @@ def run_tune(config: TuneConfig) -> str:
     """
     session = Session.of(config)
     plan = plan_search(config, session)
-    lock = work_lock(plan.folder.name)
+    lock = work_lock(plan.folder)
     with lock:
         study = _open_study(plan)
     data = fit_source_data(plan.data, session.model, plan.protocol, config)
@@ -172,7 +178,7 @@ def plan_search(config: TuneConfig, session: Session) -> TunePlan:
     )
     # Studies in different storages may have the same name.
     place = hashlib.sha256(f"{name} {config.storage}".encode()).hexdigest()[:12]
-    folder = work_root() / f"tune-{place}"
+    folder = work_folder(f"tune-{place}")
     return TunePlan(config, name, space, data, protocol, decisive, tags, folder)
 
 

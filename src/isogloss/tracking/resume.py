@@ -1,24 +1,30 @@
 """Folders of intermediate results, from which an interrupted run is resumed.
 
-Each piece of work has a folder, named by its kind and fingerprint, in $ISOGLOSS_UNFINISHED or in
-`unfinished/` in the current directory. The folder survives a killed process and an unreachable
-tracking server; the same command resumes from it. It is deleted when MLflow has all results.
+Each piece of work has a folder, named by its kind and fingerprint, in $ISOGLOSS_UNFINISHED or in a
+folder of the cache that belongs to MLflow's store. The folder survives a killed process and an
+unreachable tracking server; the same command resumes from it, from any current directory and any
+machine that has the same cache. It is deleted when MLflow has all results. One process at a time
+does a piece of work (see `leases`).
 """
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+import mlflow
 from filelock import FileLock, Timeout
 
 from isogloss.errors import ConfigError
-from isogloss.files import delete_parts, write_whole
+from isogloss.files import cache_dir, delete_parts, sqlite_file, write_whole
+from isogloss.tracking.leases import Lease, lease
 from isogloss.tracking.tags import RunKind
 from isogloss.tracking.versions import major_version, model_libraries
 
@@ -26,6 +32,11 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 LOCKS = ".locks"
+ROOT = "ISOGLOSS_UNFINISHED"
+FORMER_ROOT = Path("unfinished")  # in the current directory, of earlier versions
+
+# Folders with results that contexts of this process have left because of an error.
+kept: list[Path] = []
 
 
 class Resumable(Protocol):
@@ -39,6 +50,10 @@ class Resumable(Protocol):
     def run_id(self) -> str | None:
         """The run it was started in; None before its first run."""
 
+    @property
+    def lease(self) -> Lease:
+        """The lease of the work."""
+
     def record_run(self, run_id: str) -> None:
         """Store the run it is done in."""
 
@@ -48,6 +63,7 @@ class WorkDir:
     """The folder of one piece of work; see `Resumable`."""
 
     folder: Path
+    lease: Lease = field(default_factory=Lease)
 
     @property
     def run_id(self) -> str | None:
@@ -57,6 +73,7 @@ class WorkDir:
 
     def record_run(self, run_id: str) -> None:
         """Store the run the work is done in, and the libraries that do it."""
+        self.lease.record_run(run_id)
         facts = {"run_id": run_id, "libraries": model_libraries(adapter=True)}
         write_whole(self.folder / RUN_FILE, json.dumps(facts).encode())
 
@@ -75,45 +92,83 @@ class WorkDir:
 
 
 def work_root() -> Path:
-    """The folder of all work folders: $ISOGLOSS_UNFINISHED or `unfinished/`."""
-    return Path(os.environ.get("ISOGLOSS_UNFINISHED", "unfinished")).absolute()
+    """The folder of all work folders: $ISOGLOSS_UNFINISHED, or one in the cache for this store."""
+    if configured := os.environ.get(ROOT):
+        return Path(configured).absolute()
+    return cache_dir().absolute() / "unfinished" / _store_digest(mlflow.get_tracking_uri())
 
 
-def work_lock(name: str) -> FileLock:
-    """The lock of the work folder of that name; ConfigError if it cannot be created."""
-    locks = work_root() / LOCKS
+def _store_digest(uri: str) -> str:
+    """What identifies a store, without the login and the driver in its address."""
+    path = sqlite_file(uri)
+    parts = urlsplit(uri)
+    scheme, host = parts.scheme.partition("+")[0], parts.netloc.rpartition("@")[2]
+    address = f"sqlite {path.resolve()}" if path else f"{scheme} {host} {parts.path.rstrip('/')}"
+    return hashlib.sha256(address.encode()).hexdigest()[:12]
+
+
+def work_folder(name: str) -> Path:
+    """The folder of the work of that name; one that an earlier version left is used on."""
+    former = FORMER_ROOT.absolute() / name
+    return former if ROOT not in os.environ and former.is_dir() else work_root() / name
+
+
+def work_lock(folder: Path) -> FileLock:
+    """The lock of a work folder; ConfigError if it cannot be created."""
+    locks = folder.parent / LOCKS
     try:
         locks.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"intermediate results cannot be written to {work_root()} ({error.strerror}); set "
-            f"ISOGLOSS_UNFINISHED to another folder."
+            f"intermediate results cannot be written to {folder.parent} ({error.strerror}); set "
+            f"{ROOT} to another folder."
         ) from error
-    return FileLock(locks / name)
+    return FileLock(locks / folder.name)
 
 
 @contextmanager
 def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
-    """Lock a piece of work, wait while another process holds the lock, and yield its folder.
+    """Lock a piece of work, wait while another process holds it, and yield its folder.
 
     The folder exists within the context, with the results of an interrupted process if there was
     one, unless that had another major version of a library. An empty folder is deleted at the end.
     """
-    work = WorkDir(work_root() / f"{kind}-{fingerprint[:12]}")
-    lock = work_lock(work.folder.name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info(f"another process is computing {work.folder.name}; waiting for it")
-        lock.acquire()
-    try:
+    name = f"{kind}-{fingerprint[:12]}"
+    with lease(f"{kind}-{fingerprint}") as held, _locked_folder(name, held) as folder:
+        work = WorkDir(folder, held)
         if update := work.major_update():
             logger.warning(f"the results in {work.folder} are not continued: {update}")
             work.delete()
         work.folder.mkdir(exist_ok=True)
         delete_parts(work.folder)
         yield work
+
+
+@contextmanager
+def _locked_folder(name: str, held: Lease) -> Iterator[Path]:
+    """Lock a work folder against processes that know another database of leases, or none.
+
+    Not against the stopped process from which the lease was taken over.
+    """
+    folder = work_folder(name)
+    lock = work_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not held.taken_over:
+            logger.info(f"another process is computing {name}; waiting for it")
+            lock.acquire()
+    try:
+        yield folder
+    except BaseException:
+        if not held.lost and _has_results(folder):
+            kept.append(folder)
+        raise
     finally:
-        if work.folder.is_dir() and not any(work.folder.iterdir()):
-            work.folder.rmdir()
+        if not held.lost and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
         lock.release()
+
+
+def _has_results(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name != RUN_FILE for path in folder.iterdir())

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import mlflow
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run, RunStatus
+from mlflow.exceptions import MlflowException
 
-from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.formatting import listed
 from isogloss.tracking.artifacts import PREDICTIONS, damage
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.resume import WorkDir, locked_work_dir
-from isogloss.tracking.runs import Link, choose_experiment, link_project_run
+from isogloss.tracking.runs import REASON, Link, choose_experiment, link_project_run
 from isogloss.tracking.search import FINISHED, find_runs
+from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
 
 logger = logging.getLogger(__name__)
@@ -64,21 +65,50 @@ def _log_updates(run: Run) -> None:
 def reuse_or_lock(
     kind: RunKind,
     fingerprint: str,
-    config: EvaluateConfig | FinetuneConfig,
+    experiment: str | None,
+    study: str | None = None,
     problem_of: Callable[[Run], str | None] = lambda run: None,
 ) -> Iterator[tuple[WorkDir, Run | None]]:
     """Lock a piece of work; yield its folder and the finished run that has its result, or None.
 
     The folder is deleted when the context ends without an error. `problem_of` as in
-    `find_finished`.
+    `find_finished`. A run that a killed process left, and whose intermediate results are not here,
+    is ended.
     """
     with locked_work_dir(kind, fingerprint) as work:
-        experiment_id = choose_experiment(config.experiment)
+        experiment_id = choose_experiment(experiment)
+        end_left_run(work, experiment_id)
         finished = find_finished(kind, fingerprint, experiment_id, problem_of)
         if finished:
-            record_reuse(finished, config.study)
+            record_reuse(finished, study)
         yield work, finished
         work.delete()
+
+
+def end_left_run(work: WorkDir, experiment_id: str) -> None:
+    """End the run that the last holder of a lease left open.
+
+    It is finished if it has all results, and killed unless its intermediate results are in the
+    work folder, from which it is resumed.
+    """
+    left = work.lease.left
+    if left is None:
+        return
+    try:
+        info = mlflow.get_run(left).info
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return
+    running = RunStatus.to_string(RunStatus.RUNNING)
+    if info.experiment_id != experiment_id or info.lifecycle_stage != LifecycleStage.ACTIVE:
+        return
+    client = mlflow.MlflowClient()
+    if work.lease.left_whole and info.status != RunStatus.to_string(RunStatus.FINISHED):
+        client.set_terminated(left, "FINISHED")
+    elif info.status == running and left != work.run_id:
+        client.set_tag(left, REASON, "its process ended, and another began again")
+        client.set_terminated(left, "KILLED")
 
 
 def record_reuse(run: Run, study: str | None = None) -> None:

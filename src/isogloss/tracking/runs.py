@@ -9,13 +9,14 @@ from enum import StrEnum
 
 import mlflow
 from mlflow import ActiveRun
-from mlflow.entities import Experiment, LifecycleStage, Run
+from mlflow.entities import Experiment, LifecycleStage, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
+from isogloss.compat.mlflow import leave_run
 from isogloss.config import as_text
 from isogloss.config.words import LONGEST_NAME
-from isogloss.errors import ConfigError, TrackingError
+from isogloss.errors import ConfigError, LeaseLostError, TrackingError
 from isogloss.tracking.artifacts import require_reachable_artifacts, writing_artifacts
 from isogloss.tracking.resume import Resumable
 from isogloss.tracking.server import UNREACHABLE, is_missing, no_retries, shown_uri, uploading
@@ -29,6 +30,7 @@ EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 NAME_TAG = "mlflow.runName"
 LONGEST_ID = 18  # digits of an id in a database
 PARENT_TAG = "mlflow.parentRunId"
+REASON = f"{PREFIX}reason"  # why a run was ended
 
 # The parent of new runs, where another process has opened it.
 _parent: ContextVar[str | None] = ContextVar("parent", default=None)
@@ -109,8 +111,10 @@ def open_run(
         mlflow.set_tags(prefixed({key: value for key, value in values.items() if value}))
         _log_config(config, run)
         yield run
+        if work:
+            work.lease.commit(run.info.run_id)
     except BaseException as error:
-        _end_failed(error)
+        _end_failed(error, run, work)
         raise
     with uploading(work.folder) if work else nullcontext():
         mlflow.end_run()
@@ -145,11 +149,26 @@ def _can_resume(run_id: str, experiment_id: str) -> bool:
     return bool(info.lifecycle_stage == "active" and info.experiment_id == experiment_id)
 
 
-def _end_failed(error: BaseException) -> None:
-    """End the active run as failed; an unreachable server must not hide the original error."""
-    retries = no_retries() if isinstance(error, TrackingError) else nullcontext()
-    with suppress(*UNREACHABLE), retries:
-        mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+def _end_failed(error: BaseException, run: Run, work: Resumable | None) -> None:
+    """End the active run as failed, unless another process goes on in it.
+
+    An unreachable server must not hide the original error, and a process that is to end has no
+    time for retries.
+    """
+    hurried = isinstance(error, TrackingError | KeyboardInterrupt)
+    with suppress(*UNREACHABLE), no_retries() if hurried else nullcontext():
+        run_id = run.info.run_id
+        if work and (isinstance(error, LeaseLostError) or work.lease.lost):
+            status = mlflow.get_run(run_id).info.status
+            if status != RunStatus.to_string(RunStatus.RUNNING) or work.lease.is_anothers(run_id):
+                leave_run()
+                return
+            mlflow.set_tag(REASON, str(error))
+            mlflow.end_run("KILLED")
+        elif work and work.lease.is_anothers(run_id):
+            leave_run()
+        else:
+            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 
 def choose_experiment(experiment: str | None) -> str:

@@ -10,7 +10,6 @@ import pytest
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 
-from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.files import whole_folder, write_whole
 from isogloss.tracking import RunKind, metric_log, reuse_or_lock
@@ -112,10 +111,9 @@ def test_unfinished_work_is_kept_when_the_thread_dies(
     run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sending(monkeypatch, RuntimeError("a bug"))
-    config = EvaluateConfig()
     with (
         pytest.raises(TrackingError, match="RuntimeError: a bug"),
-        reuse_or_lock(RunKind.FINETUNE, "f" * 64, config) as (work, _),
+        reuse_or_lock(RunKind.FINETUNE, "f" * 64, None) as (work, _),
     ):
         log_two_steps(work.folder, run_id)
     assert (work.folder / METRICS_FILE).is_file()
@@ -223,12 +221,12 @@ def test_a_folder_is_as_before_after_an_error(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_deleted_when_its_work_is_resumed() -> None:
     def leave_a_part() -> None:
-        with reuse_or_lock(RunKind.EVALUATE, "e" * 64, EvaluateConfig()) as (work, _):
+        with reuse_or_lock(RunKind.EVALUATE, "e" * 64, None) as (work, _):
             (work.folder / "checkpoint.0123.part").write_bytes(b"half")
             (work.folder / "kept.parquet").write_bytes(b"whole")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         leave_a_part()
-    with reuse_or_lock(RunKind.EVALUATE, "e" * 64, EvaluateConfig()) as (work, _):
+    with reuse_or_lock(RunKind.EVALUATE, "e" * 64, None) as (work, _):
         assert names(work.folder) == {"kept.parquet"}
