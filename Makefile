@@ -1,4 +1,4 @@
-# make install | run | ui | test | check | generate | docs | calibrate | bench | bench-gpu | lock
+# make install | run | ui | test | fuzz | check | generate | docs | calibrate | bench | bench-gpu | lock
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev run ui test test-unit test-real check generate docs format calibrate \
+.PHONY: install install-dev run ui test test-unit test-real fuzz check generate docs format calibrate \
 	bench bench-gpu lock
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
@@ -48,6 +48,10 @@ test-unit: install-dev
 
 test-real: install-dev
 	python -m pytest -m real
+
+# Every change of every file that other tools write, where `make test-unit` tries a sample.
+fuzz: install-dev
+	ISOGLOSS_FUZZ=1 python -m pytest tests/hostile
 
 check: install-dev docs
 	ruff format --check .

@@ -3,7 +3,8 @@
 import glob
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import pandas as pd
 from isogloss.config import ImportConfig
 from isogloss.errors import ConfigError, DataError
 from isogloss.files import looked_for, user_path
+from isogloss.formatting import shortened
 from isogloss.importers import inspect_ai, lm_eval, tables
 from isogloss.importers.fields import CODE, ImportedAnswer, RunFields
 from isogloss.languages import language, pooled_source, source_languages
@@ -161,8 +163,25 @@ def _read(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
     if not rows:
         raise DataError(f"{path} has no rows.")
     if {"doc", "filtered_resps"} <= rows[0].values.keys():
-        return lm_eval.read(path, rows, config)
+        with _known_layout(path, "lm-evaluation-harness"):
+            return lm_eval.read(path, rows, config)
     return tables.read(rows, config)
+
+
+@contextmanager
+def _known_layout(path: Path, tool: str) -> Iterator[None]:
+    """Context in which a tool's file is read; DataError for a value of a type it never has there.
+
+    A file has hundreds of fields, and a tool may change any of them.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        logger.debug(f"{path} cannot be read", exc_info=error)
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise DataError(
+            f"{path} has another layout than the files of {tool} that isogloss knows ({reason})."
+        ) from error
 
 
 def _read_json(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
@@ -172,7 +191,8 @@ def _read_json(path: Path, config: ImportConfig) -> list[ImportedAnswer]:
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}.") from None
     if isinstance(content, dict) and {"status", "eval"} <= content.keys():
-        return inspect_ai.read(path, content, config)
+        with _known_layout(path, "inspect_ai"):
+            return inspect_ai.read(path, content, config)
     if path.name in MANIFESTS or lm_eval.is_results(content):
         logger.debug(f"{path} has no answers")
         return []
