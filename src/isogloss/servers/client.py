@@ -134,8 +134,10 @@ class Client:
         status = response.status_code
         if status != httpx2.codes.OK:
             reason = f"status {status}"
-            # What a server says of a key may repeat it.
-            if status not in (401, 403) and (said := excerpt(response.content)):
+            if status in (401, 403):  # what a server says of a key may repeat it
+                has = "has no key" if self._secret is None else "has a key that it does not accept"
+                reason = f"{reason}: the environment variable {self._engine.key} {has}"
+            elif said := excerpt(response.content):
                 reason = f"{reason}: {said}"
             if status in REPEATED or (status >= 500 and status not in NEVER):
                 raise _AttemptError(reason, _retry_after(response))

@@ -79,8 +79,15 @@ class Server:
         server tells no log-probabilities of a given text, or if it has become useless.
         """
         given_text = self._wire.given_text
-        if labels:
+        if not self.facts.top and not self.facts.exact:
+            raise ModelError(
+                f"{self._named} tells no log-probabilities, so that it cannot score choices."
+            )
+        if labels and self.facts.prompts == PromptsAs.IDS:
             score = self._score_labels
+        elif labels:
+            self._require_single_tokens(encoded, prompts)
+            score = self._score_label_texts
         elif given_text is not None:
             score = partial(self._score_options, given_text)
         else:
@@ -130,6 +137,39 @@ class Server:
                 greedy = choice
         first = encoded.sequences[0][:start]
         return Scores(tuple(sums), greedy, bounded, nodes[first].counted.prompt)
+
+    def _require_single_tokens(
+        self, encoded: Sequence[EncodedPrompt], prompts: Sequence[Prompt]
+    ) -> None:
+        """Raise ModelError for a label of several tokens: the text of one says little of it."""
+        for entry, prompt in zip(encoded, prompts, strict=True):
+            for sequence, text in zip(entry.sequences, prompt.continuations, strict=True):
+                if len(sequence) != entry.starts[0] + 1:
+                    raise ModelError(
+                        f"the label {text!r} has {len(sequence) - entry.starts[0]} tokens, but "
+                        f"{self._named} tells the probability of one; expected labels=letters or "
+                        "labels=digits, or engine.kind vllm, sglang or llama_cpp."
+                    )
+
+    async def _score_label_texts(
+        self, encoded: EncodedPrompt, prompt: Prompt, client: Client
+    ) -> Scores:
+        """Score labels of a token each by their texts, as the server writes tokens."""
+        start = encoded.starts[0]
+        context = Context(encoded.sequences[0][:start], prompt.context)
+        node = await client.ask(
+            self._wire.next_token(self._target, context, ()), self._wire.read_next
+        )
+        self._count(node.counted, start)
+        in_chat = self.facts.prompts == PromptsAs.CHAT
+        texts = [text.strip() if in_chat else text for text in prompt.continuations]
+        values = [node.logprobs.get(text) for text in texts]
+        return Scores(
+            tuple(_at_most(node) if value is None else value for value in values),
+            texts.index(str(node.greedy)) if node.greedy in texts else -1,
+            None in values,
+            node.counted.prompt,
+        )
 
     async def _score_options(
         self, given_text: GivenText, encoded: EncodedPrompt, prompt: Prompt, client: Client

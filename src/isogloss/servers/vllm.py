@@ -19,6 +19,7 @@ from isogloss.servers.wire import (
     Generation,
     GivenText,
     NextToken,
+    NoLogprobsError,
     Target,
     Wire,
     read,
@@ -88,7 +89,7 @@ def _read_next(answer: bytes) -> NextToken:
     completion = read(answer, _Completion)
     logprobs = completion.choices[0].logprobs
     if logprobs is None or not logprobs.tokens or not logprobs.top_logprobs:
-        raise ValueError("no log-probabilities in the answer")
+        raise NoLogprobsError
     greedy = _token_id(logprobs.tokens[0])
     values: dict[int | str, float] = {
         _token_id(token): value for token, value in logprobs.top_logprobs[0].items()

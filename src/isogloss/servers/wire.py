@@ -13,6 +13,13 @@ Token = int | str  # an id, or the text of a token where a server tells no ids
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class NoLogprobsError(ValueError):
+    """An answer without log-probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__("no log-probabilities in the answer")
+
+
 class Call(NamedTuple):
     """A request: POST with a body of JSON, or GET without; `path` begins at the server's root."""
 
