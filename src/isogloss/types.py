@@ -39,6 +39,14 @@ class Split(StrEnum):
     ALL = "all"
 
 
+class LanguageMetrics(StrEnum):
+    """Which values of single languages are metrics of a run; its table has all of them."""
+
+    AUTO = "auto"  # all, and of many languages the main ones
+    ALL = "all"
+    SUMMARY = "summary"  # none: means over languages alone
+
+
 class Format(StrEnum):
     """How a choice is scored: labelled options, option text, or generated text that is parsed."""
 

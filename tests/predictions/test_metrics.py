@@ -8,11 +8,19 @@ import pytest
 from conftest import probe
 
 from isogloss.inference.predict import predict
+from isogloss.languages import table as known_languages
 from isogloss.models.language_model import LanguageModel
-from isogloss.predictions.metrics import evaluation_metrics, position_bias, token_metrics
+from isogloss.predictions.metrics import (
+    evaluation_metrics,
+    language_table,
+    logged_metrics,
+    position_bias,
+    token_metrics,
+)
 from isogloss.predictions.table import frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.stats.paired import clustered_standard_error
+from isogloss.types import LanguageMetrics
 
 
 def test_position_bias_is_the_distance_between_positions_of_choices_and_answers() -> None:
@@ -94,3 +102,51 @@ def test_columns_with_missing_values_have_no_metrics() -> None:
         assert f"{metric}/heb_Hebr" not in evaluation_metrics(partial, "arb_Arab")
         without = predictions.drop(columns=column)
         assert f"{metric}/heb_Hebr" not in evaluation_metrics(without, "arb_Arab")
+
+
+def metrics_of_languages(count: int) -> dict[str, float]:
+    codes = list(known_languages())[:count]
+    values = {}
+    for number, code in enumerate(codes):
+        own = {"accuracy": number / count, "accuracy_se": 0.1, "n": 8, "gold_logprob": -number}
+        values |= {f"{name}/{code}": float(value) for name, value in own.items()}
+    values[f"shortened/{codes[3]}"] = 2.0
+    return values | {"accuracy_group/related": 0.3, "accuracy/mean": 0.25}
+
+
+def test_all_values_of_forty_languages_are_metrics_and_the_main_ones_of_more() -> None:
+    forty, more = metrics_of_languages(40), metrics_of_languages(41)
+    assert logged_metrics(forty) == forty
+    assert logged_metrics(more, LanguageMetrics.ALL) == more
+    logged = logged_metrics(more)
+    assert {name.split("/")[0] for name in more.keys() - logged.keys()} == {
+        "gold_logprob", "shortened"
+    }  # fmt: skip
+    assert logged.keys() - more.keys() == {"gold_logprob/mean", "shortened/mean"}
+    assert logged["gold_logprob/mean"] == pytest.approx(-20)  # of 0 to -40
+    assert logged["shortened/mean"] == 2
+    assert all(logged[name] == value for name, value in more.items() if name in logged)
+
+
+def test_a_summary_has_means_and_no_single_language() -> None:
+    summary = logged_metrics(metrics_of_languages(5), LanguageMetrics.SUMMARY)
+    assert summary == {
+        "accuracy_group/related": 0.3,
+        "accuracy/mean": 0.25,
+        "gold_logprob/mean": -2,
+        "shortened/mean": 2,
+    }
+
+
+def test_the_table_of_languages_has_a_row_for_each_and_every_value() -> None:
+    values = metrics_of_languages(5)
+    table = language_table(values)
+    assert list(table) == ["language", "accuracy", "accuracy_se", "n", "gold_logprob", "shortened"]
+    assert list(table["language"]) == list(known_languages())[:5]
+    of_languages = {
+        f"{name}/{row['language']}": row[name]
+        for _, row in table.iterrows()
+        for name in table.columns[1:]
+        if not math.isnan(row[name])
+    }
+    assert of_languages | {"accuracy_group/related": 0.3, "accuracy/mean": 0.25} == values

@@ -1,5 +1,6 @@
 """What a compare run leaves: verdict, claims, numbers and report; and when it is reused."""
 
+import sqlite3
 from itertools import product
 from pathlib import Path
 
@@ -189,3 +190,16 @@ def test_runs_and_omissions_are_part_of_the_fingerprint() -> None:
     log_run(TUNED._replace(seed="2"), predictions[TUNED])
     fingerprints.append(plan_comparison(collect_runs(CompareConfig()), CompareConfig()).fingerprint)
     assert len(set(fingerprints)) == 3
+
+
+def test_a_comparison_reads_predictions_and_no_metrics_of_languages() -> None:
+    ids = log_runs(tables(gains(0.1, 0.05), n=20)).values()
+    run_compare(CompareConfig(source="arb_Arab"))
+    (first,) = compare_run_list()
+    mlflow.MlflowClient().delete_run(first.info.run_id)
+    with sqlite3.connect("mlflow.db") as database:
+        for run_id in ids:
+            database.execute("DELETE FROM latest_metrics WHERE run_uuid = ?", (run_id,))
+    run_compare(CompareConfig(source="arb_Arab"))
+    (second,) = compare_run_list()
+    assert second.data.metrics == first.data.metrics

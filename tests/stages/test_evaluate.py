@@ -299,3 +299,20 @@ def test_a_study_without_two_related_languages_or_with_an_unknown_branch_is_reje
         with pytest.raises(ConfigError, match=message):
             run_study(StudyConfig.model_validate({**study, **changes}))
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
+def test_a_summary_leaves_values_of_languages_to_the_table(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_id,) = run_evaluate(evaluate_config(folder, metrics="summary"))
+    run = mlflow.get_run(run_id)
+    accuracy = read_predictions(run_id).groupby("language")["correct"].mean()
+    printed = capsys.readouterr().out
+    for code, value in accuracy.items():
+        assert f"{code}   {value:.3f}" in printed
+    assert not [name for name in run.data.metrics if not name.endswith("/mean")]
+    assert run.data.metrics["accuracy/mean"] == pytest.approx(accuracy.mean())
+    table = mlflow.load_table("languages.json", run_ids=[run_id]).set_index("language")
+    assert dict(table["accuracy"]) == pytest.approx(dict(accuracy))
+    # The choice decides no result.
+    assert run_evaluate(evaluate_config(folder, metrics="all")) == [run_id]

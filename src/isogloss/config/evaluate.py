@@ -7,7 +7,7 @@ from pydantic import Field
 from isogloss.config import fields
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, separated, text
-from isogloss.types import Reasoning, Split
+from isogloss.types import LanguageMetrics, Reasoning, Split
 
 ADAPTER = "a folder, the id of a finetune run or a models:/ URI"
 
@@ -42,3 +42,4 @@ class EvaluateConfig(SharedConfig):
     split: fields.SplitName = Split.TEST
     reasoning: fields.ReasoningName = Reasoning.DIRECT
     max_new_tokens: fields.MaxNewTokens = None
+    metrics: fields.MetricsChoice = LanguageMetrics.AUTO

@@ -17,7 +17,15 @@ from isogloss.config.numbers import Count, SeedNumber
 from isogloss.config.words import NoneWord, one_line, registered_name, separated, text
 from isogloss.languages import pooled_source
 from isogloss.stats.margins import ACCEPTED, is_percentage, share_of_gain
-from isogloss.types import Format, Labels, Normalisation, PromptLanguage, Reasoning, Split
+from isogloss.types import (
+    Format,
+    Labels,
+    LanguageMetrics,
+    Normalisation,
+    PromptLanguage,
+    Reasoning,
+    Split,
+)
 
 LanguageName = Annotated[str, text("a FLORES-200 code such as arb_Arab")]
 
@@ -205,6 +213,14 @@ MaxNewTokens = Annotated[
 ReasoningName = Annotated[
     Reasoning,
     Field(description="direct (answer immediately) or cot (chain of thought first)"),
+]
+MetricsChoice = Annotated[
+    LanguageMetrics,
+    Field(
+        description="metrics of single languages: all, summary (means over languages alone), or "
+        "auto (all of up to 40 languages; of more the accuracy, its error, the number of items and "
+        "the share of valid answers); languages.json has everything"
+    ),
 ]
 DevLimit = Annotated[
     Count,

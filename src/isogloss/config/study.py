@@ -12,7 +12,7 @@ from isogloss.config.finetune import Hyperparameters
 from isogloss.config.numbers import PositiveNumber
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, separated, text
-from isogloss.types import Split
+from isogloss.types import LanguageMetrics, Split
 
 KEEP_FILE = "file"  # a parameter of `main` that leaves the study file's value as it is
 # Parameters with one value, and the list in whose presence they would have no effect.
@@ -136,6 +136,7 @@ class StudyConfig(SharedConfig):
         Field(description="direct, cot (chain of thought), or both: four conditions"),
     ] = "direct"
     max_new_tokens: fields.MaxNewTokens = None
+    metrics: fields.MetricsChoice = LanguageMetrics.AUTO
     seeds: Annotated[
         tuple[fields.Seed, ...] | None,
         separated(),
@@ -214,6 +215,7 @@ class MainConfig(fields.Config):
     prompt_language: Override = KEEP_FILE
     reasoning: Override = KEEP_FILE
     limit: Override = KEEP_FILE
+    metrics: Override = KEEP_FILE
     seed: Override = KEEP_FILE
     seeds: Override = KEEP_FILE
     control_source: Override = KEEP_FILE

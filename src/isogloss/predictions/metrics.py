@@ -1,6 +1,7 @@
 """Metrics of a table of predictions, per language and per group of languages."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,11 @@ import pandas as pd
 
 from isogloss.languages import group, language
 from isogloss.stats.paired import clustered_standard_error
-from isogloss.types import Group, LanguageCode
+from isogloss.types import Group, LanguageCode, LanguageMetrics
+
+MANY_LANGUAGES = 40  # of more, the lists of MLflow's UI get slow if every value is a metric
+MAIN = ("accuracy", "accuracy_se", "n", "format_valid")  # metrics of each of many languages
+WITHOUT_MEAN = ("accuracy_se", "format_valid_se", "n")
 
 
 def evaluation_metrics(
@@ -104,3 +109,45 @@ def token_metrics(predictions: pd.DataFrame) -> dict[str, float]:
         if language(str(code)).spaced:
             values[f"tokens_per_word/{code}"] = float(rows["tokens"].sum() / rows["words"].sum())
     return values
+
+
+def language_table(values: Mapping[str, float]) -> pd.DataFrame:
+    """The metrics of single languages as a table: one row per language, one column per metric."""
+    codes = _codes(values)
+    names = dict.fromkeys(name for name, code in map(_split, values) if code in codes)
+    columns = {name: [values.get(f"{name}/{code}", math.nan) for code in codes] for name in names}
+    return pd.DataFrame({"language": codes, **columns})
+
+
+def logged_metrics(
+    values: Mapping[str, float], choice: LanguageMetrics = LanguageMetrics.AUTO
+) -> dict[str, float]:
+    """The metrics of a run that are logged as metrics, with means in place of those left out.
+
+    `choice` as in the parameter `metrics`. Means are over the languages that have a value.
+    """
+    codes = _codes(values)
+    everything = choice == LanguageMetrics.AUTO and len(codes) <= MANY_LANGUAGES
+    if choice == LanguageMetrics.ALL or everything:
+        return dict(values)
+    kept = MAIN if choice == LanguageMetrics.AUTO else ()
+    logged: dict[str, float] = {}
+    by_name: dict[str, list[float]] = {}
+    for key, value in values.items():
+        name, code = _split(key)
+        if code not in codes or name in kept:
+            logged[key] = value
+        if code in codes and name not in WITHOUT_MEAN:
+            by_name.setdefault(name, []).append(value)
+    means = {f"{name}/mean": float(np.mean(of_name)) for name, of_name in by_name.items()}
+    return means | logged
+
+
+def _codes(values: Mapping[str, float]) -> list[LanguageCode]:
+    """The languages of metrics: each has a number of items."""
+    return [code for name, code in map(_split, values) if name == "n"]
+
+
+def _split(key: str) -> tuple[str, str]:
+    name, _, code = key.partition("/")
+    return name, code

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mlflow.entities import Run
 
 from isogloss.registry.cards import Result
-from isogloss.tracking import NO_ADAPTER, RunKind, tag
+from isogloss.tracking import NO_ADAPTER, RunKind, metrics_of, tag
 from isogloss.tracking.comparability import is_base_of, language_digests
 from isogloss.tracking.libraries import differ_in_major
 from isogloss.tracking.search import FINISHED, experiments, find_runs
@@ -34,16 +34,18 @@ def evaluation_results(adapter_digest: str) -> list[Result]:
 
 
 def _results(run: Run, bases: Sequence[Run]) -> list[Result]:
-    metrics, digests = run.data.metrics, language_digests(run)
+    metrics, digests = metrics_of(run), language_digests(run)
     codes = sorted(
         name.removeprefix("accuracy/") for name in metrics if name.startswith("accuracy/")
     )
 
+    of_bases = [(language_digests(base), metrics_of(base)) for base in bases]
+
     def base_accuracy(code: str) -> float:
-        for base in bases:
-            digest = language_digests(base).get(code)
+        for base_digests, base_metrics in of_bases:
+            digest = base_digests.get(code)
             if digest is not None and digest == digests.get(code):
-                return base.data.metrics.get(f"accuracy/{code}", math.nan)
+                return base_metrics.get(f"accuracy/{code}", math.nan)
         return math.nan
 
     return [

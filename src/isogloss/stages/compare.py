@@ -29,6 +29,7 @@ from isogloss.stages.shared_vocabulary import shared_vocabulary
 from isogloss.stages.stated_plan import CROSSED_DESIGN, contrast_of, stated_in_advance
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
+from isogloss.tracking.comparability import language_digests
 from isogloss.tracking.reuse import REPORT
 from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
@@ -238,8 +239,9 @@ def _runs_table(collected: CollectedRuns) -> list[tuple[str, ...]]:
     ]
     for key, runs in collected.by_key.items():
         for run in runs:
+            # Imported runs have no digests.
             accuracies = {name for name in run.data.metrics if name.startswith("accuracy/")}
-            n_languages = len(accuracies - {"accuracy/mean"})
+            n_languages = len(language_digests(run)) or len(accuracies - {"accuracy/mean"})
             adapter = (tag(run, "adapter") or NO_ADAPTER)[:12]
             source = key.source or "none"
             rows.append(

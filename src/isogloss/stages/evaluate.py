@@ -22,7 +22,12 @@ from isogloss.logs import progress_bar
 from isogloss.models.adapter_files import check_chat_template, read_adapter
 from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
-from isogloss.predictions.metrics import evaluation_metrics, token_metrics
+from isogloss.predictions.metrics import (
+    evaluation_metrics,
+    language_table,
+    logged_metrics,
+    token_metrics,
+)
 from isogloss.predictions.table import frame
 from isogloss.registry.lookup import AdapterRef, logged_model
 from isogloss.stages.evaluation_plan import (
@@ -211,8 +216,9 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
         evaluation.all_items, evaluation.task.name, evaluation.config.split
     )
     model_id = logged_model(evaluation.adapter) if evaluation.adapter else None
-    mlflow.log_metrics(values, dataset=data_set, model_id=model_id)
+    logged = logged_metrics(values, evaluation.config.metrics)
+    mlflow.log_metrics(logged, dataset=data_set, model_id=model_id)
     if model_id is not None:
         run_id = active_run().info.run_id
         mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
-    tracking.log_predictions(predictions)
+    tracking.log_predictions(predictions, language_table(values))

@@ -115,7 +115,7 @@ def _report(rejected: Mapping[str, IsoglossError], count: int) -> ModelError:
 
 def _print_accuracies(run: Run) -> None:
     """Print per-language accuracies with standard errors, their mean, and last the run's id."""
-    values = run.data.metrics
+    values = tracking.metrics_of(run)
     names = sorted(name for name in values if name.startswith("accuracy/"))
     for name in sorted(names, key="accuracy/mean".__eq__):
         error = values.get(name.replace("accuracy/", "accuracy_se/"), math.nan)

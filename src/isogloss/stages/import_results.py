@@ -13,7 +13,7 @@ from isogloss import tracking
 from isogloss.config import ImportConfig
 from isogloss.files import user_path
 from isogloss.importers.read_results import ImportedRun, read_results
-from isogloss.predictions.metrics import evaluation_metrics
+from isogloss.predictions.metrics import evaluation_metrics, language_table, logged_metrics
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
 from isogloss.tracking.tags import in_parts
 from isogloss.types import Condition, Format
@@ -99,8 +99,9 @@ def _reuse_or_log(run: RunToLog) -> Run:
     with tracking.open_run(
         RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment
     ) as logged:
-        mlflow.log_metrics(evaluation_metrics(run.predictions, tags.source))
-        tracking.log_predictions(run.predictions)
+        values = evaluation_metrics(run.predictions, tags.source)
+        mlflow.log_metrics(logged_metrics(values))
+        tracking.log_predictions(run.predictions, language_table(values))
     return mlflow.get_run(logged.info.run_id)
 
 

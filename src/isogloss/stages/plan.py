@@ -206,7 +206,7 @@ def _items_per_language(compared: Run) -> int:
     counts = []
     for run_id in read_parts(compared, "cells"):
         try:
-            metrics = mlflow.get_run(run_id).data.metrics
+            metrics = tracking.metrics_of(mlflow.get_run(run_id))
         except MlflowException as error:  # permanently deleted since
             if not is_missing(error):
                 raise

@@ -1,7 +1,7 @@
 """Plans of crossed designs: what sources and relatives show, what they cost, which to choose."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ from isogloss.stats.crossed_power import (
     pilot_crossed_spread,
 )
 from isogloss.tasks import languages_of, open_task
-from isogloss.tracking import RunKind, tag
+from isogloss.tracking import RunKind, metrics_of, tag
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import FloatArray, Group, LanguageCode
@@ -170,9 +170,10 @@ def read_crossed_pilot(run_id: str) -> CrossedPilot:
         if tag(run, "condition") != "tuned" or source is None or is_mixed(source):
             continue
         seeds[source].add(tag(run, "seed") or "")
-        for code, accuracy in _accuracies(run):
+        metrics = metrics_of(run)
+        for code, accuracy in _accuracies(metrics):
             values[source, code].append(accuracy)
-            counts.append(run.data.metrics.get(f"n/{code}", 0))
+            counts.append(metrics.get(f"n/{code}", 0))
     if len(seeds) < 2:
         raise ComparisonError(
             f"like: compare run {run_id!r} has adapters of {len(seeds)} source languages; the "
@@ -328,8 +329,8 @@ def _within(config: PlanConfig, cost: DesignCost) -> bool:
     return affordable and cost.hours <= config.budget_hours
 
 
-def _accuracies(run: Run) -> Iterator[tuple[LanguageCode, float]]:
-    for name, value in run.data.metrics.items():
+def _accuracies(metrics: Mapping[str, float]) -> Iterator[tuple[LanguageCode, float]]:
+    for name, value in metrics.items():
         if name.startswith("accuracy/") and name != "accuracy/mean":
             yield name.removeprefix("accuracy/"), value
 

@@ -141,6 +141,7 @@ def _evaluation(
         "split": config.split,
         "reasoning": reasoning,
         "max_new_tokens": config.max_new_tokens,
+        "metrics": config.metrics,
     }
     return EvaluateConfig.model_validate(shared | own)
 

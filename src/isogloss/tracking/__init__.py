@@ -9,6 +9,7 @@ from isogloss.tracking.artifacts import (
     artifact_path,
     log_items,
     log_predictions,
+    metrics_of,
     read_predictions,
 )
 from isogloss.tracking.fingerprints import data_digest, fingerprint
@@ -27,6 +28,7 @@ __all__ = [
     "fingerprint",
     "log_items",
     "log_predictions",
+    "metrics_of",
     "open_run",
     "read_predictions",
     "read_tags",

@@ -1,5 +1,6 @@
 """Artifacts and input data sets of runs."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from isogloss.tracking.tags import PREFIX, tag
 from isogloss.tracking.versions import parse_versions, versions_text
 
 PREDICTIONS = "predictions.parquet"
+LANGUAGES = "languages.json"  # metrics of single languages, as a table of MLflow's
+TABLES = "mlflow.loggedArtifacts"  # tag: the artifacts that the UI shows as tables
 DIGESTS = "artifacts"  # tag: sha256 of each artifact
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DIGEST_LENGTH = 36  # the longest that MLflow stores
@@ -43,10 +46,18 @@ def log_items(items: Sequence[Item], task: str, split: str) -> PandasDataset:
     return data_set
 
 
-def log_predictions(predictions: pd.DataFrame) -> None:
-    """Log predictions.parquet to the open run."""
+def log_predictions(predictions: pd.DataFrame, languages: pd.DataFrame | None = None) -> None:
+    """Log predictions.parquet to the open run, and languages.json if there is a table of them.
+
+    That is a table as `mlflow.log_table` writes it, which would append to that of a run resumed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         predictions.to_parquet(Path(folder) / PREDICTIONS, index=False)
+        if languages is not None:
+            known = languages.astype(object).where(languages.notna(), None)
+            text = json.dumps(known.to_dict("split", index=False))
+            (Path(folder) / LANGUAGES).write_text(text, encoding="utf-8")
+            mlflow.set_tag(TABLES, json.dumps([{"path": LANGUAGES, "type": "table"}]))
         log_folder(Path(folder))
 
 
@@ -135,6 +146,35 @@ def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.Da
         ) from error
     except pyarrow.ArrowInvalid as error:
         raise ComparisonError(f"{PREDICTIONS} of run {run_id!r} is not a Parquet file.") from error
+
+
+def metrics_of(run: Run) -> dict[str, float]:
+    """The metrics of an evaluate run; those of languages from its table if they are nowhere else.
+
+    Raises ComparisonError if that table cannot be read.
+    """
+    metrics: dict[str, float] = run.data.metrics
+    logged = any(name.startswith("n/") for name in metrics)
+    if logged or LANGUAGES not in artifact_digests(run):
+        return metrics
+    try:
+        with _downloaded(run, LANGUAGES) as path:
+            table = json.loads(path.read_text("utf-8"))
+    except (MlflowException, OSError, ValueError) as error:
+        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+            raise
+        raise ComparisonError(
+            f"run {run.info.run_id!r} has no {LANGUAGES} that can be read ({reason(error)}); "
+            f"repeat the command that made the run."
+        ) from error
+    _, *names = table["columns"]
+    of_languages = {
+        f"{name}/{code}": float(value)
+        for code, *values in table["data"]
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
+    return of_languages | metrics
 
 
 @contextmanager
