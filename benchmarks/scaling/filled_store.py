@@ -2,7 +2,7 @@
 
 The study is computed with a tiny random model and logged through MLflow. Its rows are then copied
 within the database, table by table, with new ids: they are the rows that MLflow writes, and two
-million metrics take a minute. Copies have no artifacts.
+million metrics take a minute. Copies share the artifacts of the study.
 """
 
 import hashlib
@@ -19,10 +19,12 @@ from mlflow.store.tracking.dbmodels import models
 from sqlalchemy import (
     Column,
     Connection,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
+    and_,
     create_engine,
     func,
     insert,
@@ -43,15 +45,19 @@ MODEL = "tiny"  # the folder of the model, in the current directory
 NAMES = ("accuracy", "accuracy_se", "n", "format_valid", "gold_logprob")  # of added metrics
 BATCH = 5000  # rows of one statement
 HEX = re.compile(r"\b(?:m-)?[0-9a-f]{32}\b|\b[0-9a-f]{64}\b")
-# Tables whose rows belong to a run or a logged model, with the column that names it.
-CHILDREN: tuple[tuple[Any, str], ...] = (
-    (models.SqlTag, "run_uuid"),
-    (models.SqlParam, "run_uuid"),
-    (models.SqlLatestMetric, "run_uuid"),
-    (models.SqlMetric, "run_uuid"),
-    (models.SqlLoggedModelTag, "model_id"),
-    (models.SqlLoggedModelParam, "model_id"),
-    (models.SqlLoggedModelMetric, "model_id"),
+# Tables, parents first; the column by which their rows are copied, and others with ids of runs.
+TABLES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
+    (models.SqlRun, "run_uuid", ()),
+    (models.SqlLoggedModel, "model_id", ("source_run_id",)),
+    (models.SqlTag, "run_uuid", ()),
+    (models.SqlParam, "run_uuid", ()),
+    (models.SqlLatestMetric, "run_uuid", ()),
+    (models.SqlMetric, "run_uuid", ()),
+    (models.SqlInput, "input_uuid", ("source_id", "destination_id")),
+    (models.SqlInputTag, "input_uuid", ()),
+    (models.SqlLoggedModelTag, "model_id", ()),
+    (models.SqlLoggedModelParam, "model_id", ()),
+    (models.SqlLoggedModelMetric, "model_id", ("run_id",)),
 )
 TEXTS: dict[Any, str] = {  # columns in which ids and digests stand in text
     models.SqlTag: "value",
@@ -90,14 +96,19 @@ def make_model() -> None:
 
 
 def fill(runs: int, metrics: int) -> int:
-    """Compute the study in the current store, copy it until there are `runs`, and count them.
-
-    Every run gets `metrics` metrics, with the names of languages that it has not evaluated.
-    """
+    """Compute the study in the current store, copy it until there are `runs`, and count them."""
     if not Path(MODEL).is_dir():
         make_model()
     run_study(study_config())
-    for run in mlflow.search_runs(output_format="list"):
+    return multiply(runs, metrics)
+
+
+def multiply(runs: int, metrics: int) -> int:
+    """Copy all runs of the current store until there are `runs`; return how many there are then.
+
+    First every run gets `metrics` metrics, with the names of languages that it has not evaluated.
+    """
+    for run in mlflow.search_runs(search_all_experiments=True, output_format="list"):
         _add_metrics(run.info.run_id, set(run.data.metrics), metrics)
     uri = mlflow.get_tracking_uri()
     with create_engine(uri).begin() as connection:
@@ -120,33 +131,35 @@ def _copy(connection: Connection, wanted: int) -> None:
     runs = connection.execute(select(models.SqlRun.__table__)).mappings().all()
     ids = [row["run_uuid"] for row in runs]
     ids += connection.execute(select(models.SqlLoggedModel.model_id)).scalars()
+    ids += connection.execute(select(models.SqlInput.input_uuid)).scalars()
     copies = range(1, -(-wanted // len(runs)))
     mapping = Table(
         "copies", MetaData(), Column("number", Integer), Column("old", String(36)),
-        Column("new", String(36)),
+        Column("new", String(36)), Index("copies_old", "old", "number"),
     )  # fmt: skip
     mapping.create(connection)
     pairs = ((number, old, _new_id(old, number)) for number in copies for old in ids)
     _insert(connection, mapping, ({"number": n, "old": old, "new": new} for n, old, new in pairs))
-    _copy_rows(connection, mapping, models.SqlRun.__table__, "run_uuid", {})
-    _copy_rows(connection, mapping, models.SqlLoggedModel.__table__, "model_id", {})
-    for model, key in CHILDREN:
+    for model, key, others in TABLES:
         if model in TEXTS:
             _copy_texts(connection, model, key, ids, copies)
         else:
-            _copy_rows(connection, mapping, model.__table__, key, {})
-    inputs = models.SqlInput.__table__
-    new_input = {"input_uuid": inputs.c.input_uuid.concat("-" + mapping.c.number.cast(String))}
-    _copy_rows(connection, mapping, inputs, "destination_id", new_input)
+            _copy_rows(connection, mapping, model.__table__, key, others)
     mapping.drop(connection)
 
 
 def _copy_rows(
-    connection: Connection, mapping: Table, table: Any, key: str, replaced: dict[str, Any]
+    connection: Connection, mapping: Table, table: Any, key: str, others: tuple[str, ...]
 ) -> None:
     """Copy the rows of old ids to new ones, within the database."""
-    values = {column.name: column for column in table.columns} | replaced | {key: mapping.c.new}
-    rows = select(*values.values()).join(mapping, table.c[key] == mapping.c.old)
+    values = {column.name: column for column in table.columns} | {key: mapping.c.new}
+    source = table.join(mapping, table.c[key] == mapping.c.old)
+    for name in others:
+        own = mapping.alias(name)
+        same = and_(table.c[name] == own.c.old, own.c.number == mapping.c.number)
+        source = source.outerjoin(own, same)
+        values[name] = func.coalesce(own.c.new, table.c[name])
+    rows = select(*values.values()).select_from(source)
     connection.execute(insert(table).from_select(list(values), rows))
 
 

@@ -7,9 +7,9 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import mlflow
@@ -20,6 +20,7 @@ from benchmarks.scaling.statements import counted
 from isogloss.config import CompareConfig
 from isogloss.registry.lookup import logged_model
 from isogloss.registry.results import evaluation_results
+from isogloss.stages.cell import cell_states
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import run_compare
 from isogloss.stages.study import run_study
@@ -67,12 +68,13 @@ def steps(experiment_id: str) -> dict[str, Callable[[], object]]:
         "results of an adapter": partial(evaluation_results, adapter),
         "runs of a study": partial(collect_runs, chosen),
         "study, all finished": partial(run_study, study_config()),
+        "cells": partial(cell_states, study_config()),
         "compare, reused": partial(run_compare, chosen),
         "compare, new": partial(run_compare, new),
     }
 
 
-def measure(repeats: int, only: list[str] | None = None) -> list[Cost]:
+def measure(repeats: int, only: Collection[str] = ()) -> list[Cost]:
     """Measure every step, or those of some names; the fastest of some repeats."""
     logging.getLogger("isogloss").setLevel(logging.ERROR)
     experiment_id = choose_experiment(None)
@@ -82,7 +84,6 @@ def measure(repeats: int, only: list[str] | None = None) -> list[Cost]:
             continue
         tries = [_once(name, step) for _ in range(1 if name == "compare, new" else repeats)]
         costs.append(min(tries, key=lambda cost: cost.seconds))
-        print(asdict(costs[-1]), flush=True)
     return costs
 
 

@@ -1,5 +1,6 @@
 """Reuse: only a finished run of the same kind, fingerprint and experiment has the result."""
 
+import hashlib
 from dataclasses import replace
 
 import mlflow
@@ -123,3 +124,18 @@ def test_a_data_digest_depends_on_every_field_and_on_the_order_of_items() -> Non
         "answer": 1,
     }.items():
         assert data_digest([replace(item, **{name: value})]) != data_digest([item]), name
+
+
+def test_a_digest_covers_every_field_of_every_item_in_order() -> None:
+    rows = [
+        Item("i1", "p", "heb_Hebr", "Ä 読", "q?", ("a", '"b"'), 1),
+        Item("i2", "p", "x", "", "", (), 0),
+    ]
+    lines = [
+        '{"item_id": "i1", "passage_id": "p", "language": "heb_Hebr", "passage": "Ä 読", '
+        '"question": "q?", "options": ["a", "\\"b\\""], "answer": 1}\n',
+        '{"item_id": "i2", "passage_id": "p", "language": "x", "passage": "", "question": "", '
+        '"options": [], "answer": 0}\n',
+    ]
+    assert data_digest(rows) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert data_digest(rows[::-1]) != data_digest(rows)

@@ -160,8 +160,10 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
     experiment_id = choose_experiment(experiment)
     runs: dict[StudyCell, Run] = {}
     here: dict[str, bool] = {}
+    cells = study_cells(study)
+    sessions = {cell.config.model: Session.of(cell.config) for cell in cells}  # read files once
     states = []
-    for cell in study_cells(study):
+    for cell in cells:
         model = cell.config.model
         if model not in here:
             here[model] = on_this_machine(model) is not None
@@ -170,7 +172,7 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
         if here[model]:
             try:
                 adapter = runs.get(finetuned) if finetuned else None
-                run = finished_run(cell, Session.of(cell.config), experiment_id, adapter)
+                run = finished_run(cell, sessions[model], experiment_id, adapter)
             except (ConfigError, DataError, ModelError) as error:
                 logger.warning(f"whether {cell.label} has finished is not known: {error}")
             else:

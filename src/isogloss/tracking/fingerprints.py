@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from isogloss.tasks import Item
@@ -18,6 +17,8 @@ def fingerprint(**facts: Any) -> str:  # any JSON
 def data_digest(items: Sequence[Item]) -> str:
     """Hexadecimal sha256 of every field of every item, in order."""
     digest = hashlib.sha256()
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     for item in items:
-        digest.update(json.dumps(asdict(item), ensure_ascii=False).encode() + b"\n")
+        # `asdict` copies each field: with 110,000 items of Belebele that takes seconds.
+        digest.update(encode(vars(item)).encode() + b"\n")
     return digest.hexdigest()
