@@ -1,15 +1,40 @@
 """The numbers of a comparison as DataFrames: gains.csv, contrasts.csv and published.csv."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.estimates import estimates
 from isogloss.analysis.published import BASELINE, RELATED, Beside, GainBeside, published_analysis
 from isogloss.stats.regression import INTERCEPT
 from isogloss.types import Interval
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of what a spreadsheet computes
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A table as CSV without its index, in which no name is a formula to a spreadsheet.
+
+    An apostrophe before the name makes it text, as OWASP recommends against CSV injection. Numbers
+    are left as they are.
+    """
+    safe = frame.copy()
+    for column in safe.columns[[not is_numeric_dtype(kind) for kind in safe.dtypes]]:
+        safe[column] = safe[column].map(_not_a_formula)
+    return safe.to_csv(index=False)
+
+
+def _not_a_formula(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    with suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
 
 
 def gains_frame(comparison: Comparison) -> pd.DataFrame:

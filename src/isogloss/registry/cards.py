@@ -1,6 +1,7 @@
 """Model cards: the README.md of an adapter, which the Hub and MLflow show."""
 
 import math
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from isogloss.errors import DataError
+from isogloss.files import load_yaml
+from isogloss.formatting import shortened
 from isogloss.languages import language, source_languages, source_name
 from isogloss.models.locate import EMBEDDED, ModelLocation
 from isogloss.tracking import RunTags
@@ -15,6 +19,7 @@ from isogloss.training.early_stopping import DevScore
 from isogloss.types import LanguageCode
 
 CARD = "README.md"
+HEADER = re.compile(r"---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)  # YAML before the Markdown
 RESULTS = "## Results"
 NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -P adapter=RUN_ID`."
 
@@ -57,10 +62,12 @@ def licence_of(base: ModelLocation) -> str:
         return "gemma"
     try:
         text = (base.folder / CARD).read_text("utf-8")
-        licence = yaml.safe_load(text.split("---")[1])["license"]
-    except (OSError, IndexError, KeyError, TypeError, yaml.YAMLError):
+        header = HEADER.match(text)
+        content = load_yaml(header[1], CARD) if header else None
+    except (OSError, UnicodeDecodeError, DataError):
         return "unknown"
-    return str(licence)
+    licence = content.get("license") if isinstance(content, dict) else None
+    return shortened(str(licence)) if licence else "unknown"
 
 
 def git_commit() -> str:
@@ -159,4 +166,5 @@ def _row(result: Result) -> str:
 
 def without_header(text: str) -> str:
     """The card as Markdown, without its YAML header for the Hub."""
-    return text.split("---", 2)[2].strip()
+    header = HEADER.match(text)
+    return text[header.end() :].strip() if header else text.strip()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed_frames import crossed_cells_frame, crossed_effects_frame
-from isogloss.analysis.frames import contrasts_frame, gains_frame, published_frame
+from isogloss.analysis.frames import contrasts_frame, csv_text, gains_frame, published_frame
 from isogloss.analysis.gains import mean_gain_parts
 from isogloss.report import (
     contrast_figure,
@@ -70,12 +70,18 @@ def write(
     figures are data: URIs, and all text that comes from data is escaped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    gains_frame(comparison).to_csv(folder / "gains.csv", index=False)
-    contrasts_frame(comparison).to_csv(folder / "contrasts.csv", index=False)
-    published_frame(comparison).to_csv(folder / "published.csv", index=False)
+    tables = {
+        "gains": gains_frame(comparison),
+        "contrasts": contrasts_frame(comparison),
+        "published": published_frame(comparison),
+    }
     if crossed := comparison.crossed:
-        crossed_cells_frame(crossed).to_csv(folder / "crossed.csv", index=False)
-        crossed_effects_frame(crossed).to_csv(folder / "crossed_effects.csv", index=False)
+        tables |= {
+            "crossed": crossed_cells_frame(crossed),
+            "crossed_effects": crossed_effects_frame(crossed),
+        }
+    for name, table in tables.items():
+        (folder / f"{name}.csv").write_text(csv_text(table), encoding="utf-8")
     images = {name: _png(figure) for name, figure in figures(comparison).items()}
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(image)

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 # These bound memory: rows per call of the model, and questions that share one passage's tokens.
 ROWS_PER_CALL = 2048
 QUESTIONS_PER_PASSAGE = 16
+MOST_ROWS = 10_000  # of a request
+CHARACTERS_PER_TOKEN = 50  # more than any text has, of any language and tokenizer
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,15 @@ class AdapterModel:
     def _item(self, number: int, row: Row) -> Item:
         """Return the item of a row as prompts show it; IsoglossError if it cannot be presented."""
         most_options = answer_parser.MOST_OPTIONS if self.protocol.generates else MOST_OPTIONS
+        if number >= MOST_ROWS:
+            raise DataError(f"a request has at most {MOST_ROWS:,} rows; send more requests.")
         item = row_item(number, row, self.language, most_options)
+        n_characters = sum(map(len, (item.passage, item.question, *item.options)))
+        if n_characters > CHARACTERS_PER_TOKEN * self.window:  # before all of it is tokenised
+            raise DataError(
+                f"passage, question and options have {n_characters:,} characters, more than the "
+                f"model's context window of {self.window:,} tokens can hold."
+            )
         worded = languages_with_wording()
         if self.protocol.prompt_language == PromptLanguage.TARGET and item.language not in worded:
             raise DataError(

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
+from isogloss.analysis.frames import csv_text
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import group
@@ -168,7 +169,7 @@ def _log(name: str, result: LoggedPlan, config: PlanConfig) -> Run:
         RunKind.PLAN, name, config, {"study": config.study}, config.experiment
     ) as run:
         mlflow.log_metrics(result.metrics)
-        mlflow.log_text(result.table.to_csv(index=False), TABLE)
+        mlflow.log_text(csv_text(result.table), TABLE)
         mlflow.log_figure(result.figure, FIGURE, save_kwargs={"dpi": DPI})
         mlflow.set_tag("mlflow.note.content", result.note)
     return run

@@ -16,6 +16,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from isogloss import tracking
+from isogloss.analysis.frames import csv_text
 from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.config import CompareConfig, MainConfig, StudyConfig
 from isogloss.errors import (
@@ -99,7 +100,7 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
         runs = _run_cells(cells, sessions, preflight.unusable)
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
         table = models_table(cells, runs)
-        mlflow.log_text(pd.DataFrame(table[1:], columns=table[0]).to_csv(index=False), "models.csv")
+        mlflow.log_text(csv_text(pd.DataFrame(table[1:], columns=table[0])), "models.csv")
         shown = {sessions[model.name].files.revision: model.label or model.name for model in models}
         compared = _compare(config, runs, shown)
         if compared:

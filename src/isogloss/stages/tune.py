@@ -25,6 +25,7 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
 from isogloss import tracking
+from isogloss.analysis.frames import csv_text
 from isogloss.config import FinetuneConfig, SharedConfig, TuneConfig, command_line
 from isogloss.errors import ConfigError
 from isogloss.formatting import listed
@@ -324,7 +325,7 @@ def _log_results(search: Search) -> FrozenTrial:
         | {f"trials/{state}": count for state, count in count_states(study).items()}
     )
     mlflow.log_text(_recipe_yaml(search, best), BEST_RECIPE)
-    mlflow.log_text(trials_table(study, objective).to_csv(index=False), "trials.csv")
+    mlflow.log_text(csv_text(trials_table(study, objective)), "trials.csv")
     mlflow.log_text(search_page(study, objective), "search.html")
     return best
 
