@@ -7,6 +7,7 @@ or the path of a YAML file.
 
 from collections.abc import Mapping
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -15,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from isogloss.config.fields import Config
 from isogloss.config.numbers import Count, CountOrZero, NonNegativeNumber, PositiveNumber
 from isogloss.config.words import text
-from isogloss.errors import IsoglossError
+from isogloss.errors import ConfigError, IsoglossError
 from isogloss.files import load_yaml, user_path
 from isogloss.types import EngineKind
 
@@ -90,6 +91,12 @@ class Engine(Config):
                     "should have {name}, which kind {kind} needs",
                     {"kind": self.kind.value, "name": name},
                 )
+        if self.base_url is not None and "@" in urlsplit(self.base_url).netloc:
+            # No error of pydantic, which would quote the address.
+            raise ConfigError(
+                "engine.base_url has a user or a password in it; expected the key in the "
+                "environment variable that engine.key names."
+            )
         if self.base_url is not None and not self.serves:
             raise PydanticCustomError(
                 "engine_without_server",

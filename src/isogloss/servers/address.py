@@ -12,14 +12,9 @@ HIDDEN = "***"
 def root(base_url: str) -> str:
     """Return the address of a server without a final slash and `/v1`.
 
-    Raises ConfigError, without the address, if it has a user or a password; and if it is none.
+    Raises ConfigError for another text; `Engine` has refused one with a password.
     """
     parts = urlsplit(base_url)
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "engine.base_url has a user or a password in it; expected the key in the environment "
-            "variable that engine.key names."
-        )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(
             f"engine.base_url is {base_url!r}; expected the address of a server, such as "

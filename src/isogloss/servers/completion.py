@@ -11,8 +11,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
+from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
-from isogloss.servers.client import Client, NoAnswerError, RefusedError
+from isogloss.servers.client import Client, Counts, NoAnswerError, RefusedError, opened
 from isogloss.servers.types import Failure
 
 T = TypeVar("T")
@@ -67,6 +68,22 @@ def completed(
             with suppress(RuntimeError):  # closed since
                 loop.call_soon_threadsafe(task.cancel)
         thread.join()
+
+
+def ask_once(engine: Engine, counts: Counts, job: Job[T]) -> T:
+    """Do one job on the engine's server. Raises ModelError without an answer."""
+    server = f"the server at {engine.base_url}"
+
+    async def answered(client: Client) -> T | Failure:
+        try:
+            return await job(client)
+        except RefusedError as error:
+            return Failure(str(error))
+
+    ((_, result),) = completed(opened(engine, counts), [answered], 1, server)
+    if isinstance(result, Failure):
+        raise ModelError(f"{server} does not answer as kind {engine.kind} does: {result.reason}.")
+    return result
 
 
 async def _work(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, TypeAdapter
 
-from isogloss.servers.client import Client, NoAnswerError, RefusedError
+from isogloss.servers.client import Client, RefusedError
 from isogloss.servers.llama_cpp import LLAMA_CPP
 from isogloss.servers.openai import OPENAI_CHAT, OPENAI_COMPLETIONS
 from isogloss.servers.sglang import SGLANG
@@ -126,7 +126,9 @@ async def _of_openai(client: Client, name: str | None) -> ServerFacts:
     facts = replace(_facts(EngineKind.OPENAI, None, models), prompts=PromptsAs.TEXT, exact=False)
     try:
         return await _with_top(client, facts, name)
-    except (RefusedError, NoAnswerError):
+    except RefusedError as error:
+        if error.status in (401, 403):
+            raise
         # No completions of a text: a chat is what is left.
         return await _with_top(client, replace(facts, prompts=PromptsAs.CHAT), name)
 

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
-from isogloss.servers.client import Client, Counts, NoAnswerError, RefusedError, opened
-from isogloss.servers.completion import completed
+from isogloss.servers.client import Client, Counts, NoAnswerError, RefusedError
+from isogloss.servers.completion import ask_once
 from isogloss.servers.facts import FACTS, SIGNS, WIRES
 from isogloss.servers.server import Server
-from isogloss.servers.types import Failure, ServedAdapter, ServerFacts
+from isogloss.servers.types import ServedAdapter, ServerFacts
 from isogloss.servers.wire import Call, Target, read
 from isogloss.types import EngineKind
 
@@ -76,20 +76,8 @@ def found_kind(base_url: str) -> EngineKind:
 
 
 def _asked(engine: Engine, counts: Counts, job: Callable[[Client], Awaitable[T]]) -> T:
-    """Do one job on a server. Raises ModelError without an answer."""
-
-    async def answered(client: Client) -> T | Failure:
-        try:
-            return await job(client)
-        except RefusedError as error:
-            return Failure(str(error))
-
     few = engine.model_copy(update={"retries": min(engine.retries, RETRIES)})
-    server = f"the server at {engine.base_url}"
-    ((_, result),) = completed(opened(few, counts), [answered], 1, server)
-    if isinstance(result, Failure):
-        raise ModelError(f"{server} does not answer as {engine.kind} does: {result.reason}.")
-    return result
+    return ask_once(few, counts, job)
 
 
 def _name(engine: Engine, facts: ServerFacts) -> str:

@@ -3,15 +3,16 @@
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
 from isogloss.prompts.render import Prompt
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.servers.client import Client, Counts, RefusedError, opened
-from isogloss.servers.completion import completed
+from isogloss.servers.completion import ask_once, completed
 from isogloss.servers.types import (
     Failure,
     PromptsAs,
@@ -21,6 +22,7 @@ from isogloss.servers.types import (
     Usage,
 )
 from isogloss.servers.wire import (
+    Call,
     Context,
     Continuation,
     Counted,
@@ -29,6 +31,8 @@ from isogloss.servers.wire import (
     Target,
     Wire,
 )
+
+T = TypeVar("T")
 
 LEFT_OVER = 0.01  # a smaller rest of probability says nothing: log-probabilities are rounded
 
@@ -40,7 +44,8 @@ class Server:
     """
 
     def __init__(self, engine: Engine, wire: Wire, target: Target, counts: Counts):
-        self._engine, self._wire, self._target, self._counts = engine, wire, target, counts
+        self._engine, self._counts = engine, counts
+        self.wire, self.target = wire, target
 
     def __repr__(self) -> str:
         return f"Server({self.facts.kind}, {self.model!r})"
@@ -48,12 +53,12 @@ class Server:
     @property
     def facts(self) -> ServerFacts:
         """What the server says about itself."""
-        return self._target.facts
+        return self.target.facts
 
     @property
     def model(self) -> str:
         """The server's name of what answers: of the adapter, or of the model."""
-        return self._target.adapter or self._target.name
+        return self.target.adapter or self.target.name
 
     @property
     def usage(self) -> Usage:
@@ -78,10 +83,10 @@ class Server:
         `prompts` are the same prompts as ids and as text. Raises ModelError for options if the
         server tells no log-probabilities of a given text, or if it has become useless.
         """
-        given_text = self._wire.given_text
+        given_text = self.wire.given_text
         if not self.facts.top and not self.facts.exact:
             raise ModelError(
-                f"{self._named} tells no log-probabilities, so that it cannot score choices."
+                f"{self.named} tells no log-probabilities, so that it cannot score choices."
             )
         if labels and self.facts.prompts == PromptsAs.IDS:
             score = self._score_labels
@@ -91,10 +96,10 @@ class Server:
         elif given_text is not None:
             score = partial(self._score_options, given_text)
         else:
-            raise ModelError(self._wire.no_given_text)
+            raise ModelError(self.wire.no_given_text)
         jobs = [partial(score, *pair) for pair in zip(encoded, prompts, strict=True)]
         return completed(
-            opened(self._engine, self._counts), jobs, self._engine.concurrency, self._named
+            opened(self._engine, self._counts), jobs, self._engine.concurrency, self.named
         )
 
     def generate(
@@ -103,11 +108,16 @@ class Server:
         """Yield the index of each context and its greedy continuation, in order of completion."""
         jobs = [partial(self._generate, context, max_new_tokens) for context in contexts]
         return completed(
-            opened(self._engine, self._counts), jobs, self._engine.concurrency, self._named
+            opened(self._engine, self._counts), jobs, self._engine.concurrency, self.named
         )
 
+    def ask(self, call: Call, read: Callable[[bytes], T]) -> T:
+        """Return what `read` makes of the answer to one request. Raises ModelError without one."""
+        return ask_once(self._engine, self._counts, lambda client: client.ask(call, read))
+
     @property
-    def _named(self) -> str:
+    def named(self) -> str:
+        """What messages call the server."""
         return f"the server at {self._engine.base_url}"
 
     async def _score_labels(self, encoded: EncodedPrompt, prompt: Prompt, client: Client) -> Scores:
@@ -120,8 +130,8 @@ class Server:
         nodes: dict[tuple[int, ...], NextToken] = {}
         for prefix, wanted in branches.items():
             context = Context(prefix, prompt.context)
-            call = self._wire.next_token(self._target, context, sorted(wanted))
-            nodes[prefix] = await client.ask(call, self._wire.read_next)
+            call = self.wire.next_token(self.target, context, sorted(wanted))
+            nodes[prefix] = await client.ask(call, self.wire.read_next)
             self._count(nodes[prefix].counted, len(prefix))
         sums, greedy, bounded = [], -1, False
         for choice, sequence in enumerate(encoded.sequences):
@@ -147,7 +157,7 @@ class Server:
                 if len(sequence) != entry.starts[0] + 1:
                     raise ModelError(
                         f"the label {text!r} has {len(sequence) - entry.starts[0]} tokens, but "
-                        f"{self._named} tells the probability of one; expected labels=letters or "
+                        f"{self.named} tells the probability of one; expected labels=letters or "
                         "labels=digits, or engine.kind vllm, sglang or llama_cpp."
                     )
 
@@ -157,9 +167,7 @@ class Server:
         """Score labels of a token each by their texts, as the server writes tokens."""
         start = encoded.starts[0]
         context = Context(encoded.sequences[0][:start], prompt.context)
-        node = await client.ask(
-            self._wire.next_token(self._target, context, ()), self._wire.read_next
-        )
+        node = await client.ask(self.wire.next_token(self.target, context, ()), self.wire.read_next)
         self._count(node.counted, start)
         in_chat = self.facts.prompts == PromptsAs.CHAT
         texts = [text.strip() if in_chat else text for text in prompt.continuations]
@@ -177,7 +185,7 @@ class Server:
         """Score the text of each option by a request of its own."""
         calls = []
         for sequence, start in zip(encoded.sequences, encoded.starts, strict=True):
-            call = given_text.request(self._target, sequence, start)
+            call = given_text.request(self.target, sequence, start)
             read = partial(_read_given, given_text, sequence, start)
             calls.append(client.ask(call, read))
         values = await asyncio.gather(*calls)
@@ -192,8 +200,8 @@ class Server:
         )
 
     async def _generate(self, context: Context, max_new_tokens: int, client: Client) -> ServedText:
-        call = self._wire.generate(self._target, context, max_new_tokens)
-        generation = await client.ask(call, self._wire.read_generated)
+        call = self.wire.generate(self.target, context, max_new_tokens)
+        generation = await client.ask(call, self.wire.read_generated)
         self._count(generation.counted, len(context.ids))
         return generation.served
 
