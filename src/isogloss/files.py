@@ -41,6 +41,17 @@ def cache_dir() -> Path:
     return folder
 
 
+def make_cache_dir() -> Path:
+    """Create `cache_dir` if it does not exist, for its owner alone; return it.
+
+    It holds answers and adapters of unfinished work. A group that shares it creates it itself.
+    """
+    folder = cache_dir()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: a reader finds the old content or the new, never a part of it.
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from isogloss.analysis.frames import csv_text
+from isogloss.files import make_cache_dir
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.answer_parser import answer_start, parse_answer
 from isogloss.registry.cards import licence_of, without_header
@@ -43,3 +44,11 @@ def test_a_text_that_repeats_itself_is_read_in_seconds(text: str) -> None:
     answer_start(text * 2048)
     assert time.monotonic() - begun < 5
     assert parse_answer(text * 200 + "\nAnswer: B", ("one", "two", "three", "four")) == 1
+
+
+def test_the_cache_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "new" / "cache"))
+    assert make_cache_dir().stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir(mode=0o755)
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "shared"))
+    assert make_cache_dir().stat().st_mode & 0o777 == 0o755

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, write_whole
+from isogloss.files import cache_dir, make_cache_dir, write_whole
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -39,7 +39,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
         return resolve_dtype(cached.read_text("utf-8"))
     speedup = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     faster = "bfloat16" if speedup >= BFLOAT16_SPEEDUP else "float32"
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    make_cache_dir()
     write_whole(cached, faster.encode())
     return resolve_dtype(faster)
 

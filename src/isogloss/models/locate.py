@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, file_sha256, looked_for, user_path
+from isogloss.files import cache_dir, file_sha256, looked_for, make_cache_dir, user_path
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.model_files import reason_of
 
@@ -170,7 +170,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
     rename, complete or not at all.
     """
     folder = dequantised_folder(sha256)
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    make_cache_dir()
     with FileLock(f"{folder}.lock"):
         if folder.is_dir():
             return folder

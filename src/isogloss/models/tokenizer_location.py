@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, file_sha256, looked_for
+from isogloss.files import cache_dir, file_sha256, looked_for, make_cache_dir
 from isogloss.models.locate import EMBEDDED, ModelLocation, dequantised_folder
 from isogloss.models.tokenizers import tokenizer_digest
 
@@ -41,7 +41,7 @@ def _embedded() -> ModelLocation:
     for folder in (dequantised_folder(EXPECTED_SHA256), _tokenizer_folder(EXPECTED_SHA256)):
         if folder.is_dir():
             return ModelLocation(EMBEDDED, folder, EXPECTED_SHA256)
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    make_cache_dir()
     gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{uuid.uuid4().hex}.gguf"
     try:
         assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
@@ -58,7 +58,7 @@ def _tokenizer_folder(sha256: str) -> Path:
 def _from_gguf(gguf: Path, sha256: str) -> Path:
     """The folder with the tokenizer of a GGUF file; it is written once per sha256."""
     whole, folder = dequantised_folder(sha256), _tokenizer_folder(sha256)
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    make_cache_dir()
     with FileLock(f"{folder}.lock"):
         for known in (whole, folder):
             if known.is_dir():

@@ -23,7 +23,7 @@ import mlflow
 from filelock import FileLock, Timeout
 
 from isogloss.errors import ConfigError
-from isogloss.files import cache_dir, delete_parts, sqlite_file, write_whole
+from isogloss.files import cache_dir, delete_parts, make_cache_dir, sqlite_file, write_whole
 from isogloss.tracking.leases import Lease, lease
 from isogloss.tracking.tags import RunKind
 from isogloss.tracking.versions import major_version, model_libraries
@@ -117,6 +117,8 @@ def work_lock(folder: Path) -> FileLock:
     """The lock of a work folder; ConfigError if it cannot be created."""
     locks = folder.parent / LOCKS
     try:
+        if cache_dir() in locks.parents:
+            make_cache_dir()
         locks.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
