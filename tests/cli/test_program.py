@@ -15,7 +15,7 @@ from isogloss.cli.main import program
 from isogloss.config import ENTRY_POINTS
 
 ROOT = Path(__file__).parents[2]
-OWN = ("tasks", "languages", "models", "doctor")
+OWN = ("cell", "cells", "tasks", "languages", "models", "doctor")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

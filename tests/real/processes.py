@@ -58,6 +58,7 @@ def started(
         "tune": ("tune", "TuneConfig"),
         "finetune": ("finetune", "FinetuneConfig"),
         "evaluate": ("evaluate_adapters", "EvaluateConfig"),
+        "main": ("study", "MainConfig"),
     }
     module, config = names[entry]
     code = SLOWLY.format(pause=pause, module=module, config=config, entry=f"run_{entry}")

@@ -1,14 +1,19 @@
 """Every entry point as users start it: `mlflow run . -e NAME --env-manager local` in a clone."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
+
+from real.processes import wait_for
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
@@ -83,3 +88,69 @@ def test_an_unknown_parameter_is_rejected_by_name(clone: Path) -> None:
     assert result.returncode != 0
     assert "--no_such_thing" in result.stderr
     assert "Traceback" not in result.stderr.split("mlflow.projects")[0]
+
+
+def last_step(cache: Path) -> int:
+    lines = [
+        json.loads(line)["step"]
+        for path in cache.glob("unfinished/*/finetune-*/metrics.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    return max(lines, default=0)
+
+
+def test_a_training_of_a_git_uri_resumes_though_each_call_has_a_checkout_of_its_own(
+    clone: Path, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *words], cwd=clone, check=True)
+    # MLflow uses a file:// URI in place if its path exists, and it does not decode the URI as git does.
+    uri = f"file://{clone.parent}/%69sogloss"
+    cache, checkouts = tmp_path / "cache", tmp_path / "checkouts"
+    checkouts.mkdir()
+    left_out = ("MLFLOW_", "ISOGLOSS_")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(left_out)},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "ISOGLOSS_CACHE": str(cache),
+        "TMPDIR": str(checkouts),
+    }
+    steps = 200
+    parameters = [
+        f"model={model_folder('gemma3')}", "dtype=float32", f"steps={steps}", "batch_size=2",
+        "limit=4", "dev_limit=2", "rank=2", f"eval_every={steps}", "checkpoint_every=5",
+    ]  # fmt: skip
+    words = [word for parameter in parameters for word in ("-P", parameter)]
+    command = ["mlflow", "run", uri, "-e", "finetune", "--env-manager", "local", *words]
+    first = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_for(lambda: last_step(cache) >= 10)
+    below = psutil.Process(first.pid).children(recursive=True)
+    (training,) = [one for one in below if "entrypoints.finetune" in one.cmdline()]
+    training.kill()
+    reached = last_step(cache)
+    assert reached < steps
+    assert first.wait(60) == 1
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    resumed = re.search(r"finetune.*: resuming run (\w{32})", again.stderr)
+    assert resumed, again.stderr[-3000:]
+    assert run_id(again) == resumed[1]
+    assert len({path.parent for path in checkouts.glob("*/MLproject")}) == 2
+    run = mlflow.get_run(resumed[1])
+    assert run.info.status == "FINISHED"
+    losses = mlflow.MlflowClient().get_metric_history(resumed[1], "train/loss")
+    assert [point.step for point in losses] == list(range(1, steps + 1))
+    # The steps up to the last checkpoint are not done again: they have the time of the first call.
+    (project,) = [
+        run for run in mlflow.search_runs(output_format="list")
+        if run.data.tags.get("isogloss.resumes") == resumed[1]
+    ]  # fmt: skip
+    before = sum(point.timestamp < project.info.start_time for point in losses)
+    assert reached - 5 <= before <= reached + 1
+    assert not list(cache.glob("unfinished/*/finetune-*"))

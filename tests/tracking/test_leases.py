@@ -56,11 +56,10 @@ def test_a_lease_is_held_renewed_and_forgotten() -> None:
         assert first is not None
         assert (first["holder"], first["attempt"], first["pid"]) == (held.holder, 1, os.getpid())
         assert (held.left, held.taken_over) == (None, False)
-        time.sleep(1.5)  # longer than the lease
-        again = row()
-        assert again is not None
-        assert float(str(again["expires"])) > float(str(first["expires"])) + 1
-        assert not again["over"]
+        before, deadline = float(str(first["expires"])), time.monotonic() + 20
+        while float(str(row()["expires"])) < before + 1:  # type: ignore[index]
+            assert time.monotonic() < deadline, "the lease was not renewed"
+            time.sleep(0.05)
         held.require()
     assert row() is None
 
@@ -73,7 +72,8 @@ def test_an_error_frees_the_lease_and_keeps_the_run() -> None:
         assert (held.left, held.left_whole, held.taken_over) == ("a" * 32, False, False)
 
 
-def test_of_many_threads_one_holds_the_lease_at_a_time() -> None:
+def test_of_many_threads_one_holds_the_lease_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOGLOSS_LEASE_SECONDS", "60")  # longer than a slow machine takes
     inside: list[int] = []
     most: list[int] = []
 

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import click
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from isogloss import logs
+from isogloss.cli.interruptions import interruptions
 from isogloss.config import as_text, command_line, explain, is_separated
 from isogloss.errors import IsoglossError
 from isogloss.formatting import shortened, without_password
@@ -65,7 +66,8 @@ def stage_command(
         except ValidationError as error:
             raise click.UsageError(explain(error, config_class)) from error
         logger.debug(command_line(name, config))
-        with user_errors(), server_errors():
+        follower = os.environ.get("RANK", "0") != "0"
+        with nullcontext() if follower else interruptions(), user_errors(), server_errors():
             from isogloss.distributed import processes  # torch takes seconds
 
             processes.run_on_leader(lambda: _run(run, config))

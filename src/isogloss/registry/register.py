@@ -15,6 +15,7 @@ from isogloss.registry.logging import NOTE
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
 from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
+from isogloss.tracking.resume import exclusive
 from isogloss.tracking.search import equal
 from isogloss.tracking.server import reason
 from isogloss.tracking.tags import PREFIX, prefixed
@@ -43,31 +44,38 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
     client = mlflow.MlflowClient()
     try:
         logged = logged_model_at(uri)
-        tags = {key: value for key, value in logged.tags.items() if key.startswith(PREFIX)}
+        tags = logged.tags
         if f"{PREFIX}adapter" not in tags:
             raise ModelError(f"adapter {adapter!r} was not logged by a finetune run of isogloss.")
         task, source = tags[f"{PREFIX}task"], tags[f"{PREFIX}source"]
         name = name or f"isogloss-{task}-{source}"
-        _ensure_registered_model(client, name, task, source)
-        with adapter_folder(f"{MODELS}{logged.model_id}") as folder:
-            read_adapter(folder)  # rejects an adapter that would not be applied
-        version = _version_of(client, name, logged)
-        message = "registered before" if version else "registered"
-        if version is None:
-            with adapter_folder(uri):  # raises if its files are gone or changed
-                pass
-            version = client.create_model_version(
-                name,
-                f"{MODELS}{logged.model_id}",
-                logged.source_run_id,
-                tags=tags,
-                model_id=logged.model_id,  # a server rejects the source without it
-            )
-        _update_description(client, logged, version)
-        if alias is not None:
-            message += f"; {_move_alias(client, alias, version, logged)}"
+        with exclusive(f"register {name}"):  # two versions at once would both be champion
+            return _register(client, logged, name, alias)
     except MlflowException as error:
         raise ModelError(f"adapter {adapter!r} cannot be registered ({reason(error)}).") from error
+
+
+def _register(
+    client: mlflow.MlflowClient, logged: LoggedModel, name: str, alias: str | None
+) -> Registration:
+    """`register` for a logged model, while no other process registers under that name."""
+    tags = {key: value for key, value in logged.tags.items() if key.startswith(PREFIX)}
+    _ensure_registered_model(client, name, tags[f"{PREFIX}task"], tags[f"{PREFIX}source"])
+    with adapter_folder(f"{MODELS}{logged.model_id}") as folder:
+        read_adapter(folder)  # rejects one that would not be applied, or whose files have changed
+    version = _version_of(client, name, logged)
+    message = "registered before" if version else "registered"
+    if version is None:
+        version = client.create_model_version(
+            name,
+            f"{MODELS}{logged.model_id}",
+            logged.source_run_id,
+            tags=tags,
+            model_id=logged.model_id,  # a server rejects the source without it
+        )
+    _update_description(client, logged, version)
+    if alias is not None:
+        message += f"; {_move_alias(client, alias, version, logged)}"
     return Registration(f"{MODELS}{name}/{version.version}", message)
 
 

@@ -30,6 +30,7 @@ from isogloss.stages.stated_plan import CROSSED_DESIGN, contrast_of, stated_in_a
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
 from isogloss.tracking.comparability import language_digests
+from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.reuse import REPORT
 from isogloss.tracking.tags import in_parts
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
@@ -85,24 +86,26 @@ def compare_runs(
     ComparisonError if the runs cannot be compared.
     """
     plan = plan_comparison(collected, config)
-    experiment_id = tracking.choose_experiment(experiment)
-    if run := tracking.find_finished(RunKind.COMPARE, plan.fingerprint, experiment_id):
-        logger.info(f"compare: reusing run {run.info.run_id}")
-        tracking.record_reuse(run, plan.study)
-        return run
-    comparison = compare(
-        read_tables(collected),
-        source=plan.source,
-        margin=config.margin,
-        branch=config.branch,
-        condition=config.condition,
-        against=config.against,
-        covariates=plan.covariates,
-        omissions=collected.omissions,
-        shared_vocabulary=plan.shared_vocabulary,
-        missing=config.missing,
-    )
-    return _log(plan, comparison, experiment)
+    with tracking.reuse_or_lock(RunKind.COMPARE, plan.fingerprint, experiment, plan.study) as (
+        work,
+        run,
+    ):
+        if run:
+            logger.info(f"compare: reusing run {run.info.run_id}")
+            return run
+        comparison = compare(
+            read_tables(collected),
+            source=plan.source,
+            margin=config.margin,
+            branch=config.branch,
+            condition=config.condition,
+            against=config.against,
+            covariates=plan.covariates,
+            omissions=collected.omissions,
+            shared_vocabulary=plan.shared_vocabulary,
+            missing=config.missing,
+        )
+        return _log(plan, comparison, experiment, work)
 
 
 def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> ComparisonPlan:
@@ -149,18 +152,20 @@ def print_verdict(run: Run) -> None:
     print(f"report: {tracking.artifact_path(run, REPORT)}")
 
 
-def _log(plan: ComparisonPlan, comparison: Comparison, experiment: str | None) -> Run:
+def _log(
+    plan: ComparisonPlan, comparison: Comparison, experiment: str | None, work: WorkDir
+) -> Run:
     config = plan.config
     name = f"compare {config.condition} to {config.against}"
     tags = _tags(plan, comparison)
     with (
-        tracking.open_run(RunKind.COMPARE, name, config, tags, experiment) as run,
+        tracking.open_run(RunKind.COMPARE, name, config, tags, experiment, work) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
         write(comparison, Path(folder), _provenance(plan, comparison), _runs_table(plan.collected))
         log_folder(Path(folder), "report")
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in plan.collected.runs]))
-        mlflow.log_metrics(comparison_metrics(comparison))
+        tracking.log_metrics_once(comparison_metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
 

@@ -217,7 +217,7 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
     )
     model_id = logged_model(evaluation.adapter) if evaluation.adapter else None
     logged = logged_metrics(values, evaluation.config.metrics)
-    mlflow.log_metrics(logged, dataset=data_set, model_id=model_id)
+    tracking.log_metrics_once(logged, data_set, model_id)
     if model_id is not None:
         run_id = active_run().info.run_id
         mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])

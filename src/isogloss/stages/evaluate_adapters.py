@@ -80,9 +80,10 @@ def _evaluate_several(
             raise _report(rejected, len(names))
         tags = RunTags(model=config.model, source=config.source, study=config.study)
         title = f"{len(names)} evaluations"
-        stack.enter_context(
-            tracking.open_run(RunKind.EVALUATIONS, title, config, tags.as_dict(), config.experiment)
-        )
+        kind, experiment = RunKind.EVALUATIONS, config.experiment
+        parent = stack.enter_context(tracking.locked_parent(kind, config, experiment))
+        values = tags.as_dict() | parent.tags
+        stack.enter_context(tracking.open_run(kind, title, config, values, experiment, parent.work))
         for name, (own, adapter) in usable.items():
             label = f"adapter {names.index(name) + 1} of {len(names)} · {name}"
             try:

@@ -47,7 +47,12 @@ def import_results(config: ImportConfig) -> list[Run]:
     """
     planned = [plan_run(run, table, config) for run, table in read_results(config).items()]
     tags = RunTags(study=config.study, imported=_file_name(config)).as_dict()
-    with tracking.open_run(RunKind.IMPORT, "import", config, tags, config.experiment):
+    with (
+        tracking.locked_parent(RunKind.IMPORT, config, config.experiment) as parent,
+        tracking.open_run(
+            RunKind.IMPORT, "import", config, tags | parent.tags, config.experiment, parent.work
+        ),
+    ):
         runs = [_reuse_or_log(run) for run in planned]
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs]))
     return runs
@@ -90,19 +95,19 @@ def plan_run(run: ImportedRun, predictions: pd.DataFrame, config: ImportConfig) 
 
 def _reuse_or_log(run: RunToLog) -> Run:
     tags, config = run.tags, run.config
-    experiment_id = tracking.choose_experiment(config.experiment)
-    finished = tracking.find_finished(RunKind.EVALUATE, str(tags.fingerprint), experiment_id)
-    if finished:
-        logger.info(f"{run.name}: reusing run {finished.info.run_id}")
-        tracking.record_reuse(finished, config.study)
-        return finished
-    with tracking.open_run(
-        RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment
-    ) as logged:
-        values = evaluation_metrics(run.predictions, tags.source)
-        mlflow.log_metrics(logged_metrics(values))
-        tracking.log_predictions(run.predictions, language_table(values))
-    return mlflow.get_run(logged.info.run_id)
+    with tracking.reuse_or_lock(
+        RunKind.EVALUATE, str(tags.fingerprint), config.experiment, config.study
+    ) as (work, finished):
+        if finished:
+            logger.info(f"{run.name}: reusing run {finished.info.run_id}")
+            return finished
+        with tracking.open_run(
+            RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment, work
+        ) as logged:
+            values = evaluation_metrics(run.predictions, tags.source)
+            tracking.log_metrics_once(logged_metrics(values))
+            tracking.log_predictions(run.predictions, language_table(values))
+        return mlflow.get_run(logged.info.run_id)
 
 
 def table_digest(table: pd.DataFrame) -> str:

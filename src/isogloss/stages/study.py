@@ -45,7 +45,7 @@ from isogloss.stages.study_cells import (
     study_seeds,
     study_sources,
 )
-from isogloss.tracking import RunKind
+from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
 
@@ -96,17 +96,20 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     labels = {model.name: model.label for model in models if model.label}
     if labels:
         tags["labels"] = json.dumps(labels)
-    with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment):
-        runs = _run_cells(cells, sessions, preflight.unusable)
-        mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
-        table = models_table(cells, runs)
-        mlflow.log_text(csv_text(pd.DataFrame(table[1:], columns=table[0])), "models.csv")
-        shown = {sessions[model.name].files.revision: model.label or model.name for model in models}
-        compared = _compare(config, runs, shown)
-        if compared:
-            mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
-        if runs.failed:
-            mlflow.set_tag(f"{PREFIX}failed", str(len(runs.failed)))
+    with tracking.locked_parent(RunKind.STUDY, config, experiment) as parent:
+        if parent.finished and (meanwhile := _comparison_of(parent.finished)):
+            logger.info(f"another process has run study {config.study!r} meanwhile")
+            print_verdict(meanwhile)
+            return str(meanwhile.info.run_id)
+        tags |= parent.tags
+        with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment, parent.work):
+            runs = _run_cells(cells, sessions, preflight.unusable)
+            table = models_table(cells, runs)
+            names = {
+                sessions[model.name].files.revision: model.label or model.name for model in models
+            }
+            compared = _compare(config, runs, names)
+            _log_results(runs, table, compared)
     if compared:
         print_verdict(compared)
     if len(models) > 1:
@@ -114,6 +117,24 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     if runs.failed or compared is None:
         raise StudyError(_failures(runs, len(cells)))
     return str(compared.info.run_id)
+
+
+def _log_results(runs: StudyRuns, table: list[tuple[str, ...]], compared: Run | None) -> None:
+    """Log what a study found to its run, which is open."""
+    mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
+    mlflow.log_text(csv_text(pd.DataFrame(table[1:], columns=table[0])), "models.csv")
+    if compared:
+        mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
+    if runs.failed:
+        mlflow.set_tag(f"{PREFIX}failed", str(len(runs.failed)))
+
+
+def _comparison_of(study: Run) -> Run | None:
+    """The comparison of a study of which all cells have finished; None if there is none."""
+    fingerprint = tag(study, "fingerprint")
+    if fingerprint is None or tag(study, "failed"):
+        return None
+    return tracking.find_finished(RunKind.COMPARE, fingerprint, study.info.experiment_id)
 
 
 def models_table(cells: Sequence[StudyCell], runs: StudyRuns) -> list[tuple[str, ...]]:

@@ -13,8 +13,14 @@ from isogloss.tracking.artifacts import (
     read_predictions,
 )
 from isogloss.tracking.fingerprints import data_digest, fingerprint
-from isogloss.tracking.reuse import find_finished, record_reuse, reuse_or_lock, studies_of
-from isogloss.tracking.runs import choose_experiment, open_run
+from isogloss.tracking.reuse import (
+    find_finished,
+    locked_parent,
+    record_reuse,
+    reuse_or_lock,
+    studies_of,
+)
+from isogloss.tracking.runs import choose_experiment, log_metrics_once, open_run
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, read_tags, tag
 
 __all__ = [
@@ -26,7 +32,9 @@ __all__ = [
     "data_digest",
     "find_finished",
     "fingerprint",
+    "locked_parent",
     "log_items",
+    "log_metrics_once",
     "log_predictions",
     "metrics_of",
     "open_run",

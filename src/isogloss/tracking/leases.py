@@ -93,7 +93,8 @@ class Lease:
     """A lease that this process holds, or none where there is no database.
 
     `left` is the run in which a holder before this one did the work, `left_whole` whether that run
-    has all its results. `taken_over` is whether that holder did not give the lease back.
+    has all its results. `taken_over` is whether that holder did not give the lease back, `waited`
+    whether another process had it when this one asked.
     """
 
     name: str = ""
@@ -103,6 +104,7 @@ class Lease:
     left: str | None = None
     left_whole: bool = False
     taken_over: bool = False
+    waited: bool = False
     _renewed: float = field(default_factory=_clock)
     _lost: threading.Event = field(default_factory=threading.Event)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -241,9 +243,8 @@ def _acquire(database: Database, name: str, seconds: float) -> Lease:
                     logger.warning(
                         f"{_shown(row)} no longer computes {_short(name)}; this one takes over"
                     )
-                return Lease(
-                    name, database, holder.id, seconds, row["run_id"], row["committed"], over
-                )
+                left = row["run_id"], row["committed"], over, seen is not None
+                return Lease(name, database, holder.id, seconds, *left)
             failures = 0
         except DBAPIError as error:
             failures += 1

@@ -147,6 +147,14 @@ def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
 
 
 @contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Context that one process at a time enters, for work that leaves nothing to resume from."""
+    key = hashlib.sha256(name.encode()).hexdigest()
+    with lease(f"only-{key}") as held, _locked_folder(f"only-{key[:12]}", held):
+        yield
+
+
+@contextmanager
 def _locked_folder(name: str, held: Lease) -> Iterator[Path]:
     """Lock a work folder against processes that know another database of leases, or none.
 

@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run, RunStatus
 from mlflow.exceptions import MlflowException
+from pydantic import BaseModel
 
 from isogloss.formatting import listed
 from isogloss.tracking.artifacts import PREDICTIONS, damage
+from isogloss.tracking.fingerprints import fingerprint as digest
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.resume import WorkDir, locked_work_dir
 from isogloss.tracking.runs import REASON, Link, choose_experiment, link_project_run
@@ -19,6 +22,7 @@ from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
 
 logger = logging.getLogger(__name__)
 
+REQUEST = f"{PREFIX}request"  # a digest of the configuration of a run with children
 REPORT = "report/report.html"
 # Artifacts without which a run of a kind is no use.
 REQUIRED = {RunKind.EVALUATE: (PREDICTIONS,), RunKind.COMPARE: (REPORT,)}
@@ -82,6 +86,35 @@ def reuse_or_lock(
         if finished:
             record_reuse(finished, study)
         yield work, finished
+        work.delete()
+
+
+class Parent(NamedTuple):
+    """The work of a run with children, and the finished run of a process that was waited for."""
+
+    work: WorkDir
+    finished: Run | None
+    tags: dict[str, str]  # of its run
+
+
+@contextmanager
+def locked_parent(kind: RunKind, config: BaseModel, experiment: str | None) -> Iterator[Parent]:
+    """Lock what one command does, by its configuration; its run is that of a killed predecessor.
+
+    Several processes may be given the same command at once: `finished` is the run of the one that
+    did it while this one waited.
+    """
+    experiment_id = choose_experiment(experiment)
+    key = digest(kind=kind, experiment=experiment_id, config=config.model_dump(mode="json"))
+    with locked_work_dir(kind, key) as work:
+        left = work.lease.left
+        if left and work.run_id is None:
+            work.record_run(left)  # a run of another store is not resumed, see `open_run`
+        finished = None
+        if work.lease.waited:
+            runs = find_runs([experiment_id], {REQUEST: key}, status=FINISHED)
+            finished = runs[0] if runs else None
+        yield Parent(work, finished, {REQUEST.removeprefix(PREFIX): key})
         work.delete()
 
 

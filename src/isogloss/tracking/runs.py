@@ -1,6 +1,7 @@
 """Opening runs: new ones, interrupted ones and the one that `mlflow run` has opened."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -9,6 +10,7 @@ from enum import StrEnum
 
 import mlflow
 from mlflow import ActiveRun
+from mlflow.data.dataset import Dataset
 from mlflow.entities import Experiment, LifecycleStage, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
@@ -126,6 +128,20 @@ def active_run() -> ActiveRun:
     if run is None:
         raise RuntimeError("no run is open.")
     return run
+
+
+def log_metrics_once(
+    values: Mapping[str, float], dataset: Dataset | None = None, model_id: str | None = None
+) -> None:
+    """Log metrics to the active run, except those that an interrupted process has logged to it."""
+    known = mlflow.get_run(active_run().info.run_id).data.metrics
+    new = {
+        name: value
+        for name, value in values.items()
+        if known.get(name) != value and not (name in known and math.isnan(value))
+    }
+    if new:
+        mlflow.log_metrics(new, dataset=dataset, model_id=model_id)
 
 
 def _log_config(config: BaseModel, run: Run) -> None:

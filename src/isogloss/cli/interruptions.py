@@ -1,0 +1,61 @@
+"""Ctrl-C, SIGTERM and SIGHUP: runs end as killed, and one line says how to go on.
+
+Slurm and Kubernetes send SIGTERM, a terminal that closes SIGHUP.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that asks this process to end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def interruptions() -> Iterator[None]:
+    """Context in which these signals raise Terminated; exits with 128 and the signal's number.
+
+    A signal that the process ignores, as SIGHUP under nohup, stays ignored.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, _raise)
+            for number in SIGNALS
+            if signal.getsignal(number) not in (signal.SIG_IGN, None)
+        }
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        click.echo(f"Interrupted by {signal.Signals(number).name}: {_what_is_kept()}.", err=True)
+        raise SystemExit(128 + number) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raise Terminated; a second signal does not disturb the end of the first."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Terminated(number)
+
+
+def _what_is_kept() -> str:
+    resume = sys.modules.get("isogloss.tracking.resume")  # not loaded, so nothing was begun
+    kept = resume.kept if resume else []
+    if kept:
+        return f"{kept[0]} has what was computed, and the same command goes on from there"
+    return "the same command goes on with what has not finished"

@@ -1,0 +1,72 @@
+"""Signals that ask a command to end: its run is killed, and one line says how to go on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from isogloss.cli.command import stage_command
+from isogloss.config import EvaluateConfig
+from isogloss.tracking import RunKind, open_run
+from isogloss.tracking.resume import kept, locked_work_dir, work_root
+
+NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+class Nothing(BaseModel):
+    """Nothing."""
+
+
+@pytest.mark.parametrize(("number", "status"), NUMBERS)
+def test_a_signal_ends_the_run_as_killed_with_one_line(number: signal.Signals, status: int) -> None:
+    def work(_: Nothing) -> None:
+        config = EvaluateConfig()
+        with (
+            locked_work_dir(RunKind.EVALUATE, "f" * 64) as work,
+            open_run(RunKind.EVALUATE, "base", config, {}, None, work),
+        ):
+            (work.folder / "heb_Hebr.parquet").touch()
+            os.kill(os.getpid(), number)
+
+    kept.clear()
+    before = [signal.getsignal(each) for each, _ in NUMBERS]
+    result = CliRunner().invoke(stage_command("work", Nothing, work), [])
+    assert result.exit_code == status
+    folder = work_root() / "evaluate-ffffffffffff"
+    assert result.stderr.splitlines()[-1] == (
+        f"Interrupted by {number.name}: {folder} has what was computed, and the same command goes "
+        "on from there."
+    )
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.info.status == "KILLED"
+    assert [signal.getsignal(each) for each, _ in NUMBERS] == before
+
+
+def test_before_anything_is_computed_the_line_names_no_folder() -> None:
+    def work(_: Nothing) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    kept.clear()
+    result = CliRunner().invoke(stage_command("work", Nothing, work), [])
+    assert result.exit_code == 143
+    assert result.stderr == (
+        "Interrupted by SIGTERM: the same command goes on with what has not finished.\n"
+    )
+
+
+@pytest.mark.real
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from isogloss.cli.interruptions import interruptions\n"
+        "with interruptions():\n    signal.raise_signal(signal.SIGHUP)\nprint('alive')"
+    )
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True)
+    assert done.stdout == "alive\n"
