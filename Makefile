@@ -1,4 +1,5 @@
 # make install | run | ui | test | fuzz | check | generate | docs | calibrate | bench | bench-gpu | lock
+# make install-vllm: vLLM's CPU build, which the tests marked `real` use where it is installed.
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,8 +15,8 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev run ui test test-unit test-real fuzz check generate docs format calibrate \
-	bench bench-gpu lock
+.PHONY: install install-dev install-vllm run ui test test-unit test-real fuzz check generate docs \
+	format calibrate bench bench-gpu lock
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
@@ -33,6 +34,19 @@ install-dev: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# In an environment of its own. Its torchvision and the like are CUDA builds, which fail beside
+# torch's CPU build, and nothing here needs them.
+install-vllm: .vllm/installed
+
+.vllm/installed: scripts/vllm-requirements.txt .venv/installed
+	@echo "installing vLLM into .vllm (about five minutes the first time)"
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python $(INSTALL) $(TORCH)
+	.vllm/bin/python $(INSTALL) -r scripts/vllm-requirements.txt
+	.vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	PYTHONPATH=src ISOGLOSS_VLLM=$(CURDIR)/.vllm $(BIN)/python -m scripts.vllm_server --write-metadata
 	@touch $@
 
 run: install

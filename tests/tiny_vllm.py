@@ -5,7 +5,7 @@ It computes by whole passes of the transformers model, one sequence at a time. t
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -129,7 +129,9 @@ def serving(model: LanguageModel, **values: object) -> Iterator[TinyVllm]:
                 elif body.get("logprobs", 0) > tiny.top:
                     self.answer(400, {"error": {"message": "too many log-probabilities"}})
                 else:
-                    self.answer(200, tiny.complete(body))
+                    content = tiny.complete(body)
+                    with suppress(BrokenPipeError):  # the client has given up
+                        self.answer(200, content)
 
         def answer(self, status: int, content: object) -> None:
             data = json.dumps(content).encode()

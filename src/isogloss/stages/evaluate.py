@@ -140,38 +140,36 @@ def _predict(
 
     Raises ServerError for items that a server gave no answer about, after all others.
     """
-    tables, unanswered = [], list[UnansweredError]()
+    tables, unanswered, missing = [], list[UnansweredError](), 0
     count = len(evaluation.items)
     by_language = groupby(ready.fitted.items, lambda item: item.language)
-    for number, (code, rows) in enumerate(by_language, 1):
+    for number, (code, group) in enumerate(by_language, 1):
+        rows = list(group)
         line = f"{label} · {language(code).name} ({number} of {count})"
         path = work.folder / f"{code}.parquet"
         if path.is_file():
             logger.info(f"{line}: predictions are on disk")
+        elif unanswered and unanswered[-1].gone:
+            missing += len(rows)
+            continue
         else:
             try:
-                table = _predict_language(evaluation, list(rows), ready, work, line)
+                table = _predict_language(evaluation, rows, ready, work, line)
             except UnansweredError as error:
                 unanswered.append(error)
-                if error.gone:
-                    break
+                missing += error.count
                 continue
             work.lease.require()
             write_whole(path, table.to_parquet(index=False))
         # Read even if just written: a resumed run has the same table to the bit.
         tables.append(pd.read_parquet(path))
     if unanswered:
-        raise _server_error(unanswered)
+        raise ServerError(
+            f"no answer about {missing} of {len(ready.fitted.items)} items "
+            f"({unanswered[-1].reason}); the same command asks about these and keeps the other "
+            "answers."
+        )
     return pd.concat(tables, ignore_index=True)
-
-
-def _server_error(unanswered: list[UnansweredError]) -> ServerError:
-    count = sum(error.count for error in unanswered)
-    of_languages = "" if unanswered[-1].gone else f" in {len(unanswered)} languages"
-    return ServerError(
-        f"{count} items{of_languages} have no answer ({unanswered[-1].reason}); the same command "
-        "asks for these and keeps all other answers."
-    )
 
 
 def _predict_language(

@@ -1,0 +1,183 @@
+"""Evaluation through a server: against this process, and what is refused before a run is open."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from tiny_adapters import write_adapter
+from tiny_vllm import TinyVllm, serving
+
+from isogloss import tracking
+from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.errors import ConfigError, ModelError, ServerError
+from isogloss.models.language_model import LanguageModel
+from isogloss.prompts.render import prompt
+from isogloss.prompts.tokenisation import encode
+from isogloss.registry.lookup import AdapterRef
+from isogloss.stages.evaluate import evaluate
+from isogloss.stages.evaluate_adapters import run_evaluate
+from isogloss.stages.evaluation_plan import plan_evaluation
+from isogloss.stages.finetune import finetune
+from isogloss.stages.session import Session
+from isogloss.tracking.resume import work_root
+
+LANGUAGES = ("heb_Hebr", "eng_Latn")
+
+
+@pytest.fixture
+def server(tiny: LanguageModel) -> Iterator[TinyVllm]:
+    with serving(tiny) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(model_folder: Callable[[str], Path]) -> str:
+    return str(model_folder("gemma3"))
+
+
+def configured(folder: str, server: TinyVllm | None = None, **changes: object) -> EvaluateConfig:
+    engine = server.engine(**changes.pop("engine", {})) if server else None
+    values = {"model": folder, "languages": LANGUAGES, "limit": 3, "engine": engine}
+    own = {} if server else {"dtype": "float32"}
+    return EvaluateConfig.model_validate({**values, **own, **changes})
+
+
+def evaluated(config: EvaluateConfig, adapter: Path | None = None) -> Run:
+    reference = AdapterRef.in_folder(adapter) if adapter else None
+    return evaluate(config, Session.of(config), reference)
+
+
+def logprobs(run: Run) -> list[list[float]]:
+    return [list(row) for row in tracking.read_predictions(run.info.run_id)["choice_logprobs"]]
+
+
+def test_base_and_adapter_are_those_of_this_process(
+    folder: str, server: TinyVllm, tmp_path: Path
+) -> None:
+    write_adapter(Path(folder), tmp_path / "adapter", target_modules=["q_proj", "v_proj"])
+    for adapter in (None, tmp_path / "adapter"):
+        here = evaluated(configured(folder), adapter)
+        there = evaluated(configured(folder, server), adapter)
+        for own, served in zip(logprobs(here), logprobs(there), strict=True):
+            assert served == pytest.approx(own, abs=2e-4)
+        accuracies = {
+            name: value for name, value in here.data.metrics.items() if "server" not in name
+        }
+        assert accuracies == pytest.approx(
+            {name: value for name, value in there.data.metrics.items() if "server" not in name},
+            abs=1e-3,
+        )
+    assert server.loaded.keys() == {f"isogloss-{there.data.tags['isogloss.adapter'][:16]}"}
+    tags = there.data.tags
+    assert tags["isogloss.engine"] == "vllm"
+    assert tags["isogloss.server_version"] == "0.32.0"
+    assert tags["isogloss.served_model"] == "tiny"
+    assert tags["isogloss.server_settings"] == "prompts: ids; labels: exact"
+    assert "isogloss.dtype" not in tags
+    assert "torch" not in tags["isogloss.libraries"]
+
+
+def test_tokens_and_their_price_are_metrics(folder: str, server: TinyVllm) -> None:
+    config = configured(folder, server, engine={"price_in": 2.0, "price_out": 1000.0})
+    metrics = evaluated(config).data.metrics
+    of_items = [prompt for prompt in server.asked if len(prompt) > 2]
+    prompt_tokens = sum(map(len, of_items))
+    assert metrics["server/prompt_tokens"] == prompt_tokens
+    assert metrics["server/generated_tokens"] == metrics["server/requests"] == len(of_items)
+    assert metrics["server/retries"] == 0
+    expected = prompt_tokens * 2e-6 + len(of_items) * 1e-3
+    assert metrics["server/cost"] == pytest.approx(expected)
+
+
+def test_a_fingerprint_has_what_decides_the_result_and_no_address(
+    folder: str, server: TinyVllm, tiny: LanguageModel
+) -> None:
+    def fingerprint(of: TinyVllm, **engine: object) -> str:
+        config = configured(folder, of, engine=engine)
+        return plan_evaluation(config, Session.of(config), None).fingerprint
+
+    first = fingerprint(server)
+    with serving(tiny) as other:
+        assert fingerprint(other, concurrency=3, timeout=5.0, price_in=1.0, key="OTHER") == first
+    with serving(tiny, version="0.33.0") as newer, serving(tiny, exact=False) as by_rank:
+        assert len({first, fingerprint(newer), fingerprint(by_rank)}) == 3
+
+
+def test_a_finished_run_is_reused_and_not_that_of_this_process(
+    folder: str, server: TinyVllm
+) -> None:
+    here = evaluated(configured(folder))
+    there = evaluated(configured(folder, server))
+    assert here.info.run_id != there.info.run_id
+    asked = len(server.asked)
+    again = evaluated(configured(folder, server, engine={"concurrency": 2}))
+    assert again.info.run_id == there.info.run_id
+    assert len(server.asked) - asked <= 3  # what opening a server asks
+
+
+def test_items_without_an_answer_leave_a_run_that_the_same_command_finishes(
+    folder: str, server: TinyVllm, tiny: LanguageModel
+) -> None:
+    config = configured(folder, server, format="letter")
+    evaluation = plan_evaluation(config, Session.of(config), None)
+    prompts = [prompt(item, evaluation.protocol, tiny.tokenizer) for item in evaluation.all_items]
+    contexts = [entry.sequences[0][: entry.starts[0]] for entry in encode(tiny.tokenizer, prompts)]
+    server.refused = {contexts[0], contexts[-1]}
+    with pytest.raises(ServerError, match=r"^no answer about 2 of 6 items \(status 400"):
+        evaluated(config)
+    server.refused = set()
+    finished = evaluated(config)
+    (run,) = mlflow.search_runs(output_format="list")  # the run that failed is resumed
+    assert (run.info.run_id, run.info.status) == (finished.info.run_id, "FINISHED")
+    assert sorted(tokens for tokens in server.asked if tokens in contexts) == sorted(contexts)
+    here = evaluated(configured(folder, format="letter"))
+    for own, served in zip(logprobs(here), logprobs(finished), strict=True):
+        assert served == pytest.approx(own, abs=2e-4)
+    assert [path.name for path in work_root().iterdir()] == [".locks"]
+
+
+def test_a_served_model_is_not_trained_without_a_trainer(folder: str, server: TinyVllm) -> None:
+    config = FinetuneConfig.model_validate({"model": folder, "engine": server.engine()})
+    with pytest.raises(ConfigError, match=r"which evaluates and does not train; expected engine"):
+        finetune(config, Session.of(config))
+    assert mlflow.search_runs(output_format="list") == []
+
+
+def test_parameters_that_the_server_decides_are_refused(folder: str, server: TinyVllm) -> None:
+    with pytest.raises(ConfigError, match=r"dtype is 'bfloat16', but the server .* expected auto"):
+        run_evaluate(configured(folder, server, dtype="bfloat16"))
+
+
+def test_an_adapter_of_another_base_is_refused(
+    folder: str, server: TinyVllm, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    other = model_folder("llama")
+    write_adapter(other, tmp_path / "adapter", target_modules=["q_proj"])
+    with pytest.raises(ModelError, match=r"was trained on .*llama.* set allow_base"):
+        evaluated(configured(folder, server), tmp_path / "adapter")
+    assert mlflow.search_runs(output_format="list") == []
+
+
+def test_an_adapter_that_the_server_was_started_with_is_found_by_its_files(
+    folder: str, server: TinyVllm, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    write_adapter(Path(folder), adapter, target_modules=["q_proj"])
+    server.listed = {"mine": str(adapter)}
+    evaluated(configured(folder, server), adapter)
+    assert list(server.loaded) == ["mine"]
+
+
+def test_one_name_on_the_server_is_of_one_adapter(folder: str, server: TinyVllm) -> None:
+    config = configured(folder, server, engine={"adapter": "mine"}, adapter=("a", "b"))
+    with pytest.raises(ConfigError, match="the server's name of one adapter, but `adapter` has 2"):
+        run_evaluate(config)
+
+
+def test_prompts_longer_than_the_servers_context_are_refused(folder: str, server: TinyVllm) -> None:
+    session = Session.of(configured(folder, server))
+    assert session.served is not None
+    assert session.served.window(None) == 4095
+    assert session.served.window(100) == 100
