@@ -50,12 +50,14 @@ def write_metadata(folder: Path) -> None:
     (metadata / "METADATA").write_text(METADATA.format(version=version))
 
 
-def command(model: Path, name: str, port: int, dtype: str, adapters: tuple[str, ...]) -> list[str]:
+def command(
+    model: Path, names: tuple[str, ...], port: int, dtype: str, adapters: tuple[str, ...]
+) -> list[str]:
     """The command that starts vLLM, which also loads adapters at run time."""
     started_with = ["--lora-modules", *adapters] if adapters else []
     return [
         *(str(environment() / "bin/vllm"), "serve", str(model)),
-        *("--served-model-name", name, "--host", HOST, "--port", str(port)),
+        *("--served-model-name", *names, "--host", HOST, "--port", str(port)),
         *("--dtype", dtype, "--max-model-len", "2048"),
         *("--enable-lora", "--max-lora-rank", "16", *started_with),
     ]
@@ -95,15 +97,17 @@ def end(server: subprocess.Popen[bytes]) -> None:
 
 @click.command()
 @click.argument("model")
-@click.option("--name", help="the server's name of the model; default: MODEL")
+@click.option("--name", "names", multiple=True, help="a name of the model; default: MODEL")
 @click.option("--port", default=8000)
 @click.option("--dtype", default="bfloat16")
 @click.option("--adapter", "adapters", multiple=True, help="NAME=FOLDER; may be repeated")
-def main(model: str, name: str | None, port: int, dtype: str, adapters: tuple[str, ...]) -> None:
+def main(
+    model: str, names: tuple[str, ...], port: int, dtype: str, adapters: tuple[str, ...]
+) -> None:
     """Serve MODEL until this process is ended."""
     if not installed():
         sys.exit(f"vLLM is not in {environment()}: make install-vllm, or set ISOGLOSS_VLLM")
-    words = command(locate(model).folder, name or model, port, dtype, adapters)
+    words = command(locate(model).folder, names or (model,), port, dtype, adapters)
     server = subprocess.Popen(words, env=variables(), stdout=sys.stderr, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -296,13 +296,17 @@ def _tokens_and_words(tokenizer: Tokenizer, items: Sequence[Item]) -> list[tuple
 def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Prediction:
     protocol = request.protocol
     loglikelihood_C: FloatArray = np.asarray(evidence.scores.loglikelihoods, dtype=np.float64)
-    ranked_C = ranking_scores(item, protocol, loglikelihood_C, evidence.unconditional)
-    forced = int(ranked_C.argmax())
     greedy = evidence.scores.greedy
     if evidence.generated is not None:
         greedy = _parsed(item, protocol, evidence.generated, request.opened)
+    # A server may tell no log-probabilities; `frame` then leaves their columns out.
+    forced, gold_logprob = greedy, math.nan
+    if len(loglikelihood_C):
+        ranked_C = ranking_scores(item, protocol, loglikelihood_C, evidence.unconditional)
+        forced = int(ranked_C.argmax())
+        total = np.logaddexp.reduce(loglikelihood_C)
+        gold_logprob = float(loglikelihood_C[item.answer] - total)
     prediction = greedy if protocol.format == Format.GENERATE else forced
-    total = np.logaddexp.reduce(loglikelihood_C)
     return Prediction(
         task=request.task,
         language=item.language,
@@ -317,7 +321,7 @@ def _prediction(request: _Request, item: Item, evidence: _Evidence) -> Predictio
         greedy=greedy,
         choice_logprobs=loglikelihood_C.tolist(),
         unconditional_logprobs=evidence.unconditional,
-        gold_logprob=float(loglikelihood_C[item.answer] - total),
+        gold_logprob=gold_logprob,
         format_mass=float(np.exp(loglikelihood_C).sum()) if protocol.shows_options else None,
         text=None if evidence.generated is None else evidence.generated.text,
         tokens=evidence.n_tokens,

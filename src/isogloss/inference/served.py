@@ -57,7 +57,12 @@ class Served:
         *,
         labels: bool = False,
     ) -> Sequence[ItemScores]:
-        """Score the choices of each prompt, item by item."""
+        """Score the choices of each prompt, item by item.
+
+        A server that tells no log-probabilities gives none, where texts decide the predictions.
+        """
+        if not tells_logprobs(self.server):
+            return [ItemScores((), -1)] * len(encoded)
         asked = [digest_of("scores", labels, entry.sequences, entry.starts) for entry in encoded]
 
         def ask(rows: Sequence[int]) -> Iterator[tuple[int, Scores | Failure]]:
@@ -154,6 +159,11 @@ class Served:
             prompt_tokens=now.prompt_tokens - before.prompt_tokens,
             generated_tokens=now.generated_tokens - before.generated_tokens,
         )
+
+
+def tells_logprobs(server: Server) -> bool:
+    """Whether a server tells log-probabilities at all."""
+    return server.facts.exact or server.facts.top > 0
 
 
 def until_complete(

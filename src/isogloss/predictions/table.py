@@ -53,6 +53,7 @@ class Prediction:
 
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
+OF_SCORES = ("forced", "choice_logprobs", "unconditional_logprobs", "gold_logprob", "format_mass")
 # Imported predictions may lack all others.
 REQUIRED_COLUMNS = ("task", "format", "language", "item_id", "passage_id", "correct")
 # Of imported predictions alone: what was asked, as short hashes.
@@ -60,5 +61,11 @@ DOCUMENT_DIGEST, PROMPT_DIGEST = "document_digest", "prompt_digest"
 
 
 def frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """Return the predictions as a table with one column per field."""
-    return pd.DataFrame([asdict(prediction) for prediction in predictions])
+    """Return the predictions as a table with one column per field.
+
+    Without OF_SCORES where none has log-likelihoods, as from a server that tells none.
+    """
+    table = pd.DataFrame([asdict(prediction) for prediction in predictions])
+    if any(prediction.choice_logprobs for prediction in predictions):
+        return table
+    return table.drop(columns=list(OF_SCORES), errors="ignore")

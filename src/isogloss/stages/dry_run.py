@@ -3,12 +3,15 @@
 Costs are those of `costs`, for the work of a sample of the items (`inference.work`).
 """
 
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlflow.entities import Run
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import Hyperparameters, StudyConfig, command_line
 from isogloss.costs.memory import FLOAT32_BYTES, Memory, weight_bytes
 from isogloss.costs.operations import Lora, Work
@@ -20,7 +23,7 @@ from isogloss.costs.time import (
     scoring_seconds,
     training_seconds,
 )
-from isogloss.errors import IsoglossError
+from isogloss.errors import IsoglossError, ModelError
 from isogloss.formatting import aligned, size
 from isogloss.inference.context_window import encoded_prompts, prompt_lengths
 from isogloss.inference.generation import TOKENS_PER_BATCH
@@ -53,6 +56,8 @@ from isogloss.stages.study_cells import (
 from isogloss.tasks import Item, Task
 from isogloss.tracking import choose_experiment
 from isogloss.types import Format, LanguageCode, Reasoning
+
+logger = logging.getLogger(__name__)
 
 SAMPLE = 8  # passages per language whose items are tokenised
 CHARACTERS_PER_TOKEN = 3  # of a model whose tokenizer is not on this machine
@@ -101,20 +106,24 @@ class DryRun:
 def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
     """The cost of each cell of a study, and whether it is done already in an experiment."""
     models = {model.name: model for model in study_models(config)}
-    facts = {name: model_facts(model) for name, model in models.items()}
     cells = study_cells(config)
-    task, items = _data(config, cells)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
+    facts = {  # a server's memory and speed are not those of a machine that is known
+        name: ModelFacts(None, None) if sessions[name].served else model_facts(model)
+        for name, model in models.items()
+    }
+    task, items = _data(config, cells)
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, Run | None] = {}
     costs = []
     works: dict[tuple[str, Reasoning], ItemWork] = {}
     for cell in cells:
         name = cell.config.model
-        if facts[name].location and task:
+        if task and (facts[name].location or sessions[name].served):
             needed = cell.finetuned if isinstance(cell, EvaluateCell) else None
             adapter = finished.get(needed) if needed else None
-            finished[cell] = finished_run(cell, sessions[name], experiment_id, adapter)
+            with _server_may_be_away(sessions[name]):
+                finished[cell] = finished_run(cell, sessions[name], experiment_id, adapter)
         key = (name, _reasoning(cell))
         if key not in works:
             works[key] = _item_work(cell, sessions[name], facts[name], task, items)
@@ -135,6 +144,17 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
                 )
             )
     return DryRun(costs, needs_table(needs))
+
+
+@contextmanager
+def _server_may_be_away(session: Session) -> Iterator[None]:
+    """Context in which what a server alone knows stays unknown if it does not answer."""
+    try:
+        yield
+    except ModelError as error:
+        if not session.served:
+            raise
+        logger.warning(f"model {session.name!r}: {error}")
 
 
 def print_dry_run(dry: DryRun) -> None:
@@ -205,13 +225,18 @@ def _item_work(
     sample = [item for rows in items.values() for item in _of_first_passages(rows)]
     if not sample or task is None:
         return _assumed_work(TOKENS_PER_ITEM)
-    if facts.location is None:
+    tokenizer: Tokenizer | None = None
+    if session.served:
+        with _server_may_be_away(session):
+            tokenizer = session.tokenizer
+    elif facts.location:
+        tokenizer = shared_tokenizer(facts.location)
+    if tokenizer is None:
         characters = sum(
             len(item.passage) + len(item.question) + sum(map(len, item.options)) for item in sample
         )
         return _assumed_work(characters / len(sample) / CHARACTERS_PER_TOKEN)
     protocol = session.protocol(cell.config, task, _reasoning(cell))
-    tokenizer = shared_tokenizer(facts.location)
     encoded = encoded_prompts(sample, tokenizer, protocol)
     share = 1 / len(sample)
     lengths = prompt_lengths(sample, tokenizer, protocol)

@@ -14,7 +14,7 @@ from isogloss.analysis.covariate_file import read_covariates
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, IsoglossError, ModelError
-from isogloss.inference.context_window import check_fit
+from isogloss.inference.context_window import check_fit, fit
 from isogloss.languages import group, source_name
 from isogloss.models.architecture import check_architecture
 from isogloss.models.loading import check_options, check_weight_files
@@ -175,7 +175,12 @@ def _unusable_cells(
 
 
 def _usable_tokenizer(session: Session) -> Tokenizer:
-    """The tokenizer of a model; ModelError if the model cannot be loaded, as far as is known."""
+    """The tokenizer of a model; ModelError if the model cannot be loaded, as far as is known.
+
+    That of a served model whose server answers.
+    """
+    if session.served:
+        return session.tokenizer
     check_architecture(session.files)
     check_weight_files(session.files)
     check_options(session.requested_dtype, session.attention, session.device_map)
@@ -189,6 +194,7 @@ def _problem(
     config = cell.config
     try:
         if isinstance(config, FinetuneConfig):
+            session.require_trainer()
             recipe_of(config)
             of_source = data.trained[config.source]
             items = [*of_source.train, *of_source.dev]
@@ -197,7 +203,11 @@ def _problem(
             items = [item for rows in data.evaluated.values() for item in rows]
             protocol = session.protocol(config, data.task, config.reasoning, config.max_new_tokens)
         label_tokens(tokenizer, items, protocol)
-        check_fit(items, check_architecture(session.files), tokenizer, protocol, config)
+        if session.served:
+            window = session.served.window(config.max_length)
+            fit(items, tokenizer, protocol, window, config.long_inputs)
+        else:
+            check_fit(items, check_architecture(session.files), tokenizer, protocol, config)
     except IsoglossError as error:
         return error
     return None

@@ -6,9 +6,10 @@ found out by a prompt whose answer is known to depend on what is asked.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from isogloss.compat.interfaces import Tokenizer
 from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
 from isogloss.files import cache_dir, whole_folder
@@ -16,7 +17,7 @@ from isogloss.inference.answer_journal import Journal, usage_of
 from isogloss.inference.context_window import Fitted, fit
 from isogloss.inference.predict import predict_with
 from isogloss.inference.progress import Progress
-from isogloss.inference.served import Served
+from isogloss.inference.served import Served, tells_logprobs
 from isogloss.models.adapter_files import (
     CONFIG,
     WEIGHTS,
@@ -28,14 +29,23 @@ from isogloss.models.adapter_files import (
 from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelLocation
 from isogloss.predictions.table import Prediction
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import Prompt, prompt
+from isogloss.prompts.tokenisation import encode, prefix_tokens
 from isogloss.servers.opening import open_server
+from isogloss.servers.probe import probe, refusal
 from isogloss.servers.server import Server
 from isogloss.servers.types import ServedAdapter
+from isogloss.servers.wire import Context
 from isogloss.stages.evaluation_plan import Evaluation, check_training_data
 from isogloss.stages.served_model import ServedModel
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
 from isogloss.training.contamination import TrainingRecord, read_record
+from isogloss.types import Format, Reasoning
+
+TRIED_ITEMS = 8  # whose texts show an adapter where a server tells no log-probabilities
+TRIED_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ def ready_on_server(
     record = check_served_adapter(evaluation, session, served, folder) if folder else None
     adapter = _offered(served, folder) if folder else None
     server = open_server(served.engine, adapter) if adapter else served.server
+    _check_scores(server, evaluation.protocol)
     window = served.window(evaluation.config.max_length)
     fitted = fit(
         evaluation.all_items,
@@ -85,7 +96,62 @@ def ready_on_server(
         window,
         evaluation.config.long_inputs,
     )
+    _check_answers(evaluation, session, served.server, server if adapter else None)
     return OnServer(session, server, fitted, window, record)
+
+
+def _check_answers(
+    evaluation: Evaluation, session: Session, base: Server, tuned: Server | None
+) -> None:
+    """Raise ModelError for a server whose answers to the first item cannot be used."""
+    tokenizer, protocol = (
+        session.tokenizer,
+        replace(evaluation.protocol, reasoning=Reasoning.DIRECT),
+    )
+    asked = [prompt(item, protocol, tokenizer) for item in evaluation.all_items[:TRIED_ITEMS]]
+    if not tells_logprobs(base):
+        if tuned:
+            _check_texts(base, tuned, tokenizer, asked, chat=protocol.chat)
+        return
+    encoded = encode(tokenizer, asked[:1], chat=protocol.chat)[0]
+    findings = probe(base, encoded, asked[0], tuned=tuned)
+    if (
+        evaluation.protocol.format == Format.GENERATE
+    ):  # labels do not decide, nor does a first token
+        reasons = findings.reasons and evaluation.protocol.reasoning == Reasoning.DIRECT
+        findings = replace(findings, labels=None, reasons=reasons)
+    if reason := refusal(findings):
+        raise ModelError(reason)
+
+
+def _check_texts(
+    base: Server, tuned: Server, tokenizer: Tokenizer, asked: Sequence[Prompt], *, chat: bool
+) -> None:
+    """Raise ModelError if a server without log-probabilities answers all prompts as its base."""
+    prefix = prefix_tokens(tokenizer, chat)
+    ids = tokenizer([entry.context for entry in asked], add_special_tokens=False).input_ids
+    contexts = [
+        Context([*prefix, *tokens], entry.context) for tokens, entry in zip(ids, asked, strict=True)
+    ]
+    texts = [dict(server.generate(contexts, TRIED_TOKENS)) for server in (base, tuned)]
+    if texts[0] == texts[1]:
+        raise ModelError(
+            f"the server gives {len(asked)} prompts the same texts with adapter {tuned.model!r} as "
+            "without it; expected a server that applies it."
+        )
+
+
+def _check_scores(server: Server, protocol: Protocol) -> None:
+    """Raise ModelError if the server does not tell what the predictions of a protocol rest on."""
+    if protocol.format == Format.GENERATE:
+        return
+    if not tells_logprobs(server):
+        raise ModelError(
+            f"the server of model {server.model!r} tells no log-probabilities, which format "
+            f"{str(protocol.format)!r} needs; expected format=generate."
+        )
+    if not protocol.shows_options and server.wire.given_text is None:
+        raise ModelError(server.wire.no_given_text)
 
 
 def check_served_adapter(

@@ -10,8 +10,9 @@ from isogloss.errors import ConfigError
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizer_location import locate_tokenizer
 from isogloss.models.tokenizers import shared_tokenizer
-from isogloss.servers.opening import open_server
+from isogloss.servers.opening import found_kind, open_server
 from isogloss.servers.server import Server
+from isogloss.servers.types import PromptsAs
 from isogloss.tracking import RunTags
 from isogloss.types import EngineKind
 
@@ -105,6 +106,11 @@ class ServedModel:
             server_settings=self.settings,
         )
 
+    @property
+    def wraps_prompts(self) -> bool:
+        """Whether the server alone has the chat template, and wraps each prompt in it."""
+        return self.server.facts.prompts == PromptsAs.CHAT
+
     def window(self, max_length: int | None) -> int:
         """The most tokens of a prompt and its generated text.
 
@@ -122,10 +128,17 @@ def is_address(model: str) -> bool:
 
 
 def served_model(name: str, engine: Engine | None) -> ServedModel | None:
-    """The served model of the parameters `model` and `engine`; None if this process computes."""
-    if is_address(name):
+    """The served model of the parameters `model` and `engine`; None if this process computes.
+
+    The server that `model` names is asked for its kind. Raises ConfigError for two servers.
+    """
+    if not is_address(name):
+        return ServedModel(name, engine) if engine and engine.serves else None
+    if engine is not None:
         raise ConfigError(
-            f"model {name!r} is an address; expected the name of the model, and the server in "
-            "engine."
+            f"model {name!r} names a server, and engine says what computes too; expected the name "
+            "of the model beside engine."
         )
-    return ServedModel(name, engine) if engine and engine.serves else None
+    base_url, _, own_name = name.partition("#")
+    kind = found_kind(base_url)
+    return ServedModel(name, Engine(kind=kind, base_url=base_url, name=own_name or None))

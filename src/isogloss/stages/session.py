@@ -122,9 +122,10 @@ class Session:
         Raises ConfigError for a served model.
         """
         if self.served:
+            self.require_trainer()
             raise ConfigError(
-                f"model {self.name!r} is on an inference server, which evaluates and does not "
-                "train; expected engine.train, the command of an external trainer."
+                f"model {self.name!r} is on an inference server; its trainer, engine.train, works "
+                "for finetune and studies alone."
             )
         several = f"{processes.count()} processes, " if processes.count() > 1 else ""
         threads = torch.get_num_threads()
@@ -133,6 +134,14 @@ class Session:
             self.name, self.location.revision, self.dtype, self.attention, self.device_map
         )
         return processes.run_on_all(_load, None, request, location=self.location)
+
+    def require_trainer(self) -> None:
+        """Raise ConfigError for a served model without an external trainer."""
+        if self.served and not self.served.engine.train:
+            raise ConfigError(
+                f"model {self.name!r} is on an inference server, which evaluates and does not "
+                "train; expected engine.train, the command of an external trainer."
+            )
 
     @property
     def loaded(self) -> bool:
@@ -155,7 +164,13 @@ class Session:
         Raises ConfigError if a chat template is requested and the tokenizer has none, and
         ModelError for a template that cannot be used.
         """
-        chat = config.chat != "off" and has_chat_template(self.location)
+        wraps = self.served is not None and self.served.wraps_prompts
+        chat = config.chat != "off" and not wraps and has_chat_template(self.location)
+        if config.chat == "on" and wraps:
+            raise ConfigError(
+                f"chat is 'on', but the server of model {self.name!r} wraps each prompt in a "
+                "template of its own; expected auto."
+            )
         if config.chat == "on" and not chat:
             raise ConfigError(f"chat is 'on', but model {self.name!r} has no chat template.")
         protocol = Protocol(
