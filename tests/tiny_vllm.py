@@ -23,6 +23,7 @@ class TinyVllm:
     """What the server does, and the prompts that it was asked about (`asked`)."""
 
     model: LanguageModel
+    name: str = "tiny"
     version: str = "0.32.0"
     top: int = 5
     exact: bool = True  # returns the log-probabilities of the tokens that are asked for
@@ -41,12 +42,13 @@ class TinyVllm:
         )
 
     def models(self) -> dict[str, object]:
-        base = {"id": "tiny", "root": "/models/tiny", "parent": None, "max_model_len": 4096}
+        base = {"id": self.name, "root": "/models/tiny", "parent": None, "max_model_len": 4096}
         adapters = [
-            {"id": name, "root": folder, "parent": "tiny"} for name, folder in self.listed.items()
+            {"id": name, "root": folder, "parent": self.name}
+            for name, folder in self.listed.items()
         ]
         loaded = [
-            {"id": name, "root": "/elsewhere", "parent": "tiny"}
+            {"id": name, "root": "/elsewhere", "parent": self.name}
             for name in self.loaded
             if name not in self.listed
         ]
@@ -59,7 +61,7 @@ class TinyVllm:
     def logprobs(self, model: str, tokens: Sequence[int]) -> torch.Tensor:
         if model in self.listed and model not in self.loaded:
             self.load(model, self.listed[model])
-        digest = self.loaded[model] if model != "tiny" and self.applies_adapters else None
+        digest = self.loaded[model] if model != self.name and self.applies_adapters else None
         with self.model.using(digest):
             logits = self.model.network(input_ids=torch.tensor([list(tokens)])).logits
         return logits[0].float().log_softmax(-1)

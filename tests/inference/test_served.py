@@ -1,5 +1,6 @@
 """Predictions through an inference server, against those of this process."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from isogloss.inference.answer_journal import Journal, usage_of
 from isogloss.inference.predict import predict, predict_with
 from isogloss.inference.served import Served, UnansweredError, until_complete
 from isogloss.models.language_model import LanguageModel
-from isogloss.predictions.table import Prediction
+from isogloss.predictions.table import OF_SCORES, Prediction, frame
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode, hidden_tokens
@@ -104,6 +105,23 @@ def test_a_letter_that_the_server_leaves_out_has_a_bound(
         assert there.bounded
         for bound, value in zip(there.choice_logprobs, here.choice_logprobs, strict=True):
             assert value - 1e-4 <= bound <= 0
+
+
+def test_a_server_without_log_probabilities_gives_texts_and_no_scores(
+    tiny: LanguageModel, tmp_path: Path
+) -> None:
+    items, protocol = probe("eng_Latn", "test", 3), Protocol("generate", max_new_tokens=6)
+    expected = predict(tiny, items, protocol, "probe")
+    with serving(tiny) as server:
+        opened = open_server(server.engine())
+        mute = replace(opened.facts, top=0, exact=False)
+        opened.target = replace(opened.target, facts=mute)
+        backend = Served(tiny.tokenizer, opened, Journal(tmp_path / "journal"), items)
+        predictions = predict_with(backend, items, protocol, "probe")
+    for here, there in zip(expected, predictions, strict=True):
+        assert (there.text, there.prediction) == (here.text, here.prediction)
+    assert not set(OF_SCORES) & set(frame(predictions).columns)
+    assert set(OF_SCORES) <= set(frame(expected).columns)
 
 
 def test_a_text_ends_where_its_answer_is_complete(tiny: LanguageModel) -> None:

@@ -10,17 +10,19 @@ from tiny_adapters import write_adapter
 from tiny_vllm import TinyVllm, serving
 
 from isogloss import tracking
-from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.config import EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, ModelError, ServerError
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.registry.lookup import AdapterRef
+from isogloss.stages.dry_run import dry_run
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.evaluate_adapters import run_evaluate
 from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
+from isogloss.stages.study import run_study
 from isogloss.tracking.resume import work_root
 
 LANGUAGES = ("heb_Hebr", "eng_Latn")
@@ -181,3 +183,59 @@ def test_prompts_longer_than_the_servers_context_are_refused(folder: str, server
     assert session.served is not None
     assert session.served.window(None) == 4095
     assert session.served.window(100) == 100
+
+
+def test_a_server_that_answers_with_the_base_in_place_of_an_adapter_is_refused(
+    folder: str, tiny: LanguageModel, tmp_path: Path
+) -> None:
+    write_adapter(Path(folder), tmp_path / "adapter", target_modules=["q_proj"])
+    with (
+        serving(tiny, applies_adapters=False) as server,
+        pytest.raises(ModelError, match="answers with the adapter as without it"),
+    ):
+        evaluated(configured(folder, server), tmp_path / "adapter")
+    assert mlflow.search_runs(output_format="list") == []
+
+
+def test_a_model_may_be_the_address_of_its_server(folder: str, tiny: LanguageModel) -> None:
+    with serving(tiny, name=folder) as server:
+        config = EvaluateConfig.model_validate(
+            {"model": f"{server.url}/v1#{folder}", "languages": LANGUAGES, "limit": 3}
+        )
+        served = evaluated(config)
+    assert served.data.tags["isogloss.model"] == folder
+    here = evaluated(configured(folder))
+    for own, there in zip(logprobs(here), logprobs(served), strict=True):
+        assert there == pytest.approx(own, abs=2e-4)
+
+
+def test_two_servers_for_one_model_are_refused(folder: str, server: TinyVllm) -> None:
+    config = configured(folder, server, model=f"{server.url}/v1#tiny")
+    with pytest.raises(ConfigError, match="names a server, and engine says what computes too"):
+        run_evaluate(config)
+
+
+def test_a_study_of_a_served_model_needs_a_trainer(folder: str, server: TinyVllm) -> None:
+    study = StudyConfig.model_validate(
+        {"study": "served", "models": [{"model": folder, "engine": server.engine()}], "limit": 3,
+         "languages": ("heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn")}
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"is on an inference server, which evaluates and does"):
+        run_study(study)
+    assert mlflow.search_runs(output_format="list") == []
+
+
+def test_a_dry_run_says_what_is_known_without_the_server(
+    folder: str, tiny: LanguageModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tiny) as server:
+        engine = server.engine()
+        study = StudyConfig.model_validate(
+            {"study": "served", "models": [{"model": folder, "engine": engine}], "limit": 3,
+             "languages": LANGUAGES}
+        )  # fmt: skip
+        known = dry_run(study).cells[0]
+    away = dry_run(study).cells[0]
+    assert (known.items, known.done, known.memory) == (6, "no", None)
+    assert (away.items, away.done, away.memory) == (6, "unknown", None)
+    assert known.tokens > 0
