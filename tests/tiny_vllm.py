@@ -146,7 +146,10 @@ def serving(model: LanguageModel, **values: object) -> Iterator[TinyVllm]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64  # connections at once
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     tiny.url = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
