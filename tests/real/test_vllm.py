@@ -48,7 +48,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of the embedded model, trained for a few large steps."""
     folder = tmp_path_factory.mktemp("adapter")
     config = FinetuneConfig(
-        steps=3, batch_size=2, limit=6, dev_limit=2, rank=4, learning_rate=2e-3, format="letter"
+        steps=2, batch_size=1, limit=2, dev_limit=1, rank=4, learning_rate=5e-3, format="letter"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -97,7 +97,7 @@ def engine(vllm: str, **values: object) -> Engine:
 
 def configured(served_by: Engine | None = None, **values: object) -> EvaluateConfig:
     own = {"engine": served_by} if served_by else {"dtype": "bfloat16"}
-    return EvaluateConfig.model_validate({"languages": LANGUAGES, "limit": 12, **own, **values})
+    return EvaluateConfig.model_validate({"languages": LANGUAGES, "limit": 10, **own, **values})
 
 
 def evaluated(config: EvaluateConfig, adapter: Path | None = None) -> Run:
@@ -159,24 +159,24 @@ def test_a_server_that_answers_with_the_base_in_place_of_an_adapter_is_refused(
 
 
 def test_a_client_that_is_killed_asks_about_each_item_once(vllm: str, tmp_path: Path) -> None:
-    config = configured(engine(vllm, concurrency=2), format="letter", limit=40)
+    config = configured(engine(vllm, concurrency=2), format="letter", limit=20)
     words = [sys.executable, "-m", "isogloss", "evaluate", "--engine", as_yaml(config.engine)]
-    words += ["--format", "letter", "--limit", "40", "--languages", ",".join(LANGUAGES)]
+    words += ["--format", "letter", "--limit", "20", "--languages", ",".join(LANGUAGES)]
     client = subprocess.Popen(
         words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     until, lines = time.monotonic() + 240, []
-    while len(lines) < 8 and time.monotonic() < until:
+    while len(lines) < 6 and time.monotonic() < until:
         time.sleep(0.05)
         journals = work_root().glob("evaluate-*/*.jsonl")
         lines = [line for path in journals for line in path.read_bytes().splitlines()]
     client.kill()
     client.wait()
-    assert 8 <= len(lines) < 80
+    assert 6 <= len(lines) < 40
     run = evaluated(config)
-    assert run.data.metrics["server/requests"] == 80  # those of the killed client included
+    assert run.data.metrics["server/requests"] == 40  # those of the killed client included
     table = predictions(run)
-    assert len(table) == len(table.drop_duplicates(["language", "item_id"])) == 80
+    assert len(table) == len(table.drop_duplicates(["language", "item_id"])) == 40
     (only,) = mlflow.search_runs(output_format="list")
     assert only.info.run_id == run.info.run_id
