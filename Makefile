@@ -91,7 +91,7 @@ calibrate: install
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=src \
 		python -m scripts.calibrate --studies $(or $(STUDIES),4000)
 
-# Comparison with other tools, in a separate environment: benchmarks/RESULTS.md. DATA_DIR or
+# Comparison with other tools, in a separate environment: benchmarks/RESULTS-*.md. DATA_DIR or
 # $ISOGLOSS_TEST_DATA is the folder with the evaluation data.
 DATA_DIR ?= $(ISOGLOSS_TEST_DATA)
 bench:

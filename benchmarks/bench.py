@@ -1,24 +1,27 @@
-"""The benchmark suite: isogloss and lm-evaluation-harness, TRL, Trainer and `generate`.
+"""The benchmark suite: isogloss and lm-evaluation-harness, vLLM, TRL, Trainer and `generate`.
 
-Contenders take turns, and each measurement has its own process. results.json is written after every
-measurement. This process stays small (no torch), because Linux counts the memory of the parent at
-the time of the fork in the peak of the child.
+Contenders take turns, and each measurement has its own process. Results are written after every
+measurement, in a file for each kind of processor. This process stays small (no torch), because
+Linux counts the memory of the parent at the time of the fork in the peak of the child.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmarks.lm_eval_belebele import ENVIRONMENT
-from benchmarks.plan import MATMUL, PARTS, QUICK, UNTUNED, Job, Sizes, jobs
+from benchmarks.plan import MATMUL, PARTS, QUICK, UNTUNED, VLLM, Job, Sizes, jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".bench" / "work"
@@ -27,8 +30,23 @@ DTYPES = ("bfloat16", "float32")
 FLAGS = ("avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
+class ProcessorKind(StrEnum):
+    """How a processor multiplies bfloat16 matrices; results of different kinds do not compare."""
+
+    AMX = "amx"  # with matrix units
+    AVX512_BF16 = "avx512_bf16"  # with vector instructions
+    NO_BF16 = "no_bf16"  # not at all
+
+
+def processor_kind(flags: Sequence[str]) -> ProcessorKind:
+    """The kind of a processor with these CPU flags."""
+    if "amx_bf16" in flags:
+        return ProcessorKind.AMX
+    return ProcessorKind.AVX512_BF16 if "avx512_bf16" in flags else ProcessorKind.NO_BF16
+
+
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, the CPU flags relevant to bfloat16, commit and current load."""
+    """Processor and its kind, cores, memory, CPU flags for bfloat16, commit and current load."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     pairs = [line.split(":", 1) for line in lines if ":" in line]
     values = {name.strip(): value.strip() for name, value in pairs}
@@ -37,6 +55,7 @@ def machine() -> dict[str, Any]:
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     return {
         "processor": values.get("model name", "unknown processor"),
+        "kind": processor_kind(flags),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         "flags": [flag for flag in FLAGS if flag in flags],
@@ -90,16 +109,21 @@ def summary(measured: dict[str, Any]) -> str:
 
 
 class Results:
-    """results.json, RESULTS.md and the figure in a folder; rewritten after each measurement."""
+    """The results of a kind of processor in a folder, a page and a figure.
+
+    The first is rewritten after each measurement.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, Any], resume: bool):
-        self.folder, self.path = folder, folder / "results.json"
         self.values: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "settings": settings,
             "measurements": [],
         }
+        kind = self.values["machine"]["kind"]
+        self.path, self.page = folder / f"results-{kind}.json", folder / f"RESULTS-{kind}.md"
+        self.figure = folder / f"lines-{kind}.svg"
         if resume and self.path.is_file():
             earlier = json.loads(self.path.read_text("utf-8"))
             same = ("processor", "cores", "flags", "commit")
@@ -134,19 +158,19 @@ class Results:
         self.write()
 
     def write(self) -> None:
-        """Write results.json atomically."""
+        """Write the results atomically."""
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.values, indent=1, ensure_ascii=False) + "\n", "utf-8")
         part.replace(self.path)
 
     def publish(self) -> str:
-        """Write RESULTS.md and lines.svg; return the page."""
+        """Write the page and the figure; return the page."""
         from benchmarks.lines import draw
         from benchmarks.table import markdown
 
-        drawn = draw(self.values["measurements"], self.folder / "lines.svg")
-        page = markdown(self.values, "lines.svg" if drawn else None)
-        (self.folder / "RESULTS.md").write_text(page, "utf-8")
+        drawn = draw(self.values["measurements"], self.figure)
+        page = markdown(self.values, self.figure.name if drawn else None)
+        self.page.write_text(page, "utf-8")
         return page
 
 
@@ -157,6 +181,8 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
         inputs["config"] = prepared["config"]
     if job.contender == "lm-eval":
         inputs["setting"] = results.best("lm-eval", job.dtype) or "weights, batch 2"
+    if job.contender == VLLM and "limit" not in inputs:
+        inputs["setting"] = results.best(VLLM, job.dtype) or "32 requests, nobind"
     if job.contender in ("TRL", "Trainer"):
         inputs["setting"] = results.best(job.contender)
     return inputs
@@ -183,7 +209,14 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of results.json, RESULTS.md, lines.svg [benchmarks; with --quick .bench/quick]",
+    help="Folder of results-KIND.json, RESULTS-KIND.md and lines-KIND.svg, for the kind of this "
+    "processor [benchmarks; with --quick .bench/quick]",
+)
+@click.option(
+    "--vllm",
+    default=lambda: shutil.which(str(ROOT / ".vllm" / "bin" / "vllm")),
+    type=click.Path(exists=True, dir_okay=False),
+    help="vLLM's program, in an environment of its own [.vllm/bin/vllm; left out without it]",
 )
 def main(
     data_dir: Path,
@@ -195,11 +228,12 @@ def main(
     quick: bool,
     resume: bool,
     out: Path | None,
+    vllm: str | None,
 ) -> None:
     """Measure isogloss and its peers in turns and write the table of results.
 
-    A new call starts over and replaces the results of the last one. With --resume and the same
-    options and commit it resumes an interrupted run.
+    A new call starts over and replaces the last results of this kind of processor. With --resume
+    and the same options and commit it resumes an interrupted run.
     """
     chosen = tuple(parts.split(","))
     if unknown := set(chosen) - set(PARTS):
@@ -207,7 +241,7 @@ def main(
     sizes = QUICK if quick else Sizes()
     if dtypes is not None:
         sizes = replace(sizes, dtypes=tuple(dtypes.split(",")))
-    elif not {"avx512_bf16", "amx_bf16"} & set(machine()["flags"]):
+    elif machine()["kind"] == ProcessorKind.NO_BF16:
         sizes = replace(sizes, dtypes=("float32",))
     if unknown := set(sizes.dtypes) - set(DTYPES):
         raise click.ClickException(f"no dtype {', '.join(unknown)}; there are {', '.join(DTYPES)}.")
@@ -228,7 +262,7 @@ def main(
     if "error" in prepared:
         raise click.ClickException(f"preparation failed: {prepared['error']}")
     results.values |= {"work": prepared["work"], "config": prepared["config"]}
-    planned = list(jobs(chosen, sizes, str(WORK), str(data_dir)))
+    planned = list(jobs(chosen, sizes, str(WORK), str(data_dir), vllm))
     for number, job in enumerate(planned, start=1):
         name = " ".join(filter(None, (job.part, job.case, job.dtype, job.contender)))
         line = f"[{number}/{len(planned)}] {name}, round {job.round + 1}"
@@ -243,7 +277,7 @@ def main(
         results.add({**measured, **job.key, **extra})
         click.echo(f"{line}: {summary(measured)} (load {load:.1f})")
     click.echo(results.publish())
-    click.echo(f"{folder / 'RESULTS.md'} after {(time.monotonic() - started) / 60:.1f} min")
+    click.echo(f"{results.page} after {(time.monotonic() - started) / 60:.1f} min")
     if any("error" in measured for measured in results.values["measurements"]):
         raise SystemExit(1)
 

@@ -27,7 +27,7 @@ from isogloss.models.memory import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from isogloss.models.shapes import shape_from_config
 
 FOLDER = Path(__file__).resolve().parent
-FILES = ("results.json", "results-2026-11-24.json")
+FILES = ("results-no_bf16.json", "results-avx512_bf16-2026-11-24.json")
 GPU_FILE = "results-gpu-2026-11-27.json"
 PASS_TOKENS = 32_491
 PASSES = {

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 PARTS = ("scoring", "training", "generation", "lines")
 MATMUL = "matmul"
 UNTUNED = "lm-eval, batch 8, untuned"
+VLLM = "vLLM"
 SCRIPTS = {
     "isogloss": "isogloss_runs",
     "lm-eval": "lm_eval_runs",
     UNTUNED: "lm_eval_runs",
+    VLLM: "vllm_runs",
     "TRL": "trainer_runs",
     "Trainer": "trainer_runs",
     MATMUL: "matmul_runs",
@@ -42,6 +44,7 @@ class Sizes:
     cloze: int = 24
     cloze_again: int = 12
     tried: int | None = 8  # items on which peers' settings are tried; None: none are tried
+    tried_requests: int = 64  # the same for a server, which takes many at a time
     steps: int = 6
     batch_size: int = 16
     tried_passes: tuple[int, ...] = (16, 4, 2, 1)
@@ -101,14 +104,16 @@ class Job(NamedTuple):
         }
 
 
-def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator[Job]:
+def jobs(
+    parts: tuple[str, ...], sizes: Sizes, work: str, data: str, vllm: str | None = None
+) -> Iterator[Job]:
     """All measurements in order: by round, then by group, contenders in turn.
 
-    Paths are those that `contenders.prepare` writes in `work`.
+    Paths are those that `contenders.prepare` writes in `work`. `vllm` is vLLM's program.
     """
     for turn in range(sizes.rounds):
         for dtype in sizes.dtypes:
-            groups = {"scoring": _scoring(sizes, work, dtype, turn)}
+            groups = {"scoring": _scoring(sizes, work, dtype, turn, vllm)}
             if turn < sizes.training_rounds:
                 groups["training"] = _training(sizes, work, data, dtype, turn)
             groups["generation"] = _generation(sizes, work, dtype, turn)
@@ -119,7 +124,9 @@ def jobs(parts: tuple[str, ...], sizes: Sizes, work: str, data: str) -> Iterator
             yield from _lines(sizes, work, turn)
 
 
-def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
+def _scoring(
+    sizes: Sizes, work: str, dtype: str, turn: int, vllm: str | None = None
+) -> Iterator[Job]:
     for format in ("letter", "cloze"):
         options = {"folder": f"{work}/{format}{'_again' if turn else ''}"}
         if turn == 0 and format == "letter" and sizes.tried:
@@ -130,6 +137,12 @@ def _scoring(sizes: Sizes, work: str, dtype: str, turn: int) -> Iterator[Job]:
         if sizes.tried:
             default = options | {"setting": "weights, batch 8"}
             yield Job("scoring", format, dtype, UNTUNED, turn, SCRIPTS[UNTUNED], default)
+        if vllm is not None:
+            server = options | {"vllm": vllm}
+            if turn == 0 and format == "letter" and sizes.tried:
+                limit = server | {"limit": sizes.tried_requests}
+                yield Job("settings", format, dtype, VLLM, turn, SCRIPTS[VLLM], limit)
+            yield Job("scoring", format, dtype, VLLM, turn, SCRIPTS[VLLM], server)
 
 
 def _training(sizes: Sizes, work: str, data: str, dtype: str, turn: int) -> Iterator[Job]:

@@ -1,4 +1,4 @@
-"""Renders results.json as the page RESULTS.md."""
+"""Renders the results of a kind of processor as a page."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,11 +6,16 @@ from typing import Any
 
 from benchmarks.flops import Speed, Work, least_seconds
 from benchmarks.lines import fit, points
-from benchmarks.plan import LINES, MATMUL, UNTUNED
+from benchmarks.plan import LINES, MATMUL, UNTUNED, VLLM
 
 RANK = 16
 
-HEAD = """# Benchmark results
+KINDS = {
+    "amx": "with AMX",
+    "avx512_bf16": "with AVX512_BF16, without AMX",
+    "no_bf16": "without AVX512_BF16 or AMX",
+}
+HEAD = """# Benchmark results: processors {kind}
 
 Written by `make bench`; do not edit. benchmarks/README.md explains what is timed.
 """
@@ -18,7 +23,7 @@ Written by `make bench`; do not edit. benchmarks/README.md explains what is time
 
 def markdown(results: dict[str, Any], picture: str | None = None) -> str:
     """The page with everything measured so far."""
-    parts = [HEAD, _machine(results)]
+    parts = [HEAD.format(kind=KINDS[results["machine"]["kind"]]), _machine(results)]
     for title, text in (
         ("Scoring", _scoring(results)),
         ("Training", _training(results)),
@@ -51,9 +56,11 @@ def _machine(results: dict[str, Any]) -> str:
     machine = results["machine"]
     sizes = results["settings"]["sizes"]
     measured = _of(results, MATMUL)
+    loads = [one["load"] for one in results["measurements"] if "load" in one]
+    during = f", {min(loads):.1f} to {max(loads):.1f} before each measurement" if loads else ""
     lines = [
-        f"- {results['started'][:10]}, commit {machine['commit']}; load before the "
-        f"run: {machine['load']:.2f}",
+        f"- {results['started'][:10]}, commit {machine['commit']}; load of the machine before the "
+        f"run: {machine['load']:.2f}{during}",
         f"- rounds: {sizes['rounds']} of scoring and generation (median, range in "
         f"parentheses), {sizes['training_rounds']} of training, {sizes['line_rounds']} of lines",
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; "
@@ -140,6 +147,8 @@ def _scoring(results: dict[str, Any]) -> str:
             own = counts["distinct" if name == "isogloss" else "lm-eval"]
             works = [counts["distinct"], own, counts["separate"]]
             shares = _shares(results, dtype, first["items"] / middles[name], works)
+            if name == VLLM:
+                shares[1] = ""  # what its cache saves is not known
             rows.append(
                 [
                     case,
@@ -148,6 +157,7 @@ def _scoring(results: dict[str, Any]) -> str:
                     first["items"],
                     rate(rates[name]),
                     _times(middles, "isogloss", name),
+                    rate([one["items"] / one["cpu_seconds"] for one in rounds[name]]),
                     f"{max(one['peak_mb'] for one in rounds[name]):,.0f}",
                     _cores(rounds[name]),
                     _same(first, exact, "answers"),
@@ -163,6 +173,7 @@ def _scoring(results: dict[str, Any]) -> str:
         "items",
         "items/s",
         "isogloss speed-up",
+        "items per CPU second",
         "peak MB",
         "cores",
     ]

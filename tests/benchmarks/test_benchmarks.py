@@ -1,5 +1,6 @@
 """Arithmetic of the benchmarks: operations of a model, straight lines, tables, plan."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from conftest import CONFIGS
 from transformers import AutoModelForCausalLM
 
+from benchmarks.bench import ProcessorKind, Results, processor_kind
 from benchmarks.contenders.job import Moment, step_times
+from benchmarks.contenders.vllm_runs import letter_request, letter_scores, option_scores
 from benchmarks.flops import (
     Speed,
     Work,
@@ -23,6 +26,9 @@ from benchmarks.flops import (
 from benchmarks.lines import draw, fit, points
 from benchmarks.plan import PARTS, QUICK, Sizes, jobs
 from benchmarks.table import markdown, table
+from isogloss.prompts.tokenisation import EncodedPrompt
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.parametrize("family", ["gemma3", "llama", "mistral", "qwen3"])
@@ -89,6 +95,63 @@ def test_contenders_take_turns_and_no_measurement_is_planned_twice() -> None:
     assert {job.part for job in jobs(("scoring",), QUICK, "work", "data")} == {"matmul", "scoring"}
 
 
+def test_a_server_joins_the_contenders_if_its_program_is_there() -> None:
+    planned = list(jobs(("scoring",), Sizes(rounds=2, dtypes=("bfloat16",)), "w", "d", "bin/vllm"))
+    asked = [job for job in planned if job.contender == "vLLM"]
+    assert [(job.part, job.case, job.round) for job in asked] == [
+        ("settings", "letter", 0), ("scoring", "letter", 0), ("scoring", "cloze", 0),
+        ("scoring", "letter", 1), ("scoring", "cloze", 1),
+    ]  # fmt: skip
+    assert asked[0].options == {"folder": "w/letter", "vllm": "bin/vllm", "limit": 64}
+    assert not [job for job in jobs(("scoring",), Sizes(), "w", "d") if job.contender == "vLLM"]
+
+
+def test_a_server_is_asked_for_the_letters_and_options_by_token() -> None:
+    entry = EncodedPrompt(((2, 5, 7, 30), (2, 5, 7, 31)), (3, 3))
+    request = letter_request(entry)
+    assert request["prompt"] == (2, 5, 7)
+    assert request["logprob_token_ids"] == [30, 31]
+    top = {"token_id:31": -0.5, "token_id:30": -1.5, "token_id:9": -0.1}
+    assert letter_scores(entry, {"choices": [{"logprobs": {"top_logprobs": [top]}}]}) == [
+        -1.5,
+        -0.5,
+    ]
+    positions = [
+        None,
+        {"5": {"logprob": -9.0}},
+        {"7": {"logprob": -2.0}},
+        {"30": {"logprob": -1.0}},
+    ]
+    answer = {"choices": [{"prompt_logprobs": positions}]}
+    assert option_scores(2, (2, 5, 7, 30), answer) == -3.0
+
+
+def test_each_kind_of_processor_has_results_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert processor_kind(["avx512f", "avx512_bf16", "amx_bf16"]) == ProcessorKind.AMX
+    assert processor_kind(["avx512f", "avx512_bf16"]) == ProcessorKind.AVX512_BF16
+    assert processor_kind(["avx2", "avx512f", "amx_int8"]) == ProcessorKind.NO_BF16
+    for kind in ("amx", "no_bf16"):
+        stated = {"kind": kind, "processor": "P", "cores": 2, "flags": [], "commit": "c"}
+        monkeypatch.setattr("benchmarks.bench.machine", lambda stated=stated: stated)
+        Results(tmp_path, {}, resume=False).write()
+    assert sorted(path.name for path in tmp_path.glob("results*")) == [
+        "results-amx.json", "results-no_bf16.json",
+    ]  # fmt: skip
+    kept = json.loads((tmp_path / "results-amx.json").read_text("utf-8"))
+    assert kept["machine"]["kind"] == "amx"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("results-*_bf16*.json")), ids=lambda p: p.stem)
+def test_committed_results_are_of_the_kind_that_their_name_says(path: Path) -> None:
+    stated = json.loads(path.read_text("utf-8"))["machine"]
+    assert processor_kind(stated["flags"]) == stated["kind"]
+    assert path.name.startswith(f"results-{stated['kind']}")
+    page = path.with_name(path.name.replace("results-", "RESULTS-")).with_suffix(".md")
+    assert page.is_file()
+
+
 def _line_measurements(seconds: Callable[[int], float]) -> list[dict[str, object]]:
     return [
         {
@@ -141,6 +204,7 @@ def test_the_page_has_rates_ratios_and_failures(tmp_path: Path) -> None:
             "cores": 2,
             "memory_gb": 8.0,
             "flags": [],
+            "kind": "no_bf16",
             "commit": "c",
             "load": 0.0,
         },
@@ -149,8 +213,11 @@ def test_the_page_has_rates_ratios_and_failures(tmp_path: Path) -> None:
         "measurements": measurements,
     }
     page = markdown(results, "lines.svg")
-    assert "isogloss | 2 | 3.00 (2.00 to 4.00) | 1.00 | 1,100 | 1.5 | 1 of 2 |" in page
-    assert "lm-eval | 2 | 1.00 | 3.00 | 3,000 | 2.0 |  |" in page
+    assert page.startswith("# Benchmark results: processors without AVX512_BF16 or AMX\n")
+    # 2 items in 1.0 and in 1.5 seconds of CPU time
+    cpu = "1.67 (1.33 to 2.00)"
+    assert f"isogloss | 2 | 3.00 (2.00 to 4.00) | 1.00 | {cpu} | 1,100 | 1.5 | 1 of 2 |" in page
+    assert "lm-eval | 2 | 1.00 | 3.00 | 0.50 | 3,000 | 2.0 |  |" in page
     assert "- training probe float32 TRL: exit 1: Killed" in page
     assert "| English items | 50, 100, 200 | 100 | 1.00 | 1.0000 | 0.0% | 2,000 to 2,000 |" in page
     assert draw(results["measurements"], tmp_path / "lines.svg")
