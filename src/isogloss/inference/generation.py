@@ -4,11 +4,11 @@ On a GPU its slot gets the next prompt then (see `slot_decoding`).
 
 transformers' `generate`, with a stopping criterion per row, gives the same texts in more time.
 Measured with Gemma 3 270M in float32: 1.12 times as long for 16 reasoning prompts of up to 64 new
-tokens on two cores (benchmarks/RESULTS-no_bf16.md). In CPU time on one core, with Belebele in English, 2.0
-times as long for 24 direct answers and 1.2 times for 8 reasoning prompts. Here prompts share the
-computation of common beginnings, ended texts leave the batch, and the key-value cache is not copied
-with each token. With weights sharded over processes, a process without texts left still takes part
-in the passes of the others (`finish_passes`).
+tokens on two cores (benchmarks/RESULTS-no_bf16.md). In CPU time on one core, with Belebele in
+English, 2.0 times as long for 24 direct answers and 1.2 times for 8 reasoning prompts. Here prompts
+share the computation of common beginnings, ended texts leave the batch, and the key-value cache is
+not copied with each token. With weights sharded over processes, a process without texts left still
+takes part in the passes of the others (`finish_passes`).
 
 Suffixes of names: B rows of a batch, V vocabulary.
 """
