@@ -12,6 +12,7 @@ from tiny_training import RECIPE, answers, train_tiny
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from isogloss.config import FinetuneConfig
+from isogloss.costs.memory import NF4_BYTES, Precision, weight_bytes
 from isogloss.errors import ConfigError, ModelError
 from isogloss.inference.predict import predict
 from isogloss.models import dtypes
@@ -19,6 +20,7 @@ from isogloss.models.adapters import attach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
+from isogloss.models.shapes import shape_from_config
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
@@ -111,6 +113,35 @@ def test_training_in_nf4_leaves_the_base_unchanged_and_its_adapter_reloads_exact
     again = load(location, "nf4")
     assert answers(again, attach(again, tmp_path / "adapter" / "last")) == first != before
     assert predict(again, probe("eng_Latn", "test", 4), LETTER, "probe")
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "llama"])
+def test_the_log_says_how_much_nf4_leaves_unquantised(
+    architecture: str, wide_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    location = locate(str(wide_folder(architecture)))
+    weights = dict(load(location, "bfloat16").network.named_parameters())
+    with caplog.at_level("INFO", "isogloss.models.loading"):
+        model = load(location, "nf4")
+    quantised = sum(
+        weights[f"{name}.weight"].numel()
+        for name, module in model.network.named_modules()
+        if type(module).__name__ == "Linear4bit"
+    )
+    total = sum(weight.numel() for weight in weights.values())
+    experts = sum(weight.numel() for name, weight in weights.items() if ".experts." in name)
+    # 4 bits and an 8-bit constant for each block of 64
+    memory = 2 * (total - quantised) + quantised * (4 + 8 / 64) / 8
+    (record,) = [record for record in caplog.records if "nf4 leaves" in record.message]
+    said = f"nf4 leaves {1 - quantised / total:.0%} of the weights in bfloat16; all weights take "
+    assert f"{said}{memory / 1e9:.2f} GB." in f"{record.message}."
+    assert record.levelname == ("WARNING" if experts else "INFO")
+    assert (f" {experts / total:.0%} are experts" in record.message) == (experts > 0)
+    # The cost model leaves the same weights as they are.
+    shape = shape_from_config(model.network.config.to_dict())
+    saved = weight_bytes(shape, Precision.BFLOAT16) - weight_bytes(shape, Precision.NF4)
+    assert saved / (2 - NF4_BYTES) == pytest.approx(quantised, rel=1e-9)
 
 
 @needs_bitsandbytes

@@ -39,12 +39,13 @@ class _WithinProduct:
     ) -> torch.Tensor:
         """The output of the layer plus that of the adapter: `result + x A^T B^T * scaling`."""
         low_rank = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
-        return torch.addmm(
-            result.flatten(0, -2),
-            low_rank.flatten(0, -2),
-            module.lora_B[active_adapter].weight.T,
-            alpha=module.scaling[active_adapter],
-        ).view_as(result)
+        rows = result.flatten(0, -2)
+        factors = (low_rank.flatten(0, -2), module.lora_B[active_adapter].weight.T)
+        scaling = module.scaling[active_adapter]
+        if torch.is_grad_enabled() or low_rank.dtype != rows.dtype:
+            return torch.addmm(rows, *factors, alpha=scaling).view_as(result)
+        factors = (factors[0], factors[1].to(rows.dtype))  # autocast leaves in-place products alone
+        return rows.addmm_(*factors, alpha=scaling).view_as(result)
 
 
 def fuse_lora(network: CausalNetwork, adapter: str, *, cast_inputs: bool) -> None:

@@ -12,11 +12,10 @@ import torch
 from torch.nn.functional import rms_norm
 
 from isogloss.compat.torch import replaced_forward
+from isogloss.models.cpu_layers import ROUNDING, norm_epsilon
 from isogloss.models.language_model import LanguageModel
 
 HALF = {torch.bfloat16, torch.float16}
-EPSILONS = ("variance_epsilon", "eps")  # attributes that hold it
-ROUNDING = 2**-6  # two steps of bfloat16
 
 
 def fusible_norms(model: LanguageModel) -> dict[torch.nn.Module, float]:
@@ -27,13 +26,11 @@ def fusible_norms(model: LanguageModel) -> dict[torch.nn.Module, float]:
     """
     norms: dict[torch.nn.Module, float] = {}
     for module in model.network.modules():
-        if not type(module).__name__.endswith("RMSNorm"):
+        eps = norm_epsilon(module)
+        if eps is None:
             continue
-        weights = list(module.parameters())
-        eps = next((getattr(module, name) for name in EPSILONS if hasattr(module, name)), None)
-        if len(weights) != 1 or weights[0].dtype not in HALF or not isinstance(eps, float):
-            continue
-        if _same(module, weights[0], eps):
+        weight_D = next(module.parameters())
+        if weight_D.dtype in HALF and _same(module, weight_D, eps):
             norms[module] = eps
     return norms
 

@@ -109,7 +109,7 @@ def _attach(model: LanguageModel, folder: Path, allow_base: Collection[str]) -> 
         raise ModelError(
             f"{files.name} does not fit model {model.location.name!r}: {error}."
         ) from error
-    fuse_lora(model.network, name, cast_inputs=model.casts_lora_inputs)
+    fuse_lora(model.network, name, cast_inputs=False)
     model.adapters[digest] = name
     try:
         _check_effect(model, digest, files, tokens, base_NV)

@@ -20,6 +20,7 @@ from isogloss.compat.torch import on_device, replaced_forward
 from isogloss.compat.transformers import replaced_attention
 from isogloss.distributed import processes
 from isogloss.models.compilation import compiled_layers
+from isogloss.models.cpu_layers import lighter_layers
 from isogloss.models.language_model import Batching, LanguageModel, Paths
 from isogloss.models.lm_head import head_at, whole_passes
 from isogloss.models.prefix_tree import TokenTree
@@ -79,6 +80,7 @@ def _tree_states(
         stack = contexts or this_pass
         stack.enter_context(replaced_attention(model.network, NAME))
         stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
+        stack.enter_context(lighter_layers(model))
         if cache is None:
             stack.enter_context(compiled_layers(model))
         return forward(

@@ -18,6 +18,8 @@ from isogloss.models.locate import ModelLocation
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from isogloss.models.cpu_layers import Forward
+
 
 class Batching(StrEnum):
     """How several sequences go through the model in one pass."""
@@ -75,6 +77,7 @@ class LanguageModel:
     splits: bool | None = None  # cached by lm_head.can_split
     decoding: Decoding | None = None  # cached by decoding.proven_decoding
     compiled: dict[torch.nn.Module, object] | None = None  # calls of layers, see compilation
+    lighter: "dict[torch.nn.Module, Forward] | None" = None  # cached by cpu_layers
     cached_heads: list[tuple[int, int, int]] | None = None  # cached by slots
     captures: bool | None = None  # whether a decode step gives a CUDA graph; cached by slots
 

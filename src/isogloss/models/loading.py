@@ -1,5 +1,7 @@
 """Loading: a model from disk, in the requested precision and on the requested devices."""
 
+import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -20,6 +22,8 @@ from isogloss.models.memory import keep_freed_memory, page_out
 from isogloss.models.model_files import read_settings, reason_of
 from isogloss.models.paths import proven_paths
 from isogloss.models.tokenizers import load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_CAST = 4096  # rows of a weight that are cast at a time
 
@@ -83,6 +87,7 @@ def load(
         module.to(device)
     if dtype == NF4:
         _check_quantised(network, location)
+        _log_unquantised(network, location)
     if not processes.sharded():  # sharded weights must have one dtype
         _cast_matrices(network, products)
     keep_freed_memory()
@@ -171,6 +176,34 @@ def _check_quantised(network: CausalNetwork, location: ModelLocation) -> None:
                     f"dtype is 'nf4', but model {location.name!r} has layers with "
                     f"{module.in_features} inputs; on a CPU bitsandbytes needs a multiple of 64."
                 )
+
+
+def _log_unquantised(network: CausalNetwork, location: ModelLocation) -> None:
+    """Say how many of the weights nf4 leaves in bfloat16, and what all of them take in memory.
+
+    bitsandbytes quantises linear layers. A Mixture-of-Experts model has the experts of a layer in
+    one parameter of three dimensions, so most of it is left.
+    """
+    total = memory = left = experts = 0
+    for weight in network.parameters():
+        state = getattr(weight, "quant_state", None)
+        count = weight.numel() if state is None else math.prod(state.shape)
+        total, memory = total + count, memory + weight.nbytes
+        if state is None:
+            left += count
+            experts += count if weight.dim() == 3 else 0
+        else:
+            memory += state.absmax.nbytes
+    text = (
+        f"{location.name}: nf4 leaves {left / total:.0%} of the weights in bfloat16; all weights "
+        f"take {memory / 1e9:.2f} GB"
+    )
+    if experts:
+        logger.warning(
+            f"{text}. {experts / total:.0%} are experts, which bitsandbytes does not quantise."
+        )
+    else:
+        logger.info(f"{text}.")
 
 
 def _cast_matrices(network: CausalNetwork, dtype: torch.dtype) -> None:
