@@ -3,7 +3,7 @@
 The residual stream is float32, products are bfloat16. A norm of the stream is rounded once, instead
 of once by every product that takes it; a norm of a product's output stays in float32, in which the
 stream or the rotary positions take it. GELU with tanh is computed through the sigmoid, whose kernel
-takes a ninth of the time (findings: torch and processors), in pieces that fit the cache. Without
+takes a ninth of the time of tanh (docs/findings.md), in pieces that fit the cache. Without
 gradients only. Suffixes of names: N tokens, D size.
 """
 
