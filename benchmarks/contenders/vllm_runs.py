@@ -130,7 +130,12 @@ def ask(
     server: Server, encoded: Sequence[EncodedPrompt], letters: bool, concurrency: int, salt: str
 ) -> list[list[float]]:
     """The log-likelihoods of the choices of each prompt; nothing is cached across a `salt`."""
-    common = {"model": "model", "max_tokens": 1, "temperature": 0, "cache_salt": salt}
+    common: dict[str, Any] = {
+        "model": "model",
+        "max_tokens": 1,
+        "temperature": 0,
+        "cache_salt": salt,
+    }
     with requests.Session() as session, ThreadPoolExecutor(concurrency) as pool:
         session.trust_env = False  # no proxy
         session.mount("http://", HTTPAdapter(pool_maxsize=concurrency))

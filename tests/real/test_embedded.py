@@ -27,6 +27,7 @@ from isogloss.training.recipe import Recipe
 
 pytestmark = pytest.mark.real
 CLOZE = Protocol("cloze")
+LETTER = Protocol("letter")
 SOURCE = Path(__file__).parents[2] / "src"
 DATA = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent"))
 
@@ -162,6 +163,30 @@ def test_belebele_letters_equal_full_logits_of_one_prompt_at_a_time(
         assert found.choice_logprobs == pytest.approx(logprobs_V[tokens].tolist(), abs=1e-3)
         assert found.valid == (int(logprobs_V.argmax()) in tokens)
         assert found.format_mass == pytest.approx(float(logprobs_V[tokens].exp().sum()), abs=1e-3)
+
+
+@pytest.mark.skipif(
+    not (DATA / "belebele").is_dir(), reason="set ISOGLOSS_TEST_DATA to a folder with belebele/"
+)
+def test_letters_in_bfloat16_are_close_to_float32(embedded: LanguageModel) -> None:
+    task = open_task("belebele", str(DATA / "belebele"))
+    rounded = load(locate("embedded"), "bfloat16")
+    for code in ("eng_Latn", "arb_Arab"):
+        chosen = items(task, code, "all", 24)
+        exact, close = (
+            torch.tensor(
+                [row.choice_logprobs for row in predict(model, chosen, LETTER, "belebele")]
+            )
+            for model in (embedded, rounded)
+        )
+        errors = close - exact
+        between = errors - errors.mean(-1, keepdim=True)  # what decides between letters
+        assert float(between.square().mean().sqrt()) < 0.03, code
+        # All letters of a prompt also gain or lose together: their share of the probability.
+        assert float(errors.square().mean().sqrt()) < 0.06, code
+        best = exact.topk(2, dim=-1).values
+        changed = close.argmax(-1) != exact.argmax(-1)
+        assert not bool((changed & (best[:, 0] - best[:, 1] > 0.1)).any()), code
 
 
 def test_slots_give_the_texts_of_batches_and_of_transformers(
