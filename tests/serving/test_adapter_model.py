@@ -232,6 +232,10 @@ INVALID = {
         {"passage": "a library " * 3000},
         "passage, question and options must fit the model's context window of 4,096 tokens",
     ),
+    "ten megabytes": (
+        {"passage": "a library " * 1_000_000},
+        r"passage, question and options have 10,\d{3},\d{3} characters, more than",
+    ),
 }
 
 
@@ -257,6 +261,16 @@ def test_an_invalid_row_gets_an_error_and_the_others_are_answered_as_without_it(
         assert answer["error"].endswith(".")
     others = served.drop(index=[0, 2]).reset_index(drop=True)
     pd.testing.assert_frame_equal(others, without)
+
+
+def test_rows_beyond_the_limit_of_a_request_are_not_answered(
+    trained: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isogloss.serving.adapter_model.MOST_ROWS", 2)
+    adapter = trained("letter", "target").model.unwrap_python_model().adapter_model
+    answers = adapter.answer([row(item) for item in mixed()[:3]])
+    assert [answer.error is None for answer in answers] == [True, True, False]
+    assert "at most 2 rows" in str(answers[2].error)
 
 
 def test_all_rows_may_be_invalid_or_absent_and_absent_values_are_null_in_json(
