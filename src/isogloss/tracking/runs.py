@@ -274,7 +274,11 @@ def missing(message: str) -> Iterator[None]:
 
 
 def link_project_run(run_id: str, link: Link) -> None:
-    """Tag the run that `mlflow run` has opened, if any, with the run that has the results."""
-    if mlflow.active_run() is None and PROJECT_RUN in os.environ:
+    """Tag the run that `mlflow run` has opened with the run that has the results, if they differ.
+
+    It is the same for a job that is requeued, and for the second of several workers of a search.
+    """
+    opened = os.environ.get(PROJECT_RUN)
+    if mlflow.active_run() is None and opened not in (None, run_id):
         with mlflow.start_run():
             mlflow.set_tag(f"{PREFIX}{link}", run_id)
