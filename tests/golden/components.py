@@ -25,7 +25,7 @@ from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import ModelLocation
 from isogloss.predictions.metrics import evaluation_metrics, token_metrics
-from isogloss.predictions.table import frame
+from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.answer_parser import PARSER_VERSION
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
@@ -104,7 +104,12 @@ def tiny_model(architecture: str) -> LanguageModel:
 
 
 def _predictions(model: LanguageModel, protocol: Protocol) -> list[Outputs]:
-    return [asdict(prediction) for prediction in predict(model, ITEMS, protocol, "golden")]
+    return [row(prediction) for prediction in predict(model, ITEMS, protocol, "golden")]
+
+
+def row(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as predictions.parquet has it: `bounded` is of servers alone."""
+    return {name: value for name, value in asdict(prediction).items() if name != "bounded"}
 
 
 def probe_outputs() -> Outputs:

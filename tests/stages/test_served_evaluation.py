@@ -11,11 +11,12 @@ from tiny_vllm import TinyVllm, serving
 
 from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig, StudyConfig
-from isogloss.errors import ConfigError, ModelError, ServerError
+from isogloss.errors import ComparisonError, ConfigError, ModelError, ServerError
 from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.registry.lookup import AdapterRef
+from isogloss.stages.comparable_runs import check_comparable
 from isogloss.stages.dry_run import dry_run
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.evaluate_adapters import run_evaluate
@@ -23,6 +24,7 @@ from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
+from isogloss.tracking.comparability import key_differences
 from isogloss.tracking.resume import work_root
 
 LANGUAGES = ("heb_Hebr", "eng_Latn")
@@ -117,6 +119,20 @@ def test_a_finished_run_is_reused_and_not_that_of_this_process(
     again = evaluated(configured(folder, server, engine={"concurrency": 2}))
     assert again.info.run_id == there.info.run_id
     assert len(server.asked) - asked <= 2  # what opening a server asks
+
+
+def test_runs_of_a_server_and_of_this_process_are_not_compared_as_one_model(
+    folder: str, server: TinyVllm
+) -> None:
+    here = evaluated(configured(folder))
+    there = evaluated(configured(folder, server))
+    with pytest.raises(ComparisonError, match=r"^the runs of .* cannot be compared: revision is"):
+        check_comparable([here, there])
+    assert [difference.name for difference in key_differences([here, there])] == [
+        "revision",
+        "engine",
+    ]
+    check_comparable([there, there])
 
 
 def test_items_without_an_answer_leave_a_run_that_the_same_command_finishes(

@@ -52,7 +52,8 @@ class Prediction:
     bounded: bool = False
 
 
-COLUMNS = tuple(field.name for field in fields(Prediction))
+BOUNDED = "bounded"  # a column of predictions from servers alone
+COLUMNS = tuple(field.name for field in fields(Prediction) if field.name != BOUNDED)
 OF_SCORES = ("forced", "choice_logprobs", "unconditional_logprobs", "gold_logprob", "format_mass")
 # Imported predictions may lack all others.
 REQUIRED_COLUMNS = ("task", "format", "language", "item_id", "passage_id", "correct")
@@ -63,9 +64,11 @@ DOCUMENT_DIGEST, PROMPT_DIGEST = "document_digest", "prompt_digest"
 def frame(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """Return the predictions as a table with one column per field.
 
-    Without OF_SCORES where none has log-likelihoods, as from a server that tells none.
+    Without `bounded` where nothing is, as in process, and without OF_SCORES where no prediction has
+    log-likelihoods, as from a server that tells none.
     """
     table = pd.DataFrame([asdict(prediction) for prediction in predictions])
-    if any(prediction.choice_logprobs for prediction in predictions):
-        return table
-    return table.drop(columns=list(OF_SCORES), errors="ignore")
+    absent = [] if any(prediction.bounded for prediction in predictions) else [BOUNDED]
+    if not any(prediction.choice_logprobs for prediction in predictions):
+        absent += OF_SCORES
+    return table.drop(columns=absent, errors="ignore")

@@ -169,7 +169,10 @@ def _predict(
             f"({unanswered[-1].reason}); the same command asks about these and keeps the other "
             "answers."
         )
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    if "bounded" in table:  # which a language has only if one of its items is
+        table["bounded"] = table["bounded"].eq(True)
+    return table
 
 
 def _predict_language(
