@@ -120,23 +120,22 @@ def test_a_training_of_a_git_uri_resumes_though_each_call_has_a_checkout_of_its_
         "ISOGLOSS_CACHE": str(cache),
         "TMPDIR": str(checkouts),
     }
-    steps = 200
+    steps = 80
     parameters = [
         f"model={model_folder('gemma3')}", "dtype=float32", f"steps={steps}", "batch_size=2",
         "limit=4", "dev_limit=2", "rank=2", f"eval_every={steps}", "checkpoint_every=5",
     ]  # fmt: skip
     words = [word for parameter in parameters for word in ("-P", parameter)]
     command = ["mlflow", "run", uri, "-e", "finetune", "--env-manager", "local", *words]
-    first = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: last_step(cache) >= 10)
-    below = psutil.Process(first.pid).children(recursive=True)
-    (training,) = [one for one in below if "entrypoints.finetune" in one.cmdline()]
-    training.kill()
-    reached = last_step(cache)
-    assert reached < steps
-    assert first.wait(60) == 1
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, **silent) as first:
+        wait_for(lambda: last_step(cache) >= 10)
+        below = psutil.Process(first.pid).children(recursive=True)
+        (training,) = [one for one in below if "entrypoints.finetune" in one.cmdline()]
+        training.kill()
+        reached = last_step(cache)
+        assert reached < steps
+        assert first.wait(60) == 1
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     resumed = re.search(r"finetune.*: resuming run (\w{32})", again.stderr)
     assert resumed, again.stderr[-3000:]

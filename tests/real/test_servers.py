@@ -16,6 +16,8 @@ import yaml
 from mlflow.entities import Run
 
 from isogloss.registry.lookup import adapter_folder
+from isogloss.tracking.lease_table import Database
+from isogloss.tracking.leases import lease, local_exclusion
 from real.conftest import Server
 from real.processes import ROOT, environment, finished, last_step, started, wait_for
 
@@ -102,6 +104,20 @@ def test_every_entry_point_works_with_it(
         [sys.executable, "-c", code], cwd=tmp_path, env=outside, capture_output=True, text=True
     )
     assert "choice" in answer.stdout, answer.stderr[-3000:]
+
+
+def test_leases_are_in_the_database_that_the_user_names(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "set ISOGLOSS_LEASES to a database" in str(local_exclusion())
+    monkeypatch.setenv("ISOGLOSS_LEASES", server.storage)  # with the password in PGPASSWORD
+    assert local_exclusion() is None
+    with lease("evaluate-" + "f" * 64) as held:
+        held.require()
+        held.commit("a" * 32)
+        row = Database(server.storage).read("evaluate-" + "f" * 64)
+        assert row is not None
+        assert (row["holder"], row["run_id"], row["committed"]) == (held.holder, "a" * 32, True)
 
 
 def test_without_a_login_the_message_names_the_variables_and_nothing_is_computed(

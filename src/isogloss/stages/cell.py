@@ -15,7 +15,7 @@ from functools import partial
 from mlflow.entities import Run
 
 from isogloss.config import CellConfig, CellsConfig, StudyConfig
-from isogloss.errors import ConfigError, DataError, ModelError, StudyError
+from isogloss.errors import ConfigError, DataError, LeaseLostError, ModelError, StudyError
 from isogloss.formatting import aligned
 from isogloss.models.locate import on_this_machine
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
@@ -27,6 +27,7 @@ from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_cells
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
+from isogloss.tracking.leases import local_exclusion
 from isogloss.tracking.runs import child_of
 
 logger = logging.getLogger(__name__)
@@ -116,8 +117,19 @@ def do_cell(
 ) -> Run:
     """Run a cell; `finetuned` is the run of its adapter, which is looked up if it is None.
 
-    `label` begins each line of progress.
+    `label` begins each line of progress. If another process takes the cell over, because this one
+    was stopped for some time, its run is returned.
     """
+    try:
+        return _do_cell(cell, session, label, finetuned, experiment)
+    except LeaseLostError:
+        logger.warning(f"{label}: the results are those of the process that took it over")
+        return _do_cell(cell, session, label, finetuned, experiment)
+
+
+def _do_cell(
+    cell: StudyCell, session: Session, label: str, finetuned: Run | None, experiment: str | None
+) -> Run:
     own = {} if experiment is None else {"experiment": experiment}
     if isinstance(cell, FinetuneCell):
         return finetune(cell.config.model_copy(update=own), session, label)
@@ -210,6 +222,8 @@ def check_cell(study: StudyConfig, cell: StudyCell, session: Session) -> None:
 
 def run_cell_command(config: CellConfig) -> str:
     """The command `cell`; returns the id of the run of the cell."""
+    if local := local_exclusion():
+        logger.warning(local)
     study = configured_study(config)
     cell = find_cell(study, config.cell)
     session = Session.of(cell.config)
