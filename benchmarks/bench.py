@@ -25,6 +25,7 @@ from benchmarks.plan import MATMUL, PARTS, QUICK, UNTUNED, VLLM, Job, Sizes, job
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".bench" / "work"
+VLLM_FOLDER = Path(os.environ.get("ISOGLOSS_VLLM", ROOT / ".vllm"))
 LANGUAGES = ("eng_Latn", "arb_Arab", "fra_Latn", "ind_Latn", "rus_Cyrl", "tur_Latn")
 DTYPES = ("bfloat16", "float32")
 FLAGS = ("avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
@@ -214,9 +215,9 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
 )
 @click.option(
     "--vllm",
-    default=lambda: shutil.which(str(ROOT / ".vllm" / "bin" / "vllm")),
+    default=lambda: shutil.which(str(VLLM_FOLDER / "bin" / "vllm")),
     type=click.Path(exists=True, dir_okay=False),
-    help="vLLM's program, in an environment of its own [.vllm/bin/vllm; left out without it]",
+    help="vLLM's program [that of `make install-vllm`, or of $ISOGLOSS_VLLM; left out without it]",
 )
 def main(
     data_dir: Path,

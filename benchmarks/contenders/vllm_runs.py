@@ -31,7 +31,7 @@ from isogloss.types import Format, Split
 
 CONCURRENCY = (8, 32, 64)  # requests at a time that are tried
 CACHE_GB = 2
-START_SECONDS = 600
+START_SECONDS = 1200  # it compiles the model at its first start
 
 
 class Server(NamedTuple):
@@ -89,8 +89,11 @@ def serve(job: dict[str, Any], binding: str) -> Iterator[Server]:
             _wait(server, started, log)
             yield server
         finally:
-            for process in reversed(server.processes()):
+            processes = server.processes()
+            for process in processes:
                 process.terminate()
+            for process in psutil.wait_procs(processes, timeout=30)[1]:
+                process.kill()
 
 
 def _wait(server: Server, started: "subprocess.Popen[bytes]", log: Path) -> None:
