@@ -28,6 +28,9 @@ GREEDY: Mapping[str, object] = {
     "temperature": 0,
     "samplers": ["temperature"],
     "mirostat": 0,
+    # A prompt that is partly in the cache passes other kernels: on a CPU its log-probabilities were
+    # measured to differ by up to 0.12 nats (Q4_K_M). Without the cache, repetition changes nothing.
+    "cache_prompt": False,
     "post_sampling_probs": False,
     "return_tokens": True,
     # What an answer says besides would repeat the prompt and the settings.

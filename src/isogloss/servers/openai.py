@@ -47,17 +47,6 @@ class _Logprobs(BaseModel):
     top_logprobs: list[dict[str, FiniteFloat]]
 
 
-class _Choice(BaseModel):
-    text: str
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Completion(BaseModel):
-    choices: tuple[_Choice]
-    usage: _Usage
-
-
 class _Top(BaseModel):
     token: str
     logprob: FiniteFloat
@@ -68,7 +57,20 @@ class _Position(_Top):
 
 
 class _ChatLogprobs(BaseModel):
-    content: list[_Position] | None = None
+    content: list[_Position] | None
+
+
+class _Choice(BaseModel):
+    """A completion; llama.cpp's has the log-probabilities of a chat."""
+
+    text: str
+    finish_reason: str | None = None
+    logprobs: _Logprobs | _ChatLogprobs | None = None
+
+
+class _Completion(BaseModel):
+    choices: tuple[_Choice]
+    usage: _Usage
 
 
 class Message(BaseModel):
@@ -104,6 +106,8 @@ def _next_token(target: Target, context: Context, wanted: Sequence[int]) -> Call
 def _read_next(answer: bytes) -> NextToken:
     completion = read(answer, _Completion)
     logprobs = completion.choices[0].logprobs
+    if isinstance(logprobs, _ChatLogprobs):
+        return _first_of(logprobs, completion.usage)
     if logprobs is None or not logprobs.tokens or not logprobs.top_logprobs:
         raise NoLogprobsError
     values: dict[int | str, float] = {
@@ -134,14 +138,18 @@ def _next_in_chat(target: Target, context: Context, wanted: Sequence[int]) -> Ca
 
 def _read_next_in_chat(answer: bytes) -> NextToken:
     chat = read(answer, _Chat)
-    logprobs = chat.choices[0].logprobs
+    return _first_of(chat.choices[0].logprobs, chat.usage)
+
+
+def _first_of(logprobs: _ChatLogprobs | None, usage: _Usage) -> NextToken:
+    """The log-probabilities of the first of several tokens."""
     if logprobs is None or not logprobs.content:
         raise NoLogprobsError
     first = logprobs.content[0]
     values: dict[int | str, float] = {
         top.token.translate(SPACES): top.logprob for top in first.top_logprobs
     }
-    return NextToken(values, first.token.translate(SPACES), chat.usage.counted)
+    return NextToken(values, first.token.translate(SPACES), usage.counted)
 
 
 def _generate_in_chat(target: Target, context: Context, max_new_tokens: int) -> Call:
