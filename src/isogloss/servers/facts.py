@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, TypeAdapter
 
-from isogloss.servers.client import Client, RefusedError
+from isogloss.servers.client import Client, NoAnswerError, RefusedError
 from isogloss.servers.llama_cpp import LLAMA_CPP
 from isogloss.servers.openai import OPENAI_CHAT, OPENAI_COMPLETIONS
 from isogloss.servers.sglang import SGLANG
@@ -122,7 +122,7 @@ def _loras(answer: bytes) -> list[str]:
 
 
 async def _of_openai(client: Client, name: str | None) -> ServerFacts:
-    models = await _models(client)
+    models = await _models_with(client, name)
     facts = replace(_facts(EngineKind.OPENAI, None, models), prompts=PromptsAs.TEXT, exact=False)
     try:
         return await _with_top(client, facts, name)
@@ -131,6 +131,23 @@ async def _of_openai(client: Client, name: str | None) -> ServerFacts:
             raise
         # No completions of a text: a chat is what is left.
         return await _with_top(client, replace(facts, prompts=PromptsAs.CHAT), name)
+
+
+async def _models_with(client: Client, name: str | None) -> _Models:
+    """List the models; one with a name is there even if a server fails to list it.
+
+    transformers serve lists what the cache of the Hub has. A name that there is not is refused with
+    the first request.
+    """
+    try:
+        listed = (await _models(client)).data
+    except (RefusedError, NoAnswerError):
+        if name is None:
+            raise
+        listed = ()
+    if name is not None and name not in [card.id for card in listed]:
+        listed = (*listed, _Card(id=name))
+    return _Models(data=listed)
 
 
 async def _with_top(client: Client, facts: ServerFacts, name: str | None) -> ServerFacts:
