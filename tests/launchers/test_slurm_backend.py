@@ -10,7 +10,9 @@ import mlflow
 import pytest
 import yaml
 from fake_slurm import FakeSlurm, fake_slurm
+from mlflow.exceptions import ExecutionException
 
+from isogloss.launchers import slurm_backend
 from isogloss.launchers.slurm_backend import SlurmBackend, SlurmRun, backend
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +90,119 @@ def test_a_study_becomes_arrays_and_a_comparison_that_waits_for_them(
     assert launched.jobs == ("101", "102", "103", "104")
     assert run.info.status == "RUNNING"
     assert "5 cells in 3 job arrays, 0 have finished already" in capsys.readouterr().out
+
+
+def test_a_password_in_the_address_is_in_no_file(
+    slurm: FakeSlurm, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "postgresql://me:hunter2@host/store"
+    other = mlflow.MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", other)
+    launched = SlurmBackend().run(
+        str(project), "main", {"study": "tiny.yaml"}, None, {}, secret, "0"
+    )
+    texts = [path.read_text() for path in Path("slurm", launched.run_id).glob("*.*")]
+    assert len(texts) == 7
+    assert not any("hunter2" in text for text in texts)
+    assert slurm.environments() == [{"MLFLOW_TRACKING_URI": secret, "MLFLOW_RUN_ID": None}] * 4
+
+
+def test_workers_of_a_search_are_identical_tasks_in_one_run(
+    slurm: FakeSlurm, project: Path
+) -> None:
+    config = {"workers": 3, "finetune": {"gpus": 1}}
+    storage = "postgresql+psycopg2://me@host/optuna"
+    launched = launch(project, "tune", config, trials="20", storage=storage)
+    (words,) = slurm.submitted()
+    assert option(words, "array") == "0-2"
+    assert option(words, "gres") == "gpu:1"
+    assert option(words, "dependency") is None
+    script = Path(words[-1]).read_text()
+    assert script.endswith(f"-m isogloss tune --trials=20 --storage={storage}\n")
+    assert f"export MLFLOW_RUN_ID={launched.run_id}\n" in script
+
+
+@pytest.mark.parametrize(
+    ("params", "config", "sentence"),
+    [
+        ({"study": "none.yaml"}, {}, "study file 'none.yaml' cannot be read"),
+        ({"sede": "1"}, {}, "unknown parameter 'sede'; did you mean 'seed'?"),
+        ({"dry_run": "true"}, {}, "dry_run=true submits nothing"),
+        ({"experiment": "other"}, {}, "experiment 'other' is not the one this run is in"),
+        ({}, {"gpu": 1}, "backend config: unknown parameter 'gpu'; did you mean 'gpus'?"),
+        ({}, {"ENV_MANAGER": "conda"}, "--env-manager conda makes an environment on this machine"),
+    ],
+)
+def test_a_mistake_is_refused_before_a_run_is_open(
+    slurm: FakeSlurm,
+    project: Path,
+    params: dict[str, str],
+    config: dict[str, object],
+    sentence: str,
+) -> None:
+    with pytest.raises(ExecutionException) as refused:
+        launch(project, config=config, **params)
+    assert sentence in str(refused.value)
+    assert len(mlflow.search_runs()) == 0
+    assert slurm.submitted() == []
+
+
+def test_a_partition_that_the_cluster_lacks_is_refused_before_a_run_is_open(
+    slurm: FakeSlurm, project: Path
+) -> None:
+    slurm.answer("test-only", error="sbatch: error: invalid partition specified: x", code=1)
+    with pytest.raises(ExecutionException, match="Slurm refuses --partition=x: invalid partition"):
+        launch(project, config={"partition": "x"})
+    assert len(mlflow.search_runs()) == 0
+
+
+def test_if_a_later_job_is_refused_the_earlier_ones_are_cancelled(
+    slurm: FakeSlurm, project: Path
+) -> None:
+    slurm.accept(2)
+    with pytest.raises(ExecutionException, match="Job violates accounting policy"):
+        launch(project)
+    assert slurm.calls("scancel") == [["101", "102"]]
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "status", "succeeded"),
+    [
+        ("1|PENDING\n2|PENDING\n", "SCHEDULED", None),
+        ("1|COMPLETED\n2|PENDING\n", "RUNNING", None),
+        ("1|FAILED\n2|COMPLETED\n", "FINISHED", True),  # `main` has done what was missing
+        ("1|COMPLETED\n2|TIMEOUT\n", "FAILED", False),
+        ("1|COMPLETED\n2|CANCELLED\n", "KILLED", False),
+        ("1|COMPLETED\n", "FINISHED", True),  # by the run
+    ],
+)
+def test_the_last_job_decides(
+    slurm: FakeSlurm, squeue: str, status: str, succeeded: bool | None
+) -> None:
+    client = mlflow.MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    client.set_terminated(run_id, "FINISHED")
+    launched = SlurmRun(run_id, ["1", "2"], "2")
+    slurm.answer("squeue", squeue)
+    slurm.answer("sacct", error="Slurm accounting storage is disabled", code=1)
+    assert launched.get_status() == status
+    if succeeded is not None:
+        assert launched.wait() is succeeded
+
+
+def test_an_open_run_whose_jobs_are_gone_has_failed(slurm: FakeSlurm) -> None:
+    slurm.answer("squeue", error="Invalid job id specified", code=1)
+    launched = SlurmRun(mlflow.MlflowClient().create_run("0").info.run_id, ["1"], "1")
+    assert launched.get_status() == "FAILED"
+
+
+def test_cancelling_ends_all_jobs(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_backend, "POLL_SECONDS", 0.01)
+    slurm.answer("squeue", "1|CANCELLED\n2|CANCELLED\n")
+    SlurmRun("0", ["1", "2"], "2").cancel()
+    assert slurm.calls("scancel") == [["1", "2"]]
 
 
 def test_mlflow_finds_the_backend_by_its_name() -> None:
