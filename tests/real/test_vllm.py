@@ -23,6 +23,7 @@ from isogloss import tracking
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.config.engine import Engine, as_yaml
 from isogloss.errors import ModelError
+from isogloss.inference.answer_journal import entries, usage_of
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
@@ -39,8 +40,8 @@ LANGUAGES = ("arb_Arab", "eng_Latn")
 # Root mean square of the differences of log-likelihoods (nats) of a choice, and the difference of
 # scores above which both have the same prediction: bfloat16 has 8 bits of precision, so that a
 # logit of 20 is rounded by up to 0.06.
-LARGEST_RMS = {"letter": 0.15, "cloze": 0.5}
-CLEAR_MARGIN = {"letter": 0.4, "cloze": 1.0}
+LARGEST_RMS = {"letter": 0.15, "cloze": 0.25}
+CLEAR_MARGIN = {"letter": 0.4, "cloze": 0.4}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def predictions(run: Run) -> pd.DataFrame:
 def test_scores_of_base_and_adapter_are_those_of_this_process_within_bfloat16(
     format: str, vllm: str, adapter: Path
 ) -> None:
-    by_condition = []
+    by_condition, largest_rms = [], 0.0
     for folder in (None, adapter):
         how = {"format": format, "normalisation": "none"}
         here = predictions(evaluated(configured(**how), folder))
@@ -126,6 +127,7 @@ def test_scores_of_base_and_adapter_are_those_of_this_process_within_bfloat16(
         print(f"{format} {'tuned' if folder else 'base'}: rms {rms:.3f} nats, "
               f"{int(same_I.sum())} of {len(same_I)} predictions equal, "
               f"largest margin of others {margin_I[~same_I].max(initial=0):.3f}")  # fmt: skip
+        largest_rms = max(largest_rms, rms)
         assert rms < LARGEST_RMS[format]
         assert same_I[margin_I > CLEAR_MARGIN[format]].all()
         assert (margin_I > CLEAR_MARGIN[format]).mean() > 0.2
@@ -133,7 +135,7 @@ def test_scores_of_base_and_adapter_are_those_of_this_process_within_bfloat16(
     (base_IC, served_base_IC), (tuned_IC, served_tuned_IC) = by_condition
     # What the adapter changes is far larger than rounding, and the same change.
     change, served_change = (tuned_IC - base_IC).ravel(), (served_tuned_IC - served_base_IC).ravel()
-    assert np.sqrt(np.mean(change**2)) > 3 * LARGEST_RMS[format]
+    assert np.sqrt(np.mean(change**2)) > 3 * largest_rms
     assert np.corrcoef(change, served_change)[0, 1] > 0.98
 
 
@@ -173,9 +175,12 @@ def test_a_client_that_is_killed_asks_about_each_item_once(vllm: str, tmp_path: 
         lines = [line for path in journals for line in path.read_bytes().splitlines()]
     client.kill()
     client.wait()
-    assert 6 <= len(lines) < 40
+    journals = list(work_root().glob("evaluate-*/*.jsonl"))
+    answered = sum(len(list(entries(path))) for path in journals)
+    counted = usage_of(journals).requests
+    assert 6 <= answered < 40
     run = evaluated(config)
-    assert run.data.metrics["server/requests"] == 40  # those of the killed client included
+    assert run.data.metrics["server/requests"] - counted == 40 - answered
     table = predictions(run)
     assert len(table) == len(table.drop_duplicates(["language", "item_id"])) == 40
     (only,) = mlflow.search_runs(output_format="list")
