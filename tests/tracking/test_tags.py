@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from isogloss.errors import TrackingError
 from isogloss.tracking.tags import RunKind, RunTags, prefixed, read_tags, tag
-from isogloss.types import Condition, Format, Labels, Normalisation, PromptLanguage
+from isogloss.types import Condition, EngineKind, Format, Labels, Normalisation, PromptLanguage
 
 ALL = RunTags(
     model="m",
@@ -37,6 +37,11 @@ ALL = RunTags(
     dtype="float32",
     attention="sdpa",
     processes=2,
+    engine=EngineKind.VLLM,
+    provider="vllm",
+    server_version="0.32.0",
+    served_model="tiny",
+    server_settings="prompts: ids; labels: exact",
     seed=0,
     recipe="40 steps of 16",
     imported="results.csv",
@@ -88,6 +93,11 @@ def test_tags_have_the_names_and_values_of_the_contract() -> None:
         "dtype": "float32",
         "attention": "sdpa",
         "processes": "2",
+        "engine": "vllm",
+        "provider": "vllm",
+        "server_version": "0.32.0",
+        "served_model": "tiny",
+        "server_settings": "prompts: ids; labels: exact",
         "seed": "0",
         "recipe": "40 steps of 16",
         "imported": "results.csv",
