@@ -179,8 +179,8 @@ def test_an_adapter_trained_before_an_outage_is_uploaded_by_the_same_command(
     folder = Path(match[1])
     before = (folder / "metrics.jsonl").read_bytes()
     weights = (folder / "last" / "adapter_model.safetensors").read_bytes()
-    with started("finetune", 60.0, settings) as worker:  # a step would take a minute now
-        printed, _ = finished(worker, 50)
+    with started("finetune", 600.0, settings) as worker:  # a step would take ten minutes now
+        printed, _ = finished(worker, 200)
     assert not folder.exists()
     run = run_of(str(settings["experiment"]))
     assert (run_id(printed), run.info.status) == (run.info.run_id, "FINISHED")
