@@ -10,17 +10,29 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from isogloss.config.fields import Config
 from isogloss.config.numbers import Count, CountOrZero, NonNegativeNumber, PositiveNumber
+from isogloss.config.train_command import missing_placeholder, split_words
 from isogloss.config.words import text
 from isogloss.errors import ConfigError, IsoglossError
 from isogloss.files import load_yaml, user_path
 from isogloss.types import EngineKind
 
 SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
+
+
+def _require_words(command: str) -> str:
+    """A training command, refused if it is none or has an unknown placeholder."""
+    try:
+        split_words(command)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "no_command", "should {problem}", {"problem": str(error)}
+        ) from error
+    return command
 
 
 class Engine(Config):
@@ -52,7 +64,7 @@ class Engine(Config):
         Field(description="where the tokenizer is, as a Hub name or a folder; default: `model`"),
     ] = None
     train: Annotated[
-        Annotated[str, text("a command")] | None,
+        Annotated[str, text("a command"), AfterValidator(_require_words)] | None,
         Field(
             description="command that trains an adapter; {train}, {dev}, {recipe} and {output} "
             "stand for paths, {model} for the base model"
@@ -102,6 +114,13 @@ class Engine(Config):
                 "engine_without_server",
                 "should have no base_url, since kind {kind} has no server",
                 {"kind": self.kind.value},
+            )
+        lacking = missing_placeholder(self.train) if self.train else None
+        if lacking:
+            raise PydanticCustomError(
+                "command_incomplete",
+                "should have a `train` with {lacking}, but it is {command}",
+                {"lacking": lacking, "command": repr(self.train)},
             )
         return self
 

@@ -77,6 +77,32 @@ def insert(
         raise MisfitError(" ".join(reason.split())[:500].rstrip(".")) from error
 
 
+def compare_tensors(
+    network: torch.nn.Module, config: "PeftConfig", tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise MisfitError if `insert` would for names and shapes; the network may have no weights.
+
+    The network has the adapter's layers afterwards.
+    """
+    from peft import PeftModel
+
+    base = dict(network.named_parameters(remove_duplicate=False))
+    config.inference_mode = True
+    if hasattr(config, "init_lora_weights"):
+        config.init_lora_weights = True
+    try:
+        expected = _expected(PeftModel(network, config), "default")
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise MisfitError(" ".join(str(error).split())[:500].rstrip(".")) from error
+    own, _ = _split(tensors, expected, base)
+    if left := sorted(own.keys() - expected.keys()):
+        raise MisfitError(
+            f"{len(left)} of its {len(own)} tensors have no place in the model, {_some(left)}"
+        )
+    if missing := sorted(expected.keys() - own.keys()):
+        raise MisfitError(f"{len(missing)} tensors are missing from its file, {_some(missing)}")
+
+
 def remove_layers(network: torch.nn.Module) -> None:
     """Put the base layers back in place of all that peft has wrapped around them.
 

@@ -113,6 +113,19 @@ def render_chat(tokenizer: Tokenizer, text: str, thinking: bool, item: str) -> s
     return f"{rendered}{form.suffix}"
 
 
+def render_turns(tokenizer: Tokenizer, user: str, assistant: str) -> tuple[str, str]:
+    """Return the user's turn with the generation prompt, and both turns, as trainers render them.
+
+    Without switches and with today's date. Raises ModelError if the template cannot be rendered.
+    """
+    template = chat_format(tokenizer, thinking=False).template
+    turns = [_turn("user", user, False), _turn("assistant", assistant, False)]
+    return (
+        _render(tokenizer, template, turns[:1], {}),
+        _render(tokenizer, template, turns, {}, generation=False),
+    )
+
+
 def dated(template: str, date: str = TEMPLATE_DATE) -> str:
     """Return a template in which today is `date` at midnight, as a macro before it.
 

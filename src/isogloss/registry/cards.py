@@ -28,13 +28,14 @@ NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -
 class CardFacts:
     """What a card says about a new adapter.
 
-    `dev` is its score on `dev_items` source-language items after `step`; `command` trains it again.
+    `dev` is its score on `dev_items` source-language items after `step`, None if it was not
+    measured; `command` trains it again.
     """
 
     base: ModelLocation
     tags: RunTags
     recipe: str
-    dev: DevScore
+    dev: DevScore | None
     dev_items: int
     step: int
     command: str
@@ -112,8 +113,7 @@ languages.
 | training data | {tags.task}, {source} (`{tags.source}`), digest `{tags.data_digest}` |
 | format | {tags.format}{labels}, prompts in {tags.prompt_language}, chat template: {chat} |
 | training | {facts.recipe}; loss on answer tokens only; adapter after step {facts.step} |
-| dev data | {source}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold \
-log-probability {facts.dev.gold_logprob:.3f} nats |
+| dev data | {_dev(facts, source)} |
 | code | commit `{facts.commit}` |
 | fingerprint | `{tags.fingerprint}` |
 
@@ -134,6 +134,15 @@ an evaluation on the same passages, in any language, is contaminated.
 
 {NO_RESULTS}
 """
+
+
+def _dev(facts: CardFacts, source: str) -> str:
+    if facts.dev is None:
+        return "not measured"
+    return (
+        f"{source}, {facts.dev_items} items: accuracy {facts.dev.accuracy:.3f}, gold "
+        f"log-probability {facts.dev.gold_logprob:.3f} nats"
+    )
 
 
 def with_results(text: str, results: Sequence[Result]) -> str:

@@ -18,6 +18,7 @@ from isogloss.config import FinetuneConfig, command_line
 from isogloss.inference.context_window import context_window
 from isogloss.languages import source_languages
 from isogloss.models.adapters import adapter_digest
+from isogloss.models.dtypes import NF4
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.protocol import Protocol
@@ -49,23 +50,37 @@ REQUIREMENTS = (
 
 
 @dataclass(frozen=True)
+class AdapterBase:
+    """The base model of an adapter: where it is, its dtype and the window of its prompts."""
+
+    location: ModelLocation
+    dtype: str
+    window: int
+
+    @classmethod
+    def of(cls, model: LanguageModel, max_length: int | None) -> "AdapterBase":
+        """A model in memory as the base of an adapter."""
+        return cls(model.location, model.dtype_name, context_window(model, max_length))
+
+
+@dataclass(frozen=True)
 class TrainedAdapter:
     """An adapter and how it was made. `folder` has its weights, training record and dev data.
 
-    `tags` are those of its finetune run, `dev` its score after `step`. `own_texts` is that of its
-    task.
+    `tags` are those of its finetune run, `dev` its score after `step`, None if it was not measured.
+    `own_texts` is that of its task.
     """
 
     folder: Path
     step: int
-    dev: DevScore
+    dev: DevScore | None
     config: FinetuneConfig
     protocol: Protocol
     tags: RunTags
     own_texts: bool
 
 
-def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
+def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
     """Log an adapter to the open run as a model that can be registered; return its URI.
 
     The logged model consists of code (the isogloss package), safetensors and the card, and of no
@@ -78,7 +93,7 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
     if uri := _logged_before(run.info.run_id, digest):
         return uri
     commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
-    text = card(_card_facts(adapter, model.location, commit))
+    text = card(_card_facts(adapter, base.location, commit))
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
@@ -92,12 +107,12 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
             python_model=str(package / "registry/pyfunc_entry.py"),
             artifacts={ADAPTER: str(folder)},
             code_paths=[str(package)],
-            model_config=model_settings(adapter, model),
+            model_config=model_settings(adapter, base),
             signature=SIGNATURE,
             input_example=EXAMPLE,
-            pip_requirements=_requirements(model),
+            pip_requirements=_requirements(base),
             tags={
-                **prefixed(model_tags(adapter, model.location, digest, commit)),
+                **prefixed(model_tags(adapter, base.location, digest, commit)),
                 NOTE: without_header(text),
             },
             step=adapter.step,  # MLflow shows the metrics of this step on the model's page
@@ -105,22 +120,22 @@ def log_adapter(adapter: TrainedAdapter, model: LanguageModel) -> str:
     return f"models:/{logged.model_id}"
 
 
-def model_settings(adapter: TrainedAdapter, model: LanguageModel) -> dict[str, Any]:  # JSON
+def model_settings(adapter: TrainedAdapter, base: AdapterBase) -> dict[str, Any]:  # JSON
     """The logged model's `model_config`: how it loads its base and asks questions.
 
     MLflow logs these as parameters of the run too, so none has the name of a run's parameter.
     """
     config = adapter.config
     return {
-        "base_model": model.location.name,
-        "base_revision": model.location.revision,
-        "base_dtype": model.dtype_name,
+        "base_model": base.location.name,
+        "base_revision": base.location.revision,
+        "base_dtype": base.dtype,
         "base_attention": config.attention,
         "base_device_map": config.device_map,
         "protocol": adapter.protocol.as_dict(),
         "own_texts": adapter.own_texts,
         "trained_language": source_languages(config.source)[0].code,
-        "window": context_window(model, config.max_length),
+        "window": base.window,
     }
 
 
@@ -142,12 +157,13 @@ def model_tags(
 
 def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> CardFacts:
     record = read_record(adapter.folder)
+    predictions = adapter.folder / DEV_PREDICTIONS
     return CardFacts(
         base=base,
         tags=adapter.tags,
         recipe=(record.recipe if record else None) or "",
         dev=adapter.dev,
-        dev_items=len(pd.read_parquet(adapter.folder / DEV_PREDICTIONS)),
+        dev_items=len(pd.read_parquet(predictions)) if predictions.is_file() else 0,
         step=adapter.step,
         command=command_line("finetune", adapter.config),
         commit=commit,
@@ -165,6 +181,6 @@ def _logged_before(run_id: str, digest: str) -> str | None:
     return None
 
 
-def _requirements(model: LanguageModel) -> list[str]:
-    names = [*REQUIREMENTS, *(["bitsandbytes"] if model.quantised else [])]
+def _requirements(base: AdapterBase) -> list[str]:
+    names = [*REQUIREMENTS, *(["bitsandbytes"] if base.dtype == NF4 else [])]
     return [f"{name}=={version(name).split('+')[0]}" for name in names]

@@ -25,7 +25,7 @@ MODELS = "models:/"
 RUNS = "runs:/"  # where a server without logged models has an adapter
 NO_ENDPOINT = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
 ADAPTER = "adapter"  # name of a logged model, and of the adapter's folder in it
-LOGGED_FILES = (RECORD, DEV_PREDICTIONS)  # beside the weights
+DEV_ACCURACY = "dev/accuracy"  # metric of a finetune run, if its adapter was measured
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,14 @@ def adapter_problem(run: Run) -> str | None:
 
     MLflow's errors are raised if it does not answer.
     """
+    beside = (RECORD, *([DEV_PREDICTIONS] if DEV_ACCURACY in run.data.metrics else []))
     digests: dict[str, str] = {}
     for name in ("last_uri", "best_uri", "adapter_uri"):  # the last is one of the others
         uri = tag(run, name) or MODELS
         if uri not in digests:
             try:
                 with adapter_folder(uri) as folder:
-                    missing = [file for file in LOGGED_FILES if not (folder / file).is_file()]
+                    missing = [file for file in beside if not (folder / file).is_file()]
                     digests[uri] = adapter_digest(folder)
             except ModelError as error:
                 cause = error.__cause__

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -13,34 +13,22 @@ from isogloss import tracking
 from isogloss.config import FinetuneConfig
 from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
-from isogloss.prompts.protocol import Protocol
-from isogloss.registry.logging import TrainedAdapter, log_adapter
-from isogloss.registry.lookup import adapter_problem
+from isogloss.registry.logging import AdapterBase, TrainedAdapter, log_adapter
+from isogloss.registry.lookup import DEV_ACCURACY, adapter_problem
 from isogloss.registry.register import register
+from isogloss.stages.external_training import train_outside
+from isogloss.stages.finetune_plan import FinetunePlan, plan_finetune
 from isogloss.stages.session import Session
-from isogloss.stages.training_inputs import SourceData, fit_source_data, recipe_of, source_data
+from isogloss.stages.training_inputs import fit_source_data
 from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import is_missing, uploading
-from isogloss.tracking.tags import RunKind, RunTags, prefixed
-from isogloss.tracking.versions import training_versions
+from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
-from isogloss.types import Condition, Split
+from isogloss.types import Split
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FinetunePlan:
-    """Everything about a fine-tuning that is known before the model is loaded."""
-
-    config: FinetuneConfig
-    data: SourceData
-    protocol: Protocol
-    recipe: Recipe
-    tags: RunTags
-    fingerprint: str
 
 
 def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") -> Run:
@@ -56,57 +44,20 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         RunKind.FINETUNE, plan.fingerprint, config.experiment, config.study, adapter_problem
     ) as (work, run):
         if run is None:
-            run = _train(plan, session, work, label)
+            command = config.engine.train if config.engine else None
+            if command:
+                run = train_outside(plan, command, session, work, label)
+            else:
+                run = _train(plan, session, work, label)
         else:
             logger.info(f"{label}: reusing run {run.info.run_id}")
     if config.register_as is not None:
         name = None if config.register_as == "auto" else config.register_as
         version = register(run.data.tags["isogloss.adapter_uri"], name, "candidate")
         logger.info(f"{version.uri}: {version.message}")
-    logger.info(f"{label}: dev accuracy {run.data.metrics['dev/accuracy']:.3f}")
+    if DEV_ACCURACY in run.data.metrics:
+        logger.info(f"{label}: dev accuracy {run.data.metrics[DEV_ACCURACY]:.3f}")
     return run
-
-
-def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
-    """Read data and recipe, and compute the fingerprint and the tags of the run."""
-    data = source_data(config)
-    protocol = session.protocol(config, data.task)
-    recipe = recipe_of(config)
-    data_digest, dev_digest = tracking.data_digest(data.train), tracking.data_digest(data.dev)
-    versions = training_versions(data.task.name, protocol)
-    fingerprint = tracking.fingerprint(
-        kind="finetune",
-        model=session.location.revision,
-        data=data_digest,
-        dev=dev_digest,
-        versions=versions,
-        protocol=protocol.as_dict(),
-        long_inputs=(config.long_inputs, config.max_length),
-        **session.numerics,
-        recipe=_decisive_recipe(recipe, config.keep),
-        keep=config.keep,
-    )
-    tags = replace(
-        session.run_tags(config, data.task, protocol, Condition.TUNED),
-        fingerprint=fingerprint,
-        data_digest=data_digest,
-        dev_digest=dev_digest,
-        versions=versions,
-    )
-    return FinetunePlan(config, data, protocol, recipe, tags, fingerprint)
-
-
-def _decisive_recipe(recipe: Recipe, keep: str) -> dict[str, object]:
-    """The part of a recipe that decides the adapter.
-
-    The interval of dev measurements does so only if they choose the adapter.
-    """
-    measurements_decide = recipe.patience is not None or keep == "best"
-    return {
-        name: value
-        for name, value in asdict(recipe).items()
-        if measurements_decide or name != "eval_every"
-    }
 
 
 def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> Run:
@@ -182,7 +133,7 @@ def _log_adapters(result: TrainingResult, plan: FinetunePlan, session: Session) 
             TrainedAdapter(
                 folder, step, dev, config, plan.protocol, plan.tags, plan.data.task.own_texts
             ),
-            session.model,
+            AdapterBase.of(session.model, config.max_length),
         )
         for folder, (dev, step) in adapters.items()
     }
@@ -204,7 +155,8 @@ def run_finetune(config: FinetuneConfig) -> str:
     """The entry point `finetune`; returns the id of its run."""
     run = finetune(config, Session.of(config))
     metrics, tags = run.data.metrics, run.data.tags
-    print(f"dev accuracy in {config.source}: {metrics['dev/accuracy']:.3f}")
+    if DEV_ACCURACY in metrics:
+        print(f"dev accuracy in {config.source}: {metrics[DEV_ACCURACY]:.3f}")
     print(f"adapter {tags['isogloss.adapter_uri']}")
     print(f"run {run.info.run_id}")
     return str(run.info.run_id)
