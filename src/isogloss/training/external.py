@@ -35,6 +35,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 POLL_SECONDS = 0.2
 LINE_SECONDS = 20.0  # between lines of progress
 GRACE_SECONDS = 10.0  # between asking processes to end and ending them
+ROUNDS = 3
 TAIL_BYTES = 8192
 SHOWN = 200  # characters of a line of the log in a message
 
@@ -167,16 +168,21 @@ def last_line(log: Path) -> str:
 
 def _end_processes(folder: Path) -> int:
     """End all processes of an attempt on this machine; return how many there were."""
-    processes = list(_processes_of(folder))
-    for process in processes:
-        with suppress(psutil.Error):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
-    for process in alive:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=GRACE_SECONDS)
-    return len(processes)
+    count = 0
+    for _ in range(ROUNDS):  # what ends may have started others meanwhile
+        processes = list(_processes_of(folder))
+        if not processes:
+            break
+        count += len(processes)
+        for process in processes:
+            with suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+        for process in alive:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=GRACE_SECONDS)
+    return count
 
 
 def _processes_of(folder: Path) -> Iterator[psutil.Process]:
