@@ -77,3 +77,17 @@ def test_a_skeleton_names_the_modules_that_the_model_has(
         empty, full = (lora_config(each, targets, 2, 4, 0.0) for each in (network, real))
         assert empty.target_modules == full.target_modules
         assert empty.target_parameters == full.target_parameters
+
+
+def test_lora_of_single_experts_has_no_place_among_fused_ones(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As Megatron writes it; transformers 5 keeps the experts of a layer in one tensor."""
+    folder = model_folder("qwen3_moe")
+    write_adapter(folder, tmp_path / "adapter", r=2, target_modules=["q_proj"])
+    change_weights(
+        tmp_path / "adapter",
+        lambda key, tensor: (key.replace("self_attn.q_proj", "mlp.experts.0.gate_proj"), tensor),
+    )
+    with pytest.raises(ModelError, match=r"have no place in the model, first .*experts\.0"):
+        require_fit(read_adapter(tmp_path / "adapter"), locate(str(folder)))

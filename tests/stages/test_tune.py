@@ -114,6 +114,13 @@ def test_a_search_has_one_run_per_trial_and_a_best_recipe_and_resumes(
     assert splits_read == {("arb_Arab", "train"), ("arb_Arab", "dev")}
 
 
+def test_a_search_trains_in_this_process_alone(settings: dict[str, object]) -> None:
+    engine = {"kind": "command", "train": "true {train} {output}"}
+    with pytest.raises(ConfigError, match="engine is of kind 'command', but a search trains and"):
+        run_tune(TuneConfig.model_validate({**settings, "engine": engine}))
+    assert runs("tune") == []
+
+
 def test_finetune_and_studies_use_a_recipe_and_explicit_parameters_override_it(
     tmp_path: Path,
 ) -> None:

@@ -22,7 +22,8 @@ from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.evaluation_plan import plan_evaluation
-from isogloss.stages.finetune import finetune, plan_finetune
+from isogloss.stages.finetune import finetune
+from isogloss.stages.finetune_plan import plan_finetune
 from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_cells

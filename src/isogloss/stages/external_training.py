@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from isogloss.models.adapter_files import (
 )
 from isogloss.models.adapters import adapter_digest, attach
 from isogloss.models.architecture import check_architecture
+from isogloss.models.locate import ModelLocation
 from isogloss.models.lora import lora_config
 from isogloss.models.skeleton import require_fit, skeleton
 from isogloss.models.tokenizers import shared_tokenizer
@@ -124,8 +126,9 @@ def train_outside(
         if folder.is_dir():
             logger.info(f"{label}: the adapter of the training command is on disk")
         else:
-            _train(training, session, new_attempt(work.folder), folder)
+            _train(training, session, new_attempt(work.folder), folder, work.lease.require)
         dev = _measure(training, session, folder)
+        work.lease.require()
         with uploading(work.folder):
             _log_adapter(training, session, folder, dev)
     return mlflow.get_run(run.info.run_id)
@@ -145,18 +148,31 @@ def _fitted(plan: FinetunePlan, session: Session) -> tuple[SourceData, Tokenizer
 
 
 def _window(plan: FinetunePlan, session: Session) -> int:
+    if session.served:
+        return session.served.window(plan.config.max_length)
     model_config = check_architecture(session.location)
     return window_of(model_config, shared_tokenizer(session.location), plan.config.max_length)
 
 
-def _train(training: _Training, session: Session, attempt: Attempt, target: Path) -> None:
-    """Write the files, run the command and take over its adapter."""
+def _has_config(session: Session) -> bool:
+    """Whether the architecture is known; of a served model perhaps only the tokenizer is here."""
+    return (session.location.folder / "config.json").is_file()
+
+
+def _train(
+    training: _Training,
+    session: Session,
+    attempt: Attempt,
+    target: Path,
+    check: Callable[[], None],
+) -> None:
+    """Write the files, run the command and take over its adapter; `check` raises to end it."""
     values = _write_files(training, session, attempt)
     words = split_words(training.command)
     started = time.monotonic()
     code: int | None = None
     try:
-        code = run_trainer(words, values, attempt, training.label)
+        code = run_trainer(words, values, attempt, training.label, check)
     finally:  # also after an interrupt, which no error of the server may hide
         with suppress(*UNREACHABLE, MlflowException):
             status = "interrupted" if code is None else status_of(code)
@@ -198,10 +214,6 @@ def _write_files(training: _Training, session: Session, attempt: Attempt) -> dic
             if name in list(Placeholder)
         },
     }
-    peft_config = lora_config(
-        skeleton(location), recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
-    )
-    modules = peft_config.target_modules
     facts = recipe_facts(
         recipe,
         plan.protocol,
@@ -211,14 +223,23 @@ def _write_files(training: _Training, session: Session, attempt: Attempt) -> dic
         source=plan.config.source,
         items={"train": len(training.data.train), "dev": len(training.data.dev)},
         longest_tokens=longest,
-        peft={
-            "target_modules": modules if isinstance(modules, str) else sorted(modules or ()),
-            "target_parameters": peft_config.target_parameters,
-        },
+        peft=_targets(recipe, location) if _has_config(session) else None,
         files={name: values[Placeholder(name)] for name in (*paths, "output")},
     )
     write_json(attempt.recipe, facts)
     return values
+
+
+def _targets(recipe: Recipe, location: ModelLocation) -> dict[str, object]:
+    """What gets LoRA, as peft's LoraConfig takes it."""
+    config = lora_config(
+        skeleton(location), recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
+    )
+    modules = config.target_modules
+    return {
+        "target_modules": modules if isinstance(modules, str) else sorted(modules or ()),
+        "target_parameters": config.target_parameters,
+    }
 
 
 def _model(session: Session) -> str:
@@ -246,11 +267,15 @@ def _take(training: _Training, session: Session, found: Path, target: Path) -> N
     plan, location = training.plan, session.location
     files = read_adapter(found)
     folder = location.folder
-    check_base(files, location, {_model(session), str(folder), str(folder.resolve())})
+    served = session.served.base_names if session.served else ()
+    check_base(files, location, {_model(session), str(folder), str(folder.resolve()), *served})
     check_tokens(files, training.tokenizer)
     if plan.config.chat == AUTO:
         check_chat_template(found, training.tokenizer)
-    require_fit(files, location)
+    if _has_config(session):
+        require_fit(files, location)
+    else:
+        logger.warning(f"whether the adapter fits {location.name} is not known without config.json")
     recipe = _trained_recipe(plan.recipe, files)
     with whole_folder(target) as part:
         shutil.copyfile(found / WEIGHTS, part / WEIGHTS)
@@ -304,7 +329,7 @@ def _measure(training: _Training, session: Session, folder: Path) -> DevScore | 
     Raises ModelError for an adapter that changes no output.
     """
     plan = training.plan
-    if plan.config.engine and plan.config.engine.serves:
+    if session.served:
         return None  # the weights are the server's, and the adapter is not loaded there
     model, task = session.model, training.data.task.name
     digest = attach(model, folder)
@@ -324,7 +349,8 @@ def _measure(training: _Training, session: Session, folder: Path) -> DevScore | 
 def _log_adapter(training: _Training, session: Session, folder: Path, dev: DevScore | None) -> None:
     """Log the adapter to the open run as a model."""
     plan = training.plan
-    base = AdapterBase(session.location, session.dtype, _window(plan, session))
+    dtype = AUTO if session.served else session.dtype
+    base = AdapterBase(session.location, dtype, _window(plan, session))
     uri = log_adapter(
         TrainedAdapter(
             folder, plan.recipe.steps, dev, plan.config, plan.protocol, plan.tags,

@@ -33,12 +33,14 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
     protocol = session.protocol(config, data.task)
     recipe = recipe_of(config)
     data_digest, dev_digest = tracking.data_digest(data.train), tracking.data_digest(data.dev)
-    trainer: dict[str, object] = {}
+    numerics, trainer = session.numerics, dict[str, object]()
     versions = training_versions(data.task.name, protocol)
     if config.engine and config.engine.train:
         _refuse_choices(config)
         trainer = {"trainer": {"kind": "command", **command_facts(config.engine.train)}}
         versions = scoring_versions(data.task.name, protocol)  # of dev measurements
+        if session.served:  # there are none: another version of the server trains nothing anew
+            numerics = {}
     fingerprint = tracking.fingerprint(
         kind="finetune",
         model=session.location.revision,
@@ -47,7 +49,7 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
         versions=versions,
         protocol=protocol.as_dict(),
         long_inputs=(config.long_inputs, config.max_length),
-        **session.numerics,
+        **numerics,
         recipe=_decisive_recipe(recipe, config.keep),
         keep=config.keep,
         **trainer,

@@ -118,8 +118,14 @@ class SearchWork:
 def run_tune(config: TuneConfig) -> str:
     """The entry point `tune`: run trials until there are enough, log and print the best recipe.
 
-    Returns the id of the search's run.
+    Returns the id of the search's run. Raises ConfigError for an engine that trains or evaluates
+    elsewhere: trials are pruned by measurements that only this process makes.
     """
+    if config.engine is not None:
+        raise ConfigError(
+            f"engine is of kind {str(config.engine.kind)!r}, but a search trains and measures in "
+            "this process; expected auto, and its recipe for finetune with an engine."
+        )
     session = Session.of(config)
     plan = plan_search(config, session)
     lock = work_lock(plan.folder)

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +88,17 @@ def require_program(words: Sequence[str]) -> None:
 
 
 def run_trainer(
-    words: Sequence[str], values: Mapping[Placeholder, str], attempt: Attempt, label: str
+    words: Sequence[str],
+    values: Mapping[Placeholder, str],
+    attempt: Attempt,
+    label: str,
+    check: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a training command to its end, its output into the attempt's log; return its status.
 
     The command runs in the current directory, with its processes in a group of their own. An
-    interrupt or SIGTERM ends them. The status is negative for a command that a signal ended. Raises
-    TrainingError if it cannot be started.
+    interrupt, SIGTERM, or an error of `check`, which is called meanwhile, ends them. The status is
+    negative for a command that a signal ended. Raises TrainingError if it cannot be started.
     """
     command = filled(words, values)
     logger.info(f"{label}: running {command[0]}, output in {attempt.log}")
@@ -114,7 +118,7 @@ def run_trainer(
                 f"the training command {command[0]!r} cannot be started ({error.strerror})."
             ) from error
         try:
-            _wait(process, attempt, label)
+            _wait(process, attempt, label, check)
         finally:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
@@ -137,12 +141,15 @@ def failure_sentence(code: int, log: Path) -> str:
     return f"the training command ended with {kind} {status_of(code)}; {said}."
 
 
-def _wait(process: subprocess.Popen[bytes], attempt: Attempt, label: str) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], attempt: Attempt, label: str, check: Callable[[], None]
+) -> None:
     started = shown = time.monotonic()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
             return
+        check()
         if (now := time.monotonic()) - shown >= LINE_SECONDS:
             shown = now
             logger.info(
