@@ -1,5 +1,6 @@
 """Fine-tuning by an external trainer: a command in place of this process's training loop."""
 
+import gc
 import json
 import logging
 import shutil
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import mlflow
+import torch
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -21,7 +23,7 @@ from isogloss.config.train_command import (
     placeholders,
     split_words,
 )
-from isogloss.errors import TrainingError
+from isogloss.errors import ModelError, TrainingError
 from isogloss.files import whole_folder, write_whole
 from isogloss.inference.context_window import fit, window_of
 from isogloss.inference.predict import predict
@@ -109,7 +111,7 @@ def train_outside(
     config, task, recipe = plan.config, plan.data.task, plan.recipe
     require_program(split_words(command))
     training = _Training(plan, command, *_fitted(plan, session), label)
-    session.unload()
+    _free_memory(session)
     name = f"finetune {source_name(config.source)}"
     tags = plan.tags.as_dict() | {"trainer": "command", "trainer_digest": training.digest}
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
@@ -127,11 +129,23 @@ def train_outside(
             logger.info(f"{label}: the adapter of the training command is on disk")
         else:
             _train(training, session, new_attempt(work.folder), folder, work.lease.require)
-        dev = _measure(training, session, folder)
+        try:
+            dev = _measure(training, session, folder)
+        except ModelError:  # another attempt may leave one that can be used
+            shutil.rmtree(folder)
+            raise
         work.lease.require()
         with uploading(work.folder):
             _log_adapter(training, session, folder, dev)
     return mlflow.get_run(run.info.run_id)
+
+
+def _free_memory(session: Session) -> None:
+    """Give the memory of the model in this process back, also that which torch keeps on a GPU."""
+    session.unload()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _fitted(plan: FinetunePlan, session: Session) -> tuple[SourceData, Tokenizer]:
@@ -209,7 +223,7 @@ def _write_files(training: _Training, session: Session, attempt: Attempt) -> dic
         Placeholder.MODEL: _model(session),
         **{Placeholder(name): str(path) for name, path in paths.items()},
         **{
-            Placeholder(name): f"{value:g}" if isinstance(value, float) else str(value)
+            Placeholder(name): str(value)
             for name, value in asdict(recipe).items()
             if name in list(Placeholder)
         },
