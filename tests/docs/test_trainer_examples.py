@@ -21,6 +21,7 @@ import yaml
 from isogloss.config.engine import Engine
 from isogloss.config.train_command import split_words
 
+TRAINERS = os.environ.get("ISOGLOSS_TRAINERS")  # read here: tests have no variables of isogloss
 EXAMPLES = Path(__file__).parents[2] / "examples" / "trainers"
 SCRIPTS = sorted(EXAMPLES.glob("megatron_*.sh"))
 RECIPE = {
@@ -35,10 +36,9 @@ RECIPE = {
 
 
 def trainers() -> Path:
-    folder = os.environ.get("ISOGLOSS_TRAINERS")
-    if folder is None:
+    if TRAINERS is None:
         pytest.skip("ISOGLOSS_TRAINERS names no folder with axolotl and ms-swift")
-    return Path(folder)
+    return Path(TRAINERS)
 
 
 def script(name: str) -> Any:
