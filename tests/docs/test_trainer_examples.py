@@ -169,7 +169,7 @@ config = json.load(sys.stdin)
 unknown = sorted(config.keys() - AxolotlInputConfig.model_fields.keys())
 assert not unknown, f"axolotl has no {unknown}"
 checked = AxolotlInputConfig.model_validate(config)
-print(json.dumps({"datasets": checked.datasets[0].model_dump(mode="json", exclude_none=True),
+print(json.dumps({"datasets": checked.datasets[0].model_dump(mode="json", exclude_unset=True),
                   "rank": checked.lora_r, "packing": checked.sample_packing}))
 """
 
