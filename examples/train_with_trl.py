@@ -20,6 +20,13 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
+# transformers 5.23 renamed gradient_checkpointing, whose name is gone with version 6.
+CHECKPOINTING = next(
+    name
+    for name in ("activation_checkpointing", "gradient_checkpointing")
+    if name in SFTConfig.__dataclass_fields__
+)
+
 
 def trainer_of(recipe: dict[str, Any], output: Path) -> SFTTrainer:
     """TRL's trainer with the recipe of isogloss."""
@@ -43,7 +50,8 @@ def trainer_of(recipe: dict[str, Any], output: Path) -> SFTTrainer:
         max_length=None,  # isogloss has checked the lengths; TRL would cut at 1,024 tokens
         packing=False,
         bf16=torch.cuda.is_available(),
-        gradient_checkpointing=torch.cuda.is_available(),
+        **{CHECKPOINTING: torch.cuda.is_available()},
+        dataloader_pin_memory=torch.cuda.is_available(),
         save_strategy="no",
         logging_steps=1,
         report_to="none",

@@ -32,6 +32,7 @@ LITERAL = {
     "attention": {"auto"},
     "device_map": {"none", "auto"},
     "split": {"all"},
+    "metrics": {"auto", "all"},
     "name": {"auto"},
     "register_as": {"auto"},
     # Names of columns in tables of other tools.
@@ -121,6 +122,8 @@ def test_a_word_for_main_means_what_it_means_in_a_study_file(tmp_path: Path, nam
             assert getattr(read_study(path, {name: word}), name) is None
         elif value := STANDS_FOR.get((StudyConfig, name, word)):
             assert getattr(read_study(path, {name: word}), name) == value
+        elif word in literal(StudyConfig, name):
+            assert getattr(read_study(path, {name: word}), name) == word
         else:
             with pytest.raises(ConfigError, match=f"{name} should"):
                 read_study(path, {name: word})
