@@ -52,15 +52,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGES: dict[type[BaseModel], tuple[str, str]] = {
-    CompareConfig: ("compare", "run_compare"),
-    EvaluateConfig: ("evaluate_adapters", "run_evaluate"),
-    FinetuneConfig: ("finetune", "run_finetune"),
-    ImportConfig: ("import_results", "run_import"),
-    MainConfig: ("study", "run_main"),
-    PlanConfig: ("plan", "run_plan"),
-    RegisterConfig: ("register", "run_register"),
-    StudyConfig: ("study", "run_study"),
-    TuneConfig: ("tune", "run_tune"),
+    CompareConfig: ("stages.compare", "run_compare"),
+    EvaluateConfig: ("stages.evaluate_adapters", "run_evaluate"),
+    FinetuneConfig: ("stages.finetune", "run_finetune"),
+    ImportConfig: ("stages.import_results", "run_import"),
+    MainConfig: ("launchers.studies", "run_main"),
+    PlanConfig: ("stages.plan", "run_plan"),
+    RegisterConfig: ("stages.register", "run_register"),
+    StudyConfig: ("launchers.studies", "run_study"),
+    TuneConfig: ("stages.tune", "run_tune"),
 }
 
 
@@ -265,7 +265,7 @@ def run(config: BaseModel) -> str | list[str]:
     ensure_store()
     module, name = STAGES[type(config)]
     stage: Callable[[BaseModel], str | list[str]] = getattr(
-        import_module(f"isogloss.stages.{module}"), name
+        import_module(f"isogloss.{module}"), name
     )
     return stage(config)
 

@@ -85,6 +85,13 @@ class EngineKind(StrEnum):
     COMMAND = "command"
 
 
+class Launcher(StrEnum):
+    """Where the cells of a study are run: one after another in this process, or by Ray."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class PromptLanguage(StrEnum):
     """Language of the words around passage, question and options."""
 

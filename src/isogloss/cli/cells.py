@@ -18,9 +18,15 @@ def _cells(config: CellsConfig) -> None:
     run_cells_command(config)
 
 
-cell = stage_command("cell", CellConfig, _cell, arguments=("study", "cell"), left_out=("dry_run",))
+cell = stage_command(
+    "cell", CellConfig, _cell, arguments=("study", "cell"), left_out=("dry_run", "launcher")
+)
 cells = stage_command(
-    "cells", CellsConfig, _cells, arguments=("study",), left_out=("dry_run", "json_output")
+    "cells",
+    CellsConfig,
+    _cells,
+    arguments=("study",),
+    left_out=("dry_run", "json_output", "launcher"),
 )
 cells.params.append(
     click.Option(["--json", "json_output"], is_flag=True, help="Print a list of JSON objects.")

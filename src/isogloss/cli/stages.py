@@ -16,7 +16,7 @@ from isogloss.config import (
 
 
 def _main(config: MainConfig) -> None:
-    from isogloss.stages.study import run_main
+    from isogloss.launchers.studies import run_main
 
     run_main(config)
 

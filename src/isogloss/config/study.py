@@ -10,9 +10,10 @@ from isogloss.config import fields
 from isogloss.config.engine import EngineField
 from isogloss.config.finetune import Hyperparameters
 from isogloss.config.numbers import PositiveNumber
+from isogloss.config.resources import Resources
 from isogloss.config.shared import SharedConfig
 from isogloss.config.words import NoneWord, separated, text
-from isogloss.types import LanguageMetrics, Split
+from isogloss.types import LanguageMetrics, Launcher, Split
 
 KEEP_FILE = "file"  # a parameter of `main` that leaves the study file's value as it is
 # Parameters with one value, and the list in whose presence they would have no effect.
@@ -76,6 +77,7 @@ class StudyModel(fields.Config):
     device_map: fields.DeviceMap | None = None
     chat: fields.Chat | None = None
     max_length: fields.MaxLength = None
+    resources: Resources | None = None
     recipe: object = None  # hyperparameters, or the path of a recipe; `read_study` validates it
     parameters: PositiveNumber | None = None
     active_parameters: PositiveNumber | None = None
@@ -157,6 +159,20 @@ class StudyConfig(SharedConfig):
     compare: Annotated[
         StudyComparison, Field(description="margin, branch and covariates of the comparison")
     ] = StudyComparison()
+    launcher: Annotated[
+        Launcher,
+        Field(
+            description="where cells are run: local (one after another in this process) or ray "
+            "(side by side on a Ray cluster)"
+        ),
+    ] = Launcher.LOCAL
+    resources: Annotated[
+        Resources,
+        Field(
+            description="of each cell on a cluster: `gpus`, `cpus`, `memory_gb`; what is not "
+            "stated is estimated"
+        ),
+    ] = Resources()
 
     @model_validator(mode="before")
     @classmethod
@@ -219,6 +235,7 @@ class MainConfig(fields.Config):
     seed: Override = KEEP_FILE
     seeds: Override = KEEP_FILE
     control_source: Override = KEEP_FILE
+    launcher: Override = KEEP_FILE
     recipe: Annotated[
         str,
         text("a recipe file or the id of a tune run", KEEP_FILE),

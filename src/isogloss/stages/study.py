@@ -7,7 +7,8 @@ that fails is named at the end and in the report, and does not stop the others.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -69,9 +70,23 @@ class StudyRuns:
     failed: dict[StudyCell, str] = field(default_factory=dict)
 
 
-def run_study(config: StudyConfig, experiment: str | None = None) -> str:
+RunCells = Callable[
+    [Sequence[StudyCell], Mapping[str, Session], Mapping[StudyCell, str]], StudyRuns
+]
+Launch = Callable[[StudyConfig], AbstractContextManager[RunCells]]
+
+
+def in_this_process(config: StudyConfig) -> AbstractContextManager[RunCells]:
+    """The function that runs the cells of a study one after another; see `Launch`."""
+    return nullcontext(run_cells)
+
+
+def run_study(
+    config: StudyConfig, experiment: str | None = None, launch: Launch = in_this_process
+) -> str:
     """Run a study and return the id of its compare run.
 
+    `launch` gives the function that runs the cells, and what it needs is there within its context.
     Finished cells are reused. Unusable parameters and data raise before the first run is opened.
     Raises StudyError at the end if cells failed; the comparison is then that of the others.
     """
@@ -96,14 +111,17 @@ def run_study(config: StudyConfig, experiment: str | None = None) -> str:
     labels = {model.name: model.label for model in models if model.label}
     if labels:
         tags["labels"] = json.dumps(labels)
-    with tracking.locked_parent(RunKind.STUDY, config, experiment) as parent:
+    with (
+        launch(config) as run_all,
+        tracking.locked_parent(RunKind.STUDY, config, experiment) as parent,
+    ):
         if parent.finished and (meanwhile := _comparison_of(parent.finished)):
             logger.info(f"another process has run study {config.study!r} meanwhile")
             print_verdict(meanwhile)
             return str(meanwhile.info.run_id)
         tags |= parent.tags
         with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment, parent.work):
-            runs = _run_cells(cells, sessions, preflight.unusable)
+            runs = run_all(cells, sessions, preflight.unusable)
             table = models_table(cells, runs)
             names = {
                 sessions[model.name].files.revision: model.label or model.name for model in models
@@ -177,7 +195,7 @@ def _log_unusable(unusable: Mapping[StudyCell, str]) -> None:
         logger.error(f"{'; '.join(labels)} cannot be run, and the other cells are: {reason}")
 
 
-def _run_cells(
+def run_cells(
     cells: Sequence[StudyCell], sessions: Mapping[str, Session], unusable: Mapping[StudyCell, str]
 ) -> StudyRuns:
     """Run the cells that are not `unusable` in order, one model after another in memory."""
@@ -278,12 +296,12 @@ def _by_reason(failed: Mapping[StudyCell, str]) -> dict[str, list[str]]:
     return by_reason
 
 
-def run_main(config: MainConfig) -> str:
+def run_main(config: MainConfig, launch: Launch = in_this_process) -> str:
     """The entry point `main`; returns the id of the compare run, or "" for a dry run."""
     study = configured_study(config)
     if config.dry_run:
         print_dry_run(dry_run(study, config.experiment))
         return ""
-    run_id = run_study(study, config.experiment)
+    run_id = run_study(study, config.experiment, launch)
     print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")
     return run_id

@@ -122,6 +122,16 @@ def open_run(
         mlflow.end_run()
 
 
+def end_children(run_id: str, status: str) -> None:
+    """End the runs below a run that are still open, because their processes were lost."""
+    client = mlflow.MlflowClient()
+    experiment_id = client.get_run(run_id).info.experiment_id
+    running = f"tags.`{PARENT_TAG}` = '{run_id}' AND attributes.status = 'RUNNING'"
+    for child in client.search_runs([experiment_id], running):
+        client.set_tag(child.info.run_id, REASON, "its process ended")
+        client.set_terminated(child.info.run_id, status)
+
+
 def active_run() -> ActiveRun:
     """The open run of this thread, which the caller has opened."""
     run = mlflow.active_run()

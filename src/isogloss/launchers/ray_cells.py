@@ -1,0 +1,117 @@
+"""launcher=ray: the cells of a study side by side, on workers that load one model each.
+
+A worker is a Ray actor that takes the resources of its model, runs cells of that model one after
+another and ends when none is ready. Ray itself retries nothing: what a lost worker was doing is
+tried again here, a limited number of times, by another one. A cell that two attempts run at the
+same time is still done once, as with any other launcher (see `stages.cell`).
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import mlflow
+
+from isogloss.config import StudyConfig
+from isogloss.errors import ProcessError
+from isogloss.files import sqlite_file
+from isogloss.launchers import ray_cluster
+from isogloss.launchers.cell_queue import CellQueue
+from isogloss.launchers.ray_driver import Driver
+from isogloss.launchers.ray_resources import Demand, demands
+from isogloss.launchers.ray_worker import Settings
+from isogloss.stages.session import Session
+from isogloss.stages.study import RunCells, StudyRuns
+from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_models
+from isogloss.tracking.leases import local_exclusion
+from isogloss.tracking.runs import (
+    EXPERIMENT_ID,
+    EXPERIMENT_NAME,
+    PROJECT_RUN,
+    active_run,
+    end_children,
+)
+
+logger = logging.getLogger(__name__)
+
+# Beginnings of variables that workers get.
+PASSED = ("AWS_", "HF_", "ISOGLOSS_", "MLFLOW_", "PGPASSWORD", "TOKENIZERS_", "TRANSFORMERS_")
+NOT_PASSED = (EXPERIMENT_ID, EXPERIMENT_NAME, PROJECT_RUN)  # of this process's own run
+
+
+@contextmanager
+def on_ray(config: StudyConfig) -> Iterator[RunCells]:
+    """Connect to a cluster for a study, and yield the function that runs its cells there.
+
+    Raises ConfigError if there is no Ray, or if the cluster cannot run the study.
+    """
+    with ray_cluster.connected():
+        cluster = ray_cluster.nodes()
+        ray_cluster.check_store(cluster)
+        asked = demands(config, cluster)
+        _log_cluster(cluster, asked)
+        if (limit := local_exclusion()) and len({node.host for node in cluster}) > 1:
+            logger.warning(limit)
+        yield partial(_run_cells, asked, _settings(config))
+
+
+def _log_cluster(cluster: Sequence[ray_cluster.Node], asked: Mapping[str, Demand]) -> None:
+    gpus = sum(node.gpus for node in cluster)
+    logger.info(
+        f"Ray: {len(cluster)} nodes with {sum(node.cpus for node in cluster):g} CPUs"
+        f"{f' and {gpus:g} GPUs' if gpus else ''}"
+    )
+    for model, demand in asked.items():
+        logger.info(f"a worker of {model} takes {demand.text}")
+
+
+def _settings(config: StudyConfig) -> Settings:
+    """What workers are given of this process: variables, folder, verbosity."""
+    engines = [config.engine, *(model.engine for model in study_models(config))]
+    keys = {engine.key for engine in engines if engine is not None}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(PASSED) or name in keys) and name not in NOT_PASSED
+    }
+    uri = mlflow.get_tracking_uri()
+    path = sqlite_file(uri)
+    variables["MLFLOW_TRACKING_URI"] = uri if path is None else f"sqlite:///{path.absolute()}"
+    return Settings(variables, os.getcwd(), logging.getLogger("isogloss").getEffectiveLevel())
+
+
+def _run_cells(
+    asked: Mapping[str, Demand],
+    settings: Settings,
+    cells: Sequence[StudyCell],
+    sessions: Mapping[str, Session],
+    unusable: Mapping[StudyCell, str],
+) -> StudyRuns:
+    """Run the cells that are not `unusable` as children of the active run."""
+    from ray.exceptions import RayError
+
+    queue = CellQueue.of(cells, unusable)
+    parent = active_run().info.run_id
+    names = {
+        cell: f"cell {number} of {len(cells)} · {cell.label}"
+        for number, cell in enumerate(cells, 1)
+    }
+    driver = Driver(queue, asked, settings, parent, names)
+    try:
+        driver.work()
+    except RayError as error:
+        raise ProcessError(
+            f"the Ray cluster does not answer ({type(error).__name__}); the same command runs what "
+            "is missing."
+        ) from error
+    finally:
+        driver.stop()
+        with suppress(Exception):  # what ended the loop is to be seen
+            end_children(parent, "FAILED" if queue.finished else "KILLED")
+    return StudyRuns(
+        {cell: run for cell, run in driver.runs.items() if isinstance(cell, FinetuneCell)},
+        {cell: run for cell, run in driver.runs.items() if isinstance(cell, EvaluateCell)},
+        {cell: queue.failed[cell] for cell in cells if cell in queue.failed},
+    )
