@@ -5,6 +5,7 @@ ISOGLOSS_FUZZ=1 tries every place of every file with every value (`make fuzz`); 
 
 import copy
 import json
+import logging
 import math
 import os
 import random
@@ -25,6 +26,12 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 SAMPLE = 150  # of all changes of a file
 PARAMETERS = {"condition": "base", "source": "arb_Arab", "task": "quiz", "model": "m"}
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Keep halves of characters out of the captured log, which pytest-xdist cannot send."""
+    caplog.set_level(logging.CRITICAL, "isogloss")
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
