@@ -283,7 +283,7 @@ def test_the_negative_control_is_judged_as_the_stage_judges_it(
 
 def test_every_stage_returns_the_ids_of_its_runs() -> None:
     for config, (module, name) in STAGES.items():
-        stage = getattr(import_module(f"isogloss.stages.{module}"), name)
+        stage = getattr(import_module(f"isogloss.{module}"), name)
         many = config in (isogloss.EvaluateConfig, isogloss.ImportConfig)
         assert get_type_hints(stage)["return"] == (list[str] if many else str)
 

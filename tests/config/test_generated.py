@@ -99,7 +99,7 @@ def test_the_page_of_parameters_has_the_sections_of_study_files() -> None:
     section = (ROOT / "docs/reference/parameters.md").read_text("utf-8").partition("## Study files")
     parameters = re.findall(r"^\| `([\w.]+)` \|", section[2], re.MULTILINE)
     assert {"finetune.steps", "finetune.keep", "compare.margin"} <= set(parameters)
-    assert set(StudyConfig.model_fields) - {"finetune", "compare"} <= set(parameters)
+    assert set(StudyConfig.model_fields) - {"finetune", "compare", "resources"} <= set(parameters)
 
 
 def test_every_module_imported_by_the_package_is_a_declared_dependency() -> None:
@@ -110,6 +110,7 @@ def test_every_module_imported_by_the_package_is_a_declared_dependency() -> None
             *PYPROJECT["project"]["dependencies"],
             *PYPROJECT["project"]["optional-dependencies"]["qlora"],
             *PYPROJECT["project"]["optional-dependencies"]["deepspeed"],
+            *PYPROJECT["project"]["optional-dependencies"]["ray"],
         ]
     }
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "entrypoints").glob("*.py")]:

@@ -52,7 +52,7 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
             {"learning_rte": [1e-3, 1e-4]},
             "unknown parameter 'learning_rte'; did you mean 'learning_rate'",
         ),
-        ({"rank": [4, 0]}, "rank should be greater than 0"),
+        ({"rank": [4, 0]}, "rank should be at least 1"),
         ({"dropout": {"low": 0.0, "high": 1.5}}, "dropout should be less than 1"),
         ({"learning_rate": {"low": 1e-3}}, "a range needs low and high"),
         ({"learning_rate": {"low": 1e-2, "high": 1e-3}}, "learning_rate"),

@@ -120,7 +120,7 @@ REJECTED: dict[str, tuple[Change, str]] = {
     ),
     "a configuration that is not JSON": (
         lambda path: (path / CONFIG).write_text("{"),
-        "adapter_config.json of adapter .* is not JSON",
+        r"adapter .*: adapter_config\.json is not valid JSON",
     ),
     "weights as a pickle only": (
         lambda path: (path / WEIGHTS).rename(path / "adapter_model.bin"),

@@ -8,7 +8,7 @@ import pytest
 from chat_templates import GPT_OSS, QWEN_3_THINKING
 from conftest import probe
 
-from isogloss.inference import predict as predict_module
+from isogloss.inference import backend
 from isogloss.inference.generation import Generated
 from isogloss.inference.predict import has_direct_answer, predict
 from isogloss.inference.reference import reference_scores
@@ -18,7 +18,7 @@ from isogloss.models.locate import locate
 from isogloss.prompts.answer_parser import answer_start, is_complete, parse_answer
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.reasoning_blocks import open_block
-from isogloss.prompts.render import Prompt, reasoning_prompt
+from isogloss.prompts.render import Prompt, prompt, reasoning_prompt
 from isogloss.prompts.tokenisation import decoded, hidden_tokens
 from isogloss.training.batches import training_rows
 
@@ -95,7 +95,7 @@ def test_a_prediction_counts_the_answer_and_not_the_draft(
         contexts.extend(prompts)
         return [Generated(text, answer >= 0)]
 
-    monkeypatch.setattr(predict_module, "generate", generate)
+    monkeypatch.setattr(backend, "generate", generate)
     (prediction,) = predict(thinker, [item], protocol, "probe")
     context = reasoning_prompt(item, protocol, thinker.tokenizer)
     assert contexts == [context]
@@ -133,7 +133,7 @@ def test_the_direct_letters_of_gpt_oss_are_scored_in_the_final_channel(
     item = probe("eng_Latn", "test", 1)[0]
     (prediction,) = predict(thinker, [item], Protocol("letter", chat=True), "probe")
     letter = Protocol("letter", chat=True)
-    context = predict_module.prompt(item, letter, thinker.tokenizer).context
+    context = prompt(item, letter, thinker.tokenizer).context
     assert context.endswith(f"<|start|>assistant{FINAL}")
     reference = reference_scores(thinker, Prompt(context, tuple("ABCD")), chat=True)
     assert prediction.choice_logprobs == pytest.approx(reference.loglikelihoods, abs=2e-4)
@@ -150,7 +150,7 @@ def test_training_targets_the_answer_where_it_is_scored(
     ((node, target),) = row.targets
     path = row.tree.paths_to([node])[0]
     text = thinker.tokenizer.decode([row.tree.tokens[at] for at in path])
-    assert text == predict_module.prompt(item, protocol, thinker.tokenizer).context
+    assert text == prompt(item, protocol, thinker.tokenizer).context
     assert open_block(text) is None
     assert text.endswith(("</think>\n\n", FINAL))
     assert thinker.tokenizer.decode([target]) == "ABCD"[item.answer]

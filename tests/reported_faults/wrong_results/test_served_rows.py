@@ -302,7 +302,7 @@ def test_a_generated_choice_comes_with_its_text_and_without_probabilities_of_ano
     served: Served, monkeypatch: pytest.MonkeyPatch, text: str, choice: int, valid: bool
 ) -> None:
     monkeypatch.setattr(
-        "isogloss.inference.predict.generate",
+        "isogloss.inference.backend.generate",
         lambda model, contexts, *_, **__: [Generated(text, True) for _ in contexts],
     )
     row = good_rows(1)[0]
@@ -322,7 +322,7 @@ def test_after_reasoning_the_text_is_given_and_the_choice_is_the_most_probable_l
 ) -> None:
     text = "The second.\nAnswer: B"
     monkeypatch.setattr(
-        "isogloss.inference.predict.generate",
+        "isogloss.inference.backend.generate",
         lambda model, contexts, *_, **__: [Generated(text, True) for _ in contexts],
     )
     (answer,) = answers(served(PROTOCOLS["letter after reasoning"]), good_rows(1)[:1])
