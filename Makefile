@@ -61,7 +61,7 @@ test-unit: install-dev
 	python -m pytest -m "not real" -n 2 --dist worksteal
 
 test-real: install-dev
-	python -m pytest -m real
+	python -m pytest -m real -n 2 --dist loadfile
 
 # Every change of every file that other tools write, where `make test-unit` tries a sample.
 fuzz: install-dev

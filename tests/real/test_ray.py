@@ -115,6 +115,11 @@ class Driver:
         return self.lines
 
 
+def not_ignored() -> None:
+    """Receive Ctrl-C, which workers of pytest-xdist ignore and hand on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def driving(cluster: object, study: dict[str, object], log: str = "driver.log") -> Iterator[Driver]:
     """Start a driver; it is killed at the end of the context if it still runs."""
@@ -129,7 +134,7 @@ def driving(cluster: object, study: dict[str, object], log: str = "driver.log") 
     with Path(log).open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, json.dumps(study)], env=variables, stdout=file,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT, preexec_fn=not_ignored,
         )  # fmt: skip
     try:
         yield Driver(process, Path(log).absolute())
