@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: its run is killed, and one line says how to go on."""
+"""Signals that ask a command to end: its run is killed, and one line says how to resume."""
 
 import os
 import signal
@@ -53,8 +53,8 @@ def test_a_signal_ends_the_run_as_killed_with_one_line(number: signal.Signals, s
     assert result.exit_code == status
     folder = work_root() / "evaluate-ffffffffffff"
     assert result.stderr.splitlines()[-1] == (
-        f"Interrupted by {number.name}: {folder} has what was computed, and the same command goes "
-        "on from there."
+        f"Interrupted by {number.name}: what was computed is in {folder}, and the same command "
+        "resumes from there."
     )
     (run,) = mlflow.search_runs(output_format="list")
     assert run.info.status == "KILLED"
@@ -69,7 +69,7 @@ def test_before_anything_is_computed_the_line_names_no_folder() -> None:
     result = CliRunner().invoke(stage_command("work", Nothing, work), [])
     assert result.exit_code == 143
     assert result.stderr == (
-        "Interrupted by SIGTERM: the same command goes on with what has not finished.\n"
+        "Interrupted by SIGTERM: the same command resumes what has not finished.\n"
     )
 
 

@@ -218,7 +218,7 @@ def test_a_killed_worker_and_a_lost_node_change_no_result_and_each_cell_is_done_
         assert SECRET not in path.read_text("utf-8", errors="replace"), path.name
 
 
-def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_goes_on(
+def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_resumes(
     cluster: object, study: dict[str, object]
 ) -> None:
     with driving(cluster, study, "interrupted.log") as driver:

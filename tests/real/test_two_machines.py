@@ -143,7 +143,7 @@ def test_the_work_of_a_killed_machine_is_taken_over(
     (run_id,) = second.finish().values()
     states = {run.info.run_id: run.info.status for run in runs(study)}
     assert states.pop(run_id) == "FINISHED"
-    # With its folder, the work goes on in its run; without, that run cannot be resumed.
+    # With its folder, its run is resumed; without, that run cannot be resumed.
     assert list(states.values()) == ([] if unfinished == "shared" else ["KILLED"])
     assert steps(run_id) == list(range(1, STEPS + 1))
     assert ("resuming run" in second.logged()) == (unfinished == "shared")

@@ -55,7 +55,7 @@ def test_facts_name_version_models_and_context(engine: Engine):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_choices_of_several_tokens_are_sums_of_all_their_tokens(engine: Engine, labels: bool):
-    # The second begins as the first and goes on greedily, so that greedy decoding gives it.
+    # The second begins as the first and continues greedily, so that greedy decoding gives it.
     best = tuple(sglang_server.greedy(CONTEXT, 3))
     entries = [encoded((5,), (5, 6), (7, 8, 9)), encoded(best[:1], best, (5, 5))]
     server = open_server(engine)

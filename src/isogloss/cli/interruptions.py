@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: runs end as killed, and one line says how to go on.
+"""Ctrl-C, SIGTERM and SIGHUP: runs end as killed, and one line says how to resume.
 
 Slurm and Kubernetes send SIGTERM, a terminal that closes SIGHUP.
 """
@@ -57,5 +57,5 @@ def _what_is_kept() -> str:
     resume = sys.modules.get("isogloss.tracking.resume")  # not loaded, so nothing was begun
     kept = resume.kept if resume else []
     if kept:
-        return f"{kept[0]} has what was computed, and the same command goes on from there"
-    return "the same command goes on with what has not finished"
+        return f"what was computed is in {kept[0]}, and the same command resumes from there"
+    return "the same command resumes what has not finished"

@@ -4,8 +4,8 @@
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
 flavor too.
 
-`mlflow.end_run` writes a status. A run that another process goes on with must keep its own, so it
-is taken from the list of this thread's open runs (`fluent._active_run_stack`).
+`mlflow.end_run` writes a status. A run that another process has resumed must keep its status, so
+it is removed from the list of this thread's open runs (`fluent._active_run_stack`).
 
 MLflow's exceptions have no HTTP status; the texts that its REST client writes do. The revisions of
 its database's schema are the files of `mlflow.store.db_migrations`.

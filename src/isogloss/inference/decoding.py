@@ -207,7 +207,7 @@ DESCRIPTIONS = {
 def _gives(model: LanguageModel, kind: Decoding) -> bool:
     """Whether two texts of different lengths, continued by given tokens, get the right logits.
 
-    The second text goes on alone after the first step.
+    Only the second text continues after the first step.
     """
     if kind == Decoding.UNCACHED:
         return True

@@ -89,7 +89,7 @@ class Served:
     ) -> list[Generated]:
         """Continue each context greedily; a text ends where it ends in process.
 
-        The server goes on after a complete answer, which is left out here.
+        The server generates more after a complete answer, which is left out here.
         """
         prefix = prefix_tokens(self.tokenizer, chat)
         ids = self.tokenizer(list(contexts), add_special_tokens=False).input_ids if contexts else []

@@ -179,7 +179,7 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
     for cell in cells:
         model = cell.config.model
         if model not in here:
-            served = Session.of(cell.config).served is not None
+            served = sessions[model].served is not None
             here[model] = served or on_this_machine(model) is not None
         finetuned = cell.finetuned if isinstance(cell, EvaluateCell) else None
         finished = None

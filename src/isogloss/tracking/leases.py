@@ -112,7 +112,7 @@ class Lease:
     def require(self) -> None:
         """Raise LeaseLostError if another process has taken the lease over; takes no time.
 
-        If the database does not answer, the work goes on.
+        If the database does not answer, the work continues.
         """
         if self.database is None or self._ended.is_set():
             return
@@ -159,7 +159,7 @@ class Lease:
         self.record_run(run_id, committed=True)
 
     def is_anothers(self, run_id: str) -> bool:
-        """Whether the lease is lost to a process that goes on in the same run."""
+        """Whether the lease is lost to a process that has resumed the same run."""
         if self.database is None:
             return False
         with suppress(SQLAlchemyError):

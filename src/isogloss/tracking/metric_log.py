@@ -107,7 +107,7 @@ class MetricLog:
             self._error = error
             logger.warning(
                 f"MLflow at {shown_uri()} accepts no more metrics ({reason(error)}); "
-                f"they are in {self._path}, and the work goes on"
+                f"they are in {self._path}, and the work continues"
             )
 
     def _send(self) -> None:

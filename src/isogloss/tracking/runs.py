@@ -176,7 +176,7 @@ def _can_resume(run_id: str, experiment_id: str) -> bool:
 
 
 def _end_failed(error: BaseException, run: Run, work: Resumable | None) -> None:
-    """End the active run as failed, unless another process goes on in it.
+    """End the active run as failed, unless another process has resumed it.
 
     An unreachable server must not hide the original error, and a process that is to end has no
     time for retries.

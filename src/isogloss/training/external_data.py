@@ -42,7 +42,7 @@ class TokenRow(NamedTuple):
 class Exactness(NamedTuple):
     """Whether each layout gives a trainer the prompts and answers of this process, to the token.
 
-    Texts may go on with tokens that the tokenizer puts after every text, chats with what ends a
+    Texts may have the tokens that a tokenizer puts after every text, and chats the end of a
     turn. Chats are rendered by the tokenizer's template without options.
     """
 
