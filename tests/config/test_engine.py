@@ -64,3 +64,13 @@ def test_a_model_of_a_study_has_an_engine_of_its_own() -> None:
     assert study.models is not None
     assert "engine" not in study.models[0].own
     assert study.models[1].own["engine"] == Engine(kind=EngineKind.VLLM, base_url=URL)
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [({}, None), ({"price_in": 2.0}, 6.0), ({"price_out": 10.0}, 5.0),
+     ({"price_in": 2.0, "price_out": 10.0}, 11.0), ({"price_in": 0.0}, 0.0)],
+)  # fmt: skip
+def test_tokens_cost_what_the_prices_say(prices: dict[str, float], cost: float | None) -> None:
+    engine = Engine.model_validate({"kind": "vllm", "base_url": URL, **prices})
+    assert engine.cost(3_000_000, 500_000) == cost

@@ -104,7 +104,7 @@ def test_usage_counts_tokens_and_cost(engine: Engine):
     usage = server.usage
     assert (usage.requests, usage.retries) == (3 + 10, 0)
     assert (usage.prompt_tokens, usage.generated_tokens) == (40, 10)
-    assert usage.cost == pytest.approx((40 * 2 + 10 * 10) / 1e6)
+    assert engine.cost(40, 10) == pytest.approx((40 * 2 + 10 * 10) / 1e6)
 
 
 def test_the_probe_finds_the_toy_usable_and_a_base_in_place_of_an_adapter(engine: Engine):

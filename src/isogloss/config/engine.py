@@ -92,6 +92,13 @@ class Engine(Config):
         """Whether an inference server evaluates."""
         return self.kind in SERVERS
 
+    def cost(self, prompt_tokens: float, generated_tokens: float) -> float | None:
+        """What tokens cost at the prices that are given; None without prices."""
+        if self.price_in is None and self.price_out is None:
+            return None
+        paid = prompt_tokens * (self.price_in or 0) + generated_tokens * (self.price_out or 0)
+        return paid / 1e6
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Reject a kind without what it needs, or with what it has no use for."""

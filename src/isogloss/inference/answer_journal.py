@@ -80,12 +80,11 @@ def digest_of(*asked: object) -> str:
 
 
 def usage_of(paths: Iterable[Path]) -> Usage:
-    """The counts of all lines of journals; the cost is left to the prices of an engine."""
+    """The counts of all lines of journals."""
     rows = [entry for path in paths for entry in entries(path)]
     return Usage(
         requests=sum(row.requests for row in rows),
         retries=sum(row.retries for row in rows),
         prompt_tokens=sum(row.prompt_tokens for row in rows),
         generated_tokens=sum(row.generated_tokens for row in rows),
-        cost=None,
     )

@@ -72,14 +72,9 @@ class Counts:
     prompt_tokens: int = 0
     generated_tokens: int = 0
 
-    def usage(self, engine: Engine) -> Usage:
-        """Return the counts with what they cost at the engine's prices per million tokens."""
-        prices = (engine.price_in, engine.price_out)
-        cost = None
-        if any(price is not None for price in prices):
-            paid_in = self.prompt_tokens * (engine.price_in or 0)
-            cost = (paid_in + self.generated_tokens * (engine.price_out or 0)) / 1e6
-        return Usage(self.requests, self.retries, self.prompt_tokens, self.generated_tokens, cost)
+    def usage(self) -> Usage:
+        """Return the counts as they are now."""
+        return Usage(self.requests, self.retries, self.prompt_tokens, self.generated_tokens)
 
 
 class Client:

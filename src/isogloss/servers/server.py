@@ -62,8 +62,8 @@ class Server:
 
     @property
     def usage(self) -> Usage:
-        """What has been asked so far, and what it costs."""
-        return self._counts.usage(self._engine)
+        """What has been asked so far."""
+        return self._counts.usage()
 
     @property
     def settings(self) -> Mapping[str, str]:

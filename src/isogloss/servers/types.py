@@ -85,10 +85,9 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a server was asked and what it counted; `cost` is None without prices."""
+    """What a server was asked and what it counted."""
 
     requests: int
     retries: int
     prompt_tokens: int
     generated_tokens: int
-    cost: float | None

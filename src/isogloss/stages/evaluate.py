@@ -28,7 +28,7 @@ from isogloss.predictions.metrics import (
     logged_metrics,
     token_metrics,
 )
-from isogloss.predictions.table import frame
+from isogloss.predictions.table import BOUNDED, frame
 from isogloss.registry.lookup import AdapterRef, logged_model
 from isogloss.stages.evaluation_plan import (
     Evaluation,
@@ -170,8 +170,8 @@ def _predict(
             "answers."
         )
     table = pd.concat(tables, ignore_index=True)
-    if "bounded" in table:  # which a language has only if one of its items is
-        table["bounded"] = table["bounded"].eq(True)
+    if BOUNDED in table:  # which a language has only if one of its items is
+        table[BOUNDED] = table[BOUNDED].eq(True)
     return table
 
 

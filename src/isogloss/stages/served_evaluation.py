@@ -12,7 +12,7 @@ from pathlib import Path
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, whole_folder
+from isogloss.files import make_cache_dir, whole_folder
 from isogloss.inference.answer_journal import Journal, usage_of
 from isogloss.inference.context_window import Fitted, fit
 from isogloss.inference.predict import predict_with
@@ -104,10 +104,8 @@ def _check_answers(
     evaluation: Evaluation, session: Session, base: Server, tuned: Server | None
 ) -> None:
     """Raise ModelError for a server whose answers to the first item cannot be used."""
-    tokenizer, protocol = (
-        session.tokenizer,
-        replace(evaluation.protocol, reasoning=Reasoning.DIRECT),
-    )
+    tokenizer = session.tokenizer
+    protocol = replace(evaluation.protocol, reasoning=Reasoning.DIRECT)
     asked = [prompt(item, protocol, tokenizer) for item in evaluation.all_items[:TRIED_ITEMS]]
     if not tells_logprobs(base):
         if tuned:
@@ -115,9 +113,8 @@ def _check_answers(
         return
     encoded = encode(tokenizer, asked[:1], chat=protocol.chat)[0]
     findings = probe(base, encoded, asked[0], tuned=tuned)
-    if (
-        evaluation.protocol.format == Format.GENERATE
-    ):  # labels do not decide, nor does a first token
+    # Of generated answers neither labels nor the first token decide.
+    if evaluation.protocol.format == Format.GENERATE:
         reasons = findings.reasons and evaluation.protocol.reasoning == Reasoning.DIRECT
         findings = replace(findings, labels=None, reasons=reasons)
     if reason := refusal(findings):
@@ -195,7 +192,7 @@ def _listed(server: Server, digest: str) -> str | None:
 
 def _kept(folder: Path, digest: str) -> Path:
     """A copy of an adapter that stays: a server may read the files again at any time."""
-    kept = cache_dir() / "served-adapters" / digest
+    kept = make_cache_dir() / "served-adapters" / digest
     if not kept.is_dir():
         with whole_folder(kept) as part:
             for name in (CONFIG, WEIGHTS):
@@ -212,7 +209,5 @@ def server_metrics(engine: Engine, work: Path) -> dict[str, float]:
         "server/prompt_tokens": float(usage.prompt_tokens),
         "server/generated_tokens": float(usage.generated_tokens),
     }
-    if engine.price_in is not None or engine.price_out is not None:
-        paid_in = usage.prompt_tokens * (engine.price_in or 0)
-        values["server/cost"] = (paid_in + usage.generated_tokens * (engine.price_out or 0)) / 1e6
-    return values
+    cost = engine.cost(usage.prompt_tokens, usage.generated_tokens)
+    return values if cost is None else values | {"server/cost": cost}
