@@ -9,8 +9,8 @@ PARSER_VERSION are in `isogloss.prompts`.
 __version__ = "0.1.0"
 
 PROBE_VERSION = "1"  # texts of the items of the task `probe`
-SCORING_VERSION = "1"  # log-likelihoods of choices, and the choice made from them
-GENERATION_VERSION = "1"  # generated text
+SCORING_VERSION = "2"  # log-likelihoods of choices, and the choice made from them
+GENERATION_VERSION = "2"  # generated text
 TRAINING_VERSION = "1"  # weights of adapters
 METRICS_VERSION = "1"  # metrics of evaluate runs
 STATISTICS_VERSION = "10"  # estimates, intervals, p-values and verdicts of comparisons
