@@ -27,6 +27,7 @@ first line that is an answer, and after an answer with a colon, from the next em
 such as "Q:" or "Câu hỏi:"; after other answers only from a line that begins with one word and a
 colon. Further rules:
 
+- Of more than 64 markers only the first and the last 32 count.
 - Precedence: option texts of two or more characters, then the letters that the prompt shows, then
   shorter option texts, then digits, lower-case letters and letters of other scripts. Digits are not
   positions if any option contains a digit.
@@ -89,7 +90,7 @@ from isogloss.prompts.text_folding import (
 )
 
 ENGLISH = ("Answer",)
-PARSER_VERSION = "5"  # part of every evaluation's fingerprint: raise it with any change of rules
+PARSER_VERSION = "6"  # part of every evaluation's fingerprint: raise it with any change of rules
 MOST_OPTIONS = 10
 # A model that repeats "Answer:" without end makes thousands, each followed by all the others: the
 # time would grow with the square of their number. The first and the last ones decide.
