@@ -130,10 +130,10 @@ def pattern_constants() -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-PARSED = ("5", "4c8816f1de3a110f")
-PATTERNS = ("5", "3498d62a36edbf31")
+PARSED = ("6", "4c8816f1de3a110f")
+PATTERNS = ("6", "3498d62a36edbf31")
 RENDERED = ("3", "d5c2e90dcb077d72")
-PARSED_BY_LABEL = ("5", "0ad961d89ddc0bb0")
+PARSED_BY_LABEL = ("6", "0ad961d89ddc0bb0")
 RENDERED_WITH_LABELS = ("3", "249f58b0cb694c5a")
 
 
