@@ -143,10 +143,13 @@ def read_csv(path: Path) -> list[Row]:
     return read_separated(path, _separator(path))
 
 
-def read_separated(path: Path, separator: str, *, quoted: bool = True) -> list[Row]:
+def read_separated(
+    path: Path, separator: str, *, quoted: bool = True, strict: bool = True
+) -> list[Row]:
     """Rows of a file with separated values below a line of column names; all values are text.
 
     With `quoted` a value may be enclosed in double quotes, as in CSV; without it quotes are text.
+    Without `strict`, text may follow the closing quote, as pandas and `datasets` read it.
     Empty lines are skipped. Raises DataError for a missing or repeated column name and for a row
     with another number of values.
     """
@@ -154,7 +157,7 @@ def read_separated(path: Path, separator: str, *, quoted: bool = True) -> list[R
     reader = csv.reader(
         read_lines(path),
         delimiter=separator,
-        strict=True,
+        strict=strict,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
     )
     header: list[str] = []

@@ -14,6 +14,9 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 LanguageCode = str  # of FLORES-200, as `heb_Hebr`
 
+# Tasks whose licence allows no training: no adapter is trained or tuned on them.
+EVALUATION_ONLY = ("global_piqa_parallel", "global_piqa_nonparallel")
+
 
 class Interval(NamedTuple):
     """A closed interval; an end is infinite if the data do not bound it."""

@@ -17,7 +17,9 @@ def test_every_task_is_listed_with_the_number_of_its_languages() -> None:
     assert header[:2] == ["task", "languages"]
     assert [row[0] for row in rows] == list(TASKS)
     assert {row[0]: row[1] for row in rows} == {
-        "probe": "20", "sib200": "205", "belebele": "122", "files": "yours",
+        "probe": "20", "sib200": "205", "belebele": "122", "global_mmlu": "42",
+        "global_piqa_parallel": "97", "global_piqa_nonparallel": "99", "afrixnli": "18",
+        "files": "yours",
     }  # fmt: skip
 
 
@@ -25,9 +27,18 @@ def test_a_branch_lists_its_languages_with_groups_for_the_source() -> None:
     header, *rows = languages_table("Semitic", "heb_Hebr")
     assert header == ("code", "name", "branch", "script", "group", "tasks")
     by_code = {row[0]: row for row in rows}
-    assert by_code["heb_Hebr"][4:] == ("source", "probe sib200 belebele")
-    assert by_code["arz_Arab"][4:] == ("related", "sib200 belebele")
-    assert by_code["acq_Arab"][4:] == ("related", "sib200")
+    assert by_code["heb_Hebr"][4:] == (
+        "source",
+        "probe sib200 belebele global_mmlu global_piqa_parallel global_piqa_nonparallel",
+    )
+    assert by_code["arz_Arab"][4:] == (
+        "related",
+        "sib200 belebele global_piqa_parallel global_piqa_nonparallel",
+    )
+    assert by_code["acq_Arab"][4:] == (
+        "related",
+        "sib200 global_piqa_parallel global_piqa_nonparallel",
+    )
     assert {row[2] for row in rows} == {"Semitic"}
 
 

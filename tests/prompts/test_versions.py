@@ -30,6 +30,8 @@ from isogloss.prompts.render import (
 )
 from isogloss.prompts.wording import languages, wording
 from isogloss.tasks import Item
+from isogloss.tasks.afrixnli import OPTIONS as NLI_OPTIONS
+from isogloss.tasks.afrixnli import QUESTION as NLI_QUESTION
 from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.types import Format, Labels, PromptLanguage, Reasoning
 
@@ -121,6 +123,24 @@ def rendered() -> Iterator[object]:
         yield wording(code).model_dump(exclude={"reason_digit"})
 
 
+def rendered_tasks() -> Iterator[object]:
+    """Prompts of items as the tasks make them, in every format."""
+    items = (
+        Item("anatomy/test/0", "anatomy/test/0", "swh_Latn", "", " Swali? ", ("a", "b ", "c", "d"), 3),
+        Item("7", "7", "fra_Latn", "", "Comment faire ?", ("un", "deux", "trois", "quatre"), 0),
+        Item("eng_Latn/7", "eng_Latn/7", "eng_Latn", "", "To dry a shirt", ("hang it", "eat it"), 0),
+        Item("test/1", "test/premise 1", "yor_Latn", "Ó sùn.", f"Ó jí. {NLI_QUESTION}", NLI_OPTIONS, 2),
+    )  # fmt: skip
+    for format, reasoning, labels in product(Format, Reasoning, Labels):
+        if format == Format.CLOZE and labels != Labels.LETTERS:
+            continue
+        protocol = Protocol(format, reasoning=reasoning, labels=labels)
+        for shown in as_shown(items, PromptLanguage.ENGLISH, None, own_texts=True):
+            context = reasoning_prompt(shown, protocol)
+            yield prompt(shown, protocol), context, after_reasoning(shown, protocol, context, "So.")
+            yield unconditional_prompt(shown, protocol)
+
+
 def pattern_constants() -> Iterator[tuple[str, object]]:
     """Every constant of the answer patterns; a regular expression as its pattern and flags."""
     for name, value in sorted(vars(answer_patterns).items()):
@@ -134,6 +154,7 @@ PARSED = ("6", "4c8816f1de3a110f")
 PATTERNS = ("6", "3498d62a36edbf31")
 RENDERED = ("3", "d5c2e90dcb077d72")
 PARSED_BY_LABEL = ("6", "0ad961d89ddc0bb0")
+RENDERED_TASKS = ("3", "8e73e8e262549088")
 RENDERED_WITH_LABELS = ("3", "249f58b0cb694c5a")
 
 
@@ -162,4 +183,10 @@ def test_a_pattern_of_the_parser_does_not_change_without_parser_version() -> Non
 def test_a_prompt_does_not_change_without_prompt_version() -> None:
     assert (PROMPT_VERSION, sha256(rendered())) == RENDERED, (
         "raise PROMPT_VERSION, then update RENDERED"
+    )
+
+
+def test_a_prompt_of_a_task_does_not_change_without_prompt_version() -> None:
+    assert (PROMPT_VERSION, sha256(rendered_tasks())) == RENDERED_TASKS, (
+        "raise PROMPT_VERSION, then update RENDERED_TASKS"
     )

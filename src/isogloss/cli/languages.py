@@ -5,11 +5,14 @@ import click
 from isogloss.cli.command import SETTINGS, set_verbosity, user_errors, verbosity_options
 from isogloss.formatting import aligned
 
+HUB_TASKS = ("global_mmlu", "global_piqa_parallel", "global_piqa_nonparallel", "afrixnli")
+
 
 def tasks_table() -> list[tuple[str, ...]]:
     """A header, then one row per task."""
     from isogloss.languages import table
-    from isogloss.tasks import belebele, probe, sib200
+    from isogloss.tasks import afrixnli, belebele, global_mmlu, global_piqa, probe, sib200
+    from isogloss.tasks.hub_files import hub_names
 
     entries = table().values()
     in_sib200 = sum(language.sib200 for language in entries)
@@ -20,6 +23,15 @@ def tasks_table() -> list[tuple[str, ...]]:
         ("probe", str(len(probe.languages())), "none needed", "generated facts, questions on them"),
         ("sib200", str(in_sib200), hub.format(sib200.HUB), "topics of sentences"),
         ("belebele", str(in_belebele), hub.format(belebele.HUB), "reading comprehension"),
+        *(
+            (data.task, str(len(hub_names(data.task))), hub.format(data.repository), contents)
+            for data, contents in (
+                (global_mmlu.FILES, "exam questions on 57 subjects"),
+                (global_piqa.PARALLEL, "everyday knowledge; evaluation only"),
+                (global_piqa.NONPARALLEL, "the same, other questions per language"),
+                (afrixnli.FILES, "whether a sentence follows from another"),
+            )
+        ),
         ("files", "yours", "data_dir", "your own questions, see docs/how-to/data.md"),
     ]
 
@@ -31,6 +43,7 @@ def languages_table(branch: str | None, source: str) -> list[tuple[str, ...]]:
     """
     from isogloss.languages import group, language, members, source_languages, table
     from isogloss.tasks import probe
+    from isogloss.tasks.hub_files import hub_names
 
     source_languages(source)
     codes = members(branch) if branch else table().keys()
@@ -42,6 +55,7 @@ def languages_table(branch: str | None, source: str) -> list[tuple[str, ...]]:
             "probe": code in in_probe,
             "sib200": entry.sib200,
             "belebele": entry.belebele,
+            **{task: code in hub_names(task) for task in HUB_TASKS},
         }
         names = " ".join(name for name, present in having.items() if present)
         rows.append((code, entry.name, entry.branch, entry.script, group(code, source), names))

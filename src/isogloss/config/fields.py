@@ -18,6 +18,7 @@ from isogloss.config.words import NoneWord, one_line, registered_name, separated
 from isogloss.languages import pooled_source
 from isogloss.stats.margins import ACCEPTED, is_percentage, share_of_gain
 from isogloss.types import (
+    EVALUATION_ONLY,
     Format,
     Labels,
     LanguageMetrics,
@@ -35,9 +36,34 @@ Model = Annotated[
     Field(description="embedded, a Hub name with optional @revision, a folder or a .gguf file"),
 ]
 TaskName = Annotated[
-    Literal["probe", "sib200", "belebele", "files"],
-    Field(description="probe, sib200, belebele, or files (your own data)"),
+    Literal[
+        "probe",
+        "sib200",
+        "belebele",
+        "global_mmlu",
+        "global_piqa_parallel",
+        "global_piqa_nonparallel",
+        "afrixnli",
+        "files",
+    ],
+    Field(
+        description="probe, sib200, belebele, global_mmlu, global_piqa_parallel, "
+        "global_piqa_nonparallel, afrixnli, or files (your own data)"
+    ),
 ]
+
+
+def _may_train(task: str) -> str:
+    if task in EVALUATION_ONLY:
+        raise PydanticCustomError(
+            "evaluation_only",
+            "Input should be a task to train on (the licence of Global PIQA allows evaluation "
+            "alone: train on another task, then evaluate the adapter on this one)",
+        )
+    return task
+
+
+TrainedTaskName = Annotated[TaskName, AfterValidator(_may_train)]
 DataDir = Annotated[
     Annotated[str, text("a folder of data")] | None,
     NoneWord("none"),

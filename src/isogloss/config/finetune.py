@@ -38,6 +38,7 @@ class FinetuneConfig(SharedConfig):
     Logs the adapter as a model that can be registered.
     """
 
+    task: fields.TrainedTaskName = "probe"
     experiment: fields.Experiment = None
     recipe: Annotated[
         Annotated[str, text("a recipe file or the id of a tune run")] | None,

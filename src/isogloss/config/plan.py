@@ -106,7 +106,7 @@ class PlanConfig(fields.Config):
         ),
     ] = 0.01
     propose: Annotated[
-        Literal["probe", "sib200", "belebele", "files"] | None,
+        Literal["probe", "sib200", "belebele", "global_mmlu", "afrixnli", "files"] | None,
         NoneWord("none"),
         Field(
             description="task from whose languages sources and targets of a crossed design are "

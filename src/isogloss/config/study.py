@@ -112,6 +112,7 @@ class StudySource(fields.Config):
 class StudyConfig(SharedConfig):
     """A study file: models, sources and targets, base against tuned, with or without reasoning."""
 
+    task: fields.TrainedTaskName = "probe"
     study: Annotated[fields.StudyLabel, Field(description="name that groups the study's runs")]
     models: Annotated[
         tuple[Annotated[StudyModel, _named("model")], ...] | None,

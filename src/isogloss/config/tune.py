@@ -18,6 +18,7 @@ class TuneConfig(SharedConfig):
     resumes.
     """
 
+    task: fields.TrainedTaskName = "probe"
     experiment: fields.Experiment = None
     trials: Annotated[
         Count,

@@ -41,13 +41,14 @@ from isogloss.stats.crossed_power import (
     pilot_crossed_spread,
 )
 from isogloss.tasks import languages_of, open_task
+from isogloss.tasks.hub_files import hub_names
 from isogloss.tracking import RunKind, metrics_of, tag
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import read_parts
 from isogloss.types import FloatArray, Group, LanguageCode
 
 RELATIVES, ITEMS, SEEDS = 4, 900, 1
-ITEMS_OF_TASKS = {"belebele": 900, "sib200": 204}
+ITEMS_OF_TASKS = {"belebele": 900, "sib200": 204, "global_mmlu": 14_042, "afrixnli": 600}
 PASSAGES_PER_ITEM = 488 / 900  # Belebele's
 TOLERANCE = 0.1  # of minimum detectable effects that count as nearly the same
 METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
@@ -265,7 +266,8 @@ def _languages(task: str, config: PlanConfig) -> tuple[LanguageCode, ...]:
     if task not in ITEMS_OF_TASKS or config.data_dir is not None:
         return languages_of(open_task(task, config.data_dir), config.languages)
     # The table knows the languages of public data, so that a plan needs no network.
-    known = tuple(code for code, row in sorted(table().items()) if getattr(row, task))
+    in_table = {code for code, row in table().items() if getattr(row, task, False)}
+    known = tuple(sorted(in_table or hub_names(task)))
     if missing := [code for code in config.languages or () if code not in known]:
         raise ConfigError(f"task {task!r} has no language {missing[0]!r}; it has {listed(known)}.")
     return config.languages or known

@@ -26,7 +26,7 @@ from isogloss.tracking import tag
 from isogloss.tracking.server import Failure, failure
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
-from isogloss.types import Format, Labels, LanguageCode, Reasoning, Split
+from isogloss.types import Format, Labels, LanguageCode, PromptLanguage, Reasoning, Split
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,15 @@ class SourceData(NamedTuple):
 def configured_task(config: SharedConfig) -> Task:
     """The task of a configuration, with the splits that it asks for.
 
-    Raises ConfigError for shared passages without a number of test items.
+    Raises ConfigError for shared passages without a number of test items, and for prompts in
+    another language if the task's question is in English alone.
     """
     task = open_task(config.task, config.data_dir)
+    if task.english_only and config.prompt_language != PromptLanguage.ENGLISH:
+        raise ConfigError(
+            f"prompt_language is {str(config.prompt_language)!r}, but the question of task "
+            f"{task.name!r} is in English in every language; expected prompt_language=english."
+        )
     if config.test_items is not None:
         return with_test_items(task, config.test_items, share_passages=config.share_passages)
     if config.share_passages:
@@ -59,9 +65,14 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
     """The training and dev items of a configuration, as they are shown to the model.
 
     Each language of a pooled source contributes the same number of items. Raises DataError if a
-    split is empty or a passage is in both splits.
+    split is empty or a passage is in both splits, ConfigError if the licence allows no training.
     """
     task = configured_task(config)
+    if task.evaluation_only:
+        raise ConfigError(
+            f"the licence of the data of task {task.name!r} allows evaluation alone; train on "
+            "another task, then evaluate the adapter on this one."
+        )
     codes = tuple(row.code for row in source_languages(config.source))
     languages_of(task, codes)
     require_wording(codes, config.prompt_language)

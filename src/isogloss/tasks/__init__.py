@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from isogloss.errors import ConfigError, DataError
 from isogloss.languages import language as require_language
-from isogloss.tasks import belebele, files, probe, sib200
+from isogloss.tasks import afrixnli, belebele, files, global_mmlu, global_piqa, probe, sib200
 from isogloss.tasks.items import Item, Task
 from isogloss.types import Split
 
@@ -19,6 +19,10 @@ TASKS = {
     "probe": probe.open_task,
     "sib200": sib200.open_task,
     "belebele": belebele.open_task,
+    "global_mmlu": global_mmlu.open_task,
+    "global_piqa_parallel": global_piqa.open_parallel,
+    "global_piqa_nonparallel": global_piqa.open_nonparallel,
+    "afrixnli": afrixnli.open_task,
     "files": files.open_task,
 }
 

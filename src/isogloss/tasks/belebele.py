@@ -9,14 +9,13 @@ options, a known fault of the data.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from isogloss.errors import DataError
 from isogloss.files import looked_for
 from isogloss.languages import table
-from isogloss.row_files import Row, check_unicode, extension, read_rows, stem
+from isogloss.row_files import Row, extension, read_rows, stem
 from isogloss.tasks import hub
-from isogloss.tasks.checks import LocatedItem, check_items
+from isogloss.tasks.checks import LocatedItem, check_items, text_of, value_of
 from isogloss.tasks.folders import files_by_name, only_file
 from isogloss.tasks.items import Item, Task
 from isogloss.tasks.splits import sort_key, split_of
@@ -81,8 +80,8 @@ def load(language: str, split: Split, data_dir: str | None) -> list[Item]:
 
 
 def _item(row: Row, language: str) -> Item:
-    link, passage, question, *options = (_text(row, name) for name in TEXTS)
-    answer = _field(row, "correct_answer_num")
+    link, passage, question, *options = (text_of(row, name) for name in TEXTS)
+    answer = value_of(row, "correct_answer_num")
     if str(answer) not in ("1", "2", "3", "4"):
         raise DataError(f"{row.place}: correct_answer_num must be 1 to 4 but is {answer!r}.")
     return Item(
@@ -97,21 +96,7 @@ def _item(row: Row, language: str) -> Item:
 
 
 def _number(row: Row) -> int:
-    number = _field(row, "question_number")
+    number = value_of(row, "question_number")
     if not str(number).isdecimal():
         raise DataError(f"{row.place}: question_number must be a number but is {number!r}.")
     return int(number)
-
-
-def _text(row: Row, name: str) -> str:
-    value = _field(row, name)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{row.place}: {name} must be text but is {value!r}.")
-    check_unicode(row.place, name, value)
-    return value
-
-
-def _field(row: Row, name: str) -> Any:  # of any type; checked by the caller
-    if name not in row.values:
-        raise DataError(f"{row.place}: there is no {name}.")
-    return row.values[name]

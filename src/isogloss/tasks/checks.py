@@ -1,9 +1,10 @@
 """Checks that apply to the items of any file; errors name the place of the fault."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isogloss.errors import DataError
+from isogloss.row_files import Row, check_unicode
 from isogloss.tasks.items import Item
 
 FEWEST_OPTIONS, MOST_OPTIONS = 2, 10
@@ -14,6 +15,22 @@ class LocatedItem(NamedTuple):
 
     place: str
     item: Item
+
+
+def text_of(row: Row, name: str) -> str:
+    """The text in a column, unchanged; DataError if there is none."""
+    value = value_of(row, name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{row.place}: {name} must be text but is {value!r}.")
+    check_unicode(row.place, name, value)
+    return value
+
+
+def value_of(row: Row, name: str) -> Any:  # of any type; checked by the caller
+    """The value in a column; DataError if there is no such column."""
+    if name not in row.values:
+        raise DataError(f"{row.place}: there is no {name}.")
+    return row.values[name]
 
 
 def check_options(place: str, options: Sequence[str]) -> None:

@@ -18,7 +18,17 @@ from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
 FILE = "task.yaml"
-BUILT_IN = ("probe", "sib200", "belebele", "files")
+BUILT_IN = (
+    "probe",
+    "sib200",
+    "belebele",
+    "global_mmlu",
+    "global_piqa_parallel",
+    "global_piqa_nonparallel",
+    "afrixnli",
+    "files",
+)
+EVALUATION_ONLY_DATA = "mrlbenchmarks/global-piqa-"  # data sets on the Hub with that beginning
 
 Text = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
@@ -92,6 +102,11 @@ class Description(BaseModel, extra="forbid", frozen=True):
     format: Format = Format.LETTER
     normalisation: Normalisation = Normalisation.LENGTH
     parallel: bool = True
+
+    @property
+    def evaluation_only(self) -> bool:
+        """Whether the licence of the data allows no training."""
+        return (self.hub or "").lower().startswith(EVALUATION_ONLY_DATA)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

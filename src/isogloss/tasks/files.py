@@ -66,6 +66,7 @@ def open_task(data_dir: str | None) -> Task:
         format=description.format,
         normalisation=description.normalisation,
         parallel=description.parallel,
+        evaluation_only=description.evaluation_only,
     )
 
 

@@ -30,7 +30,8 @@ class Task:
     items of a language's split. `format` and `normalisation` (of cloze) are the defaults for
     scoring. `parallel` states that items with one `item_id` are the same question in every
     language. `own_texts` states that questions or options are the task's own English texts, not
-    data, which prompts in another language have in that language.
+    data, which prompts in another language have in that language; with `english_only` they have no
+    translations. `evaluation_only` states that the licence allows no training.
     """
 
     name: str
@@ -40,3 +41,5 @@ class Task:
     normalisation: Normalisation
     parallel: bool = True
     own_texts: bool = False
+    english_only: bool = False
+    evaluation_only: bool = False
