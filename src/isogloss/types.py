@@ -85,6 +85,7 @@ class EngineKind(StrEnum):
     SGLANG = "sglang"
     LLAMA_CPP = "llama_cpp"
     OPENAI = "openai"
+    TINKER = "tinker"
     COMMAND = "command"
 
 

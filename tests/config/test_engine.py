@@ -32,7 +32,19 @@ def test_engines_are_mappings_text_and_files(tmp_path: Path) -> None:
         ("{kind: vllm}", "engine should have base_url, which kind vllm needs"),
         ("{kind: command}", "engine should have train, which kind command needs"),
         (f"{{kind: command, train: a, base_url: '{URL}'}}", "should have no base_url, since"),
-        ("{kind: tgi}", "engine.kind should be 'vllm', 'sglang', 'llama_cpp', 'openai' or"),
+        (
+            "{kind: tgi}",
+            "engine.kind should be 'vllm', 'sglang', 'llama_cpp', 'openai', 'tinker' or",
+        ),
+        ("{kind: tinker, retries: 3}", "should have no retries, which kind tinker decides itself"),
+        (
+            "{kind: tinker, train: 'sh a.sh {train} {output}'}",
+            "should have no train, which kind tinker decides itself",
+        ),
+        (
+            f"{{kind: vllm, base_url: '{URL}', price_train: 1}}",
+            "should have no price_train, which is of kind tinker, not of vllm",
+        ),
         ("{kind: vllm, base_urll: a}", "did you mean 'engine.base_url'?"),
         ("nowhere.yaml", "engine should be a mapping such as"),
         ("{kind: [", "is not YAML"),
@@ -52,6 +64,19 @@ def test_the_command_line_of_an_engine_can_be_read_again() -> None:
         EvaluateConfig.model_validate({"engine": engine.removeprefix("engine=")}).engine
         == config.engine
     )
+
+
+def test_tinker_needs_no_address_and_has_a_key_of_its_own() -> None:
+    engine = Engine.model_validate({"kind": "tinker", "price_train": 2})
+    assert (engine.serves, engine.trains) == (True, True)
+    assert engine.key == "TINKER_API_KEY"
+    assert Engine.model_validate(engine.model_dump()) == engine
+    own = Engine.model_validate({"kind": "tinker", "key": "OTHER_KEY"})
+    assert own.key == "OTHER_KEY"
+    config = EvaluateConfig(engine=own)
+    words = shlex.split(command_line("evaluate", config))
+    (written,) = [word for word in words if word.startswith("engine=")]
+    assert EvaluateConfig.model_validate({"engine": written.partition("=")[2]}) == config
 
 
 def test_a_model_of_a_study_has_an_engine_of_its_own() -> None:

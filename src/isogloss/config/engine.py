@@ -22,6 +22,9 @@ from isogloss.files import load_yaml, user_path
 from isogloss.types import EngineKind
 
 SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
+TINKER_KEY = "TINKER_API_KEY"
+# What Tinker's SDK decides itself.
+NOT_OF_TINKER = ("train", "timeout", "retries")
 
 
 def _require_words(command: str) -> str:
@@ -39,14 +42,19 @@ class Engine(Config):
     """What evaluates and trains a model in place of this process.
 
     A server kind evaluates; with `train` an external program trains the adapters that it evaluates.
-    `command` trains by `train` and evaluates in this process. Keys are read from the environment
-    variable that `key` names.
+    `tinker` trains and evaluates by the service of that name. `command` trains by `train` and
+    evaluates in this process. Keys are read from the environment variable that `key` names.
     """
 
-    kind: Annotated[EngineKind, Field(description="vllm, sglang, llama_cpp, openai, command")]
+    kind: Annotated[
+        EngineKind, Field(description="vllm, sglang, llama_cpp, openai, tinker, command")
+    ]
     base_url: Annotated[
         Annotated[str, text("the address of a server, such as http://host:8000/v1")] | None,
-        Field(description="address of the server, up to and including /v1"),
+        Field(
+            description="address of the server, up to and including /v1; default for tinker: that "
+            "of the service"
+        ),
     ] = None
     name: Annotated[
         Annotated[str, text("a name that the server gives a model")] | None,
@@ -86,11 +94,20 @@ class Engine(Config):
     price_out: Annotated[
         NonNegativeNumber | None, Field(description="price of a million generated tokens")
     ] = None
+    price_train: Annotated[
+        NonNegativeNumber | None,
+        Field(description="price of a million tokens that Tinker trains on"),
+    ] = None
 
     @property
     def serves(self) -> bool:
-        """Whether an inference server evaluates."""
-        return self.kind in SERVERS
+        """Whether an inference server or a service evaluates."""
+        return self.kind in SERVERS or self.kind == EngineKind.TINKER
+
+    @property
+    def trains(self) -> bool:
+        """Whether something else than this process trains."""
+        return self.train is not None or self.kind == EngineKind.TINKER
 
     def cost(self, prompt_tokens: float, generated_tokens: float) -> float | None:
         """What tokens cost at the prices that are given; None without prices."""
@@ -99,10 +116,18 @@ class Engine(Config):
         paid = prompt_tokens * (self.price_in or 0) + generated_tokens * (self.price_out or 0)
         return paid / 1e6
 
+    @model_validator(mode="before")
+    @classmethod
+    def _key_of_kind(cls, values: object) -> object:
+        """Add the variable that Tinker's own SDK reads, where none is given."""
+        if not isinstance(values, Mapping) or values.get("kind") != EngineKind.TINKER:
+            return values
+        return {"key": TINKER_KEY, **values}
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Reject a kind without what it needs, or with what it has no use for."""
-        needed = {"base_url": self.serves, "train": self.kind == EngineKind.COMMAND}
+        needed = {"base_url": self.kind in SERVERS, "train": self.kind == EngineKind.COMMAND}
         for name, needs in needed.items():
             if needs and getattr(self, name) is None:
                 raise PydanticCustomError(
@@ -110,6 +135,20 @@ class Engine(Config):
                     "should have {name}, which kind {kind} needs",
                     {"kind": self.kind.value, "name": name},
                 )
+        if self.kind == EngineKind.TINKER:
+            for name in NOT_OF_TINKER:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise PydanticCustomError(
+                        "engine_with_too_much",
+                        "should have no {name}, which kind tinker decides itself",
+                        {"name": name},
+                    )
+        elif self.price_train is not None:
+            raise PydanticCustomError(
+                "engine_with_too_much",
+                "should have no price_train, which is of kind tinker, not of {kind}",
+                {"kind": self.kind.value},
+            )
         if self.base_url is not None and "@" in urlsplit(self.base_url).netloc:
             # No error of pydantic, which would quote the address.
             raise ConfigError(

@@ -13,7 +13,7 @@ from isogloss.inference.progress import Progress
 from isogloss.inference.scoring import ItemScores
 from isogloss.prompts.render import Prompt
 from isogloss.prompts.tokenisation import EncodedPrompt, decoded, hidden_tokens, prefix_tokens
-from isogloss.servers.server import Server
+from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.types import Failure, Scores, ServedText, Usage
 from isogloss.servers.wire import Context
 from isogloss.tasks import Item
@@ -40,7 +40,7 @@ class Served:
     """
 
     tokenizer: Tokenizer
-    server: Server
+    server: EvaluatingServer
     journal: Journal
     items: Sequence[Item]
     _counted: Usage = field(init=False)
@@ -161,7 +161,7 @@ class Served:
         )
 
 
-def tells_logprobs(server: Server) -> bool:
+def tells_logprobs(server: EvaluatingServer) -> bool:
     """Whether a server tells log-probabilities at all."""
     return server.facts.exact or server.facts.top > 0
 

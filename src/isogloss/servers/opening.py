@@ -9,8 +9,10 @@ from isogloss.config.engine import Engine
 from isogloss.errors import ModelError
 from isogloss.servers.client import Client, Counts, NoAnswerError, RefusedError
 from isogloss.servers.completion import ask_once
+from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.facts import FACTS, SIGNS, WIRES
 from isogloss.servers.server import Server
+from isogloss.servers.tinker import open_tinker
 from isogloss.servers.types import ServedAdapter, ServerFacts
 from isogloss.servers.wire import Call, Target, read
 from isogloss.types import EngineKind
@@ -32,11 +34,13 @@ LOADING: Mapping[EngineKind, tuple[str, str]] = {
 }
 
 
-def open_server(engine: Engine, adapter: ServedAdapter | None = None) -> Server:
+def open_server(engine: Engine, adapter: ServedAdapter | None = None) -> EvaluatingServer:
     """Ask a server what it is and return it, answering with the engine's model or the adapter.
 
     Raises ModelError if there is no such server, model or adapter.
     """
+    if engine.kind == EngineKind.TINKER:
+        return open_tinker(engine, adapter)
     counts = Counts()
 
     async def target(client: Client) -> Target:

@@ -7,14 +7,16 @@ reasons before it answers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from isogloss.errors import ModelError
 from isogloss.prompts.render import Prompt
 from isogloss.prompts.tokenisation import EncodedPrompt
+from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.openai import CHAT, read_message
 from isogloss.servers.server import Server
-from isogloss.servers.types import PromptsAs
+from isogloss.servers.types import Failure, PromptsAs
 from isogloss.servers.wire import Call, Context, NextToken
 
 OTHER_TEMPERATURE = 2.0  # the highest that vLLM and OpenAI accept
@@ -80,6 +82,37 @@ def probe(
         noise=_largest_change(first, again),
         adapter_effect=adapter_effect,
         reasons=in_chat and _reasons(base, prompt.context),
+    )
+
+
+def probe_scores(
+    base: EvaluatingServer,
+    encoded: EncodedPrompt,
+    prompt: Prompt,
+    tuned: EvaluatingServer | None,
+    *,
+    labels: bool,
+) -> Findings:
+    """Ask a server about the choices of one item, where it tells those alone.
+
+    Raises ModelError without an answer.
+    """
+
+    def values(server: EvaluatingServer) -> tuple[float, ...]:
+        ((_, scores),) = server.score([encoded], [prompt], labels=labels)
+        if isinstance(scores, Failure):
+            raise ModelError(f"{scores.reason}.")
+        return scores.loglikelihoods
+
+    def change(one: Sequence[float], other: Sequence[float]) -> float:
+        return max(abs(first - second) for first, second in zip(one, other, strict=True))
+
+    first, again = values(base), values(base)
+    return Findings(
+        server=base.named,
+        mass=math.fsum(map(math.exp, first)) if labels else None,
+        noise=change(first, again),
+        adapter_effect=None if tuned is None else change(first, values(tuned)),
     )
 
 

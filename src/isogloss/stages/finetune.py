@@ -19,6 +19,7 @@ from isogloss.registry.register import register
 from isogloss.stages.external_training import train_outside
 from isogloss.stages.finetune_plan import FinetunePlan, plan_finetune
 from isogloss.stages.session import Session
+from isogloss.stages.tinker_training import train_on_service
 from isogloss.stages.training_inputs import fit_source_data
 from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
@@ -26,7 +27,7 @@ from isogloss.tracking.server import is_missing, uploading
 from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
-from isogloss.types import Split
+from isogloss.types import EngineKind, Split
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,11 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         RunKind.FINETUNE, plan.fingerprint, config.experiment, config.study, adapter_problem
     ) as (work, run):
         if run is None:
-            command = config.engine.train if config.engine else None
-            if command:
-                run = train_outside(plan, command, session, work, label)
+            engine = session.served.engine if session.served else config.engine
+            if engine and engine.kind == EngineKind.TINKER:
+                run = train_on_service(plan, engine, session, work, label)
+            elif engine and engine.train:
+                run = train_outside(plan, engine.train, session, work, label)
             else:
                 run = _train(plan, session, work, label)
         else:

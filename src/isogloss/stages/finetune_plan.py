@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
+from isogloss.config.engine import Engine
 from isogloss.config.train_command import command_facts
 from isogloss.errors import ConfigError
 from isogloss.prompts.protocol import Protocol
@@ -12,6 +13,7 @@ from isogloss.stages.training_inputs import SourceData, recipe_of, source_data
 from isogloss.tracking.tags import RunTags
 from isogloss.tracking.versions import scoring_versions, training_versions
 from isogloss.training.recipe import Recipe
+from isogloss.training.tinker import check_recipe
 from isogloss.types import Condition
 
 
@@ -35,9 +37,9 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
     data_digest, dev_digest = tracking.data_digest(data.train), tracking.data_digest(data.dev)
     numerics, trainer = session.numerics, dict[str, object]()
     versions = training_versions(data.task.name, protocol)
-    if config.engine and config.engine.train:
-        _refuse_choices(config)
-        trainer = {"trainer": {"kind": "command", **command_facts(config.engine.train)}}
+    if config.engine and config.engine.trains:
+        _refuse_choices(config, config.engine)
+        trainer = {"trainer": _trainer(config.engine, session, recipe)}
         versions = scoring_versions(data.task.name, protocol)  # of dev measurements
         if session.served:  # there are none: another version of the server trains nothing anew
             numerics = {}
@@ -64,16 +66,26 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
     return FinetunePlan(config, data, protocol, recipe, tags, fingerprint)
 
 
-def _refuse_choices(config: FinetuneConfig) -> None:
+def _trainer(engine: Engine, session: Session, recipe: Recipe) -> dict[str, object]:
+    """What trains in place of this process; ConfigError for a recipe that it cannot follow."""
+    if engine.train is not None:
+        return {"kind": "command", **command_facts(engine.train)}
+    check_recipe(recipe)
+    assert session.served is not None
+    return {"kind": str(engine.kind), "model": session.served.served_name}
+
+
+def _refuse_choices(config: FinetuneConfig, engine: Engine) -> None:
     """Raise ConfigError for choices that need dev measurements during the training."""
+    trainer = "engine.train" if engine.train else f"engine.kind {engine.kind}"
     if config.keep == "best":
         raise ConfigError(
-            "keep is 'best', but engine.train trains without measurements in between; expected "
+            f"keep is 'best', but {trainer} trains without measurements in between; expected "
             "keep=last."
         )
     if config.patience is not None:
         raise ConfigError(
-            f"patience is {config.patience}, but engine.train trains without measurements in "
+            f"patience is {config.patience}, but {trainer} trains without measurements in "
             "between; expected none."
         )
 

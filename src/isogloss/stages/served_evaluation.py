@@ -32,8 +32,9 @@ from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.prompts.tokenisation import encode, prefix_tokens
+from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.opening import open_server
-from isogloss.servers.probe import probe, refusal
+from isogloss.servers.probe import probe, probe_scores, refusal
 from isogloss.servers.server import Server
 from isogloss.servers.types import ServedAdapter
 from isogloss.servers.wire import Context
@@ -42,7 +43,8 @@ from isogloss.stages.served_model import ServedModel
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
 from isogloss.training.contamination import TrainingRecord, read_record
-from isogloss.types import Format, Reasoning
+from isogloss.training.tinker import tinker_path
+from isogloss.types import EngineKind, Format, Reasoning
 
 TRIED_ITEMS = 8  # whose texts show an adapter where a server tells no log-probabilities
 TRIED_TOKENS = 16
@@ -53,7 +55,7 @@ class OnServer:
     """A server that is ready to answer about the items of an evaluation."""
 
     session: Session
-    server: Server
+    server: EvaluatingServer
     fitted: Fitted
     window: int
     record: TrainingRecord | None
@@ -101,7 +103,10 @@ def ready_on_server(
 
 
 def _check_answers(
-    evaluation: Evaluation, session: Session, base: Server, tuned: Server | None
+    evaluation: Evaluation,
+    session: Session,
+    base: EvaluatingServer,
+    tuned: EvaluatingServer | None,
 ) -> None:
     """Raise ModelError for a server whose answers to the first item cannot be used."""
     tokenizer = session.tokenizer
@@ -112,7 +117,11 @@ def _check_answers(
             _check_texts(base, tuned, tokenizer, asked, chat=protocol.chat)
         return
     encoded = encode(tokenizer, asked[:1], chat=protocol.chat)[0]
-    findings = probe(base, encoded, asked[0], tuned=tuned)
+    if isinstance(base, Server) and (tuned is None or isinstance(tuned, Server)):
+        findings = probe(base, encoded, asked[0], tuned=tuned)
+    else:
+        labels = evaluation.protocol.shows_options
+        findings = probe_scores(base, encoded, asked[0], tuned, labels=labels)
     # Of generated answers neither labels nor the first token decide.
     if evaluation.protocol.format == Format.GENERATE:
         reasons = findings.reasons and evaluation.protocol.reasoning == Reasoning.DIRECT
@@ -122,7 +131,12 @@ def _check_answers(
 
 
 def _check_texts(
-    base: Server, tuned: Server, tokenizer: Tokenizer, asked: Sequence[Prompt], *, chat: bool
+    base: EvaluatingServer,
+    tuned: EvaluatingServer,
+    tokenizer: Tokenizer,
+    asked: Sequence[Prompt],
+    *,
+    chat: bool,
 ) -> None:
     """Raise ModelError if a server without log-probabilities answers all prompts as its base."""
     prefix = prefix_tokens(tokenizer, chat)
@@ -138,7 +152,7 @@ def _check_texts(
         )
 
 
-def _check_scores(server: Server, protocol: Protocol) -> None:
+def _check_scores(server: EvaluatingServer, protocol: Protocol) -> None:
     """Raise ModelError if the server does not tell what the predictions of a protocol rest on."""
     if protocol.format == Format.GENERATE:
         return
@@ -147,7 +161,9 @@ def _check_scores(server: Server, protocol: Protocol) -> None:
             f"the server of model {server.model!r} tells no log-probabilities, which format "
             f"{str(protocol.format)!r} needs; expected format=generate."
         )
-    if not protocol.shows_options and server.wire.given_text is None:
+    if protocol.shows_options or not isinstance(server, Server):
+        return
+    if server.wire.given_text is None:
         raise ModelError(server.wire.no_given_text)
 
 
@@ -173,11 +189,11 @@ def check_served_adapter(
 def _offered(served: ServedModel, folder: Path) -> ServedAdapter:
     """The adapter as the server is to find it: by name, or as a folder to load it from."""
     digest = adapter_digest(folder)
-    name = served.engine.adapter or _listed(served.server, digest)
+    name = served.engine.adapter or tinker_path(folder) or _listed(served.server, digest)
     return ServedAdapter(digest, _kept(folder, digest), name)
 
 
-def _listed(server: Server, digest: str) -> str | None:
+def _listed(server: EvaluatingServer, digest: str) -> str | None:
     """The server's name of an adapter that it has from a folder with the same content."""
     for name, origin in server.facts.models.items():
         if origin is None or name in server.facts.bases:
@@ -203,9 +219,10 @@ def _kept(folder: Path, digest: str) -> Path:
 def server_metrics(engine: Engine, work: Path) -> dict[str, float]:
     """What an evaluation took from its server, in all processes that worked on it."""
     usage = usage_of(work.glob("*.jsonl"))
-    values = {
-        "server/requests": float(usage.requests),
-        "server/retries": float(usage.retries),
+    values = {"server/requests": float(usage.requests)}
+    if engine.kind != EngineKind.TINKER:  # whose SDK does not count its repetitions
+        values["server/retries"] = float(usage.retries)
+    values |= {
         "server/prompt_tokens": float(usage.prompt_tokens),
         "server/generated_tokens": float(usage.generated_tokens),
     }

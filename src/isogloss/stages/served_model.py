@@ -10,8 +10,8 @@ from isogloss.errors import ConfigError
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizer_location import locate_tokenizer
 from isogloss.models.tokenizers import shared_tokenizer
+from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.opening import found_kind, open_server
-from isogloss.servers.server import Server
 from isogloss.servers.types import PromptsAs
 from isogloss.tracking import RunTags
 from isogloss.types import EngineKind
@@ -27,7 +27,7 @@ class ServedModel:
     engine: Engine
 
     @cached_property
-    def server(self) -> Server:
+    def server(self) -> EvaluatingServer:
         """The server, answering with the base model; ModelError if there is none such."""
         return open_server(self.engine)
 
@@ -133,6 +133,8 @@ def served_model(name: str, engine: Engine | None) -> ServedModel | None:
     The server that `model` names is asked for its kind. Raises ConfigError for two servers.
     """
     if not is_address(name):
+        if engine and engine.kind == EngineKind.TINKER and engine.name is None:
+            engine = engine.model_copy(update={"name": name.partition("@")[0]})
         return ServedModel(name, engine) if engine and engine.serves else None
     if engine is not None:
         raise ConfigError(

@@ -137,10 +137,10 @@ class Session:
 
     def require_trainer(self) -> None:
         """Raise ConfigError for a served model without an external trainer."""
-        if self.served and not self.served.engine.train:
+        if self.served and not self.served.engine.trains:
             raise ConfigError(
                 f"model {self.name!r} is on an inference server, which evaluates and does not "
-                "train; expected engine.train, the command of an external trainer."
+                "train; expected engine.train, the command of an external trainer, or kind tinker."
             )
 
     @property
