@@ -1,4 +1,4 @@
-"""Fixtures: a tracking server like that of a team."""
+"""Fixtures: a tracking server like that of a team, an adapter of the embedded model."""
 
 import shlex
 import shutil
@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import pytest
+
+from isogloss.config import FinetuneConfig
+from isogloss.registry.lookup import adapter_folder
+from isogloss.stages.finetune import finetune
+from isogloss.stages.session import Session
 
 SCRIPT = Path(__file__).parents[2] / "scripts/tracking_server.py"
 
@@ -75,3 +81,21 @@ def tracking_server() -> Iterator[Server]:
     finally:
         call("stop", folder)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the embedded model, trained for a few large steps."""
+    folder = tmp_path_factory.mktemp("adapter")
+    config = FinetuneConfig(
+        steps=2, batch_size=1, limit=2, dev_limit=1, rank=4, learning_rate=5e-3, format="letter"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        run = finetune(config, Session.of(config))
+        with adapter_folder(run.info.run_id) as found:
+            shutil.copytree(found, folder / "trained")
+        mlflow.set_tracking_uri(before)
+    return folder / "trained"

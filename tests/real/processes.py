@@ -1,10 +1,12 @@
-"""Entry points in separate processes, slowed down so that tests can interrupt them at a step."""
+"""Entry points in separate processes, slowed down so that tests can interrupt them at a step, and servers."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,3 +98,28 @@ def last_step() -> int:
         for line in path.read_text("utf-8").splitlines()
     ]
     return max(lines, default=0)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, path: str = "/health") -> Iterator[int]:
+    """Run a server until it answers; yields its process id."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text("utf-8", "replace")[-3000:]
+                time.sleep(0.1)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()

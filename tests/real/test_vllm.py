@@ -20,13 +20,12 @@ from mlflow.entities import Run
 from safetensors.torch import load_file, save_file
 
 from isogloss import tracking
-from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.config import EvaluateConfig
 from isogloss.config.engine import Engine, as_yaml
 from isogloss.errors import ModelError
 from isogloss.inference.answer_journal import entries, usage_of
-from isogloss.registry.lookup import AdapterRef, adapter_folder
+from isogloss.registry.lookup import AdapterRef
 from isogloss.stages.evaluate import evaluate
-from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.tracking.resume import work_root
 from scripts.vllm_server import installed
@@ -42,24 +41,6 @@ LANGUAGES = ("arb_Arab", "eng_Latn")
 # logit of 20 is rounded by up to 0.06.
 LARGEST_RMS = {"letter": 0.15, "cloze": 0.5}
 CLEAR_MARGIN = {"letter": 0.4, "cloze": 0.8}
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of the embedded model, trained for a few large steps."""
-    folder = tmp_path_factory.mktemp("adapter")
-    config = FinetuneConfig(
-        steps=2, batch_size=1, limit=2, dev_limit=1, rank=4, learning_rate=5e-3, format="letter"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        run = finetune(config, Session.of(config))
-        with adapter_folder(run.info.run_id) as found:
-            shutil.copytree(found, folder / "trained")
-        mlflow.set_tracking_uri(before)
-    return folder / "trained"
 
 
 @pytest.fixture(scope="module")
