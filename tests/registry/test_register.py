@@ -1,5 +1,6 @@
 """Registered versions: their lineage, descriptions, names and aliases."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from isogloss.config import EvaluateConfig
-from isogloss.errors import ModelError
+from isogloss.errors import ConfigError, ModelError
+from isogloss.models.adapters import adapter_digest
 from isogloss.registry.lookup import adapter_folder, logged_model
 from isogloss.registry.promotion import Promotion
 from isogloss.registry.register import register
@@ -27,6 +29,18 @@ def version(name: str, number: int) -> ModelVersion:
 def aliases(name: str = NAME) -> dict[str, str]:
     registered = mlflow.MlflowClient().get_registered_model(name)
     return {alias: str(version) for alias, version in registered.aliases.items()}
+
+
+def write_task(folder: Path) -> Path:
+    """A data set of 40 passages in Arabic."""
+    folder.mkdir()
+    rows = [
+        {"passage": f"Passage {number}.", "question": "Which?", "options": ["one", "two"],
+         "answer": 1 + number % 2}
+        for number in range(40)
+    ]  # fmt: skip
+    (folder / "arb_Arab.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
 
 
 def evaluate(folder: Path, adapter: str | None) -> Run:
@@ -131,6 +145,48 @@ def test_a_registered_model_is_for_one_source_and_task(finetuned: Run, train: Tr
     with pytest.raises(ModelError, match=r"'mine' is for probe and adapters tuned on arb_Arab"):
         register(other.info.run_id, "mine", "candidate")
     assert register(other.info.run_id, None, None).uri == "models:/isogloss-probe-eng_Latn/1"
+
+
+def test_any_name_that_mlflow_accepts_has_one_version_of_an_adapter(finetuned: Run) -> None:
+    for name in (
+        "it's", "it's \"so\"", "back\\slash", "100%_of", "a;b", "`x`", "x' OR name LIKE '%"
+    ):  # fmt: skip
+        uris = [register(finetuned.info.run_id, name, None).uri for _ in range(2)]
+        assert uris == [f"models:/{name}/1"] * 2
+        with adapter_folder(uris[0]) as folder:
+            assert adapter_digest(folder) == finetuned.data.tags["isogloss.adapter"]
+
+
+def test_a_task_in_a_folder_with_a_quote_is_trained_registered_and_evaluated(
+    model_folder: Callable[[str], Path], train: Train, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "it's \"so\"")
+    settings = {
+        "task": "files", "data_dir": str(data), "source": "arb_Arab", "register_as": "auto"
+    }  # fmt: skip
+    run = train(**settings)
+    name = "isogloss-it's \"so\"-arb_Arab"
+    assert aliases(name) == {"candidate": "1"}
+    assert train(**settings).info.run_id == run.info.run_id
+    assert aliases(name) == {"candidate": "1"}
+    config = EvaluateConfig(
+        task="files", data_dir=str(data), model=str(model_folder("gemma3")), dtype="float32",
+        adapter=f"models:/{name}@candidate", source="arb_Arab", languages="arb_Arab", limit=2,
+    )  # fmt: skip
+    assert run_evaluate(config) == run_evaluate(config)
+
+
+def test_what_cannot_be_registered_is_refused_before_the_training(
+    finetuned: Run, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(finetuned.info.run_id, "mine", None)
+    monkeypatch.setattr("isogloss.stages.finetune.train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ModelError, match=r"'mine' is for probe and adapters tuned on arb_Arab"):
+        train(source="eng_Latn", register_as="mine")
+    data = write_task(tmp_path / "a:b")
+    with pytest.raises(ConfigError, match="auto makes 'isogloss-a:b-arb_Arab' of the task's name"):
+        train(task="files", data_dir=str(data), source="arb_Arab", register_as="auto")
+    assert len(mlflow.search_runs(search_all_experiments=True)) == 1
 
 
 def test_the_champion_is_replaced_only_by_a_better_adapter(

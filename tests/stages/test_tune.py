@@ -6,22 +6,29 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
+import torch
 import yaml
 from mlflow.entities import Run
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
 
 from isogloss import tasks
 from isogloss.config import FinetuneConfig, TuneConfig
 from isogloss.config.study_files import read_recipe, read_study
 from isogloss.errors import ConfigError, TrainingError
+from isogloss.formatting import size
 from isogloss.hpo.pruner import MEAN, MEASUREMENT
 from isogloss.hpo.storage import open_storage
+from isogloss.models.lora import lora_config, weights_per_rank
 from isogloss.stages import tune as tuning
+from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import recipe_of
 from isogloss.stages.tune import run_tune
 from isogloss.training import loop as training
 from isogloss.types import Split
 
 ROOT = Path(__file__).parents[2]
+ALL = "all-linear"
 SPACE = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "rank": [2, 4], "alpha": 4,
     "steps": 2, "batch_size": 2,
@@ -172,6 +179,71 @@ def test_trials_without_memory_or_with_a_nan_loss_fail_and_the_search_continues(
     assert "the loss of step 1 is nan" in second.data.tags["isogloss.reason"]
     assert (first.info.status, second.info.status) == ("FAILED", "FAILED")
     assert "2 complete, 2 fail; the best is trial" in capsys.readouterr().out
+
+
+def test_a_rank_without_memory_fails_its_trial_once_and_changes_no_other(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rank 2 fits and 4 does not.
+    network = Session.of(TuneConfig(**settings)).model.network
+    per_rank = 16 * sum(
+        sum(module.weight.shape)
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    )
+    monkeypatch.setattr(training, "total_memory", lambda model: 3 * per_rank)
+    for _ in range(2):  # the second call finds enough trials and trains none
+        run_tune(TuneConfig(**settings, trials=3, pruning=False))
+        assert {trial.params["rank"] for trial in trials()} == {2, 4}
+        assert len(trials()) == 3
+        for trial, run in zip(trials(), runs("trial"), strict=True):
+            if trial.params["rank"] == 2:
+                assert run.data.tags["isogloss.state"] == "complete"
+            else:
+                assert run.data.tags["isogloss.reason"] == (
+                    f"rank is 4, whose weights, gradients and moments take {size(4 * per_rank)}, "
+                    f"but there are {size(3 * per_rank)} of memory; expected at most 3."
+                )
+
+
+def test_a_space_that_no_trial_can_use_is_refused_before_a_run_is_open(
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for change, message in (
+        ({"rank": [65536, 65535]}, "rank is 65535, whose weights, .* at most 1000"),
+        ({"target_modules": ["attention", "q_proj,nothing"]}, "no linear module 'nothing'"),
+    ):
+        (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | change), encoding="utf-8")
+        network = Session.of(TuneConfig(**settings)).model.network
+        with monkeypatch.context() as patch:
+            memory = 1000 * 16 * weights_per_rank(network, lora_config(network, ALL, 1, 1, 0.0))
+            patch.setattr(training, "total_memory", lambda model, memory=memory: memory)
+            with pytest.raises(ConfigError, match=f"space '.*space.yaml': .*{message}"):
+                run_tune(TuneConfig(**settings, trials=2))
+    assert not runs("tune")
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE), encoding="utf-8")
+    run_tune(TuneConfig(**settings, trials=1))  # under the same name
+    assert states() == ["complete"]
+
+
+def test_memory_that_ends_while_an_adapter_is_made_leaves_the_model_as_it_was(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = LoraLayer.update_layer
+    calls = iter(range(10_000))
+
+    def fail_in_the_third_layer(*arguments: object, **options: object) -> None:
+        if next(calls) == 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")
+        make(*arguments, **options)
+
+    run_tune(TuneConfig(**settings, trials=2, pruning=False))
+    expected = trials()[1]
+    monkeypatch.setattr(LoraLinear, "update_layer", fail_in_the_third_layer)
+    run_tune(TuneConfig(**{**settings, "storage": "other/journal"}, trials=2, pruning=False))
+    first, second = trials("other/journal")
+    assert "out of memory in step 1" in first.user_attrs["reason"]
+    assert (second.params, second.value) == (expected.params, expected.value)
 
 
 def test_a_search_without_a_complete_trial_is_an_error_with_the_reason(

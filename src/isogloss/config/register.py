@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from isogloss.config import fields
-from isogloss.config.words import NoneWord, one_line, text
+from isogloss.config.words import NoneWord, alias_name, one_line, text
 
 
 class RegisterConfig(fields.Config):
@@ -21,7 +21,7 @@ class RegisterConfig(fields.Config):
         Field(description="registered model; auto: isogloss-TASK-SOURCE"),
     ] = "auto"
     alias: Annotated[
-        Annotated[str, text("an alias"), one_line()] | None,
+        Annotated[str, text("an alias"), one_line(), alias_name()] | None,
         NoneWord("none"),
         Field(
             description="alias to point at the version, or none; champion moves only if the "

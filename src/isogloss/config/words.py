@@ -78,12 +78,35 @@ def _not_longer(value: str, longest: int) -> str:
 
 
 def registered_name() -> AfterValidator:
-    """Annotation of a registered model's name: MLflow accepts no slash and no colon."""
+    """Annotation of a registered model's name, as MLflow accepts it."""
 
     def check(value: str) -> str:
-        if set(value) & set("/:"):
+        if not is_registered_name(value):
             raise PydanticCustomError(
-                "registered_name", "Input should be a name without '/' and ':'"
+                "registered_name",
+                "Input should be a name without '/' and ':' that is not '.' and does not begin "
+                "with '..'",
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def is_registered_name(name: str) -> bool:
+    """Whether MLflow accepts the name of a registered model."""
+    return not set(name) & set("/:") and name != "." and not name.startswith("..")
+
+
+def alias_name() -> AfterValidator:
+    """Annotation of an alias of a registered model, as MLflow accepts it."""
+
+    def check(value: str) -> str:
+        reserved = value.lower() == "latest" or re.fullmatch(r"[vV]\d+", value)
+        if reserved or not re.fullmatch(r"[\w-]+", value):
+            raise PydanticCustomError(
+                "alias_name",
+                "Input should be an alias of letters, digits, '_' and '-', other than latest and "
+                "v1",
             )
         return value
 

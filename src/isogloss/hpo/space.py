@@ -55,6 +55,17 @@ class Space:
         """All hyperparameters: those chosen, the fixed ones and the defaults."""
         return Hyperparameters.model_validate({**self.fixed, **chosen})
 
+    def values(self, name: str) -> list[Any]:  # of the type of that hyperparameter
+        """Its choices, the two ends of its range, or its one value; the smallest number first."""
+        match self.distributions.get(name):
+            case CategoricalDistribution(choices=choices):
+                values = [_value(name, choice) for choice in choices]
+                return values if isinstance(values[0], str) else sorted(values)
+            case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+                return [low, high]
+            case _:
+                return [getattr(self.complete({}), name)]
+
     def describe(self) -> dict[str, object]:
         """The space as JSON, for fingerprints."""
         return {
@@ -93,19 +104,9 @@ def read_space(path: Path) -> Space:
 
 def _check_experts(space: Space) -> None:
     """ConfigError if the space allows LoRA on experts together with dropout."""
-
-    def largest_values(name: str) -> list[Any]:  # of the type of that hyperparameter
-        match space.distributions.get(name):
-            case CategoricalDistribution(choices=choices):
-                return [_value(name, choice) for choice in choices]
-            case FloatDistribution(high=high):
-                return [high]
-            case _:
-                return [getattr(space.complete({}), name)]
-
-    for target_modules in largest_values("target_modules"):
+    for target_modules in space.values("target_modules"):
         if has_experts(target_modules):
-            reject_dropout(max(largest_values("dropout")), target_modules)
+            reject_dropout(max(space.values("dropout")), target_modules)
 
 
 def _value(name: str, entry: object) -> Any:  # of the type of that hyperparameter

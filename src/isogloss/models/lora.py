@@ -6,6 +6,7 @@ three dimensions [experts, out, in]; each expert has a LoRA of the full rank. Ot
 lists of module names, separated by commas, as peft takes them.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -79,6 +80,31 @@ def lora_config(
     return config
 
 
+def weights_per_rank(network: CausalNetwork, config: "LoraConfig") -> int:
+    """How many weights a LoRA of rank 1 has: inputs and outputs of all matrices that get one."""
+    from transformers.pytorch_utils import Conv1D
+
+    head: torch.nn.Module = network.get_output_embeddings()
+    modules, parameters = config.target_modules or (), tuple(config.target_parameters or ())
+    count = 0
+    for name, module in network.named_modules():
+        if not isinstance(module, torch.nn.Linear | Conv1D):
+            continue
+        chosen = module is not head if modules == "all-linear" else _ends_with(name, modules)
+        if chosen and isinstance(module, torch.nn.Linear):
+            count += module.in_features + module.out_features
+        elif chosen:
+            count += sum(module.weight.shape)
+    for name, weight in network.named_parameters():
+        if _ends_with(name, parameters):
+            count += math.prod(weight.shape[:-2]) * sum(weight.shape[-2:])
+    return count
+
+
+def _ends_with(name: str, ends: Iterable[str]) -> bool:
+    return any(f".{name}".endswith(f".{end}") for end in ends)
+
+
 def _targets(
     network: CausalNetwork, target_modules: str, experts: list[str]
 ) -> tuple[str | list[str], list[str]]:
@@ -119,7 +145,7 @@ def _check_names(network: CausalNetwork, names: Iterable[str], target_modules: s
         name for name, module in network.named_modules() if _takes_lora(network, name, module)
     ]
     for name in names:
-        if not any(f".{module}".endswith(f".{name}") for module in modules):
+        if not any(_ends_with(module, [name]) for module in modules):
             known = sorted({module.split(".")[-1] for module in _linear_names(network)})
             raise ConfigError(
                 f"target_modules is {target_modules!r}, but {network.config.model_type} has no "

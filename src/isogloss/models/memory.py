@@ -37,14 +37,21 @@ def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> 
     with Qwen3-8B, whose estimate is 8.8 MB per token, uncompiled layers took 6.8 MB.
     """
     if model.device.type == "cuda":
-        total, most = torch.cuda.mem_get_info(model.device)[1], GPU_TOKENS_PER_BATCH
-        memory = 0.7 * (total - _weight_bytes(model))
+        most = GPU_TOKENS_PER_BATCH
+        memory = 0.7 * (total_memory(model) - _weight_bytes(model))
     else:
-        memory, most = psutil.virtual_memory().total / 4, CPU_TRAINING_TOKENS
+        memory, most = total_memory(model) / 4, CPU_TRAINING_TOKENS
     layers = model.network.config.get_text_config().num_hidden_layers
     activations = _layer_bytes(model) * (1 if checkpointing else layers)
     activations += 4 * _hidden_size(model) * layers + _logit_bytes(model)
     return int(max(min(memory // activations, most), 1))
+
+
+def total_memory(model: LanguageModel) -> int:
+    """Bytes of the memory, free or not, of the model's device."""
+    if model.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(model.device)[1])
+    return int(psutil.virtual_memory().total)
 
 
 def _weight_bytes(model: LanguageModel) -> int:

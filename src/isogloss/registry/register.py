@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import LoggedModel
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from isogloss.errors import ModelError
+from isogloss.config.words import is_registered_name
+from isogloss.errors import ConfigError, ModelError
 from isogloss.languages import source_name
 from isogloss.models.adapter_files import read_adapter
 from isogloss.registry.cards import CARD, with_results, without_header
@@ -17,7 +18,7 @@ from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
 from isogloss.tracking.resume import exclusive
 from isogloss.tracking.search import equal
-from isogloss.tracking.server import reason
+from isogloss.tracking.server import is_missing, reason
 from isogloss.tracking.tags import PREFIX, prefixed
 from isogloss.types import LanguageCode
 
@@ -30,6 +31,36 @@ class Registration(NamedTuple):
 
     uri: str
     message: str
+
+
+def check_registrable(name: str | None, task: str, source: LanguageCode) -> None:
+    """Raise what `register` would for the name of a model: before an adapter is trained.
+
+    ConfigError for a name that MLflow does not accept; ModelError if it is of another task or
+    source.
+    """
+    chosen = name or automatic_name(task, source)
+    if not is_registered_name(chosen):
+        raise ConfigError(
+            f"register_as auto makes {chosen!r} of the task's name, but MLflow accepts no '/' and "
+            "no ':' in names of registered models; expected a name of your own."
+        )
+    client = mlflow.MlflowClient()
+    try:
+        registered = client.get_registered_model(chosen)
+    except MlflowException as error:
+        if is_missing(error):
+            return
+        raise ModelError(
+            f"whether registered model {chosen!r} can have the adapter is not known "
+            f"({reason(error)})."
+        ) from error
+    _check_same(registered, task, source)
+
+
+def automatic_name(task: str, source: LanguageCode) -> str:
+    """The registered model of a task and source, unless a user names one."""
+    return f"isogloss-{task}-{source}"
 
 
 def register(adapter: str, name: str | None, alias: str | None) -> Registration:
@@ -48,7 +79,7 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
         if f"{PREFIX}adapter" not in tags:
             raise ModelError(f"adapter {adapter!r} was not logged by a finetune run of isogloss.")
         task, source = tags[f"{PREFIX}task"], tags[f"{PREFIX}source"]
-        name = name or f"isogloss-{task}-{source}"
+        name = name or automatic_name(task, source)
         with exclusive(f"register {name}"):  # two versions at once would both be champion
             return _register(client, logged, name, alias)
     except MlflowException as error:
@@ -92,18 +123,24 @@ def _ensure_registered_model(
     client: mlflow.MlflowClient, name: str, task: str, source: LanguageCode
 ) -> None:
     """Make the registered model of a task and source; ModelError if `name` is of another one."""
-    own = prefixed({"task": task, "source": source})
     try:
-        tags = client.get_registered_model(name).tags
+        registered = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+        own = prefixed({"task": task, "source": source})
         description = f"Adapters tuned on {source_name(source)} ({source}) for {task}."
         client.create_registered_model(name, tags=own, description=description)
         return
+    _check_same(registered, task, source)
+
+
+def _check_same(registered: RegisteredModel, task: str, source: LanguageCode) -> None:
+    """ModelError if a registered model is of another task or source."""
+    own, tags = prefixed({"task": task, "source": source}), registered.tags
     if any(tags.get(key, value) != value for key, value in own.items()):
         raise ModelError(
-            f"registered model {name!r} is for {tags[f'{PREFIX}task']} and adapters tuned on "
+            f"registered model {registered.name!r} is for {tags[f'{PREFIX}task']} and adapters tuned on "
             f"{tags[f'{PREFIX}source']}, but this one is for {task} and tuned on {source}; "
             f"register it under another name."
         )

@@ -27,8 +27,8 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
     """The entry point `evaluate`: one run per adapter, with a parent run if there are several.
 
     Returns the ids of these runs in the order of the adapters. Adapters that cannot be evaluated
-    do not keep the others from it: ModelError names them at the end, or at once if no other is
-    left.
+    are named by ModelError before any evaluation. One that fails later does not keep the others
+    from theirs: ModelError names it at the end.
     """
     names = config.adapter or (NO_ADAPTER,)
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -66,25 +66,28 @@ def _evaluate_several(
     runs: dict[str, Run] = {}
     rejected: dict[str, IsoglossError] = {}
     with ExitStack() as stack:
-        usable: dict[str, tuple[EvaluateConfig, AdapterRef | None]] = {}
+        evaluations: dict[str, tuple[EvaluateConfig, AdapterRef | None]] = {}
         plan_evaluation(config, session, None)  # errors that are those of every adapter
         for name in names:
             try:
-                own, adapter = usable[name] = _of_adapter(config, name, stack)
+                evaluations[name] = _of_adapter(config, name, stack)
+            except OF_ONE_ADAPTER as error:
+                rejected[name] = error
+        _refuse(rejected, len(names))  # before a model is loaded
+        for name, (own, adapter) in evaluations.items():
+            try:
                 if adapter:
                     _try(own, session, adapter)
             except OF_ONE_ADAPTER as error:
-                usable.pop(name, None)
                 rejected[name] = error
-        if not usable:
-            raise _report(rejected, len(names))
+        _refuse(rejected, len(names))
         tags = RunTags(model=config.model, source=config.source, study=config.study)
         title = f"{len(names)} evaluations"
         kind, experiment = RunKind.EVALUATIONS, config.experiment
         parent = stack.enter_context(tracking.locked_parent(kind, config, experiment))
         values = tags.as_dict() | parent.tags
         stack.enter_context(tracking.open_run(kind, title, config, values, experiment, parent.work))
-        for name, (own, adapter) in usable.items():
+        for name, (own, adapter) in evaluations.items():
             label = f"adapter {names.index(name) + 1} of {len(names)} · {name}"
             try:
                 runs[name] = evaluate(own, session, adapter, label)
@@ -95,7 +98,10 @@ def _evaluate_several(
             print(f"\nadapter {name}")
             _print_accuracies(run)
         if rejected:
-            raise _report(rejected, len(names))
+            raise ModelError(
+                f"{len(rejected)} of {len(names)} adapters are not evaluated "
+                f"({_reasons(rejected)})."
+            )
     return runs
 
 
@@ -108,10 +114,18 @@ def _try(config: EvaluateConfig, session: Session, adapter: AdapterRef) -> None:
             check_adapter(Path(folder), evaluation, session)
 
 
-def _report(rejected: Mapping[str, IsoglossError], count: int) -> ModelError:
-    """The error that names the adapters without a run, each with its reason."""
-    reasons = "; ".join(f"{name!r}: {str(error).rstrip('.')}" for name, error in rejected.items())
-    return ModelError(f"{len(rejected)} of {count} adapters are not evaluated ({reasons}).")
+def _refuse(rejected: Mapping[str, IsoglossError], count: int) -> None:
+    """ModelError if there are adapters that cannot be evaluated; no run is open yet."""
+    if rejected:
+        raise ModelError(
+            f"{len(rejected)} of {count} adapters cannot be evaluated, so none is: leave them out, "
+            f"or mend them ({_reasons(rejected)})."
+        )
+
+
+def _reasons(rejected: Mapping[str, IsoglossError]) -> str:
+    """The adapters without a run, each with its reason."""
+    return "; ".join(f"{name!r}: {str(error).rstrip('.')}" for name, error in rejected.items())
 
 
 def _print_accuracies(run: Run) -> None:

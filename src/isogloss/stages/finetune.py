@@ -15,7 +15,7 @@ from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
 from isogloss.registry.logging import AdapterBase, TrainedAdapter, log_adapter
 from isogloss.registry.lookup import DEV_ACCURACY, adapter_problem
-from isogloss.registry.register import register
+from isogloss.registry.register import check_registrable, register
 from isogloss.stages.external_training import train_outside
 from isogloss.stages.finetune_plan import FinetunePlan, plan_finetune
 from isogloss.stages.session import Session
@@ -41,6 +41,9 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
     `isogloss.adapter` is the digest of that one.
     """
     plan = plan_finetune(config, session)
+    registered = None if config.register_as == "auto" else config.register_as
+    if config.register_as is not None:
+        check_registrable(registered, plan.data.task.name, config.source)
     with tracking.reuse_or_lock(
         RunKind.FINETUNE, plan.fingerprint, config.experiment, config.study, adapter_problem
     ) as (work, run):
@@ -55,8 +58,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         else:
             logger.info(f"{label}: reusing run {run.info.run_id}")
     if config.register_as is not None:
-        name = None if config.register_as == "auto" else config.register_as
-        version = register(run.data.tags["isogloss.adapter_uri"], name, "candidate")
+        version = register(run.data.tags["isogloss.adapter_uri"], registered, "candidate")
         logger.info(f"{version.uri}: {version.message}")
     if DEV_ACCURACY in run.data.metrics:
         logger.info(f"{label}: dev accuracy {run.data.metrics[DEV_ACCURACY]:.3f}")

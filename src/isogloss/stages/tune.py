@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial
 from isogloss import tracking
 from isogloss.analysis.frames import csv_text
 from isogloss.config import FinetuneConfig, SharedConfig, TuneConfig, command_line
-from isogloss.errors import ConfigError
+from isogloss.errors import ConfigError, TrainingError
 from isogloss.formatting import listed
 from isogloss.hpo.pruner import PairedPruner, report_measurement
 from isogloss.hpo.results import (
@@ -52,7 +52,7 @@ from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial
 from isogloss.tracking.versions import training_versions
-from isogloss.training.loop import TrainingJob, train
+from isogloss.training.loop import TrainingJob, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
 from isogloss.types import Condition
 
@@ -132,8 +132,11 @@ def run_tune(config: TuneConfig) -> str:
     with lock:
         study = _open_study(plan)
     data = fit_source_data(plan.data, session.model, plan.protocol, config)
+    _check_space(plan, session)
     with ExitStack() as stack:
         with lock:
+            if not _check_same_search(plan, study):  # nothing is stored of a space that is refused
+                study.set_user_attr(DECISIVE, plan.decisive)
             run = stack.enter_context(_open_run(plan, study))
         search = Search(plan, session, data, study, lock, run)
         with lock, uploading(plan.folder):
@@ -189,6 +192,16 @@ def plan_search(config: TuneConfig, session: Session) -> TunePlan:
     return TunePlan(config, name, space, data, protocol, decisive, tags, folder)
 
 
+def _check_space(plan: TunePlan, session: Session) -> None:
+    """ConfigError for modules that the model does not have; for all ranks if none has memory."""
+    smallest = {name: plan.space.values(name)[0] for name in ("rank", "dropout")}
+    for modules in plan.space.values("target_modules"):
+        try:
+            recipe_lora_config(session.model, Recipe(**smallest, target_modules=modules))
+        except ConfigError as error:
+            raise ConfigError(f"space {plan.config.space!r}: {error}") from error
+
+
 def _open_study(plan: TunePlan) -> optuna.Study:
     """Create or load the study; ConfigError if its trials do not compare with the plan's."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -200,17 +213,22 @@ def _open_study(plan: TunePlan) -> optuna.Study:
         load_if_exists=True,
         pruner=pruner,
     )
+    _check_same_search(plan, study)
+    return study
+
+
+def _check_same_search(plan: TunePlan, study: optuna.Study) -> bool:
+    """Whether a study has begun; ConfigError if its trials do not compare with the plan's."""
     stored = study.user_attrs.get(DECISIVE)
     if stored is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr(DECISIVE, plan.decisive)
-        return study
+        return False
     differing = [name for name, value in plan.decisive.items() if (stored or {}).get(name) != value]
     if differing:
         raise ConfigError(
             f"study {plan.name!r} was started with another {listed(differing)}, so its trials "
             f"are not comparable with new ones; use the same, or another study=NAME."
         )
-    return study
+    return True
 
 
 def _open_run(plan: TunePlan, study: optuna.Study) -> AbstractContextManager[Run]:
@@ -262,6 +280,8 @@ def _train_trial(search: Search, trial: optuna.Trial) -> float:
                 description=label,
             )
             train(search.session.model, job, log=metrics.log, on_measurement=report)
+    except ConfigError as error:  # a rank without memory; other trials have other ranks
+        raise TrainingError(str(error)) from error
     finally:
         metrics.close(SHORT_WAIT)
     logger.info(f"{label}: {config.objective} {objective:.3f}")

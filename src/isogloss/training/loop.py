@@ -22,14 +22,16 @@ from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
+from isogloss.formatting import size
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
+from isogloss.models.adapter_weights import remove_layers
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import finish_passes, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.models.lora import lora_config
-from isogloss.models.memory import out_of_memory, training_token_budget
+from isogloss.models.lora import lora_config, weights_per_rank
+from isogloss.models.memory import out_of_memory, total_memory, training_token_budget
 from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
@@ -112,12 +114,30 @@ def train(
 def recipe_lora_config(model: LanguageModel, recipe: Recipe) -> "LoraConfig":
     """peft's configuration of a recipe; detaches all adapters from the model.
 
-    Raises ConfigError if the model lacks the modules that the recipe names.
+    Raises ConfigError if the model lacks the modules that the recipe names, or if its rank needs
+    more memory than the machine has.
     """
     detach(model)
-    return lora_config(
+    config = lora_config(
         model.network, recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
     )
+    _check_rank(model, config)
+    return config
+
+
+def _check_rank(model: LanguageModel, config: "LoraConfig") -> None:
+    """ConfigError for a rank whose weights alone are too large; the kernel would end the process.
+
+    Weights, gradients and the two moments of AdamW are in float32.
+    """
+    bytes_per_rank = 4 * 4 * weights_per_rank(model.network, config)
+    memory = total_memory(model)
+    if bytes_per_rank * config.r > memory:
+        raise ConfigError(
+            f"rank is {config.r}, whose weights, gradients and moments take "
+            f"{size(bytes_per_rank * config.r)}, but there are {size(memory)} of memory; expected "
+            f"at most {memory // bytes_per_rank}."
+        )
 
 
 def _train(
@@ -133,21 +153,23 @@ def _train(
         )
     if processes.is_leader():
         job.folder.mkdir(parents=True, exist_ok=True)
-    with _new_adapter(model, job) as adapter:
-        weights = [weight for weight in adapter.parameters() if weight.requires_grad]
-        state = TrainingState(weights, job.recipe)
-        try:
+    state = None
+    try:
+        with _new_adapter(model, job) as adapter:
+            weights = [weight for weight in adapter.parameters() if weight.requires_grad]
+            state = TrainingState(weights, job.recipe)
             processes.broadcast_weights(weights)
             if job.checkpoint_every:
                 state.load(job.folder)
             _run_steps(model, adapter, state, job, log, on_measurement)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"out of memory in step {state.step + 1}, with batches of {job.recipe.batch_size} "
-                f"items and rank {job.recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
-            ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        step = 1 if state is None else state.step + 1
+        raise TrainingError(
+            f"out of memory in step {step}, with batches of {job.recipe.batch_size} items and rank "
+            f"{job.recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
+        ) from error
     best = best_step(state.dev)
     last_folder = job.folder / "last"
     return TrainingResult(
@@ -240,8 +262,11 @@ def _new_adapter(model: LanguageModel, job: TrainingJob) -> Iterator["PeftModel"
     torch.manual_seed(job.recipe.seed)
     try:
         adapter = get_peft_model(model.module, config)
-    except ValueError as error:  # a module that peft has no LoRA for
-        raise ConfigError(str(error).strip().splitlines()[0]) from error
+    except (MemoryError, RuntimeError, ValueError) as error:
+        remove_layers(model.module)  # those that it has wrapped before
+        if isinstance(error, ValueError):  # a module that peft has no LoRA for
+            raise ConfigError(str(error).strip().splitlines()[0]) from error
+        raise
     fuse_lora(model.network, "default", cast_inputs=model.casts_lora_inputs)
     try:
         if job.gradient_checkpointing:

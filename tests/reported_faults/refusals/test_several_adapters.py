@@ -1,19 +1,21 @@
-"""Adapters that cannot be evaluated: named with their reasons, while the others are evaluated."""
+"""Adapters that cannot be evaluated: named with their reasons before anything is evaluated."""
 
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from mlflow.entities import Run
 from tiny_adapters import ALL, change_config, change_weights, write_adapter
 
 from isogloss.cli.stages import COMMANDS
 from isogloss.config import EvaluateConfig
-from isogloss.errors import ModelError
+from isogloss.errors import ModelError, ServerError
+from isogloss.stages import evaluate_adapters, session
 from isogloss.stages.evaluate_adapters import run_evaluate
 
 
@@ -53,26 +55,61 @@ def runs(kind: str) -> list[Run]:
     return found
 
 
-def test_the_others_are_evaluated_and_the_misfits_named(
-    written: Path, parameters: dict[str, str]
-) -> None:
-    with_comma = copy(written, "rank 8, first")
-    for name, spoil in (("untrained", zero), ("misnamed", misnamed)):
-        spoil(copy(written, name))
-    names = [str(with_comma), "untrained", "none", "misnamed", "absent"]
+def call(names: list[str], parameters: dict[str, str]) -> Result:
     options = [f"--adapter={name}" for name in names]
     options += [f"--{name}={value}" for name, value in parameters.items()]
     result = CliRunner().invoke(COMMANDS["evaluate"], options)
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_misfits_are_named_before_the_base_is_evaluated(
+    written: Path, parameters: dict[str, str]
+) -> None:
+    for name, spoil in (("untrained", zero), ("misnamed", misnamed)):
+        spoil(copy(written, name))
+    result = call(["none", str(copy(written, "whole")), "untrained", "misnamed"], parameters)
     assert result.exit_code == 2
     error = result.stderr.strip().splitlines()[-1]
-    assert error.startswith("Error: 3 of 5 adapters are not evaluated (")
+    assert error.startswith("Error: 2 of 4 adapters cannot be evaluated, so none is")
     for name, reason in (
         ("untrained", "is untrained: lora_B is zero in all of its 9 modules"),
         ("misnamed", r"6 of its 18 tensors have no place in the model, first \S+layers.9"),
-        ("absent", "is neither a folder, the id of a run nor a models:/ URI"),
     ):
         assert re.search(f"'{name}': adapter '{name}' .*{reason}", error)
-    assert "Traceback" not in result.output
+    assert mlflow.search_runs(search_all_experiments=True).empty
+
+
+def test_adapters_that_do_not_exist_are_named_before_a_model_is_loaded(
+    written: Path, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "load", lambda *_: pytest.fail("a model is loaded"))
+    result = call(["none", str(copy(written, "whole")), "absent", "models:/no/1"], parameters)
+    assert result.exit_code == 2
+    error = result.stderr.strip().splitlines()[-1]
+    assert error.startswith("Error: 2 of 4 adapters cannot be evaluated, so none is")
+    assert "'absent' is neither a folder, the id of a run nor a models:/ URI" in error
+    assert "'models:/no/1' cannot be fetched" in error
+    assert mlflow.search_runs(search_all_experiments=True).empty
+
+
+def test_an_adapter_that_fails_later_does_not_keep_the_others_from_their_runs(
+    written: Path, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = evaluate_adapters.evaluate
+
+    def fail_for_the_second(config: EvaluateConfig, *others: Any) -> Run:
+        if config.adapter == ("second",):
+            raise ServerError("the server is away.")
+        return evaluate(config, *others)
+
+    monkeypatch.setattr(evaluate_adapters, "evaluate", fail_for_the_second)
+    with_comma, second = copy(written, "rank 8, first"), copy(written, "second")
+    change_weights(second, lambda key, value: (key, 2 * value))
+    result = call([str(with_comma), "second", "none"], parameters)
+    assert result.exit_code == 2
+    error = result.stderr.strip().splitlines()[-1]
+    assert error == "Error: 1 of 3 adapters are not evaluated ('second': the server is away)."
     assert f"adapter {with_comma}\n" in result.stdout
     evaluated = {run.info.run_name: run for run in runs("evaluate")}
     assert set(evaluated) == {f"tuned {with_comma}", "base"}
@@ -88,7 +125,7 @@ def test_no_run_is_opened_where_no_adapter_can_be_evaluated(
 ) -> None:
     for name in ("one", "two"):
         misnamed(copy(written, name))
-    for adapter, message in (("one,two", "2 of 2 adapters are not"), ("one", "does not fit")):
+    for adapter, message in (("one,two", "2 of 2 adapters cannot be"), ("one", "does not fit")):
         with pytest.raises(ModelError, match=message):
             run_evaluate(EvaluateConfig(adapter=adapter, **parameters))
     assert not runs("evaluations")
