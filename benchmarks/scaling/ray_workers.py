@@ -28,7 +28,8 @@ CELL_KINDS = ("evaluate", "finetune")
 class Rate:
     """A study on so many workers, from the start of its first cell to the end of its last one.
 
-    `worker_seconds` is the time in cells, of all workers; `load` the load of the machine before.
+    `worker_seconds` is the time in cells, of all workers; `loads` the mean number of runnable
+    processes of the machine in the minute before, and in the last minute.
     """
 
     workers: int
@@ -37,10 +38,10 @@ class Rate:
     seconds: float
     cells_per_hour: float
     worker_seconds: float
-    load: float
+    loads: tuple[float, float]
 
 
-def study(seeds: int, limit: int) -> StudyConfig:
+def study(seeds: int, limit: int, steps: int) -> StudyConfig:
     """A study of the embedded model: its baseline, and two cells for each seed."""
     values = {
         "study": "rate",
@@ -48,7 +49,7 @@ def study(seeds: int, limit: int) -> StudyConfig:
         "languages": ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn"),
         "limit": limit,
         "seeds": tuple(range(seeds)),
-        "finetune": {"steps": 10, "batch_size": 8, "dev_limit": 20},
+        "finetune": {"steps": steps, "batch_size": 8, "dev_limit": limit},
         "launcher": "ray",
         "resources": {"gpus": 0, "cpus": 1, "memory_gb": 3},
     }
@@ -59,7 +60,7 @@ def cells_per_hour(workers: int, config: StudyConfig) -> Rate:
     """Run a study in a new store, on a cluster of this process with one processor per worker."""
     import ray
 
-    load = psutil.getloadavg()[0]
+    before = psutil.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["ISOGLOSS_UNFINISHED"] = f"{folder}/unfinished"
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
@@ -88,7 +89,7 @@ def cells_per_hour(workers: int, config: StudyConfig) -> Rate:
         seconds=round(seconds, 1),
         cells_per_hour=round(3600 * len(done) / seconds, 1),
         worker_seconds=round(busy, 1),
-        load=round(load, 1),
+        loads=(round(before, 1), round(psutil.getloadavg()[0], 1)),
     )
 
 
@@ -104,12 +105,13 @@ def _end(run: Run) -> float:
 @click.option("--workers", type=int, multiple=True, default=(1, 2), show_default=True)
 @click.option("--seeds", type=int, default=4, show_default=True)
 @click.option("--limit", type=int, default=20, show_default=True)
+@click.option("--steps", type=int, default=10, show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None)
-def main(workers: tuple[int, ...], seeds: int, limit: int, output: Path | None) -> None:
+def main(workers: tuple[int, ...], seeds: int, limit: int, steps: int, output: Path | None) -> None:
     """Measure each number of workers in turn."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logs.configure()
-    rates = [asdict(cells_per_hour(count, study(seeds, limit))) for count in workers]
+    rates = [asdict(cells_per_hour(count, study(seeds, limit, steps))) for count in workers]
     text = json.dumps(rates, indent=2)
     print(text)
     if output:

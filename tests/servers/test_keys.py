@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pydantic import ValidationError
 
+from isogloss.config import explain
 from isogloss.config.engine import Engine
 from isogloss.errors import ConfigError, ModelError
 from isogloss.servers import address, client
 from isogloss.servers.opening import found_kind, open_server
+from isogloss.stages.served_model import served_model
 from isogloss.types import EngineKind
 
 SECRET = "sk-planted/+secret=0123456789"
@@ -116,11 +119,23 @@ def test_the_root_of_an_address(url: str, expected: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["host:8000/v1", "ftp://host/v1", "http:///v1", "http://host/v1?key=a"]
-)
+    "url",
+    [
+        "host:8000/v1", "ftp://host/v1", "http:///v1", "http://host/v1?n=a", "http://host:x/v1",
+        "http://host:99999/v1", "http://host:-1", "http://[", "http://[::1/v1", "http://h\0/v1",
+        "http://a b/v1", "http://host:0/v1",
+    ],
+)  # fmt: skip
 def test_what_is_no_address_is_refused(url: str):
-    with pytest.raises(ConfigError, match="expected the address of a server"):
-        address.root(url)
+    with pytest.raises(ValidationError) as refused:
+        Engine(kind=EngineKind.VLLM, base_url=url)
+    assert explain(refused.value, Engine) == (
+        f"base_url should be the address of a server, such as http://host:8000/v1, but got {url!r}."
+    )
+    model = url if url.startswith("http") else f"http://{url}"
+    if model == url:
+        with pytest.raises(ConfigError, match=r"is not the address of a server; expected one such"):
+            served_model(f"{model}#name", None)
 
 
 def test_the_key_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
-from isogloss.errors import ComparisonError, ConfigError, StudyError
+from isogloss.errors import ComparisonError, ConfigError, ModelError, StudyError
 from isogloss.predictions.table import BOUNDED, Prediction
 from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.register import register
@@ -76,6 +76,19 @@ def runs(kind: str) -> list[Run]:
         filter_string=f"tags.`isogloss.kind` = '{kind}'", output_format="list",
         search_all_experiments=True,
     )  # fmt: skip
+
+
+def test_a_study_of_which_every_cell_fails_names_the_reason(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Run:
+        raise ModelError("the server has gone.")
+
+    monkeypatch.setattr("isogloss.stages.study.do_cell", fail)
+    with pytest.raises(StudyError, match=r"^3 of 3 cells failed; [^$]*the server has gone"):
+        run_study(study_config(model_folder("gemma3")))
+    assert [run.info.status for run in runs("study")] == ["FAILED"]
+    assert not runs("compare")
 
 
 def test_a_study_is_one_parent_run_with_base_finetune_tuned_and_compare_as_children(

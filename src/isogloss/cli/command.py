@@ -33,7 +33,7 @@ LONGEST_MESSAGE = 4000  # characters
 LONG_WORD = re.compile(r"\S{201,}")  # a value that somebody has named; prose has no such words
 
 
-class _UserError(click.ClickException):
+class UserError(click.ClickException):
     """An error in one sentence, without passwords, of a readable length."""
 
     exit_code = 2
@@ -144,12 +144,12 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except IsoglossError as error:
-        raise _UserError(str(error)) from error
+        raise UserError(str(error)) from error
     except OSError as error:
         if error.errno not in CORRECTABLE:
             raise
         where = f": {error.filename}" if error.filename else ""
-        raise _UserError(f"{error.strerror}{where}.") from error
+        raise UserError(f"{error.strerror}{where}.") from error
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def server_errors() -> Iterator[None]:
     except (MlflowException, RequestException) as error:
         from isogloss.tracking.server import sentence
 
-        raise _UserError(sentence(error)) from error
+        raise UserError(sentence(error)) from error
 
 
 def start(command: click.Command, name: str) -> None:

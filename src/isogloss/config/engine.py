@@ -38,6 +38,33 @@ def _require_words(command: str) -> str:
     return command
 
 
+def is_server_address(address: str) -> bool:
+    """Whether a text is the address of a server: http, a host, perhaps a port and a path."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port  # ValueError for one that is none
+    except ValueError:
+        return False
+    http = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    rest = parts.query or parts.fragment or address.endswith(("?", "#"))
+    return http and not rest and address.isprintable() and " " not in address
+
+
+def _require_address(address: str) -> str:
+    """The address of a server, refused if it is none or has a login in it."""
+    if "@" in address.partition("//")[2].partition("/")[0]:
+        # No error of pydantic, which would quote the address.
+        raise ConfigError(
+            "engine.base_url has a user or a password in it; expected the key in the environment "
+            "variable that engine.key names."
+        )
+    if not is_server_address(address):
+        raise PydanticCustomError(
+            "no_address", "Input should be the address of a server, such as http://host:8000/v1"
+        )
+    return address
+
+
 class Engine(Config):
     """What evaluates and trains a model in place of this process.
 
@@ -50,7 +77,12 @@ class Engine(Config):
         EngineKind, Field(description="vllm, sglang, llama_cpp, openai, tinker, command")
     ]
     base_url: Annotated[
-        Annotated[str, text("the address of a server, such as http://host:8000/v1")] | None,
+        Annotated[
+            str,
+            text("the address of a server, such as http://host:8000/v1"),
+            AfterValidator(_require_address),
+        ]
+        | None,
         Field(
             description="address of the server, up to and including /v1; default for tinker: that "
             "of the service"
@@ -148,12 +180,6 @@ class Engine(Config):
                 "engine_with_too_much",
                 "should have no price_train, which is of kind tinker, not of {kind}",
                 {"kind": self.kind.value},
-            )
-        if self.base_url is not None and "@" in urlsplit(self.base_url).netloc:
-            # No error of pydantic, which would quote the address.
-            raise ConfigError(
-                "engine.base_url has a user or a password in it; expected the key in the "
-                "environment variable that engine.key names."
             )
         if self.base_url is not None and not self.serves:
             raise PydanticCustomError(

@@ -79,7 +79,7 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
 def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     if not entry["loc"]:  # a check of several parameters together
         return f"{entry['msg']}."
-    names = [part for part in entry["loc"] if isinstance(part, str)]
+    names = _field_names(entry, config_class)
     positions = [part for part in entry["loc"] if isinstance(part, int)]
     # An entry of `models` may be the value of its field `model` alone.
     if positions and names[1:] == [names[0].removesuffix("s")] and entry["type"] != "missing":
@@ -108,6 +108,23 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     if names[-1] in FRACTIONS and entry["type"] != "margin":
         accepted += " (a fraction: 0.03 is three points)"
     return f"{subject} {accepted}, but got {shown(entry['input'])}."
+
+
+def _field_names(entry: ErrorDetails, config_class: type[BaseModel]) -> list[str]:
+    """The names of the sections and the field of an error, without the types of a union.
+
+    pydantic appends the name of the type that it tried, such as `constrained-int`.
+    """
+    names: list[str] = []
+    for part in entry["loc"]:
+        if not isinstance(part, str):
+            continue
+        if names and names[-1] in (fields := _fields(names[:-1], config_class)):
+            section = _section_class(fields[names[-1]].annotation)
+            if section is None:  # what follows is no field
+                break
+        names.append(part)
+    return names
 
 
 def shown(value: object) -> str:

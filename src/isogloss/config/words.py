@@ -5,6 +5,7 @@ declared with `NoneWord`; where another of the words would be taken for a name, 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import category

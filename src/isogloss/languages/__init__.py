@@ -17,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 from isogloss.errors import ConfigError
+from isogloss.formatting import shortened
 from isogloss.types import Group
 
 # Common names of branches, and the name of the same node in Glottolog.
@@ -81,8 +82,9 @@ def language(code: str) -> Language:
         # The head of a group of varieties comes last, so that an alias of several means the head.
         rows = sorted(table().values(), key=lambda row: row.variety_of is None)
         codes = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
-        expected = _closest(code, codes) or "a FLORES-200 code such as arb_Arab"
-        raise ConfigError(f"unknown language {code!r}; expected {expected}.") from None
+        shown = shortened(code)  # a request to a server may name any text
+        expected = _closest(shown, codes) or "a FLORES-200 code such as arb_Arab"
+        raise ConfigError(f"unknown language {shown!r}; expected {expected}.") from None
 
 
 @cache

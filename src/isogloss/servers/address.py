@@ -3,6 +3,8 @@
 import os
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import httpx2
+
 from isogloss.config.engine import Engine
 from isogloss.errors import ConfigError
 
@@ -10,18 +12,21 @@ HIDDEN = "***"
 
 
 def root(base_url: str) -> str:
-    """Return the address of a server without a final slash and `/v1`.
+    """Return the address of a server, which `Engine` has checked, without final slash and `/v1`.
 
-    Raises ConfigError for another text; `Engine` has refused one with a password.
+    Raises ConfigError for a host whose name cannot be written in ASCII.
     """
     parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(
-            f"engine.base_url is {base_url!r}; expected the address of a server, such as "
-            "'http://host:8000/v1'."
-        )
     path = parts.path.rstrip("/").removesuffix("/v1")
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    address = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    try:
+        httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(
+            f"engine.base_url is {base_url!r}, which is not an address ({error}); expected one "
+            "such as http://host:8000/v1."
+        ) from error
+    return address
 
 
 def key(engine: Engine) -> str | None:

@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from isogloss.config.engine import Engine
 from isogloss.errors import ConfigError
+from isogloss.formatting import shortened
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizer_location import locate_tokenizer
 from isogloss.models.tokenizers import shared_tokenizer
@@ -142,5 +145,11 @@ def served_model(name: str, engine: Engine | None) -> ServedModel | None:
             "of the model beside engine."
         )
     base_url, _, own_name = name.partition("#")
-    kind = found_kind(base_url)
-    return ServedModel(name, Engine(kind=kind, base_url=base_url, name=own_name or None))
+    try:
+        server = Engine(kind=EngineKind.OPENAI, base_url=base_url, name=own_name or None)
+    except ValidationError as error:
+        raise ConfigError(
+            f"model {shortened(name)!r} is not the address of a server; expected one such as "
+            "http://host:8000/v1#NAME."
+        ) from error
+    return ServedModel(name, server.model_copy(update={"kind": found_kind(base_url)}))

@@ -241,6 +241,9 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
 
     `labels` are the names of models by revision: a run that is reused may know another name.
     """
+    if not runs.evaluated:
+        logger.error("no comparison: nothing has been evaluated")
+        return None
     omissions = [
         Omission(OmissionReason.FAILED_CELLS, cells=tuple(labels), problem=reason)
         for reason, labels in _by_reason(runs.failed).items()
