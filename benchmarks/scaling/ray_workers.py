@@ -15,6 +15,7 @@ import mlflow
 import psutil
 from mlflow.entities import Run
 
+import isogloss
 from isogloss import logs
 from isogloss.config import StudyConfig
 from isogloss.launchers.studies import launch
@@ -110,6 +111,8 @@ def _end(run: Run) -> float:
 def main(workers: tuple[int, ...], seeds: int, limit: int, steps: int, output: Path | None) -> None:
     """Measure each number of workers in turn."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers start in another folder, where a relative path leads elsewhere.
+    os.environ["PYTHONPATH"] = str(Path(isogloss.__file__).absolute().parents[1])
     logs.configure()
     rates = [asdict(cells_per_hour(count, study(seeds, limit, steps))) for count in workers]
     text = json.dumps(rates, indent=2)

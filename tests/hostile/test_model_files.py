@@ -78,6 +78,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         "chat_template.jinja",
         b"{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
     ),
+    "template of a power": write("chat_template.jinja", b"{{ 9 ** (9 ** 9) }}"),
+    "template of gigabytes": write("chat_template.jinja", b"{{ ('a' * 3000000000) | length }}"),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
     "empty weights": write(WEIGHTS, b""),
     "weights cut": cut(WEIGHTS, 0.5),

@@ -9,10 +9,12 @@ import torch
 
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.errors import ModelError
+from isogloss.formatting import shortened
 from isogloss.models.adapter_files import AdapterFiles, peft_config
 from isogloss.models.adapter_weights import MisfitError, compare_tensors
 from isogloss.models.architecture import check_architecture
 from isogloss.models.locate import ModelLocation
+from isogloss.models.model_files import LONGEST_REASON
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -26,8 +28,14 @@ def skeleton(location: ModelLocation) -> CausalNetwork:
     from transformers import AutoModelForCausalLM
 
     config = cast("PretrainedConfig", check_architecture(location))
-    with torch.device("meta"):
-        return cast(CausalNetwork, AutoModelForCausalLM.from_config(config))
+    try:
+        with torch.device("meta"):
+            return cast(CausalNetwork, AutoModelForCausalLM.from_config(config))
+    except Exception as error:  # whatever an architecture's own code raises for its values
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__, LONGEST_REASON)
+        raise ModelError(
+            f"model {location.name!r} has a config.json that transformers rejects ({reason})."
+        ) from error
 
 
 def require_fit(files: AdapterFiles, location: ModelLocation) -> None:

@@ -9,11 +9,12 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jinja2 import TemplateError
+import psutil
+from jinja2 import Environment, TemplateError
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
@@ -57,7 +58,9 @@ _ON: tuple[Switches, ...] = (
 # A template is a program: these are what it raises, and what transformers raises about it.
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError,
              TimeoutError, TypeError, ValueError)  # fmt: skip
+AGAIN = 0.1  # seconds between alarms, after the first
 _SECONDS = 10  # for one rendering, which takes a millisecond
+_BYTES = 2_000_000_000  # of memory that one rendering may take
 _LONGEST = 1_000_000  # characters that a template may add to a text
 
 
@@ -144,6 +147,11 @@ def dated(template: str, date: str = TEMPLATE_DATE) -> str:
 @lru_cache(maxsize=8)
 def _format(tokenizer: Tokenizer, template: str, thinking: bool) -> ChatFormat:
     """Try the switches, the first that render and leave no block of reasoning open."""
+    if _has_power(template):
+        raise ModelError(
+            "the chat template has a power (**), which may take for ever to compute; set chat=off "
+            "to use no template."
+        )
     chosen: tuple[Switches, bool, str] | None = None
     reason: ModelError | None = None
     for switches in _ON if thinking else _OFF:
@@ -247,6 +255,39 @@ def _turn(role: str, text: str, as_list: bool) -> dict[str, object]:
     return {"role": role, "content": [{"type": "text", "text": text}] if as_list else text}
 
 
+def _has_power(template: str) -> bool:
+    """Whether a template computes a power: Python answers no alarm before it is computed."""
+    before = ""
+    try:
+        for _, kind, text in Environment().lex(template):
+            if text == "**" and before not in ("(", ","):  # else named arguments
+                return True
+            before = before if kind == "whitespace" else text
+    except TemplateError:  # which rendering will say
+        pass
+    return False
+
+
+@contextmanager
+def _memory_limit(n_bytes: int) -> Iterator[None]:
+    """Raise MemoryError in the context if it needs that much more memory, where systems limit it."""
+    try:
+        import resource
+    except ImportError:  # not Unix
+        yield
+        return
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    most = psutil.Process().memory_info().vms + n_bytes
+    with suppress(OSError, ValueError):
+        if limits[0] == resource.RLIM_INFINITY or limits[0] > most:
+            resource.setrlimit(resource.RLIMIT_AS, (most, limits[1]))
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in the context after that time.
@@ -263,7 +304,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"it takes more than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: Python ignores an exception in a destructor, where the first may come.
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
@@ -280,7 +322,7 @@ def _render(
     generation: bool = True,
 ) -> str:
     try:
-        with _time_limit(_SECONDS):
+        with _time_limit(_SECONDS), _memory_limit(_BYTES):
             rendered = tokenizer.apply_chat_template(
                 list(turns),
                 chat_template=template,

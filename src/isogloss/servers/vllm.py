@@ -90,6 +90,8 @@ def _read_next(answer: bytes) -> NextToken:
     logprobs = completion.choices[0].logprobs
     if logprobs is None or not logprobs.tokens or not logprobs.top_logprobs:
         raise NoLogprobsError
+    if not logprobs.token_logprobs:
+        raise ValueError("a token without its log-probability in the answer")
     greedy = _token_id(logprobs.tokens[0])
     values: dict[int | str, float] = {
         _token_id(token): value for token, value in logprobs.top_logprobs[0].items()
