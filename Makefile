@@ -63,7 +63,8 @@ test-unit: install-dev
 test-real: install-dev
 	python -m pytest -m real -n 2 --dist loadfile
 
-# Every change of every file that other tools write, where `make test-unit` tries a sample.
+# Every change of every file that other tools write, and thousands of examples of each fuzzer, where
+# `make test-unit` tries a sample.
 fuzz: install-dev
 	ISOGLOSS_FUZZ=1 python -m pytest tests/hostile
 
