@@ -144,7 +144,9 @@ def test_any_header_of_weights(data: st.DataObject, adapter: Path) -> None:
     content = (adapter / WEIGHTS).read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
-    tensors = {name: with_changes(entry) for name, entry in header.items() if isinstance(entry, dict)}
+    tensors = {
+        name: with_changes(entry) for name, entry in header.items() if isinstance(entry, dict)
+    }
     changed = as_json(data.draw(st.fixed_dictionaries(tensors) | with_changes(header)))
     stated = data.draw(st.just(len(changed)) | st.integers(0, 2**64 - 1))
     whole = struct.pack("<Q", stated) + changed + content[8 + length :]
@@ -275,9 +277,7 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 @fuzzed(60)
 @given(place=st.sampled_from(list(leaves(ANSWER))), value=VALUE, cut=nearly(as_json(ANSWER)))
 @pytest.mark.parametrize("name", READERS)
-def test_any_answer_of_a_server(
-    name: str, place: tuple[Any, ...], value: Any, cut: bytes
-) -> None:
+def test_any_answer_of_a_server(name: str, place: tuple[Any, ...], value: Any, cut: bytes) -> None:
     for answer in (as_json(replaced(ANSWER, place, value)), cut):
         with readable(ValueError):  # which the client takes for an unusable answer
             READERS[name](answer)

@@ -160,12 +160,12 @@ def test_any_name_that_mlflow_accepts_has_one_version_of_an_adapter(finetuned: R
 def test_a_task_in_a_folder_with_a_quote_is_trained_registered_and_evaluated(
     model_folder: Callable[[str], Path], train: Train, tmp_path: Path
 ) -> None:
-    data = write_task(tmp_path / "it's \"so\"")
+    data = write_task(tmp_path / 'it\'s "so"')
     settings = {
         "task": "files", "data_dir": str(data), "source": "arb_Arab", "register_as": "auto"
     }  # fmt: skip
     run = train(**settings)
-    name = "isogloss-it's \"so\"-arb_Arab"
+    name = 'isogloss-it\'s "so"-arb_Arab'
     assert aliases(name) == {"candidate": "1"}
     assert train(**settings).info.run_id == run.info.run_id
     assert aliases(name) == {"candidate": "1"}

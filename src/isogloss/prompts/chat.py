@@ -7,6 +7,7 @@ which a direct answer would be a draft.
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from jinja2 import Environment, TemplateError
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.prompts.reasoning_blocks import open_block
+
+if sys.platform != "win32":
+    import resource
 
 # What templates print as today's date: that of Llama 3.1's template where it knows no other.
 TEMPLATE_DATE = "2024-07-26"
@@ -271,9 +275,7 @@ def _has_power(template: str) -> bool:
 @contextmanager
 def _memory_limit(n_bytes: int) -> Iterator[None]:
     """Raise MemoryError in the context if it needs that much more memory, where systems limit it."""
-    try:
-        import resource
-    except ImportError:  # not Unix
+    if sys.platform == "win32":
         yield
         return
     limits = resource.getrlimit(resource.RLIMIT_AS)

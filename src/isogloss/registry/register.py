@@ -140,8 +140,8 @@ def _check_same(registered: RegisteredModel, task: str, source: LanguageCode) ->
     own, tags = prefixed({"task": task, "source": source}), registered.tags
     if any(tags.get(key, value) != value for key, value in own.items()):
         raise ModelError(
-            f"registered model {registered.name!r} is for {tags[f'{PREFIX}task']} and adapters tuned on "
-            f"{tags[f'{PREFIX}source']}, but this one is for {task} and tuned on {source}; "
+            f"registered model {registered.name!r} is for {tags[f'{PREFIX}task']} and adapters "
+            f"tuned on {tags[f'{PREFIX}source']}, but this one is for {task} and tuned on {source}; "
             f"register it under another name."
         )
 
