@@ -274,7 +274,7 @@ def _has_power(template: str) -> bool:
 
 @contextmanager
 def _memory_limit(n_bytes: int) -> Iterator[None]:
-    """Raise MemoryError in the context if it needs that much more memory, where systems limit it."""
+    """Raise MemoryError in the context if it needs that much more memory (not on Windows)."""
     if sys.platform == "win32":
         yield
         return

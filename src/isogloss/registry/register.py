@@ -141,8 +141,8 @@ def _check_same(registered: RegisteredModel, task: str, source: LanguageCode) ->
     if any(tags.get(key, value) != value for key, value in own.items()):
         raise ModelError(
             f"registered model {registered.name!r} is for {tags[f'{PREFIX}task']} and adapters "
-            f"tuned on {tags[f'{PREFIX}source']}, but this one is for {task} and tuned on {source}; "
-            f"register it under another name."
+            f"tuned on {tags[f'{PREFIX}source']}, but this one is for {task} and tuned on "
+            f"{source}; register it under another name."
         )
 
 
