@@ -88,6 +88,9 @@ def weights_per_rank(network: CausalNetwork, config: "LoraConfig") -> int:
     modules, parameters = config.target_modules or (), tuple(config.target_parameters or ())
     count = 0
     for name, module in network.named_modules():
+        for own, weight in module.named_parameters(recurse=False):
+            if _ends_with(f"{name}.{own}", parameters):
+                count += math.prod(weight.shape[:-2]) * sum(weight.shape[-2:])
         if not isinstance(module, torch.nn.Linear | Conv1D):
             continue
         chosen = module is not head if modules == "all-linear" else _ends_with(name, modules)
@@ -95,9 +98,6 @@ def weights_per_rank(network: CausalNetwork, config: "LoraConfig") -> int:
             count += module.in_features + module.out_features
         elif chosen:
             count += sum(module.weight.shape)
-    for name, weight in network.named_parameters():
-        if _ends_with(name, parameters):
-            count += math.prod(weight.shape[:-2]) * sum(weight.shape[-2:])
     return count
 
 
