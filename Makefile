@@ -1,5 +1,6 @@
 # make install | run | ui | test | fuzz | check | generate | docs | calibrate | bench | bench-gpu | lock
 # make install-vllm: vLLM's CPU build, which the tests marked `real` use where it is installed.
+# make install-trainers: packages of external trainers, by whose definitions examples are checked.
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev install-vllm run ui test test-unit test-real fuzz check generate docs \
+.PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-real fuzz check generate docs \
 	format calibrate bench bench-gpu lock
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
@@ -47,6 +48,14 @@ install-vllm: .vllm/installed
 	.vllm/bin/python $(INSTALL) -r scripts/vllm-requirements.txt
 	.vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	PYTHONPATH=src ISOGLOSS_VLLM=$(CURDIR)/.vllm $(BIN)/python -m scripts.vllm_server --write-metadata
+	@touch $@
+
+# Unpacked without what they need, which is gigabytes; their definitions can be read all the same.
+install-trainers: .trainers/installed
+
+.trainers/installed: scripts/trainers-requirements.txt .venv/installed
+	rm -rf .trainers
+	$(PIP) --no-deps --target .trainers -r scripts/trainers-requirements.txt
 	@touch $@
 
 run: install

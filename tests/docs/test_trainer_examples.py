@@ -1,8 +1,7 @@
 """The examples of configurations for external trainers have only options that the trainers have.
 
-ms-swift's and axolotl's own definitions are read from their packages, unpacked without what they
-need, in the folder that $ISOGLOSS_TRAINERS names:
-`pip install --no-deps --target FOLDER axolotl==0.19.0 ms-swift==4.6.0`.
+The trainers' own definitions are read from their packages, unpacked without what they need: by
+`make install-trainers` in .trainers, or in the folder that $ISOGLOSS_TRAINERS names.
 """
 
 import ast
@@ -21,12 +20,14 @@ import yaml
 from isogloss.config.engine import Engine
 from isogloss.config.train_command import split_words
 
-TRAINERS = os.environ.get("ISOGLOSS_TRAINERS")  # read here: tests have no variables of isogloss
-EXAMPLES = Path(__file__).parents[2] / "examples" / "trainers"
+ROOT = Path(__file__).parents[2]
+# Read here: tests have no variables of isogloss.
+TRAINERS = Path(os.environ.get("ISOGLOSS_TRAINERS", ROOT / ".trainers"))
+EXAMPLES = ROOT / "examples" / "trainers"
 SCRIPTS = sorted(EXAMPLES.glob("megatron_*.sh"))
 RECIPE = {
     "model": {"path": "Qwen/Qwen3-8B"},
-    "files": {"train_tokens": "/data/train_tokens.jsonl"},
+    "files": {"train_tokens": "/data/train_tokens.jsonl", "train": "/data/train.jsonl"},
     "hyperparameters": {
         "steps": 40, "warmup_steps": 4, "learning_rate": 5e-4, "seed": 1, "rank": 16, "alpha": 32,
         "dropout": 0.0, "batch_size": 16,
@@ -36,9 +37,9 @@ RECIPE = {
 
 
 def trainers() -> Path:
-    if TRAINERS is None:
-        pytest.skip("ISOGLOSS_TRAINERS names no folder with axolotl and ms-swift")
-    return Path(TRAINERS)
+    if not (TRAINERS / "axolotl").is_dir():
+        pytest.skip("the trainers' packages are not unpacked: make install-trainers")
+    return TRAINERS
 
 
 def script(name: str) -> Any:
@@ -62,7 +63,9 @@ def engine_of(path: Path) -> Engine:
     return Engine.model_validate(yaml.safe_load(shown)["engine"])
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, EXAMPLES / "with_axolotl.py"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*SCRIPTS, *sorted(EXAMPLES.glob("with_*.py"))], ids=lambda p: p.name
+)
 def test_the_engines_that_examples_show_name_the_example(path: Path) -> None:
     words = split_words(engine_of(path).train or "")
     assert f"examples/trainers/{path.name}" in words
@@ -161,43 +164,127 @@ def test_megatron_of_ms_swift_has_every_option_and_value(path: Path) -> None:
                 float(value)
 
 
+# Options that a trainer does not have are added in a second attempt, which must fail.
 VALIDATE = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 from axolotl.utils.schemas.config import AxolotlInputConfig
-config = json.load(sys.stdin)
-unknown = sorted(config.keys() - AxolotlInputConfig.model_fields.keys())
-assert not unknown, f"axolotl has no {unknown}"
-checked = AxolotlInputConfig.model_validate(config)
-print(json.dumps({"datasets": checked.datasets[0].model_dump(mode="json", exclude_unset=True),
-                  "rank": checked.lora_r, "packing": checked.sample_packing}))
+def checked(config):
+    unknown = sorted(config.keys() - AxolotlInputConfig.model_fields.keys())
+    assert not unknown, f"axolotl has no {unknown}"
+    return AxolotlInputConfig.model_validate(config)
+results = []
+for config in json.load(sys.stdin):
+    found = checked(config)
+    (data,) = found.datasets
+    results.append({"path": data.path, "ds_type": data.ds_type, "type": data.type,
+                    "rank": found.lora_r, "packing": found.sample_packing})
+try:
+    checked({**config, "lora_rank": 16})
+    refusal = None
+except AssertionError as error:
+    refusal = str(error)
+print(json.dumps([results, refusal]))
 """
 
 
-def validated(config: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """What axolotl's own schema says of a configuration."""
-    return subprocess.run(
-        [sys.executable, "-c", VALIDATE],
-        input=json.dumps(config),
+def answer_of(program: str, given: object) -> Any:
+    """What a program prints, in a process with the trainers' packages, given JSON."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(given),
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(trainers())},
+        env={**os.environ, "PYTHONPATH": str(trainers()), "DISABLE_VERSION_CHECK": "1"},
         check=False,
     )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("modules", ["all-linear", ["self_attn.q_proj", "self_attn.v_proj"]])
-def test_axolotl_accepts_the_configuration_as_it_is_filled(modules: object, tmp_path: Path) -> None:
+@pytest.mark.real
+def test_axolotl_accepts_the_configuration_as_it_is_filled(tmp_path: Path) -> None:
     trainers()
     example = yaml.safe_load((EXAMPLES / "axolotl.yaml").read_text("utf-8"))
-    recipe = {**RECIPE, "peft": {"target_modules": modules, "target_parameters": None}}
-    config = script("with_axolotl.py").filled(example, recipe, tmp_path)
-    result = validated(config)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert json.loads(result.stdout.splitlines()[-1]) == {
-        "datasets": {"path": "/data/train_tokens.jsonl", "ds_type": "json"},
-        "rank": 16,
+    configs = [
+        script("with_axolotl.py").filled(
+            example,
+            {**RECIPE, "peft": {"target_modules": modules, "target_parameters": None}},
+            tmp_path,
+        )
+        for modules in ("all-linear", ["self_attn.q_proj", "self_attn.v_proj"])
+    ]
+    results, refusal = answer_of(VALIDATE, configs)
+    expected = {
+        "path": "/data/train_tokens.jsonl", "ds_type": "json", "type": None, "rank": 16,
         "packing": False,
+    }  # fmt: skip
+    assert results == [expected, expected]
+    assert refusal == "axolotl has no ['lora_rank']"
+
+
+# The package's data module imports torchaudio, which its reader of dataset_info.json does not need.
+PARSE = """
+import json, sys, types, warnings
+warnings.simplefilter("ignore")
+from llamafactory.hparams.parser import get_train_args
+import llamafactory
+data = types.ModuleType("llamafactory.data")
+data.__path__ = [llamafactory.__path__[0] + "/data"]
+sys.modules["llamafactory.data"] = data
+from llamafactory.data.parser import get_dataset_list
+config = json.load(sys.stdin)
+model, read, training, tuning, _ = get_train_args(dict(config))
+(texts,) = get_dataset_list(read.dataset, read.dataset_dir)
+try:
+    get_train_args({**config, "lora_r": 16})
+    refusal = None
+except ValueError as error:
+    refusal = str(error)
+print(json.dumps([{
+    "model": model.model_name_or_path, "tokenized": read.tokenized_path, "packing": read.packing,
+    "steps": training.max_steps, "warmup": training.warmup_steps, "bf16": training.bf16,
+    "items": training.per_device_train_batch_size * training.gradient_accumulation_steps,
+    "schedule": training.lr_scheduler_type, "norm": training.max_grad_norm,
+    "lora": [tuning.lora_rank, tuning.lora_alpha, tuning.lora_target],
+    "texts": [texts.dataset_name, texts.formatting, texts.prompt, texts.response],
+}, refusal]))
+"""
+
+
+@pytest.mark.real
+def test_llamafactory_parses_the_configuration_and_gets_the_tokens(tmp_path: Path) -> None:
+    trainers()
+    from datasets import load_from_disk
+
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [-100, -100, 7], "attention_mask": [1, 1, 1]},
+        {"input_ids": [8, 9], "labels": [-100, 9], "attention_mask": [1, 1]},
+    ]
+    tokens = tmp_path / "train_tokens.jsonl"
+    tokens.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    output = tmp_path / "output"
+    output.mkdir()
+    recipe = {
+        **RECIPE,
+        "files": {"train_tokens": str(tokens), "train": "/data/train.jsonl"},
+        "peft": {"target_modules": ["q_proj", "v_proj"], "target_parameters": None},
     }
-    spoilt = validated({**config, "lora_rank": 16})
-    assert "axolotl has no ['lora_rank']" in spoilt.stderr
+    example = script("with_llamafactory.py")
+    example.write_data(recipe, output)
+    written = load_from_disk(str(output / "tokenized"))
+    assert list(written) == ["train"]
+    assert written["train"].to_list() == rows
+    config = example.filled(
+        yaml.safe_load((EXAMPLES / "llamafactory.yaml").read_text("utf-8")), recipe, output
+    )
+    result, refusal = answer_of(PARSE, {**config, "bf16": False, "use_cpu": True})
+    assert result == {
+        "model": "Qwen/Qwen3-8B", "tokenized": str(output / "tokenized"), "packing": False,
+        "steps": 40, "warmup": 4, "bf16": False, "items": 16, "schedule": "linear", "norm": 1.0,
+        "lora": [16, 32, ["q_proj", "v_proj"]],
+        "texts": ["/data/train.jsonl", "alpaca", "prompt", "completion"],
+    }  # fmt: skip
+    assert "lora_r" in refusal
+    every = {**recipe, "peft": {"target_modules": "all-linear", "target_parameters": None}}
+    assert example.filled({}, every, output)["lora_target"] == "all"
