@@ -1,6 +1,7 @@
 """Copy the report and the tables of a finished study to docs/results/NAME, and say how it was made.
 
-`provenance.json` has the command, the commit, versions, the processor and the time of every cell.
+Items are left out of the report, since their texts have licences of their own. `provenance.json`
+has the command, the commit, versions, the processor and the time of every cell.
 Runs are those of MLflow's default store or of MLFLOW_TRACKING_URI. From the repository's root:
 
     PYTHONPATH=src python -m scripts.keep_results NAME --command "mlflow run . -P study=..."
@@ -20,12 +21,13 @@ from mlflow.entities import Run
 
 from isogloss.cli.command import user_errors
 from isogloss.errors import TrackingError
+from isogloss.report.items_page import without_items
 from isogloss.tracking import tag
 from isogloss.tracking.search import FINISHED, experiments, find_runs
 from isogloss.tracking.tags import prefixed, read_parts
 
 PROVENANCE = "provenance.json"
-KEPT = ("*.html", "*.csv", "baseline.png")  # the report holds all figures
+KEPT = ("report.html", "*.csv", "baseline.png")  # the report holds all figures
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # flags that decide speed
 
 
@@ -44,6 +46,8 @@ def keep(study: str, out: Path, command: str) -> Path:
             mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=temporary)
             for path in (path for kind in KEPT for path in Path(temporary).rglob(kind)):
                 shutil.copy(path, folder)
+    if (report := folder / "report.html").exists():
+        report.write_text(without_items(report.read_text("utf-8")), encoding="utf-8")
     cells = _cells(parent, runs)
     text = json.dumps(_provenance(parent, comparison, cells, command), indent=2)
     (folder / PROVENANCE).write_text(f"{text}\n", encoding="utf-8")

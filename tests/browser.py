@@ -5,6 +5,7 @@ import json
 import os
 import select
 import subprocess
+from contextlib import contextmanager
 from itertools import count
 
 
@@ -95,5 +96,20 @@ class Browser:
         ]
         return [url for url in requests if not url.startswith("data:")], messages
 
-    def value(self, expression):
-        return self.call("Runtime.evaluate", expression=expression)["result"]["value"]
+    def value(self, expression, *, wait=False):
+        """The value of an expression in the page; `wait` for that of a promise."""
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=wait)
+        return result["result"]["value"]
+
+    @contextmanager
+    def frame(self, url):
+        """Context in which `value` is of the frame of another origin whose address begins so."""
+        page, self.session = self.session, None
+        targets = self.call("Target.getTargets", filter=[{}])["targetInfos"]
+        (frame,) = (each for each in targets if each["url"].startswith(url))
+        attached = self.call("Target.attachToTarget", targetId=frame["targetId"], flatten=True)
+        self.session = attached["sessionId"]
+        try:
+            yield
+        finally:
+            self.session = page

@@ -161,7 +161,8 @@ class ComparisonResult:
         table = self.tables["Relatedness contrast"].to_html(index=False)
         return (
             f"<p><strong>{escape(text.verdict)}</strong>: {escape(text.headline)}</p>"
-            f"<p>{escape(text.numbers)}</p><p>{escape(text.next_steps)}</p>{table}"
+            f"<p>{escape(text.numbers)}</p><p>{escape(text.next_steps)}</p>"
+            f"<pre>{escape(text.command)}</pre>{table}"
         )
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic_predictions import CONTROL, RELATED, compare_pair, gains, pair, study
 
-from isogloss.analysis.adjusted_contrast import Covariate
+from isogloss.analysis.adjusted_contrast import Covariate, groups_overlap
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.errors import ConfigError
@@ -192,3 +192,40 @@ def test_an_adjustment_that_is_not_possible_has_a_problem_and_no_contrast(runs):
     assert (baseline.contrast, script.contrast) == (None, None)
     assert "differ by barely more than sampling noise" in baseline.problem
     assert "adjusting for script is not possible" in script.problem
+
+
+@pytest.mark.parametrize(
+    ("related", "control", "overlap"),
+    [
+        ([1, 2, 3], [4, 5, 6, 7], False),
+        ([1, 2, 4.5], [4, 5, 6, 7], False),  # a third of the related
+        ([1, 4.5, 5], [4, 5, 6, 7], True),
+        ([2, 3], [1, 8, 9], True),  # all related within the range of the controls
+        ([1, 9], [2, 3, 4], True),
+        ([0, 0], [0, 1, 0], True),
+    ],
+)
+def test_groups_overlap_if_half_of_one_lies_in_the_range_of_the_other(related, control, overlap):
+    is_related = np.array([True] * len(related) + [False] * len(control))
+    assert groups_overlap(is_related, [np.array([*related, *control], dtype=float)]) is overlap
+
+
+def test_covariates_that_separate_the_groups_together_do_not_overlap():
+    is_related = np.array([True] * 4 + [False] * 4)
+    first = np.array([1.0, 2, 3, 4, 1, 2, 3, 4])
+    second = first + np.where(is_related, 1, -1) + 0.1 * np.array([1, -1, 1, -1] * 2)
+    assert groups_overlap(is_related, [first])
+    assert groups_overlap(is_related, [second])
+    assert not groups_overlap(is_related, [first, second])
+
+
+def test_an_adjustment_beyond_the_languages_is_marked(tables: dict[RunKey, pd.DataFrame]) -> None:
+    values = {code: float(10 + place) if code in RELATED else float(place % 5)
+              for place, code in enumerate(CODES)}  # fmt: skip
+    covariates = {"far apart": values, "near": {code: float(len(code + "x") + place % 3)
+                  for place, code in enumerate(CODES)}}  # fmt: skip
+    made = compare(tables, source="arb_Arab", covariates=covariates).adjustments
+    marked = {each.covariates: each.extrapolates for each in made}
+    assert marked["far apart",] is True
+    assert marked["near",] is False
+    assert all(flag for names, flag in marked.items() if "far apart" in names)

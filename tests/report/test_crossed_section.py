@@ -292,7 +292,7 @@ def test_the_forest_has_the_effect_and_a_row_per_source_and_model(planted: Compa
     (axes,) = crossed_effects(planted, planted.crossed).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[:4] == ["all sources", "clustered errors", "by source", "Turkish"]
-    assert {"by model", "model-0", "model-1", "at equal ...", "script"} <= set(labels)
+    assert {"by model", "model-0", "model-1", "checks, at equal ...", "script"} <= set(labels)
 
 
 def test_three_sources_are_described_without_a_verdict() -> None:

@@ -14,6 +14,8 @@ from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.formatting import interval_points, points
 from isogloss.languages import table
+from isogloss.report import language_figures, scatter_figures
+from isogloss.report.model_order import by_baseline
 from isogloss.report.page import figures
 from isogloss.report.style import COLOURS, MARKERS, drawable, model_labels
 from isogloss.stats.adjusted import AdjustedContrast
@@ -189,7 +191,8 @@ def test_the_lines_on_the_baseline_have_the_slopes_of_the_tests(several):
     axes = figures(several)["baseline"].axes[0]
     test = several.baseline_slopes[-1].test
     assert several.baseline_slopes[-1].units == "models"
-    (naive,) = dashed(axes)
+    chance, naive = dashed(axes)
+    assert list(chance.get_xdata()) == [25, 25]
     thick = [line for line in axes.lines if line.get_linewidth() == 1.8 and line is not naive]
     for line, slope in ((naive, test.naive), (thick[0], test.slope)):
         (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
@@ -208,6 +211,64 @@ def test_a_slope_that_cannot_be_estimated_is_named_and_not_drawn(several, slope)
     assert any("no slope beyond sampling noise" in text for text in strings(figure))
     thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 1.8]
     assert [line.get_linestyle() for line in thick] == ["--"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "draw"),
+    [
+        ("comparison", scatter_figures.baseline),
+        ("several", scatter_figures.baseline),
+        ("everything", scatter_figures.baseline),
+        ("several", scatter_figures.reasoning),
+    ],
+)
+def test_labels_of_points_overlap_neither_each_other_nor_the_points(request, kind, draw):
+    (axes,) = draw(request.getfixturevalue(kind)).axes
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    for text in axes.texts:
+        text.update_positions(renderer)
+    # Of an annotation `get_window_extent` has the line too.
+    boxes = [Text.get_window_extent(text, renderer) for text in axes.texts]
+    assert len(boxes) > 10
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+    points = [
+        axes.transData.transform(point)
+        for line in axes.lines
+        if line.get_marker() not in ("None", "")
+        for point in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    ]
+    assert not any(box.contains(*point) for box in boxes for point in points)
+
+
+def test_every_language_of_one_model_and_every_model_of_several_is_labelled(comparison, several):
+    (axes,) = scatter_figures.baseline(comparison).axes
+    assert {text.get_text() for text in axes.texts} == {row.name for row in comparison.languages}
+    (axes,) = scatter_figures.baseline(several).axes
+    assert {str(number) for number in range(1, 7)} <= {text.get_text() for text in axes.texts}
+
+
+def test_models_are_in_the_order_of_their_baselines(several):
+    ordered = by_baseline(several)
+    before = [model.mean.before for model in ordered.models]
+    assert before == sorted(before)
+    assert before != [model.mean.before for model in reversed(several.models)]
+    backwards = replace(
+        several,
+        conditions={
+            name: replace(result, models=result.models[::-1], holm_p=result.holm_p[::-1])
+            for name, result in several.conditions.items()
+        },
+    )
+    assert by_baseline(backwards).conditions == ordered.conditions
+
+
+@pytest.mark.parametrize("kind", ["comparison", "several"])
+def test_chance_is_a_line_in_every_figure_of_accuracy(request, kind):
+    for draw in (scatter_figures.baseline, language_figures.before_after):
+        (axes,) = draw(request.getfixturevalue(kind)).axes
+        assert [25, 25] in [list(line.get_xdata()) for line in dashed(axes)]
+        assert axes.get_xlim()[0] < 25 < axes.get_xlim()[1]
 
 
 def test_tuning_is_drawn_against_chain_of_thought_with_the_diagonal(several):

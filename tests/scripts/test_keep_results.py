@@ -49,3 +49,19 @@ def test_the_report_is_kept_with_the_time_of_each_cell(tmp_path: Path) -> None:
     assert provenance["versions"] == ["torch:2.13.0"]
     assert provenance["verdicts"]["C1"] == "inconclusive"
     assert list(provenance["seconds_by_cell"].values()) == [2.5, 2.5]
+
+
+def test_a_kept_report_has_no_texts_of_items(tmp_path: Path) -> None:
+    cell = logged("evaluate", "a")
+    compared = logged("compare", "d")
+    block = '<script type="application/json" id="items-data">{"question": "secret"}</script>'
+    client = mlflow.MlflowClient()
+    client.log_text(compared, f"<p>before</p>{block}<p>after</p>", "report/report.html")
+    client.log_text(compared, "secret", "report/items.html")
+    logged("study", "d", cells=cell)
+    folder = keep("tiny", tmp_path, "mlflow run .")
+    assert {path.name for path in folder.iterdir()} == {PROVENANCE, "report.html"}
+    kept = (folder / "report.html").read_text("utf-8")
+    assert "secret" not in kept
+    assert kept.startswith("<p>before</p>")
+    assert kept.endswith("<p>after</p>")

@@ -20,10 +20,11 @@ from synthetic_predictions import (
 )
 
 from isogloss.analysis.score_matrix import RunKey
-from isogloss.config import CompareConfig
+from isogloss.config import CompareConfig, PlanConfig
 from isogloss.errors import ConfigError, DataError
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import plan_comparison, run_compare
+from isogloss.stages.plan import run_plan
 from isogloss.types import Condition
 
 BASE = RunKey("m", Condition.BASE)
@@ -86,7 +87,7 @@ def test_the_tags_describe_the_comparison() -> None:
 
 @pytest.mark.parametrize(("effect", "verdict"), [(0.1, "related gain more"), (0.0, "equivalent")])
 def test_the_runs_of_all_sources_make_one_crossed_comparison_whose_verdict_is_that_of_c1(
-    effect: float, verdict: str
+    effect: float, verdict: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log_runs(crossed_tables(effect, n=60), study="c")
     run_compare(CompareConfig(study="c", source="tur_Latn", margin=0.08))
@@ -104,6 +105,12 @@ def test_the_runs_of_all_sources_make_one_crossed_comparison_whose_verdict_is_th
         file.path for file in files
     }
     assert "unrelated sources" in tags["mlflow.note.content"]
+    command = next(line for line in tags["mlflow.note.content"].splitlines() if "-e plan" in line)
+    values = dict(word.split("=", 1) for word in command.split() if "=" in word)
+    assert values["like"] == run.info.run_id
+    capsys.readouterr()
+    run_plan(PlanConfig.model_validate(values))
+    assert "The spread is estimated from 4 sources" in " ".join(capsys.readouterr().out.split())
 
 
 def test_shared_vocabulary_is_held_equal_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

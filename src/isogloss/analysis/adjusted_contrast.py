@@ -42,6 +42,7 @@ class Covariate(StrEnum):
 
 
 FEWEST = 2  # related and control languages with values
+OVERLAP = 0.5  # share of a group within the range of the other, below which adjusting extrapolates
 SHARED_METRIC = (
     "the covariate {0!r} would share a metric with {1!r}, which the comparison has too; choose "
     "another name."
@@ -61,13 +62,15 @@ class Adjustment:
     """The contrast with covariates held equal: those of `Covariate`, or of the user's file.
 
     `left_out` are languages without a value. Where the contrast cannot be estimated, it is None and
-    `problem` says why.
+    `problem` says why. `extrapolates` says that the groups hardly overlap in the covariates, so
+    that a contrast at equal values speaks of languages that there are not.
     """
 
     covariates: tuple[str, ...]
     contrast: AdjustedContrast | None
     problem: str = ""
     left_out: tuple[str, ...] = ()
+    extrapolates: bool = False
 
 
 def adjustments(study: AlignedStudy, own: Covariates | None = None) -> tuple[Adjustment, ...]:
@@ -171,7 +174,29 @@ def _adjust(
         contrast = _estimate(study, values, covariates, known_T)
     except ComparisonError as error:
         return Adjustment(covariates, None, str(error), left_out)
-    return Adjustment(covariates, contrast, left_out=left_out)
+    columns = [values[name][known_T] for name in covariates]
+    return Adjustment(
+        covariates,
+        contrast,
+        left_out=left_out,
+        extrapolates=not groups_overlap(study.related[known_T], columns),
+    )
+
+
+def groups_overlap(related_T: BoolArray, covariates: Sequence[FloatArray]) -> bool:
+    """Whether half of one group's languages are, in their covariates [T], in the other's range.
+
+    Several covariates are compared in the combination that separates the groups best: the fit of
+    group membership on them, a linear propensity score.
+    """
+    design = np.column_stack([np.ones(len(related_T)), *covariates])
+    coefficients, *_ = np.linalg.lstsq(design, related_T.astype(float), rcond=None)
+    score_T = np.round(design @ coefficients, 9)  # equal covariates, equal scores
+    groups = score_T[related_T], score_T[~related_T]
+    return any(
+        float(np.mean((inner >= outer.min()) & (inner <= outer.max()))) >= OVERLAP
+        for inner, outer in (groups, groups[::-1])
+    )
 
 
 def _estimate(

@@ -10,6 +10,7 @@ from isogloss.report.crossed import crossed_tables
 from isogloss.report.estimate_tables import estimate_tables
 from isogloss.report.explanations import CAPTIONS, CROSSED_FIGURES, HOW_TO_READ
 from isogloss.report.language_tables import language_tables, names_table
+from isogloss.report.model_order import by_baseline
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.published import beside_table, published_tables
 from isogloss.report.table import Table
@@ -42,8 +43,10 @@ def report_content(
     figures: Sequence[str],
     provenance: Mapping[str, str],
     runs: Sequence[Sequence[str]],
+    run_id: str = "",
 ) -> Content:
     """The content of a report with those figures; see `page.write`."""
+    comparison = by_baseline(comparison)
     names = names_table(comparison)
     crossed = crossed_tables(comparison)
     numbers = [*([names] if names else []), *estimate_tables(comparison)]
@@ -51,7 +54,7 @@ def report_content(
     numbers += [*language_tables(comparison), *published_tables(comparison)]
     return Content(
         title=_title(comparison),
-        summary=summary(comparison),
+        summary=summary(comparison, run_id),
         crossed_captions={name: CAPTIONS[name] for name in figures if name in CROSSED_FIGURES},
         crossed=[table for table in crossed if table.rows],
         claims=claim_texts(comparison),

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.formatting import interval_points, points
-from isogloss.report.evidence import contrast_interval
+from isogloss.report.evidence import FEWEST_FOR_WELCH, contrast_interval
 from isogloss.report.style import (
     FAINT,
     INK,
@@ -129,7 +129,8 @@ def _rows(comparison: Comparison) -> Iterator[Row]:
     several = len(comparison.models) > 1
     name = f"mean of {len(comparison.models)} models" if several else "permutation"
     yield _row(name, comparison.contrast, bold=True)
-    yield Row("Welch's t", comparison.contrast.estimate, comparison.contrast.welch.interval)
+    if min(comparison.contrast.n_related, comparison.contrast.n_control) >= FEWEST_FOR_WELCH:
+        yield Row("Welch's t", comparison.contrast.estimate, comparison.contrast.welch.interval)
     if several:
         labels = model_labels(comparison)
         yield Row("by model")
@@ -144,10 +145,10 @@ def _rows(comparison: Comparison) -> Iterator[Row]:
     adjusted = [
         (adjustment.covariates, adjustment.contrast)
         for adjustment in comparison.adjustments
-        if adjustment.contrast is not None
+        if adjustment.contrast is not None and not adjustment.extrapolates
     ]
     if adjusted:
-        yield Row("at equal ...")
+        yield Row("checks, at equal ...")
         for covariates, result in adjusted:
             yield Row(", ".join(covariates), result.estimate, result.interval)
     if comparison.double_differences:

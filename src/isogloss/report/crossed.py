@@ -238,8 +238,9 @@ def _covariates(crossed: CrossedComparison) -> str:
     covariates, effect = done[-1]
     adds = "adds to them" if effect.interval_95.excludes(0.0) else "adds nothing detectable to them"
     return (
-        f"at equal {held_equal(covariates)}, kinship is worth {points(effect.estimate)} points "
-        f"({effect_interval(effect)}, p {p_value(effect.p)}): it {adds}."
+        f"a check, the effect of {points(crossed.overall.estimate)} points counts: at equal "
+        f"{held_equal(covariates)}, kinship is worth {points(effect.estimate)} points "
+        f"({effect_interval(effect)}, p {p_value(effect.p)}); it {adds}."
     )
 
 

@@ -73,7 +73,7 @@ def _rows(comparison: Comparison, crossed: CrossedComparison) -> Iterator[Row]:
         (each.covariates, each.effect) for each in crossed.adjustments if each.effect is not None
     ]
     if held:
-        yield Row("at equal ...")
+        yield Row("checks, at equal ...")
         for covariates, adjusted in held:
             yield _row(held_equal(covariates) if len(covariates) == 1 else "all of these", adjusted)
 

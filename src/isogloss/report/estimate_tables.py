@@ -21,6 +21,7 @@ MEASURES = {
     Measure.GOLD_LOGPROB: "Gold log-probability, nats",
 }
 DIFFERENCE = "Related −\u00a0control"
+NO_OVERLAP = "Not shown: related and control languages hardly overlap in it."
 
 
 def estimate_tables(comparison: Comparison) -> list[Table]:
@@ -36,7 +37,7 @@ def estimate_tables(comparison: Comparison) -> list[Table]:
     return [
         *_contrast_tables(comparison, by_kind[EstimateKind.CONTRAST]),
         _seed_table(by_seed),
-        _adjusted_table(by_kind[EstimateKind.ADJUSTED]),
+        _adjusted_table(comparison, by_kind[EstimateKind.ADJUSTED]),
         _double_difference_table(comparison, by_kind[EstimateKind.DOUBLE_DIFFERENCE]),
         _distance_table(by_kind[EstimateKind.DISTANCE]),
         _slope_table(by_kind[EstimateKind.SLOPE]),
@@ -141,20 +142,23 @@ def _seed_table(by_seed: Sequence[Estimate]) -> Table:
     )
 
 
-def _adjusted_table(adjusted: Sequence[Estimate]) -> Table:
+def _adjusted_table(comparison: Comparison, adjusted: Sequence[Estimate]) -> Table:
     return Table(
         "Adjusted contrast",
         ("Held equal", f"{DIFFERENCE}, points", "95% interval", "p", "Note"),
         [
-            [
+            [listed(each.detail.split("; ")), "", "", "", NO_OVERLAP]
+            if adjustment.extrapolates
+            else [
                 listed(each.detail.split("; ")),
                 _value(each, each.estimate),
                 "" if each.problem else _interval(each, each.low_95, each.high_95),
                 p_text(each.p),
                 sentence(each.problem) or _left_out(each),
             ]
-            for each in adjusted
+            for adjustment, each in zip(comparison.adjustments, adjusted, strict=True)
         ],
+        f"Checks: what counts is the contrast of {points(comparison.contrast.estimate)} points. "
         "Freedman–Lane permutation test. Curved baseline: the baseline and its square. "
         "Pre-training text: words of the language in FineWeb2, as logarithms.",
     )

@@ -21,7 +21,9 @@ CAPTIONS: Mapping[str, str] = {
     "shows how much branches differ anyway.",
     "baseline": "Gain against accuracy before. Noise in the baseline alone makes weak baselines "
     "gain more; it is part of the naive slope, and the cross-fitted slope is free of it. Slopes "
-    "are over related and control languages; numbered circles are means of models.",
+    "are over related and control languages; numbered circles are means of models, the weakest "
+    "first. Among many points only some are labelled, those at the edge first; the dashed line is "
+    "chance.",
     "reasoning": "Gain from fine-tuning against gain from chain of thought. The dotted line marks "
     "equal gains. Both share the baseline, so its noise spreads points along that line.",
     "models": "Gain of each model in each language, in points. Bold rows are group means.",

@@ -32,7 +32,7 @@ UNTUNED = "It says nothing of transfer, since nothing was fine-tuned."
 
 
 def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
-    """What the contrast of few sources shows; it follows the verdict's name."""
+    """One sentence on what the contrast of few sources shows; it follows the verdict's name."""
     if verdicts.kinship_grounds:
         return f"{grounds_text(verdicts.kinship_grounds, comparison)}."
     different = verdicts.kinship == ClaimVerdict.DIFFERENCE_SEEN
@@ -41,12 +41,18 @@ def kinship_headline(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
         relatives=f"relatives of {comparison.source_name}",
         margin=points(comparison.margin, signed=False),
     )
+    return f"{text}."
+
+
+def kinship_caveat(comparison: Comparison, verdicts: ClaimVerdicts) -> str:
+    """One sentence on what the contrast of few sources cannot show; empty without a contrast."""
+    if verdicts.kinship_grounds:
+        return ""
     if not comparison.condition.tuned:
-        return f"{text}. {UNTUNED}"
+        return UNTUNED
     return (
-        f"{text}. {sentence(_few_sources(comparison))} this is no verdict on kinship: it is not "
-        f"known whether these languages would gain as much from any source. "
-        f"{placebo_sentence(comparison)}"
+        f"{sentence(_few_sources(comparison))} this is no verdict on kinship: it is not known "
+        f"whether these languages would gain as much from any source."
     )
 
 

@@ -1,6 +1,6 @@
 """The Markdown twin of the report page; figures are the files beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from isogloss.formatting import sentence
 from isogloss.report.claims import ClaimText
@@ -21,28 +21,35 @@ def markdown(content: Content) -> str:
         _escaped(summary.numbers),
         "",
         _escaped(summary.next_steps),
-        "",
+        *(["", f"    {summary.command}"] if summary.command else []),
+        *_heading("What the answer rests on"),
         *(f"- **{line.label}:** {_escaped(line.text)}" for line in summary.details),
+        "",
+        "## The three claims",
     ]
+    for claim in content.claims:
+        lines += _claim(claim)
     if content.crossed:
         lines += ["", "## Kinship over all sources"]
         lines += _figures(content.crossed_captions)
-        for table in content.crossed:
-            lines += _table(table)
-    lines += ["", "## The three claims"]
-    for claim in content.claims:
-        lines += _claim(claim)
-    lines += [*_table(content.published), "", "## Figures"]
-    lines += _figures(content.captions)
-    for table in content.numbers:
-        lines += _table(table)
-    lines += ["", "## What is missing", ""]
+        lines += _tables(content.crossed)
+    lines += ["", "## Figures", *_figures(content.captions)]
+    lines += ["", "## All numbers", *_tables(content.numbers)]
+    lines += ["", f"## {content.published.title}", *_tables([content.published])]
+    lines += _heading("What is missing")
     lines += [f"- {_escaped(line)}" for line in content.omissions] or ["Nothing."]
-    for table in content.texts:
-        lines += _table(table)
-    lines += ["", "## How to read this", ""]
+    lines += ["", "## Runs and provenance", *_tables(content.texts)]
+    lines += _heading("How to read this")
     lines += [f"- **{term}:** {text}" for term, text in content.how_to_read.items()]
     return "\n".join(lines) + "\n"
+
+
+def _heading(title: str) -> list[str]:
+    return ["", f"## {title}", ""]
+
+
+def _tables(tables: Sequence[Table]) -> list[str]:
+    return [line for table in tables for line in _table(table)]
 
 
 def _figures(captions: Mapping[str, str]) -> list[str]:
@@ -70,7 +77,7 @@ def _table(table: Table) -> list[str]:
     rule = ["---", *["---" if table.words else "---:"] * (len(table.headings) - 1)]
     note = [_escaped(table.note), ""] if table.note else []
     cells = [f"| {' | '.join(row)} |" for row in (heading, rule, *rows)]
-    return ["", f"## {table.title}", "", *note, *cells]
+    return ["", f"### {table.title}", "", *note, *cells]
 
 
 def _escaped(text: str) -> str:

@@ -1,13 +1,15 @@
 """The report of a comparison: one self-contained HTML page, its Markdown twin, figures and CSV."""
 
 import base64
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from isogloss.analysis.comparison import Comparison
@@ -22,16 +24,24 @@ from isogloss.report import (
     placebo_figure,
     scatter_figures,
 )
-from isogloss.report.content import Content, report_content
+from isogloss.report.content import report_content
+from isogloss.report.items import ItemData
+from isogloss.report.items_page import MOST_WITHIN, items_beside, items_json, items_note
 from isogloss.report.markdown import markdown
+from isogloss.report.model_order import by_baseline
 from isogloss.types import Condition
 
 DPI = 150
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+    "base-uri 'none'; form-action 'none'"
+)
 UNBROKEN = re.compile(r"\[[^\[\]]{1,30}\]|\bp [=<] [\d.]+")
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """The figures by name, in the order of the page, without those that lack data."""
+    comparison = by_baseline(comparison)
     drawn = {}
     if crossed := comparison.crossed:
         drawn = {
@@ -60,15 +70,20 @@ def write(
     folder: Path,
     provenance: Mapping[str, str],
     runs: Sequence[Sequence[str]],
+    items: ItemData | None = None,
+    run_id: str = "",
 ) -> Path:
     """Write report.html, report.md, gains.csv, contrasts.csv, published.csv and figures as PNG.
 
-    With several sources also crossed.csv and crossed_effects.csv.
+    With several sources also crossed.csv and crossed_effects.csv; with more `items` than the page
+    holds, items.html.
 
     `provenance` is printed unchanged and in its order; `runs` is the table of the runs used, with
-    its headings first. Returns the path of report.html. The page loads nothing from elsewhere:
-    figures are data: URIs, and all text that comes from data is escaped.
+    its headings first; `run_id` is that of the compare run. Returns the path of report.html. The
+    pages load nothing from elsewhere: figures are data: URIs, the one script is known by its hash,
+    and all text that comes from data is escaped.
     """
+    comparison = by_baseline(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "gains": gains_frame(comparison),
@@ -85,21 +100,53 @@ def write(
     images = {name: _png(figure) for name, figure in figures(comparison).items()}
     for name, image in images.items():
         (folder / f"{name}.png").write_bytes(image)
-    content = report_content(comparison, list(images), provenance, runs)
+    content = report_content(comparison, list(images), provenance, runs, run_id)
     (folder / "report.md").write_text(markdown(content), encoding="utf-8")
+    values = {**content._asdict(), **_items(comparison, items)}
+    values["images"] = {name: base64.b64encode(image).decode() for name, image in images.items()}
+    if items is not None and values["items_page"]:
+        write_items(comparison, items, folder / "items.html")
     page = folder / "report.html"
-    page.write_text(_html(content, images), encoding="utf-8")
+    page.write_text(_html("report.html.j2", values), encoding="utf-8")
     return page
 
 
-def _html(content: Content, images: Mapping[str, bytes]) -> str:
+def write_items(comparison: Comparison, items: ItemData, page: Path) -> None:
+    """Write the items and answers as a page of their own."""
+    title = f"Items and answers: {comparison.task}"
+    text = _html("items.html.j2", {**_items(comparison, items), "title": title})
+    page.write_text(text, encoding="utf-8")
+
+
+def _items(comparison: Comparison, items: ItemData | None) -> dict[str, object]:
+    """What the templates need of the items; `items_page` is empty if the report holds them."""
+    if items is None:
+        return {"items": "", "items_note": "", "items_page": ""}
+    text = items_json(items)
+    return {
+        "items": Markup(text),
+        "items_note": items_note(items, comparison),
+        "items_page": items_beside(items) if len(text) > MOST_WITHIN else "",
+    }
+
+
+def _html(template: str, values: Mapping[str, object]) -> str:
+    """A page with the style and the script of all pages; its policy allows these alone."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("isogloss.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
-    source = (files(__package__) / "report.html.j2").read_text(encoding="utf-8")
-    encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
-    return environment.from_string(source).render(images=encoded, **content._asdict())
+    css, script = (
+        (files(__package__) / name).read_text("utf-8") for name in ("report.css", "page.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        css=Markup(css), script=Markup(script), policy=POLICY.format(digest=digest), **values
+    )
 
 
 def _unbroken(text: str) -> str:

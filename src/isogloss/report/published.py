@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from isogloss.analysis.adjusted_contrast import Covariate
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.published import (
     BASELINE,
@@ -157,15 +156,7 @@ def _our_kinship(comparison: Comparison, finding: Finding | None) -> str:
 
 def _our_contrast(comparison: Comparison) -> str:
     contrast = comparison.contrast
-    text = f"contrast {points(contrast.estimate)} points ({contrast_evidence(contrast)})"
-    for adjustment in comparison.adjustments:
-        if adjustment.covariates == (Covariate.BASELINE,) and adjustment.contrast is not None:
-            adjusted = adjustment.contrast
-            text += (
-                f"; at equal baseline {points(adjusted.estimate)} points (95% interval "
-                f"{interval_points(adjusted.interval)}, p {p_value(adjusted.p)})"
-            )
-    return text
+    return f"contrast {points(contrast.estimate)} points ({contrast_evidence(contrast)})"
 
 
 def _published_baseline(analysis: PublishedAnalysis) -> str:

@@ -14,7 +14,9 @@ from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.gain_slopes import GainSlope
 from isogloss.analysis.gains import GROUPS
 from isogloss.formatting import decimal, interval_points, interval_text, points
+from isogloss.languages import language
 from isogloss.report.language_axes import CROWDED
+from isogloss.report.point_labels import PointLabel, label_points
 from isogloss.report.style import (
     COLOURS,
     FAINT,
@@ -31,6 +33,7 @@ from isogloss.types import Condition, Group, Units
 
 NAIVE = "#999999"
 SIDE, LEFT = 4.4, 0.7  # inches
+MOST_LABELS = 30  # of languages where points are crowded
 OVER = {
     Units.LANGUAGES: "over languages",
     Units.LANGUAGES_WITHIN_MODELS: "within models",
@@ -41,6 +44,7 @@ OVER = {
 class Point(NamedTuple):
     """A language of one model, as fractions."""
 
+    code: str
     group: Group
     x: float
     y: float
@@ -62,7 +66,7 @@ class Cloud(NamedTuple):
     @property
     def centre(self) -> tuple[float, float]:
         """Mean of related and control languages."""
-        x, y = np.mean([point[1:] for point in self._in_contrast()], axis=0)
+        x, y = np.mean([(point.x, point.y) for point in self._in_contrast()], axis=0)
         return float(x), float(y)
 
     def _in_contrast(self) -> list[Point]:
@@ -74,7 +78,9 @@ def baseline(comparison: Comparison) -> Figure:
     clouds = _clouds(
         comparison,
         {
-            model.label: [Point(row.group, row.before, row.gain) for row in model.languages]
+            model.label: [
+                Point(row.code, row.group, row.before, row.gain) for row in model.languages
+            ]
             for model in comparison.models
         },
     )
@@ -86,7 +92,9 @@ def baseline(comparison: Comparison) -> Figure:
             if test.bounded
             else ": no slope beyond sampling noise"
         )
-    figure, axes = _scatter(comparison, clouds, comparison.baseline_slopes, title)
+    figure, axes = _scatter(
+        comparison, clouds, comparison.baseline_slopes, title, chance=comparison.chance
+    )
     if axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
         axes.axhline(0, color=INK, linewidth=1, zorder=0.5)
     axes.set_xlabel(f"accuracy before ({comparison.against}), %")
@@ -104,7 +112,7 @@ def reasoning(comparison: Comparison) -> Figure:
         comparison,
         {
             model.label: [
-                Point(row.group, cot_gains[model.label][row.code], row.gain)
+                Point(row.code, row.group, cot_gains[model.label][row.code], row.gain)
                 for row in model.languages
             ]
             for model in comparison.conditions[Condition.TUNED].models
@@ -144,8 +152,12 @@ def _scatter(
     title: str,
     *,
     diagonal: bool = False,
+    chance: float | None = None,
 ) -> tuple[Figure, Axes]:
-    """Points by group, numbered means of several models, and lines; the legend is at the right."""
+    """Points by group, numbered means of several models, and lines; the legend is at the right.
+
+    `chance` is drawn on the x axis.
+    """
     several = len(clouds) > 1
     height = max(SIDE, 2.9 + 0.2 * len(clouds) * several)
     margins = Margins(left=LEFT, right=WIDTH - LEFT - SIDE, below=0.6)
@@ -153,6 +165,9 @@ def _scatter(
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines["left"].set_visible(True)
     handles = list(_draw_points(axes, clouds))
+    if chance is not None:
+        axes.axvline(100 * chance, color=INK, linewidth=1, linestyle="--", zorder=0.8)
+        handles.append(Line2D([], [], color=INK, linewidth=1, linestyle="--", label="chance"))
     axes.set(xlim=widened(axes.get_xlim()), ylim=widened(axes.get_ylim()))
     if diagonal:
         handles.append(_draw_diagonal(axes, clouds))
@@ -160,6 +175,7 @@ def _scatter(
         handles += _draw_slope(axes, slope, clouds, primary=place == len(slopes))
     if several:
         handles += _draw_centres(axes, clouds)
+    _label(axes, clouds)
     top = axes.get_position().y1 + 0.1 / figure.get_figheight()
     figure.legend(
         handles=handles, loc="upper left", frameon=False, fontsize=9, labelspacing=0.55,
@@ -184,7 +200,9 @@ def _draw_points(axes: Axes, clouds: Sequence[Cloud]) -> Iterator[Artist]:
 
 
 def _draw_diagonal(axes: Axes, clouds: Sequence[Cloud]) -> Artist:
-    values = [100 * value for cloud in clouds for point in cloud.points for value in point[1:]]
+    values = [
+        100 * value for cloud in clouds for point in cloud.points for value in (point.x, point.y)
+    ]
     pad = 0.05 * (max(values) - min(values)) + 0.5
     limits = widened((min(values) - pad, max(values) + pad))
     axes.plot(limits, limits, color=INK, linewidth=1, linestyle=":", zorder=0.5)
@@ -236,12 +254,30 @@ def _draw_lines(
 def _draw_centres(axes: Axes, clouds: Sequence[Cloud]) -> Iterator[Artist]:
     for cloud in clouds:
         x, y = (100 * value for value in cloud.centre)
-        axes.plot(x, y, "o", color="white", markeredgecolor=INK, markersize=12, zorder=4)
-        axes.text(
-            x, y, str(cloud.number), fontsize=8, color=INK, zorder=5,
-            ha="center", va="center_baseline", clip_on=True,
-        )  # fmt: skip
+        axes.plot(x, y, "o", color="white", markeredgecolor=INK, markersize=7, zorder=4)
         yield Line2D(
             [], [], ls="", marker=f"${cloud.number}$", markersize=5 if cloud.number < 10 else 7,
             color=INK, markeredgewidth=0, label=cloud.label,
         )  # fmt: skip
+
+
+def _label(axes: Axes, clouds: Sequence[Cloud]) -> None:
+    """Names of languages, or of several models their numbers and some codes of languages."""
+    several = len(clouds) > 1
+    crowded = several or len(clouds[0].points) > CROWDED
+    labels = [
+        PointLabel(
+            100 * point.x,
+            100 * point.y,
+            point.code.partition("_")[0] if crowded else language(point.code).name,
+            COLOURS[point.group],
+        )
+        for cloud in clouds
+        for point in cloud.points
+    ]
+    if several:
+        labels += [
+            PointLabel(100 * cloud.centre[0], 100 * cloud.centre[1], str(cloud.number), INK, True)
+            for cloud in clouds
+        ]
+    label_points(axes, labels, 7 if crowded else 8, MOST_LABELS + len(clouds) if crowded else None)

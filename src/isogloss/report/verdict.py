@@ -32,7 +32,7 @@ from isogloss.report.evidence import (
     missing_interval,
     relative_margin_text,
 )
-from isogloss.report.kinship import family_line, kinship_headline
+from isogloss.report.kinship import family_line, kinship_caveat, kinship_headline
 from isogloss.report.next_steps import (
     ALPHA,
     fewest_controls,
@@ -40,6 +40,7 @@ from isogloss.report.next_steps import (
     next_steps,
 )
 from isogloss.report.omissions import omission_sentence
+from isogloss.report.plan_command import plan_command
 from isogloss.report.published import published_line
 from isogloss.stats.power import spread_for_equivalence
 from isogloss.types import Group, Verdict
@@ -68,20 +69,26 @@ class Line(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What was found, the numbers, and what would settle it; then labelled details.
+    """The answer, why, and what next; then labelled details.
 
-    `headline` follows the name of the verdict and says in one to three sentences what it means.
+    `headline` follows the name of the verdict and says in one sentence what it means. `numbers` are
+    what it rests on, with the caveat to it if there is one. `command` is the call of `plan` that
+    works out the next steps; empty where a plan would not.
     """
 
     verdict: str
     headline: str
     numbers: str
     next_steps: str
+    command: str
     details: Sequence[Line]
 
 
-def summary(comparison: Comparison) -> Summary:
-    """The verdict and what it rests on: the crossed design where sources are enough for it."""
+def summary(comparison: Comparison, run_id: str = "") -> Summary:
+    """The verdict and what it rests on: the crossed design where sources are enough for it.
+
+    `run_id` is that of the compare run, if there is one.
+    """
     verdicts = claim_verdicts(comparison)
     if crossed := comparison.decisive:
         return Summary(
@@ -91,20 +98,22 @@ def summary(comparison: Comparison) -> Summary:
             else crossed_headline(comparison, crossed),
             numbers=crossed_numbers(comparison, crossed),
             next_steps=next_steps(comparison),
+            command=plan_command(comparison, run_id),
             details=[Line(label, text) for label, text in _crossed_details(comparison, crossed)],
         )
     return Summary(
         verdict=sentence(verdicts.kinship),
         headline=kinship_headline(comparison, verdicts),
-        numbers=_numbers(comparison),
+        numbers=f"{_numbers(comparison)} {kinship_caveat(comparison, verdicts)}".strip(),
         next_steps=next_steps(comparison),
+        command=plan_command(comparison, run_id),
         details=[Line(label, text) for label, text in _details(comparison)],
     )
 
 
-def note(comparison: Comparison) -> str:
+def note(comparison: Comparison, run_id: str = "") -> str:
     """The summary, the claims and the omissions as Markdown that also reads well in a terminal."""
-    text = summary(comparison)
+    text = summary(comparison, run_id)
     lines = [*text.details]
     lines += [
         Line(claim.name, f"{claim.conclusion} {claim.key_result}".strip())
@@ -116,7 +125,10 @@ def note(comparison: Comparison) -> str:
         if omission.reason != OmissionReason.NO_SLOPE  # part of the claims
     ]
     details = "\n".join(f"- {line.label}: {line.text}" for line in lines)
-    return "\n\n".join([f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, details])
+    command = [f"    {text.command}"] if text.command else []
+    return "\n\n".join(
+        [f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, *command, details]
+    )
 
 
 def _numbers(comparison: Comparison) -> str:
@@ -293,15 +305,17 @@ def _seeds(comparison: Comparison) -> str:
 
 
 def _adjusted(comparison: Comparison) -> str:
+    """The contrast with most held equal, as a check of the one that counts."""
     done = [
         (adjustment.covariates, adjustment.contrast)
         for adjustment in comparison.adjustments
-        if adjustment.contrast is not None
+        if adjustment.contrast is not None and not adjustment.extrapolates
     ]
     parts = []
     if done:
         covariates, contrast = done[-1]
         parts.append(
+            f"a check, the contrast of {points(comparison.contrast.estimate)} points counts: "
             f"{points(contrast.estimate)} points at equal {listed(covariates)} (95% interval "
             f"{interval_points(contrast.interval)}, p {p_value(contrast.p)}, Freedman-Lane "
             f"permutation)"
@@ -311,6 +325,15 @@ def _adjusted(comparison: Comparison) -> str:
         for adjustment in comparison.adjustments
         if adjustment.covariates == (Covariate.BASELINE,) and adjustment.contrast is None
     ]
+    beyond = [
+        adjustment.covariates[0]
+        for adjustment in comparison.adjustments
+        if adjustment.extrapolates and len(adjustment.covariates) == 1
+    ]
+    if beyond:
+        parts.append(
+            f"not for {listed(beyond)}, in which related and control languages hardly overlap"
+        )
     return f"{'; '.join(parts)}." if parts else ""
 
 

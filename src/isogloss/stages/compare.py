@@ -20,11 +20,13 @@ from isogloss.analysis.crossed import Overlaps
 from isogloss.config import CompareConfig
 from isogloss.errors import ConfigError
 from isogloss.report.evidence import relative_margin_text
+from isogloss.report.items import ItemData, item_data
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.stages.comparable_runs import differing_libraries
+from isogloss.stages.item_texts import item_texts
 from isogloss.stages.shared_vocabulary import shared_vocabulary
 from isogloss.stages.stated_plan import CROSSED_DESIGN, contrast_of, stated_in_advance
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
@@ -93,8 +95,9 @@ def compare_runs(
         if run:
             logger.info(f"compare: reusing run {run.info.run_id}")
             return run
+        tables = read_tables(collected)
         comparison = compare(
-            read_tables(collected),
+            tables,
             source=plan.source,
             margin=config.margin,
             branch=config.branch,
@@ -105,7 +108,8 @@ def compare_runs(
             shared_vocabulary=plan.shared_vocabulary,
             missing=config.missing,
         )
-        return _log(plan, comparison, experiment, work)
+        items = item_data(comparison, tables, item_texts(collected.runs))
+        return _log(plan, comparison, items, experiment, work)
 
 
 def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> ComparisonPlan:
@@ -153,7 +157,11 @@ def print_verdict(run: Run) -> None:
 
 
 def _log(
-    plan: ComparisonPlan, comparison: Comparison, experiment: str | None, work: WorkDir
+    plan: ComparisonPlan,
+    comparison: Comparison,
+    items: ItemData,
+    experiment: str | None,
+    work: WorkDir,
 ) -> Run:
     config = plan.config
     name = f"compare {config.condition} to {config.against}"
@@ -162,11 +170,18 @@ def _log(
         tracking.open_run(RunKind.COMPARE, name, config, tags, experiment, work) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
-        write(comparison, Path(folder), _provenance(plan, comparison), _runs_table(plan.collected))
+        write(
+            comparison,
+            Path(folder),
+            _provenance(plan, comparison),
+            _runs_table(plan.collected),
+            items,
+            run.info.run_id,
+        )
         log_folder(Path(folder), "report")
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in plan.collected.runs]))
         tracking.log_metrics_once(comparison_metrics(comparison))
-        mlflow.set_tag("mlflow.note.content", note(comparison)[:LONGEST_TAG])
+        mlflow.set_tag("mlflow.note.content", note(comparison, run.info.run_id)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
 
 

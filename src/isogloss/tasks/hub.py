@@ -1,6 +1,8 @@
 """Data sets on the Hugging Face Hub, through its local cache, or in a local folder instead."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,18 @@ from isogloss.types import Split
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_CACHED_ONLY = ContextVar("cached_only", default=False)
+
+
+@contextmanager
+def cached_only() -> Iterator[None]:
+    """Context in which the network is not used: what the local cache lacks is a DataError."""
+    token = _CACHED_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _CACHED_ONLY.reset(token)
 
 
 def listing(repository: str, revision: str) -> list[str]:
@@ -23,6 +37,8 @@ def listing(repository: str, revision: str) -> list[str]:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
+        if _CACHED_ONLY.get():
+            raise FileNotFoundError("the network is not used here")
         return HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
     except (HTTPError, OSError) as error:
         try:
@@ -43,7 +59,12 @@ def download(repository: str, revision: str, name: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision))
+        return Path(
+            hf_hub_download(
+                repository, name, repo_type="dataset", revision=revision,
+                local_files_only=_CACHED_ONLY.get(),
+            )
+        )  # fmt: skip
     except LocalEntryNotFoundError as error:
         raise _unreachable(f"{repository} {name}", error) from error
     except EntryNotFoundError as error:
@@ -78,6 +99,8 @@ def load_splits(
     from httpx2 import HTTPError
 
     name = " ".join(filter(None, (repository, config, data_files)))
+    if _CACHED_ONLY.get():
+        raise DataError(f"{name} is on the Hub, and the network is not used here.")
     files: str | dict[str, str] | None = data_files
     if data_files and splits:
         files = {value: data_files.replace("{split}", value) for value in splits.values()}
