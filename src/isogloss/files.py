@@ -5,17 +5,18 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from isogloss.errors import ConfigError, DataError, IsoglossError
-from isogloss.formatting import shortened
+from isogloss.formatting import did_you_mean, shortened
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -230,24 +231,77 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"{context}{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
+def line_of(text: str, path: Sequence[str | int]) -> int | None:
+    """The line of a key or an entry in YAML text, from 1, by the keys and places that lead to it.
+
+    None if the text has no such entry.
+    """
+    try:
+        node = yaml.compose(text, _StrictLoader) if text else None
+    except yaml.YAMLError:
+        return None
+    line = None
+    for part in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+        elif isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                return None
+            line, node = found[0][0].start_mark.line, found[0][1]
+        else:
+            break  # a value that stands for a mapping, such as the name of a model
+    return None if line is None else line + 1
+
+
+def fields_of(model: type[BaseModel], sections: Sequence[str]) -> dict[str, FieldInfo]:
+    """The fields of a model, or of a section of it; none if a section is not a model."""
+    fields = model.model_fields
+    for section in sections:
+        section_class = _section_class(fields[section].annotation)
+        if section_class is None:
+            return {}
+        fields = section_class.model_fields
+    return fields
+
+
+def _section_class(annotation: object) -> type[BaseModel] | None:
+    """The model in the type of a field: itself, optional, or in a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_class, get_args(annotation))), None)
+
+
 def validate(
-    content: object, place: str, model: type[M], error_class: type[IsoglossError] = DataError
+    content: object,
+    place: str,
+    model: type[M],
+    error_class: type[IsoglossError] = DataError,
+    text: str = "",
 ) -> M:
-    """The content of `place` (a file) as `model`; `error_class` names the first invalid field."""
+    """The content of `place` (a file) as `model`; `error_class` names the first invalid field.
+
+    With the `text` of the file, its line too.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the content"
+        line = line_of(text, first["loc"])
+        place = place if line is None else f"{place}: line {line}"
         if first["type"] == "extra_forbidden":
-            raise error_class(f"{place}: unknown field {field!r}.") from None
+            *sections, name = (part for part in first["loc"] if isinstance(part, str))
+            ending = did_you_mean(name, fields_of(model, sections))
+            raise error_class(f"{place}: unknown field {field!r}{ending}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise error_class(f"{place}: {field} is invalid: {message}.") from None
 
 
 def parse_yaml(text: str, file: str, model: type[M]) -> M:
     """The YAML content of a file as `model`; DataError names the file and the first fault."""
-    return validate(load_yaml(text, file), file, model)
+    return validate(load_yaml(text, file), file, model, text=text)
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 from isogloss.types import Interval
 
@@ -54,6 +55,29 @@ def listed(names: Sequence[str]) -> str:
     """Names in a sentence: `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def closest(text: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Up to three names that are spelled like the text, the closest first; case does not matter.
+
+    `cutoff` is the least similarity, see `difflib.get_close_matches`.
+    """
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), name)
+    return [folded[match] for match in get_close_matches(text.casefold(), folded, cutoff=cutoff)]
+
+
+def did_you_mean(text: str, names: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """The end of a sentence about an unknown name: `; did you mean 'letter'?`.
+
+    `; otherwise.` where no name is close to the text or one is equal to it, or just a full stop.
+    """
+    known = list(names)
+    close = [] if text in known else closest(shortened(text), known, cutoff)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; {otherwise}." if otherwise else "."
 
 
 def shortened(text: str, length: int = 200) -> str:

@@ -47,7 +47,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("evaluate", ["--task", "chess"], "'belebele' or 'files', but got 'chess'"),
+        ("evaluate", ["--task", "chess"], "'afrixnli' or 'files', but got 'chess'."),
         ("evaluate", ["--limit", "0"], "limit should be at least 1 or 'all', but got '0'"),
         ("evaluate", ["--reasoning", "deep"],
          "reasoning should be 'direct' or 'cot', but got 'deep'"),

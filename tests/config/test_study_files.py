@@ -120,3 +120,57 @@ def test_the_crossed_study_has_eight_sources_of_eight_branches_with_four_relativ
         groups = [group(target, source) for target in targets]
         assert (groups.count(Group.SOURCE), groups.count(Group.RELATED)) == (1, 4)
         assert Group.VARIETY not in groups
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("study: s\n\nlanguage: all\n", "line 3: unknown parameter 'language'; did you mean 'languages'?"),
+        ("study: s\ntask: belebel\n", "line 2: task should be "),
+        ("study: s\nfinetune:\n  steps: 3\n  lerning_rate: 1\n",
+         "line 4: unknown parameter 'finetune.lerning_rate'; did you mean 'finetune.learning_rate'?"),
+        ("study: s\nmodels:\n- a\n- model: b\n  dtpye: nf4\n",
+         "line 5: unknown parameter 'models.dtpye'; did you mean 'models.dtype'?"),
+        ("study: s\nmodels:\n- a\n- model: b\n  engine:\n    kind: vlm\n", "line 6: item 2 of models"),
+        ("study: s\nseeds: [0, -1]\n", "line 2: item 2 of seeds should be at least 0"),
+        ("study: s\nfinetune: {steps: 0}\n", "line 2: finetune.steps should be at least 1"),
+        ("limit: 5\n", "study is required."),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_study_file_is_named_with_its_line(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(content)
+    with pytest.raises(study_files.ConfigError) as raised:
+        study_files.read_study(path, {})
+    assert str(raised.value).startswith(f"study file {str(path)!r}: {message}")
+
+
+def test_a_fault_in_a_replacement_has_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: s\nlimit: 5\nlangage: all\n")
+    with pytest.raises(study_files.ConfigError) as raised:
+        study_files.read_study(path, {"limit": "0"})
+    first, second = str(raised.value).splitlines()
+    assert first.endswith(": limit should be at least 1 or 'all', but got '0'.")
+    assert ": line" not in first
+    assert second == "line 3: unknown parameter 'langage'; did you mean 'languages'?"
+
+
+def test_a_fault_in_a_recipe_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text("finetune:\n  steps: 3\n  rnak: 4\n")
+    with pytest.raises(study_files.ConfigError) as raised:
+        study_files.read_recipe(path)
+    assert str(raised.value) == (
+        f"recipe {str(path)!r}: line 3: unknown parameter 'rnak'; did you mean 'rank'?"
+    )
+
+
+def test_a_file_that_is_not_there_may_be_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text("study: s\n")
+    path = tmp_path / "dmeo.yaml"
+    with pytest.raises(study_files.ConfigError) as raised:
+        study_files.read_study(path, {})
+    assert str(raised.value).endswith(f"; did you mean {str(tmp_path / 'demo.yaml')!r}?")

@@ -1,7 +1,10 @@
 """Configurations as text, and errors in plain sentences."""
 
+from typing import Annotated
+
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from isogloss.config import (
     ENTRY_POINTS,
@@ -14,6 +17,8 @@ from isogloss.config import (
     command_line,
     explain,
 )
+from isogloss.config.engine import Engine
+from isogloss.config.study import StudyComparison, StudyTraining
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
@@ -50,7 +55,7 @@ def test_every_field_has_a_description() -> None:
          "gradient_checkpointing should be true or false, but got 'maybe'."),
         (FinetuneConfig, {"seed": -1}, "seed should be at least 0, but got -1."),
         (CompareConfig, {"condition": "base"},
-         "condition should be 'tuned', 'base+cot' or 'tuned+cot', but got 'base'."),
+         "condition should be 'tuned', 'base+cot' or 'tuned+cot', but got 'base'; did you mean 'base+cot'?"),
         (PlanConfig, {"margin": "3"},
          "margin should be less than 1 (a fraction: 0.03 is three points), but got '3'."),
         (CompareConfig, {"margin": "60%"},
@@ -89,3 +94,56 @@ def test_sections_of_a_study_are_logged_as_they_are() -> None:
     values = StudyConfig(study="s", finetune={"steps": 3}).model_dump(mode="json")
     assert as_text("finetune", values["finetune"]).startswith("{'steps': 3, 'batch_size': 16")
     assert as_text("engine", {"kind": "vllm", "base_url": "http://host:1/v1"}).count("vllm") == 1
+
+
+def sections_of(config_class: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The parameters themselves, and the sections that have fields of their own, by name."""
+    sections: dict[str, type[BaseModel]] = {"": config_class}
+    if "engine" in config_class.model_fields:
+        sections["engine"] = Engine
+    if config_class is StudyConfig:
+        sections |= {"finetune": StudyTraining, "compare": StudyComparison}
+    return sections
+
+
+def accepted_words(field: FieldInfo) -> list[str]:
+    """The words of a closed set, from the JSON schema that pydantic writes for a field."""
+    schema = TypeAdapter(Annotated[field.annotation, field]).json_schema()  # type: ignore[name-defined]
+    parts = [schema, *schema.get("anyOf", []), *schema.get("$defs", {}).values()]
+    if any(part.get("type") == "object" for part in parts):  # a section, whose fields are tested
+        return []
+    constants = [part["const"] for part in parts if "const" in part]
+    words = [word for part in parts for word in part.get("enum", [])]
+    return [word for word in (*words, *constants) if isinstance(word, str)]
+
+
+CLOSED = [
+    (config_class, section, name, word)
+    for config_class in (*ENTRY_POINTS.values(), StudyConfig)
+    for section, section_class in sections_of(config_class).items()
+    for name, field in section_class.model_fields.items()
+    for word in accepted_words(field)
+    if len(word) > 3
+]
+
+
+def test_closed_sets_are_those_of_tasks_formats_engines_and_more() -> None:
+    names = {f"{section}.{name}".strip(".") for _, section, name, _ in CLOSED}
+    assert {
+        *("task", "format", "labels", "normalisation", "prompt_language", "chat", "dtype", "split"),
+        *("engine.kind", "condition", "missing", "metrics", "launcher", "objective", "propose"),
+        *("finetune.keep", "reasoning", "attention", "device_map", "long_inputs"),
+    } <= names
+
+
+@pytest.mark.parametrize(("config_class", "section", "name", "word"), CLOSED)
+def test_every_misspelled_word_of_a_closed_set_is_recognised(
+    config_class: type[BaseModel], section: str, name: str, word: str
+) -> None:
+    wrong = word[:-2] + word[-1]  # without the last character but one
+    values: dict[str, object] = {section: {name: wrong}} if section else {name: wrong}
+    with pytest.raises(ValidationError) as raised:
+        config_class.model_validate({"study": "s", "adapter": "a", "path": "p", **values})
+    (line,) = [line for line in explain(raised.value, config_class).splitlines() if wrong in line]
+    assert f"but got {wrong!r}; did you mean " in line
+    assert repr(word) in line.partition("did you mean")[2]

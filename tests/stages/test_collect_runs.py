@@ -38,7 +38,7 @@ def test_an_error_says_where_no_finished_run_was_found(two: Tables) -> None:
     with pytest.raises(ComparisonError, match="the experiment has no finished evaluate run"):
         collect_runs(CompareConfig())
     log_run(BASE, two[BASE], status="RUNNING")
-    with pytest.raises(ComparisonError, match=r"study 'mine' has no finished evaluate run\."):
+    with pytest.raises(ComparisonError, match=r"study 'mine' has no finished evaluate run; s"):
         collect_runs(CompareConfig(study="mine"))
     with pytest.raises(ComparisonError, match=r"no finished evaluate run \(1 unfinished\)"):
         collect_runs(CompareConfig())

@@ -43,7 +43,8 @@ def test_the_runs_of_a_model_must_agree_in_how_it_was_computed(name):
         check_comparable([base, tuned])
     assert str(error.value) == (
         f"the runs of m cannot be compared: {name} is 'one' in {base.info.run_id}; 'other' in "
-        f"{tuned.info.run_id}. Choose runs with `runs`, `study` or `tags`."
+        f"{tuned.info.run_id}. Leave out what does not belong, such as "
+        f"without={base.info.run_id}, or choose runs with `runs`, `study` or `tags`."
     )
 
 

@@ -47,6 +47,15 @@ class CompareConfig(fields.Config):
             "study, experiment and tags"
         ),
     ] = None
+    without: Annotated[
+        tuple[Annotated[str, text("the id of a run")], ...] | None,
+        separated(),
+        NoneWord("none"),
+        Field(
+            description="leave out these evaluate runs, such as one that cannot be compared with "
+            "the others: ids separated by commas; or none"
+        ),
+    ] = None
     condition: Annotated[
         Literal[Condition.TUNED, Condition.BASE_COT, Condition.TUNED_COT],
         Field(description="condition whose gain is measured: tuned, base+cot or tuned+cot"),

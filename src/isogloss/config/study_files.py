@@ -1,6 +1,7 @@
 """Study files and recipes: YAML written by people, checked before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,7 +10,8 @@ from isogloss.config.finetune import Hyperparameters
 from isogloss.config.study import LISTS, StudyConfig, StudyModel, is_set
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, looked_for
+from isogloss.files import line_of, load_yaml, looked_for
+from isogloss.formatting import did_you_mean
 
 
 def read_study(
@@ -22,7 +24,7 @@ def read_study(
     recipe. Paths of recipes and of covariates are relative to the study file. Raises ConfigError,
     also for a replacement that would change nothing because the file has a more specific value.
     """
-    content = read_mapping(path, "study file")
+    content, text = read_yaml(path, "study file")
     replaced = {name for name, several in LISTS.items() if is_set(overrides, several)}
     content = {name: value for name, value in content.items() if name not in replaced}
     training = content.get("finetune", {})
@@ -30,10 +32,16 @@ def read_study(
         training = read_recipe(path.parent / training)
     if recipe is not None and isinstance(training, dict):
         training = {**training, **recipe}
+
+    def line(place: Sequence[str | int]) -> int | None:
+        return None if not place or place[0] in overrides else line_of(text, place)
+
     try:
         study = StudyConfig.model_validate({**content, **overrides, "finetune": training})
     except ValidationError as error:
-        raise ConfigError(f"study file {str(path)!r}: {explain(error, StudyConfig)}") from error
+        raise ConfigError(
+            f"study file {str(path)!r}: {explain(error, StudyConfig, line)}"
+        ) from error
     _refuse_without_effect(study, overrides, recipe, path)
     models = study.models and tuple(_with_recipe(model, path) for model in study.models)
     compare = study.compare
@@ -79,11 +87,14 @@ def _with_recipe(model: StudyModel, study_file: Path) -> StudyModel:
 
 def read_recipe(path: Path) -> dict[str, object]:
     """The hyperparameters under `finetune` in a file such as tune's best.yaml."""
-    return recipe_values(read_mapping(path, "recipe"), repr(str(path)))
+    content, text = read_yaml(path, "recipe")
+    return recipe_values(content, repr(str(path)), text)
 
 
-def recipe_values(content: object, where: str) -> dict[str, object]:
+def recipe_values(content: object, where: str, text: str = "") -> dict[str, object]:
     """The validated hyperparameters under `finetune`; `where` names the recipe in errors.
+
+    `text` is its YAML, for the lines of faults.
 
     Raises ConfigError if there are none, or an unknown one.
     """
@@ -96,11 +107,19 @@ def recipe_values(content: object, where: str) -> dict[str, object]:
     try:
         return Hyperparameters.model_validate(values).model_dump(include=set(values))
     except ValidationError as error:
-        raise ConfigError(f"recipe {where}: {explain(error, Hyperparameters)}") from error
+        problem = explain(error, Hyperparameters, lambda place: line_of(text, ("finetune", *place)))
+        raise ConfigError(f"recipe {where}: {problem}") from error
 
 
-def read_mapping(path: Path, what: str) -> dict[str, object]:
-    """The mapping in a YAML file; `what` names the kind of file in errors.
+def _beside(path: Path) -> list[str]:
+    """The other YAML files in the folder of a file."""
+    with suppress(OSError):
+        return [str(other) for other in path.parent.iterdir() if other.suffix in (".yaml", ".yml")]
+    return []
+
+
+def read_yaml(path: Path, what: str) -> tuple[dict[str, object], str]:
+    """The mapping in a YAML file, and its text; `what` names the kind of file in errors.
 
     Raises ConfigError if the file cannot be read, is not YAML, or holds something else.
     """
@@ -109,9 +128,10 @@ def read_mapping(path: Path, what: str) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"{what} {str(path)!r} cannot be read ({reason}){looked_for(path)}."
+            f"{what} {str(path)!r} cannot be read ({reason}){looked_for(path)}"
+            f"{did_you_mean(str(path), _beside(path))}"
         ) from error
     content = load_yaml(text, f"{what} {str(path)!r}", ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{what} {str(path)!r} is not a mapping of parameters.")
-    return content
+    return content, text

@@ -1,11 +1,11 @@
 """Configurations as text: command lines, and errors in plain sentences."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
+from enum import Enum
 from shlex import quote
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,9 +14,11 @@ from pydantic_core import ErrorDetails
 from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import CellConfig, StudyConfig
-from isogloss.config.words import joined, none_word
-from isogloss.formatting import shortened, without_password
+from isogloss.config.words import WORDS, joined, none_word
+from isogloss.files import fields_of
+from isogloss.formatting import closest, did_you_mean, shortened, without_password
 
+LineOf = Callable[[Sequence[str | int]], int | None]
 CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), CellConfig, StudyConfig)
 NONE_AS = {
     name: word
@@ -67,10 +69,19 @@ def command_line(entry_point: str, config: BaseModel) -> str:
     return " ".join(words)
 
 
-def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
-    """One line per wrong parameter: its name, what is accepted, and the value."""
+def explain(
+    error: ValidationError, config_class: type[BaseModel], line_of: LineOf | None = None
+) -> str:
+    """One line per wrong parameter: its name, what is accepted, the value, and what may be meant.
+
+    `line_of` tells the line of the file that has the parameter, if there is a file.
+    """
     entries = error.errors()
-    lines = [_sentence(entry, config_class) for entry in entries[:MOST_LINES]]
+    lines = []
+    for entry in entries[:MOST_LINES]:
+        line = line_of(entry["loc"]) if line_of else None
+        place = "" if line is None else f"line {line}: "
+        lines.append(place + _sentence(entry, config_class))
     if len(entries) > MOST_LINES:
         lines.append(f"and {len(entries) - MOST_LINES:,} more such faults.")
     return "\n".join(lines)
@@ -88,7 +99,7 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     subject = name = ".".join(names)
     if nested:
         subject = name = f"item {positions[0] + 1} of {names[0]}: {'.'.join(names[1:])}"
-    fields = _fields(names[:-1], config_class)
+    fields = fields_of(config_class, names[:-1])
     if entry["type"] == "extra_forbidden":
         return _unknown(names, fields)
     if entry["type"] == "missing":
@@ -107,7 +118,11 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
         accepted += f" or {word!r}"
     if names[-1] in FRACTIONS and entry["type"] != "margin":
         accepted += " (a fraction: 0.03 is three points)"
-    return f"{subject} {accepted}, but got {shown(entry['input'])}."
+    given = entry["input"]
+    ending = "."
+    if isinstance(given, str) and given not in WORDS:
+        ending = did_you_mean(given, _choices(fields[names[-1]]))
+    return f"{subject} {accepted}, but got {shown(given)}{ending}"
 
 
 def _field_names(entry: ErrorDetails, config_class: type[BaseModel]) -> list[str]:
@@ -134,28 +149,23 @@ def shown(value: object) -> str:
     return "a number of thousands of digits"
 
 
-def _fields(sections: Sequence[str], config_class: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a configuration, or of a section of it."""
-    fields = config_class.model_fields
-    for section in sections:
-        section_class = _section_class(fields[section].annotation)
-        if section_class is None:
-            return {}
-        fields = section_class.model_fields
-    return fields
-
-
-def _section_class(annotation: object) -> type[BaseModel] | None:
-    """The configuration in the type of a field: itself, optional, or in a tuple."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_section_class, get_args(annotation))), None)
-
-
 def _unknown(names: Sequence[str], fields: dict[str, FieldInfo]) -> str:
     *sections, name = names
-    close = get_close_matches(name, fields, n=1)
-    if close:
-        meant = ".".join([*sections, close[0]])
-        return f"unknown parameter {shown('.'.join(names))}; did you mean {meant!r}?"
-    return f"unknown parameter {shown('.'.join(names))}; expected one of {', '.join(fields)}."
+    meant = [".".join([*sections, field]) for field in closest(name, fields)[:1]]
+    ending = f"; did you mean {meant[0]!r}?" if meant else f"; expected one of {', '.join(fields)}."
+    return f"unknown parameter {shown('.'.join(names))}{ending}"
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    """The words that a field accepts, if it accepts a closed set of them."""
+    word = none_word(field)
+    return [*_words(field.annotation), *([word] if word else [])]
+
+
+def _words(annotation: object) -> list[str]:
+    """The values of the enums and literals in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [str(member.value) for member in annotation]
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _words(part)]

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from isogloss.files import file_sha256
+from isogloss.formatting import closest
 
 PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_]+)\}")
 # Endings of files that a command names and that decide what it does.
@@ -59,7 +60,8 @@ def split_words(command: str) -> list[str]:
     for name in placeholders(command):
         if name not in known:
             accepted = ", ".join(f"{{{each}}}" for each in known)
-            raise ValueError(f"have no placeholder {{{name}}}; accepted are {accepted}")
+            close = "".join(f" (did you mean {{{word}}}?)" for word in closest(name, known)[:1])
+            raise ValueError(f"have no placeholder {{{name}}}; accepted are {accepted}{close}")
     return words
 
 

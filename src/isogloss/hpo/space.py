@@ -7,6 +7,7 @@ leaves out keep their defaults.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from optuna.distributions import (
 from pydantic import ValidationError
 
 from isogloss.config import Hyperparameters, explain
-from isogloss.config.study_files import read_mapping
+from isogloss.config.study_files import read_yaml
 from isogloss.errors import ConfigError
+from isogloss.files import line_of
 from isogloss.models.lora import has_experts, reject_dropout
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
@@ -76,7 +78,7 @@ class Space:
 
 def read_space(path: Path) -> Space:
     """Read a search space; ConfigError names the first invalid entry."""
-    content = read_mapping(path, "space")
+    content, text = read_yaml(path, "space")
     distributions: dict[str, BaseDistribution] = {}
     fixed: dict[str, Value] = {}
     for name, entry in content.items():
@@ -86,7 +88,8 @@ def read_space(path: Path) -> Space:
             else:
                 fixed[name] = _value(name, entry)
         except ValidationError as error:
-            raise ConfigError(f"space {str(path)!r}: {explain(error, Hyperparameters)}") from error
+            problem = explain(error, Hyperparameters, partial(line_of, text))
+            raise ConfigError(f"space {str(path)!r}: {problem}") from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"space {str(path)!r}: {name}: {error}") from error
     if not distributions:

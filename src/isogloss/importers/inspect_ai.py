@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
+from isogloss.formatting import did_you_mean
 from isogloss.importers import fields
 from isogloss.importers.answer_language import AnswerLanguage, answer_language, task_name
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
@@ -158,7 +159,8 @@ def _score(sample: Fields, metric: str | None, place: str) -> tuple[str, Fields]
     if metric is None:
         raise DataError(f"{place}: set metric to one of the scorers {', '.join(single)}.")
     if metric not in single:
-        raise DataError(f"{place} has no score {metric!r}; it has {', '.join(single)}.")
+        ending = did_you_mean(metric, single)
+        raise DataError(f"{place} has no score {metric!r}; it has {', '.join(single)}{ending}")
     return metric, single[metric]
 
 

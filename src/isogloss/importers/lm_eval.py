@@ -15,6 +15,7 @@ import numpy as np
 
 from isogloss.config import ImportConfig
 from isogloss.errors import DataError
+from isogloss.formatting import did_you_mean
 from isogloss.importers import fields
 from isogloss.importers.answer_language import answer_language, task_name
 from isogloss.importers.fields import Fields, ImportedAnswer, RunFields, Value
@@ -89,7 +90,8 @@ def _of_one_filter(path: Path, rows: Sequence[Row], filter_name: str) -> tuple[s
     filters = list(dict.fromkeys(str(row.values.get("filter", "none")) for row in rows))
     chosen = filter_name or filters[0]
     if chosen not in filters:
-        raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}.")
+        ending = did_you_mean(chosen, filters)
+        raise DataError(f"{path} has no filter {chosen!r}; it has {', '.join(filters)}{ending}")
     if len(filters) > 1 and not filter_name:
         logger.warning(
             f"{path.name} has the filters {', '.join(filters)}; the first is used, set metric to "

@@ -12,12 +12,11 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
 from isogloss.errors import ConfigError
-from isogloss.formatting import shortened
+from isogloss.formatting import closest, shortened
 from isogloss.types import Group
 
 # Common names of branches, and the name of the same node in Glottolog.
@@ -83,8 +82,15 @@ def language(code: str) -> Language:
         rows = sorted(table().values(), key=lambda row: row.variety_of is None)
         codes = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
         shown = shortened(code)  # a request to a server may name any text
-        expected = _closest(shown, codes) or "a FLORES-200 code such as arb_Arab"
+        expected = _closest(shown, codes | _other_codes()) or "a FLORES-200 code such as arb_Arab"
         raise ConfigError(f"unknown language {shown!r}; expected {expected}.") from None
+
+
+def _other_codes() -> dict[str, str]:
+    """Codes of ISO 639 and regions, such as `ar`, and the one language that each of them means."""
+    from isogloss.languages.codes import other_codes
+
+    return {code: known[0] for code, known in other_codes().items() if len(known) == 1}
 
 
 @cache
@@ -226,5 +232,7 @@ def _language(row: dict[str, str]) -> Language:
 def _closest(text: str, names: Mapping[str, str]) -> str:
     """The values of the names closest to `text`, ignoring case; empty if none is close."""
     folded = {name.casefold(): value for name, value in names.items()}
-    matches = get_close_matches(text.casefold(), sorted(folded), cutoff=0.8)
+    if text.casefold() in folded:
+        return folded[text.casefold()]
+    matches = closest(text, sorted(folded), cutoff=0.8)
     return " or ".join(dict.fromkeys(folded[name] for name in matches))

@@ -24,6 +24,7 @@ from filelock import FileLock
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
 from isogloss.files import cache_dir, file_sha256, looked_for, make_cache_dir, user_path
+from isogloss.formatting import did_you_mean
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.model_files import reason_of
 
@@ -139,7 +140,8 @@ def _from_hub(model: str) -> ModelLocation:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model {model!r} is neither `{EMBEDDED}`, a folder, a .gguf file nor a model on the "
-            f"Hugging Face Hub that can be reached ({reason}){looked_for(model)}."
+            f"Hugging Face Hub that can be reached ({reason}){looked_for(model)}"
+            f"{did_you_mean(model, [EMBEDDED])}"
         ) from error
     _require_safetensors(folder, model)
     return ModelLocation(name, folder, folder.name)

@@ -16,6 +16,7 @@ import torch
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.compat.peft import converted_parameters, rejects_lora
 from isogloss.errors import ConfigError
+from isogloss.formatting import did_you_mean
 
 if TYPE_CHECKING:  # peft takes seconds to import
     from peft import LoraConfig
@@ -35,7 +36,8 @@ def has_experts(target_modules: str) -> bool:
         return False
     raise ConfigError(
         f"unknown target_modules {target_modules!r}; expected all-linear, attention, "
-        f"all-linear{EXPERTS}, attention{EXPERTS}, or names separated by commas."
+        f"all-linear{EXPERTS}, attention{EXPERTS}, or names separated by commas"
+        f"{did_you_mean(target_modules, [f'{group}{EXPERTS}' for group in GROUPS])}"
     )
 
 

@@ -17,7 +17,8 @@ from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
 from isogloss.tracking.search import experiments
 from isogloss.tracking.server import Failure, failure, is_missing, reason
-from isogloss.tracking.tags import PREFIX
+from isogloss.tracking.similar import similar_runs
+from isogloss.tracking.tags import PREFIX, RunKind
 from isogloss.training.contamination import RECORD
 from isogloss.training.loop import DEV_PREDICTIONS
 
@@ -114,7 +115,7 @@ def model_uri(adapter: str) -> str:
             raise
         raise ModelError(
             f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI"
-            f"{looked_for(adapter)}."
+            f"{looked_for(adapter)}{similar_runs(adapter, RunKind.FINETUNE)}"
         ) from error
     for link in Link:
         if linked := tag(run, link):

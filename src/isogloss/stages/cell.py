@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from isogloss.config import CellConfig, CellsConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, LeaseLostError, ModelError, StudyError
-from isogloss.formatting import aligned
+from isogloss.formatting import aligned, did_you_mean
 from isogloss.models.locate import on_this_machine
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
@@ -86,7 +86,8 @@ def find_cell(study: StudyConfig, name: str) -> StudyCell:
     if name not in cells:
         raise ConfigError(
             f"study {study.study!r} has no cell {name!r}; it has {', '.join(list(cells)[:8])}"
-            f"{f' and {len(cells) - 8} more' if len(cells) > 8 else ''} (see `isogloss cells`)."
+            f"{f' and {len(cells) - 8} more' if len(cells) > 8 else ''} (see `isogloss cells`)"
+            f"{did_you_mean(name, cells)}"
         )
     return cells[name]
 

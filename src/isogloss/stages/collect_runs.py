@@ -15,13 +15,15 @@ from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import COLUMNS, RunKey
 from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
-from isogloss.formatting import natural_order
+from isogloss.formatting import did_you_mean, natural_order
+from isogloss.languages import source_languages
 from isogloss.logs import progress_bar
 from isogloss.stages.comparable_runs import check_comparable, of_sources, run_key
-from isogloss.stages.search_runs import search_runs
+from isogloss.stages.search_runs import experiments_of, search_runs
 from isogloss.tracking import tag
 from isogloss.tracking.comparability import model_name, model_names
 from isogloss.tracking.search import FINISHED
+from isogloss.tracking.similar import searched
 from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
@@ -51,9 +53,12 @@ class CollectedRuns:
 def collect_runs(config: CompareConfig) -> CollectedRuns:
     """The finished runs that a configuration selects (`search_runs`), grouped (`group_runs`).
 
-    With `sources`, runs of adapters of other sources are left out. ComparisonError if there are no
-    runs, or none of one of the `sources`.
+    With `sources`, runs of adapters of other sources are left out. ConfigError for an unknown
+    source, ComparisonError if there are no runs, or none of one of the `sources`.
     """
+    for source in (config.source, *(config.sources or ())):
+        if source is not None:
+            source_languages(source)
     found = search_runs(config)
     runs, omissions = of_sources(found.runs, config.sources), found.omissions
     finished = [run for run in runs if run.info.status == FINISHED]
@@ -62,7 +67,10 @@ def collect_runs(config: CompareConfig) -> CollectedRuns:
         where = f"study {', '.join(map(repr, config.study))}" if config.study else "the experiment"
         tags = f" with tags {', '.join(config.tags)}" if config.tags else ""
         waiting = f" ({len(unfinished)} unfinished)" if unfinished else ""
-        raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}.")
+        ending = "."
+        if not config.runs:
+            ending = f"; {searched(experiments_of(config.experiment), config.study or ())}"
+        raise ComparisonError(f"{where} has no finished evaluate run{tags}{waiting}{ending}")
     omissions = [*omissions, *map(_unfinished, unfinished)]
     collected = group_runs(finished, omissions, found.labels, config.allow_versions)
     return replace(collected, first_source=found.first_source)
@@ -150,7 +158,7 @@ def _check_imports(key: RunKey, runs: Sequence[Run], tables: Mapping[str, pd.Dat
             raise ComparisonError(
                 f"the imported runs {newer.info.run_id} and {older.info.run_id} are both {key}, "
                 f"but {len(differing)} of {len(both)} answers differ; import replicates with a "
-                "seed each, delete the wrong run, or choose runs with `runs`, `study` or `tags`."
+                "seed each, delete the wrong run, or leave it out with without=ID."
             )
 
 
@@ -195,7 +203,8 @@ def source_language(collected: CollectedRuns, config: CompareConfig) -> Language
     if config.source:
         if config.sources and config.source not in config.sources:
             raise ConfigError(
-                f"source {config.source!r} is not one of `sources` ({', '.join(config.sources)})."
+                f"source {config.source!r} is not one of `sources` ({', '.join(config.sources)})"
+                f"{did_you_mean(config.source, config.sources, cutoff=0.8)}"
             )
         return config.source
     if config.sources:

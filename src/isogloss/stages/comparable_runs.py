@@ -7,6 +7,7 @@ from mlflow.entities import Run
 
 from isogloss.analysis.score_matrix import RunKey, first_few
 from isogloss.errors import ComparisonError
+from isogloss.formatting import did_you_mean
 from isogloss.tracking import tag
 from isogloss.tracking.comparability import (
     Difference,
@@ -20,7 +21,7 @@ from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
 
-ADVICE = "Choose runs with `runs`, `study` or `tags`."
+ADVICE = "or choose runs with `runs`, `study` or `tags`."
 
 
 def run_key(run: Run, names: Mapping[str, str] | None = None) -> RunKey:
@@ -53,7 +54,7 @@ def of_sources(runs: list[Run], sources: Sequence[LanguageCode] | None) -> list[
         known = sorted({_source(run) for run in runs} - {""})
         raise ComparisonError(
             f"no run has an adapter of source {missing[0]!r} in `sources`; the runs have "
-            f"{', '.join(known) or 'none'}."
+            f"{', '.join(known) or 'none'}{did_you_mean(missing[0], known, cutoff=0.8)}"
         )
     return chosen
 
@@ -72,7 +73,7 @@ def check_comparable(runs: Sequence[Run], allow_versions: bool = False) -> None:
     for difference in key_differences(runs):
         raise ComparisonError(
             f"the runs{difference.where} cannot be compared: {difference.name} is "
-            f"{_values(difference)}. {ADVICE}"
+            f"{_values(difference)}. {_advice(difference.runs.values())}"
         )
     _check_items(runs)
     _check_adapters(runs)
@@ -97,7 +98,7 @@ def _check_libraries(runs: Sequence[Run], allow_versions: bool) -> None:
             raise ComparisonError(
                 f"the runs cannot be compared: the version of {difference.name} is "
                 f"{_values(difference)}; set allow_versions=true to compare them nevertheless. "
-                f"{ADVICE}"
+                f"{_advice(difference.runs.values())}"
             )
     if differing := differing_libraries(runs):
         logger.warning(f"the runs have other versions of libraries: {differing}")
@@ -113,7 +114,7 @@ def _check_items(runs: Sequence[Run]) -> None:
         raise ComparisonError(
             f"the runs cannot be compared: their items differ in "
             f"{first_few(difference.name for difference in differing)} (digest of {first.name}: "
-            f"{digests}). {ADVICE}"
+            f"{digests}). {_advice(first.runs.values())}"
         )
 
 
@@ -127,8 +128,16 @@ def _check_adapters(runs: Sequence[Run]) -> None:
         if len(by_adapter) > 1:
             raise ComparisonError(
                 f"runs {run_ids(by_adapter.values())} have different adapters but are all {key}. "
-                f"{ADVICE}"
+                f"{_advice([[run] for run in by_adapter.values()])}"
             )
+
+
+def _advice(groups: Iterable[Sequence[Run]]) -> str:
+    """How to leave out the runs that block a comparison: those of the smallest group."""
+    # Of several that are as small, the one with the oldest run: a newer run was meant to count.
+    fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))
+    ids = ",".join(run.info.run_id for run in fewest)
+    return f"Leave out what does not belong, such as without={ids}, {ADVICE}"
 
 
 def _values(difference: Difference) -> str:

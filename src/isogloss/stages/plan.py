@@ -31,6 +31,7 @@ from isogloss.stats import power as statistics
 from isogloss.stats.power import Spread
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import is_missing
+from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import read_parts
 from isogloss.types import Group
 
@@ -104,7 +105,9 @@ def read_pilot(run_id: str) -> Pilot:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        raise ComparisonError(f"like: {run_id!r} is not the id of a run.") from error
+        raise ComparisonError(
+            f"like: {run_id!r} is not the id of a run{similar_runs(run_id, RunKind.COMPARE)}"
+        ) from error
     metrics = run.data.metrics
     if tag(run, "kind") != RunKind.COMPARE or run.info.status != "FINISHED":
         raise ComparisonError(f"like: run {run_id!r} is not a finished compare run.")

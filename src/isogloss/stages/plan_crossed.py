@@ -24,7 +24,7 @@ from isogloss.costs.shape import assumed_shape
 from isogloss.costs.time import H100, Machine, scoring_seconds, training_seconds
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.formatting import listed
-from isogloss.languages import group, is_mixed, source_branch, table
+from isogloss.languages import group, is_mixed, language, source_branch, table
 from isogloss.report.crossed_power import (
     CrossedOutlook,
     CrossedPlan,
@@ -44,6 +44,7 @@ from isogloss.tasks import languages_of, open_task
 from isogloss.tasks.hub_files import hub_names
 from isogloss.tracking import RunKind, metrics_of, tag
 from isogloss.tracking.server import is_missing
+from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import read_parts
 from isogloss.types import FloatArray, Group, LanguageCode
 
@@ -162,7 +163,8 @@ def read_crossed_pilot(run_id: str) -> CrossedPilot:
         or tag(compared, "kind") != RunKind.COMPARE
         or compared.info.status != "FINISHED"
     ):
-        raise ComparisonError(f"like: {run_id!r} is not the id of a finished compare run.")
+        ending = similar_runs(run_id, RunKind.COMPARE) if compared is None else "."
+        raise ComparisonError(f"like: {run_id!r} is not the id of a finished compare run{ending}")
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     seeds: dict[str, set[str]] = defaultdict(set)
     counts = []
@@ -268,6 +270,8 @@ def _languages(task: str, config: PlanConfig) -> tuple[LanguageCode, ...]:
     # The table knows the languages of public data, so that a plan needs no network.
     in_table = {code for code, row in table().items() if getattr(row, task, False)}
     known = tuple(sorted(in_table or hub_names(task)))
+    for code in config.languages or ():
+        language(code)
     if missing := [code for code in config.languages or () if code not in known]:
         raise ConfigError(f"task {task!r} has no language {missing[0]!r}; it has {listed(known)}.")
     return config.languages or known

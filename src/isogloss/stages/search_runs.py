@@ -16,6 +16,7 @@ from isogloss.stages.comparable_runs import run_key
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.search import FINISHED, find_runs, newest_first
 from isogloss.tracking.server import is_missing
+from isogloss.tracking.similar import searched, similar_experiments, similar_runs
 from isogloss.tracking.tags import prefixed, read_parts
 from isogloss.types import LanguageCode
 
@@ -33,6 +34,22 @@ class FoundRuns(NamedTuple):
 
 
 def search_runs(config: CompareConfig) -> FoundRuns:
+    """The evaluate runs of `selected_runs`, but those that the configuration leaves out.
+
+    ComparisonError also for a run to leave out that is not among them.
+    """
+    found = selected_runs(config)
+    left_out = set(config.without or ())
+    if unknown := sorted(left_out - {run.info.run_id for run in found.runs}):
+        raise ComparisonError(
+            f"without: {unknown[0]!r} is not the id of a run that would be compared"
+            f"{similar_runs(unknown[0], RunKind.EVALUATE)}"
+        )
+    kept = [run for run in found.runs if run.info.run_id not in left_out]
+    return found._replace(runs=kept)
+
+
+def selected_runs(config: CompareConfig) -> FoundRuns:
     """The evaluate runs that a configuration selects, also those that are not finished.
 
     Those named by `runs`, or else those of the experiments and studies that have the `tags`. Of a
@@ -42,7 +59,7 @@ def search_runs(config: CompareConfig) -> FoundRuns:
     if config.runs:
         return FoundRuns([_evaluate_run(run_id) for run_id in config.runs])
     tags = parse_tags(config.tags)
-    experiment_ids = _experiment_ids(config.experiment)
+    experiment_ids = experiments_of(config.experiment)
     if not config.study:
         runs = find_runs(experiment_ids, prefixed({"kind": RunKind.EVALUATE}) | tags)
         return FoundRuns([run for run in runs if tag(run, "fingerprint")])
@@ -58,7 +75,7 @@ def search_runs(config: CompareConfig) -> FoundRuns:
         if tag(run, "fingerprint") and tags.items() <= run.data.tags.items()
     ]
     if len(config.study) > 1:
-        _check_each_study(config.study, study_runs, selected)
+        _check_each_study(config.study, study_runs, selected, experiment_ids)
     existing = {run.info.run_id for run in cells}
     omissions = [*older, *_missing_cells(study_runs, existing)]
     if not config.sources:
@@ -89,7 +106,9 @@ def _evaluate_run(run_id: str) -> Run:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        raise ComparisonError(f"{run_id!r} is not the id of a run.") from error
+        raise ComparisonError(
+            f"{run_id!r} is not the id of a run{similar_runs(run_id, RunKind.EVALUATE)}"
+        ) from error
     kind = tag(run, "kind")
     if kind != RunKind.EVALUATE:
         but = f" but a {kind} run" if kind else ""
@@ -102,7 +121,10 @@ def _evaluate_run(run_id: str) -> Run:
 
 
 def _check_each_study(
-    studies: Sequence[str], study_runs: Sequence[Run], selected: Sequence[Run]
+    studies: Sequence[str],
+    study_runs: Sequence[Run],
+    selected: Sequence[Run],
+    experiment_ids: Sequence[str],
 ) -> None:
     """Raise ComparisonError for a study that contributes no run."""
     for study in studies:
@@ -110,8 +132,8 @@ def _check_each_study(
         ids = {run_id for run in own for run_id in read_parts(run, "cells")}
         if not any(run.info.run_id in ids or study in tracking.studies_of(run) for run in selected):
             raise ComparisonError(
-                f"study {study!r} has no finished evaluate run; a name that contains a comma is "
-                'written as a JSON list, ["a, b"].'
+                f"study {study!r} has no finished evaluate run (a name that contains a comma is "
+                f'written as a JSON list, ["a, b"]); {searched(experiment_ids, [study])}'
             )
 
 
@@ -197,13 +219,14 @@ def _runs_that_name(experiment_ids: Sequence[str], study: str) -> list[Run]:
     return [*made, *(run for run in reused if study in tracking.studies_of(run))]
 
 
-def _experiment_ids(names: Sequence[str] | None) -> list[str]:
+def experiments_of(names: Sequence[str] | None) -> list[str]:
+    """The ids of experiments, by default the current one; ComparisonError for one not there."""
     if names is None:
         return [tracking.choose_experiment(None)]
     ids = []
     for name in names:
         experiment = mlflow.get_experiment_by_name(name)
         if experiment is None:
-            raise ComparisonError(f"there is no experiment {name!r}.")
+            raise ComparisonError(f"there is no experiment {name!r}{similar_experiments(name)}")
         ids.append(str(experiment.experiment_id))
     return ids

@@ -22,8 +22,9 @@ from isogloss.prompts.render import as_shown, require_instruction, require_wordi
 from isogloss.prompts.tokenisation import label_tokens
 from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tasks.published_split import with_test_items
-from isogloss.tracking import tag
+from isogloss.tracking import RunKind, tag
 from isogloss.tracking.server import Failure, failure
+from isogloss.tracking.similar import similar_runs
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
 from isogloss.types import Format, Labels, LanguageCode, PromptLanguage, Reasoning, Split
@@ -170,7 +171,8 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
         if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
             raise
         raise ConfigError(
-            f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}."
+            f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}"
+            f"{similar_runs(recipe, RunKind.TUNE)}"
         ) from error
     differences = []
     for name in ("model", "task", "source", "format", "labels", "prompt_language"):

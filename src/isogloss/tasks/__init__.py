@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 
 from isogloss.errors import ConfigError, DataError
+from isogloss.formatting import did_you_mean
 from isogloss.languages import language as require_language
 from isogloss.tasks import afrixnli, belebele, files, global_mmlu, global_piqa, probe, sib200
 from isogloss.tasks.items import Item, Task
@@ -33,7 +34,8 @@ def open_task(name: str, data_dir: str | None) -> Task:
     Raises ConfigError for a name that is not in TASKS, DataError if the data are missing.
     """
     if name not in TASKS:
-        raise ConfigError(f"task {name!r} is not one of {', '.join(TASKS)}.")
+        ending = did_you_mean(name, TASKS)
+        raise ConfigError(f"task {name!r} is not one of {', '.join(TASKS)}{ending}")
     return TASKS[name](data_dir)
 
 

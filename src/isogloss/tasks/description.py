@@ -14,6 +14,7 @@ from pydantic import (
 
 from isogloss.errors import ConfigError
 from isogloss.files import load_yaml, looked_for, user_path, validate
+from isogloss.formatting import closest
 from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
@@ -35,7 +36,8 @@ Text = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
 def _known(code: str) -> str:
     if code not in table():
-        raise ValueError(f"{code!r} is not a FLORES-200 code such as eng_Latn")
+        example = " or ".join(closest(code, table(), cutoff=0.8)) or "eng_Latn"
+        raise ValueError(f"{code!r} is not a FLORES-200 code such as {example}")
     return code
 
 
@@ -156,8 +158,9 @@ def read_description(data_dir: str | None) -> tuple[Description, Path]:
             f"data_dir {data_dir!r} is neither a folder nor a YAML file{looked_for(data_dir)}."
         )
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"), str(path), ConfigError)
+        text = path.read_text(encoding="utf-8")
+        content = load_yaml(text, str(path), ConfigError)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}.") from None
-    description = validate(content, str(path), Description, ConfigError)
+    description = validate(content, str(path), Description, ConfigError, text)
     return description, path.parent / (description.folder or ".")

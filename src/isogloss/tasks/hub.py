@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from isogloss.errors import DataError
 from isogloss.files import looked_for, user_path
+from isogloss.formatting import did_you_mean
 from isogloss.row_files import Row
 from isogloss.types import Split
 
@@ -128,7 +129,8 @@ def load_splits(
         return [(None, _rows(f"{name} {only}", data[only]))]
     for own_name in splits.values():
         if own_name not in data:
-            raise DataError(f"{name} has no split {own_name!r}; it has {', '.join(data)}.")
+            ending = did_you_mean(own_name, data)
+            raise DataError(f"{name} has no split {own_name!r}; it has {', '.join(data)}{ending}")
     return [
         (split, _rows(f"{name} {own_name}", data[own_name])) for split, own_name in splits.items()
     ]
