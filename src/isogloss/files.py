@@ -259,18 +259,18 @@ def fields_of(model: type[BaseModel], sections: Sequence[str]) -> dict[str, Fiel
     """The fields of a model, or of a section of it; none if a section is not a model."""
     fields = model.model_fields
     for section in sections:
-        section_class = _section_class(fields[section].annotation)
+        section_class = section_class_of(fields[section].annotation)
         if section_class is None:
             return {}
         fields = section_class.model_fields
     return fields
 
 
-def _section_class(annotation: object) -> type[BaseModel] | None:
+def section_class_of(annotation: object) -> type[BaseModel] | None:
     """The model in the type of a field: itself, optional, or in a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_section_class, get_args(annotation))), None)
+    return next(filter(None, map(section_class_of, get_args(annotation))), None)
 
 
 def validate(

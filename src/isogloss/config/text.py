@@ -15,7 +15,7 @@ from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import CellConfig, StudyConfig
 from isogloss.config.words import WORDS, joined, none_word
-from isogloss.files import fields_of
+from isogloss.files import fields_of, section_class_of
 from isogloss.formatting import closest, did_you_mean, shortened, without_password
 
 LineOf = Callable[[Sequence[str | int]], int | None]
@@ -134,8 +134,8 @@ def _field_names(entry: ErrorDetails, config_class: type[BaseModel]) -> list[str
     for part in entry["loc"]:
         if not isinstance(part, str):
             continue
-        if names and names[-1] in (fields := _fields(names[:-1], config_class)):
-            section = _section_class(fields[names[-1]].annotation)
+        if names and names[-1] in (fields := fields_of(config_class, names[:-1])):
+            section = section_class_of(fields[names[-1]].annotation)
             if section is None:  # what follows is no field
                 break
         names.append(part)
