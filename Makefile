@@ -1,4 +1,4 @@
-# make install | run | ui | test | fuzz | check | generate | docs | calibrate | bench | bench-gpu | lock
+# make install | run | ui | test | fuzz | faults | check | generate | docs | calibrate | bench | bench-gpu | lock
 # make install-vllm: vLLM's CPU build, which the tests marked `real` use where it is installed.
 # make install-trainers: packages of external trainers, by whose definitions examples are checked.
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
@@ -16,8 +16,8 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-real fuzz check generate docs \
-	format calibrate bench bench-gpu lock
+.PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-real fuzz faults check generate \
+	docs format calibrate bench bench-gpu lock
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
@@ -76,6 +76,11 @@ test-real: install-dev
 # `make test-unit` tries a sample.
 fuzz: install-dev
 	ISOGLOSS_FUZZ=1 python -m pytest tests/hostile
+
+# Kills every entry point at each write, rename, deletion and transaction (hours on two cores); a
+# sample with ARGS="--sample 20". `make test-real` tries nine points.
+faults: install-dev
+	ISOGLOSS_FAULTS="$(or $(ARGS),--share 1/1)" python -m pytest -q -s tests/real/test_kill_points.py
 
 check: install-dev docs
 	ruff format --check .

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -17,12 +18,14 @@ from pydantic.fields import FieldInfo
 
 from isogloss.errors import ConfigError, DataError, IsoglossError
 from isogloss.formatting import did_you_mean, shortened
+from isogloss.process_ids import has_ended, this_process
 
 M = TypeVar("M", bound=BaseModel)
 
 LARGEST_YAML = 1_000_000  # characters; pyyaml reads about a million in ten seconds
 DEEPEST = 50  # mappings and lists within one another
 
+TEMPORARY = "isogloss-"  # of the name of a folder in $TMPDIR, before a process
 PART = ".part"  # suffix of what is not whole yet
 
 
@@ -83,6 +86,30 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         _replace_folder(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Context in which the temporary files of this process are in a folder of its own in $TMPDIR.
+
+    The folders of processes of this machine and user that were killed are deleted.
+    """
+    root, before = Path(tempfile.gettempdir()), tempfile.tempdir
+    for left in root.glob(f"{TEMPORARY}*"):
+        if has_ended(left.name.removeprefix(TEMPORARY)):
+            shutil.rmtree(left, ignore_errors=True)
+    own = root / f"{TEMPORARY}{this_process()}"
+    try:
+        own.mkdir(mode=0o700)
+    except OSError:  # such as a full disk, which the first temporary file meets too
+        yield
+        return
+    tempfile.tempdir = str(own)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def delete_parts(folder: Path) -> None:

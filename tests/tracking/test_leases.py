@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sql
 from mlflow.entities import Run
 
+from isogloss import process_ids
 from isogloss.compat import mlflow as compat
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, LeaseLostError, TrackingError
@@ -193,13 +194,13 @@ def test_another_machine_is_dead_only_when_its_lease_is_over(database: Database)
 
 
 def test_a_number_of_a_process_that_another_one_has_now_is_no_sign_of_life() -> None:
-    assert lease_table.started_at(os.getpid()) == lease_table.Holder.here().started != ""
-    own = {"machine": lease_table.machine(), "pid": os.getpid(), "started": "1"}
+    assert process_ids.started_at(os.getpid()) == lease_table.Holder.here().started != ""
+    own = {"machine": process_ids.machine(), "pid": os.getpid(), "started": "1"}
     assert lease_table.is_gone(own)  # type: ignore[arg-type]
     child = subprocess.Popen([sys.executable, "-c", ""])
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert lease_table.started_at(child.pid) == ""
+    assert process_ids.started_at(child.pid) == ""
     child.wait()
 
 

@@ -114,3 +114,33 @@ def test_an_error_in_the_context_is_not_replaced_by_one_of_an_unreachable_server
 
     with pytest.raises(OSError, match="out of memory"):
         fail_after_a_step()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[1]",
+        b'{"key": "a"}',
+        b'{"key": 1, "value": 1.0, "timestamp": 1, "step": 1}',
+        b'{"key": "a", "value": "1", "timestamp": 1, "step": 1}',
+        b'{"key": "a", "value": 1.0, "timestamp": 1, "step": null}',
+        b"\xff\x00\xfe",
+    ],
+)
+def test_a_line_that_is_no_metric_is_removed_and_the_others_are_kept(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / METRICS_FILE
+    whole = [
+        b'{"key": "train/loss", "value": %s, "timestamp": 5, "step": 1}\n' % value
+        for value in (b"0.5", b"NaN")
+    ]
+    path.write_bytes(whole[0] + line + b"\n" + whole[1])
+    first, second = read_metrics(tmp_path)
+    assert (first.key, first.value, first.timestamp, first.step) == ("train/loss", 0.5, 5, 1)
+    assert second.value != second.value
+    assert caplog.messages == [f"{path}: 1 damaged lines, whose metrics are lost"]
+    assert path.read_bytes() == b"".join(whole)

@@ -8,6 +8,7 @@ from mlflow.entities import Run
 
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, TrackingError
+from isogloss.process_ids import this_process
 from isogloss.tracking import RunKind, choose_experiment, open_run
 from isogloss.tracking.resume import WorkDir
 
@@ -43,7 +44,9 @@ def test_a_run_has_its_kind_tags_and_configuration() -> None:
     run = mlflow.get_run(opened.info.run_id)
     assert (run.info.run_name, run.info.status) == ("base", "FINISHED")
     own = {name: value for name, value in run.data.tags.items() if name.startswith("isogloss.")}
+    process = own.pop("isogloss.process")
     assert own == {"isogloss.kind": "evaluate", "isogloss.model": "m"}
+    assert process == this_process()
     assert run.data.params["limit"] == "3"
     assert run.data.params["languages"] == "heb_Hebr,eng_Latn"
     config = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/config.json")

@@ -6,16 +6,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from damage import DAMAGES
 from tiny_training import tiny_job
 
 from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import file_sha256
 from isogloss.inference.predict import predict
-from isogloss.models.adapter_files import WEIGHTS
+from isogloss.models.adapter_files import CONFIG, WEIGHTS
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.training import loop as training
 from isogloss.training.checkpoints import CHECKPOINT
+from isogloss.training.contamination import RECORD
 from isogloss.training.loop import DEV_PREDICTIONS, TrainingResult, train
 from isogloss.training.recipe import Recipe
 
@@ -57,6 +59,55 @@ def test_training_interrupted_at_any_step_ends_with_the_same_weights(
     assert file_sha256(resumed.last / WEIGHTS) == file_sha256(whole.last / WEIGHTS)
     assert file_sha256(resumed.best / WEIGHTS) == file_sha256(whole.best / WEIGHTS)
     assert (resumed.dev, resumed.best_step) == (whole.dev, whole.best_step)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "of another training"])
+def test_a_damaged_checkpoint_is_deleted_and_the_training_begins_anew(
+    damage: str, tiny: LanguageModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(RECIPE, steps=4)
+    whole, _ = train_until(tiny, tmp_path / "whole", recipe)
+    with pytest.raises(PowerCutError):
+        train_until(tiny, tmp_path / "cut", recipe, cut=4)
+    path = tmp_path / "cut" / CHECKPOINT
+    if damage == "of another training":
+        train_until(tiny, tmp_path / "other", replace(recipe, rank=4))
+        path.write_bytes((tmp_path / "other" / CHECKPOINT).read_bytes())
+    else:
+        DAMAGES[damage](path)
+    caplog.clear()
+    resumed, steps = train_until(tiny, tmp_path / "cut", recipe)
+    assert steps == [1, 2, 3, 4]
+    assert file_sha256(resumed.last / WEIGHTS) == file_sha256(whole.last / WEIGHTS)
+    (message,) = [each for each in caplog.messages if "damaged" in each]
+    assert message.startswith(f"{path} is damaged and deleted, and the training begins anew")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DEV_PREDICTIONS, RECORD, CONFIG])
+@pytest.mark.parametrize("damage", ["empty", "cut in the middle"])
+def test_the_last_adapter_of_a_finished_training_is_saved_again_if_it_is_damaged(
+    damage: str, name: str, tiny: LanguageModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=3)
+    whole, _ = train_until(tiny, tmp_path / "a", recipe)
+    digests = {path.name: file_sha256(path) for path in whole.last.iterdir()}
+    DAMAGES[damage](whole.last / name)
+    again, steps = train_until(tiny, tmp_path / "a", recipe)
+    assert steps == []
+    assert {path.name: file_sha256(path) for path in again.last.iterdir()} == digests
+
+
+def test_a_training_whose_best_adapter_is_lost_begins_anew(
+    tiny: LanguageModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=7, eval_every=1, learning_rate=0.5)
+    whole, _ = train_until(tiny, tmp_path / "a", recipe)
+    assert whole.best_step < 7, "the test needs an earlier adapter that is better"
+    digest = file_sha256(whole.best / WEIGHTS)
+    (whole.best / WEIGHTS).unlink()
+    again, steps = train_until(tiny, tmp_path / "a", recipe)
+    assert steps == list(range(1, 8))
+    assert (again.best_step, file_sha256(again.best / WEIGHTS)) == (whole.best_step, digest)
 
 
 def test_a_finished_training_does_no_further_steps(tiny: LanguageModel, tmp_path: Path) -> None:

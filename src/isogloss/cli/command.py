@@ -17,6 +17,7 @@ from isogloss import logs
 from isogloss.cli.interruptions import interruptions
 from isogloss.config import as_text, command_line, explain, is_separated
 from isogloss.errors import IsoglossError
+from isogloss.files import temporary_files
 from isogloss.formatting import shortened, without_password
 
 logger = logging.getLogger(__name__)
@@ -90,8 +91,9 @@ def stage_command(
 def _run(run: Callable[[C], None], config: C) -> None:
     from isogloss.tracking.store import ensure_store  # imports MLflow
 
-    ensure_store()
-    run(config)
+    with temporary_files():
+        ensure_store()
+        run(config)
 
 
 def _option(parameter: str, field: FieldInfo) -> click.Option:

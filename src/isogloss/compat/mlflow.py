@@ -2,7 +2,8 @@
 
 `mlflow.pyfunc.log_model` loads the logged model, including its base, to try the input example.
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
-flavor too.
+flavor too. A model that a killed process has begun to log is logged on under its id; `Model.log`
+then calls `MlflowClient.log_outputs`, which keeps what it is given as often as it is given.
 
 `mlflow.end_run` writes a status. A run that another process has resumed must keep its status, so
 it is removed from the list of this thread's open runs (`fluent._active_run_stack`).
@@ -12,6 +13,8 @@ its database's schema are the files of `mlflow.store.db_migrations`.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 
 import mlflow
@@ -23,6 +26,8 @@ from mlflow.tracking import fluent
 
 from isogloss.compat import public_only
 
+LOG_OUTPUTS = "log_outputs"  # a method of MLflow's client
+
 
 class _Pyfunc:
     """The pyfunc flavor without its `log_model`."""
@@ -33,22 +38,39 @@ class _Pyfunc:
         mlflow.pyfunc.save_model(**arguments)
 
 
-def log_model(**arguments: object) -> ModelInfo:
+def log_model(*, model_id: str | None = None, **arguments: object) -> ModelInfo:
     """Log a model from code as `mlflow.pyfunc.log_model` does, without trying its example.
 
-    `arguments` are those of `mlflow.pyfunc.log_model`.
+    `arguments` are those of `mlflow.pyfunc.log_model`. `model_id` is a model of the active run that
+    a killed process has begun to log.
     """
     if public_only():
-        info: ModelInfo = mlflow.pyfunc.log_model(**arguments)
+        info: ModelInfo = mlflow.pyfunc.log_model(model_id=model_id, **arguments)
         return info
-    info = Model.log(
-        artifact_path=None,
-        flavor=_Pyfunc,
-        flavor_name="pyfunc.ModelFromCode",
-        validate_serving_input=False,
-        **arguments,
-    )
+    run = mlflow.active_run()
+    outputs = mlflow.get_run(run.info.run_id).outputs if run and model_id else None
+    linked = {output.model_id for output in (outputs.model_outputs if outputs else ())}
+    with _without_outputs() if model_id in linked else nullcontext():
+        info = Model.log(
+            artifact_path=None,
+            flavor=_Pyfunc,
+            flavor_name="pyfunc.ModelFromCode",
+            validate_serving_input=False,
+            model_id=model_id,
+            **arguments,
+        )
     return info
+
+
+@contextmanager
+def _without_outputs() -> Iterator[None]:
+    """Context in which models do not become outputs of runs: MLflow would add them once more."""
+    log_outputs = mlflow.MlflowClient.log_outputs
+    setattr(mlflow.MlflowClient, LOG_OUTPUTS, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(mlflow.MlflowClient, LOG_OUTPUTS, log_outputs)
 
 
 def leave_run() -> None:

@@ -35,8 +35,8 @@ def resolve_dtype(dtype: str) -> torch.dtype:
         return torch.float32
     machine = hashlib.sha256(f"{torch.__version__} {_processor()}".encode()).hexdigest()[:12]
     cached = cache_dir() / f"dtype-{machine}.txt"
-    if cached.is_file():
-        return resolve_dtype(cached.read_text("utf-8"))
+    if cached.is_file() and (measured := cached.read_bytes()) in (b"float32", b"bfloat16"):
+        return resolve_dtype(measured.decode())
     speedup = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     faster = "bfloat16" if speedup >= BFLOAT16_SPEEDUP else "float32"
     make_cache_dir()

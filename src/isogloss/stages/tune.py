@@ -346,7 +346,7 @@ def _log_results(search: Search) -> FrozenTrial:
     """Log the best recipe, the table of trials and the plots to the search's run."""
     study, objective = search.study, search.plan.config.objective
     best = best_trial(study)
-    mlflow.log_metrics(
+    tracking.log_metrics_once(
         {f"dev/{objective}": best.values[0], "best_trial": best.number}
         | {f"trials/{state}": count for state, count in count_states(study).items()}
     )

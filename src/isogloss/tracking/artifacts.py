@@ -8,6 +8,7 @@ from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import pandas as pd
@@ -30,6 +31,7 @@ from isogloss.tracking.versions import parse_versions, versions_text
 PREDICTIONS = "predictions.parquet"
 LANGUAGES = "languages.json"  # metrics of single languages, as a table of MLflow's
 TABLES = "mlflow.loggedArtifacts"  # tag: the artifacts that the UI shows as tables
+PARTIAL = ".artifact.uploading."  # of the names that MLflow gives to files that it is writing
 DIGESTS = "artifacts"  # tag: sha256 of each artifact
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DIGEST_LENGTH = 36  # the longest that MLflow stores
@@ -195,6 +197,14 @@ def writing_artifacts(run: Run) -> Iterator[None]:
         raise TrackingError(
             f"artifacts cannot be written to {run.info.artifact_uri} ({reason(error)}); {remedy}."
         ) from error
+
+
+def delete_partial_artifacts(run: Run) -> None:
+    """Delete what a killed process left of artifacts that it was writing to a folder."""
+    place = urlsplit(run.info.artifact_uri)
+    if place.scheme in ("", "file"):
+        for path in Path(url2pathname(place.path)).rglob(f"{PARTIAL}*"):
+            path.unlink(missing_ok=True)
 
 
 def require_reachable_artifacts(experiment_id: str) -> None:

@@ -1,16 +1,12 @@
 """The table of leases in a database, and the processes that hold them; see `leases`."""
 
-import hashlib
 import os
 import socket
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import psutil
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -18,6 +14,7 @@ from sqlalchemy.pool import NullPool
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.files import sqlite_lock
 from isogloss.formatting import without_password
+from isogloss.process_ids import machine, started_at
 
 CONNECT = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
 CREATION_ATTEMPTS = 5  # to create the table, while another process does so
@@ -54,33 +51,6 @@ class Holder:
         """A request of this process."""
         pid = os.getpid()
         return cls(str(uuid.uuid4()), socket.gethostname()[:120], machine(), pid, started_at(pid))
-
-
-@cache
-def machine() -> str:
-    """What identifies this machine, since it started; processes of containers see their own."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
-        text = f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux
-        text = f"{socket.gethostname()} {uuid.getnode()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
-def started_at(pid: int) -> str:
-    """When a process started, in the machine's own units; empty if it is gone.
-
-    A new process may have the number of one that is gone.
-    """
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    if Path("/proc/self/stat").exists():
-        return ""
-    try:
-        return str(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return ""
 
 
 class Database:

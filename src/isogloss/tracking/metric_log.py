@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Metric
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isogloss.files import write_whole
 from isogloss.tracking.server import (
@@ -29,6 +30,17 @@ SHORT_WAIT = 5.0  # seconds
 SILENCE = 10.0  # seconds without an answer after which the user is told
 FIRST_PAUSE = 1.0  # seconds between two attempts, then twice as long each time
 LONGEST_PAUSE = 10.0
+
+
+class _Line(BaseModel):
+    """A line of the file of metrics."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
 
 
 class MetricLog:
@@ -159,9 +171,10 @@ def _metric(line: bytes) -> Metric | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        return Metric(**json.loads(line))
-    except (ValueError, TypeError):
+        known = _Line.model_validate_json(line)
+    except ValidationError:
         return None
+    return Metric(known.key, known.value, known.timestamp, known.step)
 
 
 def _as_json(metric: Metric) -> dict[str, float | int | str]:

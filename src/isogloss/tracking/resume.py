@@ -8,19 +8,19 @@ does a piece of work (see `leases`).
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError
 
 from isogloss.errors import ConfigError
 from isogloss.files import cache_dir, delete_parts, make_cache_dir, sqlite_file, write_whole
@@ -58,29 +58,49 @@ class Resumable(Protocol):
         """Store the run it is done in."""
 
 
+class _Recorded(BaseModel):
+    """The content of a run file."""
+
+    run_id: str = Field(min_length=1)
+    libraries: dict[str, str] = {}
+
+
 @dataclass(frozen=True)
 class WorkDir:
-    """The folder of one piece of work; see `Resumable`."""
+    """The folder of one piece of work; see `Resumable`. A predecessor may have left it: `found`."""
 
     folder: Path
     lease: Lease = field(default_factory=Lease)
+    found: bool = False
 
     @property
     def run_id(self) -> str | None:
         """The run the work was started in; None before its first run."""
+        recorded = self._recorded()
+        return None if recorded is None else recorded.run_id
+
+    def _recorded(self) -> "_Recorded | None":
+        """The content of the run file; a damaged one is deleted, and a warning says so."""
         path = self.folder / RUN_FILE
-        return str(json.loads(path.read_text("utf-8"))["run_id"]) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return _Recorded.model_validate_json(path.read_bytes())
+        except ValidationError:
+            logger.warning(f"{path} is damaged and deleted; the run it named may be left as it is")
+            path.unlink(missing_ok=True)
+            return None
 
     def record_run(self, run_id: str) -> None:
         """Store the run the work is done in, and the libraries that do it."""
         self.lease.record_run(run_id)
-        facts = {"run_id": run_id, "libraries": model_libraries(adapter=True)}
-        write_whole(self.folder / RUN_FILE, json.dumps(facts).encode())
+        facts = _Recorded(run_id=run_id, libraries=model_libraries(adapter=True))
+        write_whole(self.folder / RUN_FILE, facts.model_dump_json().encode())
 
     def major_update(self) -> str | None:
         """A library that had another major version when the work was begun, as a clause."""
-        path = self.folder / RUN_FILE
-        then = json.loads(path.read_text("utf-8")).get("libraries", {}) if path.is_file() else {}
+        recorded = self._recorded()
+        then = recorded.libraries if recorded else {}
         for name, now in model_libraries(adapter=True).items():
             if name in then and major_version(then[name]) != major_version(now):
                 return f"they were computed with {name} {then[name]}, and {now} is installed"
@@ -137,10 +157,11 @@ def locked_work_dir(kind: RunKind, fingerprint: str) -> Iterator[WorkDir]:
     """
     name = f"{kind}-{fingerprint[:12]}"
     with lease(f"{kind}-{fingerprint}") as held, _locked_folder(name, held) as folder:
-        work = WorkDir(folder, held)
+        work = WorkDir(folder, held, found=folder.is_dir())
         if update := work.major_update():
             logger.warning(f"the results in {work.folder} are not continued: {update}")
             work.delete()
+            work = replace(work, found=False)
         work.folder.mkdir(exist_ok=True)
         delete_parts(work.folder)
         yield work

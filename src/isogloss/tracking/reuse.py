@@ -1,7 +1,7 @@
 """Reuse of finished runs: a result with the same fingerprint is not computed again."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.formatting import listed
+from isogloss.process_ids import has_ended
 from isogloss.tracking.artifacts import PREDICTIONS, damage
 from isogloss.tracking.fingerprints import fingerprint as digest
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.resume import WorkDir, locked_work_dir
-from isogloss.tracking.runs import REASON, Link, choose_experiment, link_project_run
+from isogloss.tracking.runs import PROCESS, REASON, Link, choose_experiment, link_project_run
 from isogloss.tracking.search import FINISHED, find_runs
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
@@ -81,6 +82,8 @@ def reuse_or_lock(
     """
     with locked_work_dir(kind, fingerprint) as work:
         experiment_id = choose_experiment(experiment)
+        if work.found:  # else its intermediate results are elsewhere, and this process begins anew
+            adopt_left_run(work, experiment_id, {"kind": kind, "fingerprint": fingerprint})
         end_left_run(work, experiment_id)
         finished = find_finished(kind, fingerprint, experiment_id, problem_of)
         if finished:
@@ -107,15 +110,34 @@ def locked_parent(kind: RunKind, config: BaseModel, experiment: str | None) -> I
     experiment_id = choose_experiment(experiment)
     key = digest(kind=kind, experiment=experiment_id, config=config.model_dump(mode="json"))
     with locked_work_dir(kind, key) as work:
-        left = work.lease.left
-        if left and work.run_id is None:
-            work.record_run(left)  # a run of another store is not resumed, see `open_run`
+        name = REQUEST.removeprefix(PREFIX)
+        adopt_left_run(work, experiment_id, {"kind": kind, name: key})
         finished = None
         if work.lease.waited:
             runs = find_runs([experiment_id], {REQUEST: key}, status=FINISHED)
             finished = runs[0] if runs else None
-        yield Parent(work, finished, {REQUEST.removeprefix(PREFIX): key})
+        yield Parent(work, finished, {name: key})
         work.delete()
+
+
+def adopt_left_run(work: WorkDir, experiment_id: str, tags: Mapping[str, str]) -> None:
+    """Record the run that a killed process opened, if it did not live to record it in the folder.
+
+    It is the run of the lease, or a running one with these tags, whose process has ended. A run of
+    another store is not resumed, see `open_run`.
+    """
+    if work.run_id is None and (left := work.lease.left or left_run(experiment_id, tags)):
+        work.record_run(left)
+
+
+def left_run(experiment_id: str, tags: Mapping[str, str]) -> str | None:
+    """The id of the newest running run with these tags, whose process was one of this machine and
+    has ended; None if there is none.
+    """
+    for run in find_runs([experiment_id], prefixed(tags), status="RUNNING"):
+        if has_ended(tag(run, PROCESS) or ""):
+            return str(run.info.run_id)
+    return None
 
 
 def end_left_run(work: WorkDir, experiment_id: str) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 import mlflow
 from mlflow import ActiveRun
 from mlflow.data.dataset import Dataset
-from mlflow.entities import Experiment, LifecycleStage, Run, RunStatus
+from mlflow.entities import Experiment, LifecycleStage, Metric, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
@@ -19,7 +19,12 @@ from isogloss.compat.mlflow import leave_run
 from isogloss.config import as_text
 from isogloss.config.words import LONGEST_NAME
 from isogloss.errors import ConfigError, LeaseLostError, TrackingError
-from isogloss.tracking.artifacts import require_reachable_artifacts, writing_artifacts
+from isogloss.process_ids import this_process
+from isogloss.tracking.artifacts import (
+    delete_partial_artifacts,
+    require_reachable_artifacts,
+    writing_artifacts,
+)
 from isogloss.tracking.resume import Resumable
 from isogloss.tracking.server import UNREACHABLE, is_missing, no_retries, shown_uri, uploading
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed
@@ -33,6 +38,7 @@ NAME_TAG = "mlflow.runName"
 LONGEST_ID = 18  # digits of an id in a database
 PARENT_TAG = "mlflow.parentRunId"
 REASON = f"{PREFIX}reason"  # why a run was ended
+PROCESS = "process"  # tag: the process that opened or resumed a run
 
 # The parent of new runs, where another process has opened it.
 _parent: ContextVar[str | None] = ContextVar("parent", default=None)
@@ -91,11 +97,14 @@ def open_run(
     active = mlflow.active_run()
     adopted = active is None and PROJECT_RUN in os.environ
     parent = active.info.run_id if active else _parent.get()
+    values = {"kind": kind, **tags, PROCESS: this_process()}
+    # Set as the run is created: one that is killed next is found by them (see `reuse`).
     run = mlflow.start_run(
         run_id=interrupted,
         run_name=None if adopted or interrupted else name,
         nested=active is not None,
         parent_run_id=parent,
+        tags=prefixed({key: value for key, value in values.items() if value}),
     )
     try:
         if not run.info.run_id:
@@ -105,12 +114,12 @@ def open_run(
             )
         if work:
             work.record_run(run.info.run_id)
+        if interrupted:
+            delete_partial_artifacts(run)
         if adopted:
             mlflow.set_tag(NAME_TAG, name)
         if interrupted and parent:  # it was the child of a run that has ended
             mlflow.set_tag(PARENT_TAG, parent)
-        values = {"kind": kind, **tags}
-        mlflow.set_tags(prefixed({key: value for key, value in values.items() if value}))
         _log_config(config, run)
         yield run
         if work:
@@ -141,17 +150,30 @@ def active_run() -> ActiveRun:
 
 
 def log_metrics_once(
-    values: Mapping[str, float], dataset: Dataset | None = None, model_id: str | None = None
+    values: Mapping[str, float],
+    dataset: Dataset | None = None,
+    model_id: str | None = None,
+    step: int = 0,
 ) -> None:
     """Log metrics to the active run, except those that an interrupted process has logged to it."""
-    known = mlflow.get_run(active_run().info.run_id).data.metrics
+    run_id = active_run().info.run_id
+    known = mlflow.get_run(run_id).data.metrics
     new = {
         name: value
         for name, value in values.items()
-        if known.get(name) != value and not (name in known and math.isnan(value))
+        if name not in known or not _is_logged(run_id, Metric(name, value, 0, step))
     }
     if new:
-        mlflow.log_metrics(new, dataset=dataset, model_id=model_id)
+        mlflow.log_metrics(new, dataset=dataset, model_id=model_id, step=step)
+
+
+def _is_logged(run_id: str, metric: Metric) -> bool:
+    """Whether a run has a metric at that step, with that value."""
+    return any(
+        known.step == metric.step
+        and (known.value == metric.value or (math.isnan(known.value) and math.isnan(metric.value)))
+        for known in mlflow.MlflowClient().get_metric_history(run_id, metric.key)
+    )
 
 
 def _log_config(config: BaseModel, run: Run) -> None:

@@ -1,12 +1,13 @@
 """Checkpoints: everything that decides the remaining steps of a training, in one file."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from isogloss.distributed import processes
@@ -14,8 +15,11 @@ from isogloss.files import write_whole
 from isogloss.training.early_stopping import DevScore, patience_exhausted
 from isogloss.training.recipe import Recipe
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT = "checkpoint.safetensors"
 Facts = dict[str, Any]  # JSON: param groups and schedule state have no type of their own
+Checkpoint = tuple[Facts, dict[str, torch.Tensor]]
 
 
 class TrainingState:
@@ -67,9 +71,17 @@ class TrainingState:
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(folder / CHECKPOINT, save(contiguous, {"facts": json.dumps(facts)}))
 
-    def load(self, folder: Path) -> None:
-        """Restore the checkpoint of the folder, if there is one; the leading process reads it."""
-        own = _read(folder / CHECKPOINT) if processes.is_leader() else None
+    def load(
+        self,
+        folder: Path,
+        complete: Callable[[Mapping[int, DevScore], int], bool] = lambda dev, step: True,
+    ) -> None:
+        """Restore the checkpoint of the folder, if there is one; the leading process reads it.
+
+        A damaged one, or one of another training, is deleted, and a warning says so; so is one for
+        whose dev scores and step the adapters beside it are not `complete`.
+        """
+        own = self._read(folder / CHECKPOINT, complete) if processes.is_leader() else None
         checkpoint = processes.broadcast(own)
         if checkpoint is None:
             return
@@ -87,14 +99,50 @@ class TrainingState:
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random/cuda"])
-        self.step = int(facts["step"])
-        self.dev = {int(step): DevScore(*score) for step, score in facts["dev"].items()}
+        self.step = facts["step"]
+        self.dev = facts["dev"]
+
+    def _read(
+        self, path: Path, complete: Callable[[Mapping[int, DevScore], int], bool]
+    ) -> Checkpoint | None:
+        """The facts and tensors of a checkpoint; None if there is none that can be restored."""
+        if not path.is_file():
+            return None
+        try:
+            checkpoint = _parsed(path)
+            _require_fitting(*checkpoint, self.weights)
+            if not complete(checkpoint[0]["dev"], checkpoint[0]["step"]):
+                raise ValueError("the best adapter so far is not beside it")
+        except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+            logger.warning(
+                f"{path} is damaged and deleted, and the training begins anew "
+                f"({type(error).__name__}: {error})"
+            )
+            path.unlink(missing_ok=True)
+            return None
+        return checkpoint
 
 
-def _read(path: Path) -> tuple[Facts, dict[str, torch.Tensor]] | None:
-    """The JSON facts and the tensors of a checkpoint; None if there is no file."""
-    if not path.is_file():
-        return None
+def _parsed(path: Path) -> Checkpoint:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return json.loads(file.metadata()["facts"]), tensors
+        facts = json.loads(file.metadata()["facts"])
+    # What `load` takes, read here so that nothing fails after the first weight is copied.
+    facts["dev"] = {int(step): DevScore(*map(float, score)) for step, score in facts["dev"].items()}
+    facts["step"] = int(facts["step"])
+    return facts, tensors
+
+
+def _require_fitting(
+    facts: Facts, tensors: Mapping[str, torch.Tensor], weights: Sequence[torch.Tensor]
+) -> None:
+    """Raise ValueError or LookupError for a checkpoint that does not fit these weights."""
+    torch.Generator().set_state(tensors["random/cpu"])
+    facts["schedule"]["last_epoch"], facts["optimizer"][0]["lr"]
+    moments = ("exp_avg", "exp_avg_sq") if facts["step"] else ()
+    for at, weight in enumerate(weights):
+        for name in (f"weight/{at}", *(f"optimizer/{at}/{moment}" for moment in moments)):
+            if tensors[name].shape != weight.shape:
+                raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)}")
+    if f"weight/{len(weights)}" in tensors:
+        raise ValueError(f"more than {len(weights)} weights")

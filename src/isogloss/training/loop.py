@@ -8,23 +8,27 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+import pyarrow
 import torch
+from safetensors import SafetensorError, safe_open
 
 from isogloss.compat.peft import fuse_lora
 from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
-from isogloss.errors import ConfigError, ModelError, TrainingError
+from isogloss.errors import ConfigError, DataError, ModelError, TrainingError
 from isogloss.files import whole_folder
 from isogloss.formatting import size
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
+from isogloss.models.adapter_files import WEIGHTS, read_settings
 from isogloss.models.adapter_weights import remove_layers
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import finish_passes, hidden_states
@@ -38,14 +42,20 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import Item
 from isogloss.training.batches import TrainingRow, plan_batches, split_by_tokens, training_rows
 from isogloss.training.checkpoints import TrainingState
-from isogloss.training.contamination import training_record
-from isogloss.training.early_stopping import DevScore, best_step, dev_score
+from isogloss.training.contamination import RECORD, read_record, training_record
+from isogloss.training.early_stopping import (
+    DevScore,
+    best_step,
+    dev_score,
+    patience_exhausted,
+)
 from isogloss.training.recipe import MAX_GRADIENT_NORM, Recipe
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 DEV_PREDICTIONS = "dev_predictions.parquet"
+LAST = "last"  # name of a folder
 BEST = "best-"  # of the name of a folder, before the step
 CONTENT = "content"  # its column with the `content_digest` of each item
 LogMetrics = Callable[[int, dict[str, float]], None]
@@ -160,7 +170,7 @@ def _train(
             state = TrainingState(weights, job.recipe)
             processes.broadcast_weights(weights)
             if job.checkpoint_every:
-                state.load(job.folder)
+                state.load(job.folder, lambda dev, step: _keeps_best(job, dev, step))
             _run_steps(model, adapter, state, job, log, on_measurement)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -171,7 +181,7 @@ def _train(
             f"{job.recipe.rank} ({str(error).strip().splitlines()[0][:200]})."
         ) from error
     best = best_step(state.dev)
-    last_folder = job.folder / "last"
+    last_folder = job.folder / LAST
     return TrainingResult(
         last=last_folder,
         best=last_folder if best == state.step else _best_folder(job, best),
@@ -196,7 +206,7 @@ def _run_steps(
     batches = islice(plan_batches(rows, recipe), state.step, None)
     budget = training_token_budget(model, job.gradient_checkpointing)
     with progress_bar(job.description, "step", total=recipe.steps, initial=state.step) as progress:
-        if not state.dev:
+        if not state.dev or _last_is_lost(state, job):
             _measure(model, adapter, state, job, log, on_measurement)
         while not state.finished:
             adapter.train()
@@ -237,6 +247,35 @@ def _best_folder(job: TrainingJob, step: int) -> Path:
     Work that resumes from an earlier checkpoint may not find the later adapter best again.
     """
     return job.folder / f"{BEST}{step}"
+
+
+def _keeps_best(job: TrainingJob, dev: Mapping[int, DevScore], step: int) -> bool:
+    """Whether the best adapter of a training after `step` is on disk.
+
+    The last one is not needed, since it can be saved again.
+    """
+    if max(dev) == 0:
+        return True
+    best, recipe = best_step(dev), job.recipe
+    is_last = step == recipe.steps or patience_exhausted(dev, recipe.patience)
+    return (best == step and is_last) or _is_whole(_best_folder(job, best))
+
+
+def _last_is_lost(state: TrainingState, job: TrainingJob) -> bool:
+    """Whether a finished training, of which there is a checkpoint, has no adapter on disk."""
+    lost = state.dev and state.finished and not _is_whole(job.folder / LAST)
+    return bool(processes.broadcast(lost if processes.is_leader() else None))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder of an adapter has all its files, whole."""
+    try:
+        read_record(folder)
+        pd.read_parquet(folder / DEV_PREDICTIONS)
+        with safe_open(folder / WEIGHTS, "pt"):
+            return (folder / RECORD).is_file() and bool(read_settings(folder))
+    except (ModelError, DataError, SafetensorError, pyarrow.ArrowException, OSError, ValueError):
+        return False
 
 
 def _delete_others(job: TrainingJob, step: int) -> None:
@@ -313,7 +352,7 @@ def _measure(
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
     if processes.is_leader():
         if state.finished:
-            _save(model, adapter, job, "last", predictions)
+            _save(model, adapter, job, LAST, predictions)
         elif state.step > 0 and best_step(state.dev) == state.step:
             _save(model, adapter, job, _best_folder(job, state.step).name, predictions)
             if job.checkpoint_every is None:
