@@ -94,7 +94,14 @@ def temporary_files() -> Iterator[None]:
 
     The folders of processes of this machine and user that were killed are deleted.
     """
-    root, before = Path(tempfile.gettempdir()), tempfile.tempdir
+    try:
+        root = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise ConfigError(
+            f"no temporary file can be written ({error.strerror}); set TMPDIR to a folder with "
+            "free space."
+        ) from error
+    before = tempfile.tempdir
     for left in root.glob(f"{TEMPORARY}*"):
         if has_ended(left.name.removeprefix(TEMPORARY)):
             shutil.rmtree(left, ignore_errors=True)

@@ -93,7 +93,7 @@ def _results(folder: Path, model: Path) -> None:
 
     rows = [
         {"model": "m", "condition": condition, "source": "arb_Arab" if condition == "tuned" else "",
-         "language": code, "item_id": str(at), "correct": (at + (condition == "tuned")) % 3 > 0}
+         "language": code, "item_id": str(at), "passage_id": str(at // 2), "correct": (at + (condition == "tuned")) % 3 > 0}
         for condition in ("base", "tuned")
         for code in ("heb_Hebr", "eng_Latn")
         for at in range(8)

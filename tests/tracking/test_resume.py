@@ -9,17 +9,27 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from damage import DAMAGES
 from mlflow.exceptions import MlflowException
 
 from isogloss.config import EvaluateConfig, FinetuneConfig
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.inference import predict as predict_module
+from isogloss.process_ids import machine, started_at, this_process
 from isogloss.stages import evaluate as evaluate_stage
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
-from isogloss.tracking import RunKind, read_predictions
-from isogloss.tracking.resume import LOCKS, WorkDir, locked_work_dir, work_root
+from isogloss.tracking import RunKind, open_run, read_predictions, reuse_or_lock
+from isogloss.tracking.resume import (
+    LOCKS,
+    RUN_FILE,
+    WorkDir,
+    locked_work_dir,
+    work_folder,
+    work_root,
+)
+from isogloss.tracking.tags import prefixed
 from isogloss.training import loop
 
 
@@ -189,3 +199,62 @@ def test_an_evaluate_that_failed_or_could_not_upload_repeats_no_language(
     assert (run.info.run_id, run.info.status) == (resumed.info.run_id, "FINISHED")
     pd.testing.assert_frame_equal(read_predictions(resumed.info.run_id), expected)
     assert work_folders() == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_file_is_deleted_with_a_warning(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = WorkDir(tmp_path)
+    work.record_run("a" * 32)
+    DAMAGES[damage](tmp_path / RUN_FILE)
+    assert work.run_id is None
+    assert caplog.messages == [
+        f"{tmp_path / RUN_FILE} is damaged and deleted; the run it named may be left as it is"
+    ]
+    assert work.major_update() is None
+    work.record_run("b" * 32)
+    assert work.run_id == "b" * 32
+
+
+def run_of_a_process_that_was_killed(**tags: str) -> str:
+    """A running run whose process has opened it and lived no longer."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    assert process.pid is not None
+    name = f"{machine()}-{process.pid}-{started_at(process.pid)}"
+    process.kill()
+    process.join()
+    run = mlflow.MlflowClient().create_run("0", tags=prefixed({**tags, "process": name}))
+    return str(run.info.run_id)
+
+
+OWN = {"kind": "evaluate", "fingerprint": "a" * 64}
+
+
+def test_a_run_that_a_killed_process_opened_and_did_not_record_is_resumed() -> None:
+    left = run_of_a_process_that_was_killed(**OWN)
+    other = run_of_a_process_that_was_killed(**{**OWN, "fingerprint": "b" * 64})
+    alive = mlflow.MlflowClient().create_run("0", tags=prefixed({**OWN, "process": this_process()}))
+    work_folder(f"evaluate-{'a' * 12}").mkdir(parents=True)
+    config = EvaluateConfig(model="m")
+    with (
+        reuse_or_lock(RunKind.EVALUATE, "a" * 64, None) as (work, finished),
+        open_run(RunKind.EVALUATE, "base", config, OWN, work=work) as run,
+    ):
+        assert finished is None
+        assert run.info.run_id == left
+    assert mlflow.get_run(left).info.status == "FINISHED"
+    assert mlflow.get_run(left).data.tags["isogloss.process"] == this_process()
+    for untouched in (other, alive.info.run_id):
+        assert mlflow.get_run(untouched).info.status == "RUNNING"
+
+
+def test_without_a_work_folder_a_run_is_begun_anew() -> None:
+    left = run_of_a_process_that_was_killed(**OWN)
+    config = EvaluateConfig(model="m")
+    with (
+        reuse_or_lock(RunKind.EVALUATE, "a" * 64, None) as (work, _),
+        open_run(RunKind.EVALUATE, "base", config, OWN, work=work) as run,
+    ):
+        assert run.info.run_id != left

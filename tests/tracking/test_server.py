@@ -1,7 +1,10 @@
 """Failures of a tracking server are distinguished, and no results are lost."""
 
+import errno
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,8 +14,19 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException
 
+from isogloss.compat.mlflow import wait_for_sqlite
 from isogloss.errors import TrackingError
-from isogloss.tracking.server import Failure, failure, no_retries, reason, uploading
+from isogloss.tracking.server import (
+    LOCKED,
+    Failure,
+    failure,
+    hides_artifacts,
+    is_locked,
+    no_retries,
+    reason,
+    sentence,
+    uploading,
+)
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -104,3 +118,60 @@ def test_no_retries_restores_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     with no_retries():
         assert os.environ[RETRIES] == "0"
     assert os.environ[RETRIES] == "3"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+        MlflowException(
+            "The following failures occurred:\n##### a #####\n[Errno 28] No space left"
+        ),
+    ],
+)
+def test_a_full_disk_says_nothing_about_artifacts(error: Exception) -> None:
+    assert failure(error) == Failure.MACHINE
+    assert hides_artifacts(error)
+    assert sentence(error) == (
+        "this machine cannot write or open files (No space left on device); make room, or set "
+        "TMPDIR to another folder for temporary files."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "hidden"),
+    [
+        (MlflowException("API request failed with exception ..."), False),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+        (MlflowException("API request to x failed with error code 404 != 200."), False),
+        (MlflowException("API request to x failed with error code 502 != 200."), True),
+        (MlflowException("API request to x failed with error code 403 != 200."), True),
+        (requests.ConnectionError("refused"), True),
+    ],
+)
+def test_what_an_error_says_about_artifacts(error: Exception, hidden: bool) -> None:
+    assert hides_artifacts(error) == hidden
+
+
+def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path) -> None:
+    wait_for_sqlite(1)
+    url = f"sqlite:///{tmp_path}/own.db"
+    client = mlflow.MlflowClient(url)
+    experiment = client.create_experiment("e", artifact_location=str(tmp_path))
+    holder = sqlite3.connect(tmp_path / "own.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    began = time.monotonic()
+    try:
+        with pytest.raises(MlflowException) as raised:
+            client.create_run(experiment)
+    finally:
+        wait_for_sqlite(LOCKED)
+        holder.execute("COMMIT")
+        holder.close()
+    assert 1 <= time.monotonic() - began < 15  # MLflow's own limit is 20 seconds
+    assert is_locked(raised.value)
+    assert sentence(raised.value).endswith(
+        "is locked by another process, and was for 120 seconds; the same command resumes when "
+        "it is free."
+    )
+    assert client.create_run(experiment).info.status == "RUNNING"

@@ -136,6 +136,8 @@ def set_verbosity(verbose: bool, quiet: bool) -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
+        # It logs the traceback of an error that is told in one sentence.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"(mlflow|peft|torch|transformers)\b")
     logs.configure(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
@@ -159,10 +161,11 @@ def server_errors() -> Iterator[None]:
     """Do the same with every error of MLflow and of its server."""
     from mlflow.exceptions import MlflowException  # takes seconds, which --help does not need
     from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, RequestException) as error:
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
         from isogloss.tracking.server import sentence
 
         raise UserError(sentence(error)) from error

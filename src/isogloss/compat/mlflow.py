@@ -8,11 +8,16 @@ then calls `MlflowClient.log_outputs`, which keeps what it is given as often as 
 `mlflow.end_run` writes a status. A run that another process has resumed must keep its status, so
 it is removed from the list of this thread's open runs (`fluent._active_run_stack`).
 
-MLflow's exceptions have no HTTP status; the texts that its REST client writes do. The revisions of
-its database's schema are the files of `mlflow.store.db_migrations`.
+MLflow gives up on a locked sqlite database after 20 seconds: each of its sessions sets
+`PRAGMA busy_timeout`, which `wait_for_sqlite` replaces.
+
+MLflow's exceptions have no HTTP status, and those of failed downloads no `errno`; the texts that
+its clients write do. The revisions of its database's schema are the files of
+`mlflow.store.db_migrations`.
 """
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
@@ -23,6 +28,8 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 from mlflow.tracking import fluent
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from isogloss.compat import public_only
 
@@ -85,6 +92,31 @@ def leave_run() -> None:
         open_runs.pop()
 
 
+_BUSY_TIMEOUT = "PRAGMA busy_timeout"
+_busy_timeout: list[str] = []  # the statement in place of MLflow's
+
+
+def wait_for_sqlite(seconds: int) -> None:
+    """Let every connection to a sqlite database wait that long while another process locks it."""
+    if not _busy_timeout:
+        event.listen(Engine, "connect", _connected)
+        event.listen(Engine, "before_cursor_execute", _replaced, retval=True)
+    _busy_timeout[:] = [f"{_BUSY_TIMEOUT} = {1000 * seconds};"]
+
+
+def _connected(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute(_busy_timeout[0])
+
+
+def _replaced(
+    _connection: object, _cursor: object, statement: str, parameters: object, *_: object
+) -> tuple[str, object]:
+    ours = statement.startswith(_BUSY_TIMEOUT)
+    return (_busy_timeout[0] if ours else statement), parameters
+
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 _STATUS = re.compile(r"failed with error code (\d{3})\b|too many (\d{3}) error responses")
 _NOT_JSON = "API request to endpoint was successful but the response body was not"
 
@@ -101,6 +133,14 @@ def http_status(error: BaseException | None) -> int | None:
         return None
     found = _STATUS.search(error.message)
     return int(found[1] or found[2]) if found else None
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The number of an operating system's error, also if MLflow has made a text of it."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _ERRNO.search(error.message) if isinstance(error, MlflowException) else None
+    return int(found[1]) if found else None
 
 
 def is_foreign_page(error: BaseException | None) -> bool:

@@ -16,7 +16,7 @@ from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.runs import Link
 from isogloss.tracking.search import experiments
-from isogloss.tracking.server import Failure, failure, is_missing, reason
+from isogloss.tracking.server import hides_artifacts, is_missing, reason
 from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import PREFIX, RunKind
 from isogloss.training.contamination import RECORD
@@ -90,7 +90,7 @@ def adapter_problem(run: Run) -> str | None:
                     digests[uri] = adapter_digest(folder)
             except ModelError as error:
                 cause = error.__cause__
-                if cause and failure(cause) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+                if cause and hides_artifacts(cause):
                     raise
                 return str(error).removesuffix(".")
             if missing:

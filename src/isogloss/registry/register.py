@@ -18,7 +18,7 @@ from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
 from isogloss.tracking.resume import exclusive
 from isogloss.tracking.search import equal
-from isogloss.tracking.server import is_missing, reason
+from isogloss.tracking.server import Failure, failure, is_locked, is_missing, reason
 from isogloss.tracking.tags import PREFIX, prefixed
 from isogloss.types import LanguageCode
 
@@ -83,6 +83,8 @@ def register(adapter: str, name: str | None, alias: str | None) -> Registration:
         with exclusive(f"register {name}"):  # two versions at once would both be champion
             return _register(client, logged, name, alias)
     except MlflowException as error:
+        if failure(error) != Failure.OTHER or is_locked(error):
+            raise
         raise ModelError(f"adapter {adapter!r} cannot be registered ({reason(error)}).") from error
 
 

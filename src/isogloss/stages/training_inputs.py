@@ -23,7 +23,7 @@ from isogloss.prompts.tokenisation import label_tokens
 from isogloss.tasks import Item, Task, items, languages_of, open_task
 from isogloss.tasks.published_split import with_test_items
 from isogloss.tracking import RunKind, tag
-from isogloss.tracking.server import Failure, failure
+from isogloss.tracking.server import hides_artifacts
 from isogloss.tracking.similar import similar_runs
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
@@ -168,7 +168,7 @@ def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
         run = mlflow.get_run(recipe)
         text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST_RECIPE}")
     except (MlflowException, OSError) as error:
-        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+        if hides_artifacts(error):
             raise
         raise ConfigError(
             f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}"

@@ -48,6 +48,8 @@ from isogloss.stages.training_inputs import BEST_RECIPE, SourceData, fit_source_
 from isogloss.tracking.leases import Lease
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
 from isogloss.tracking.resume import WorkDir, work_folder, work_lock
+from isogloss.tracking.reuse import left_run
+from isogloss.tracking.runs import choose_experiment
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial
@@ -234,6 +236,10 @@ def _check_same_search(plan: TunePlan, study: optuna.Study) -> bool:
 def _open_run(plan: TunePlan, study: optuna.Study) -> AbstractContextManager[Run]:
     plan.folder.mkdir(exist_ok=True)
     config, work = plan.config, SearchWork(plan.folder, study)
+    if work.run_id is None:  # unless a killed process has opened it and not recorded it
+        tags = {"kind": RunKind.TUNE, "fingerprint": str(plan.tags.fingerprint)}
+        if left := left_run(choose_experiment(config.experiment), tags):
+            work.record_run(left)
     return tracking.open_run(
         RunKind.TUNE, f"tune {plan.name}", config, plan.tags.as_dict(), config.experiment, work
     )

@@ -24,7 +24,7 @@ from isogloss.errors import ComparisonError, TrackingError
 from isogloss.files import file_sha256
 from isogloss.tasks import Item
 from isogloss.tracking.fingerprints import data_digest
-from isogloss.tracking.server import UNREACHABLE, Failure, failure, reason
+from isogloss.tracking.server import UNREACHABLE, hides_artifacts, reason
 from isogloss.tracking.tags import PREFIX, tag
 from isogloss.tracking.versions import parse_versions, versions_text
 
@@ -96,7 +96,7 @@ def damage(run: Run, required: Sequence[str]) -> str | None:
                 if file_sha256(path) != sha256:
                     return f"its artifact {name} is not the file that was logged"
         except (MlflowException, OSError) as error:
-            if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+            if hides_artifacts(error):
                 raise
             return f"its artifact {name} cannot be read ({reason(error)})"
     return None
@@ -140,7 +140,7 @@ def read_predictions(run_id: str, columns: Sequence[str] | None = None) -> pd.Da
                 columns = [column for column in columns if column in available]
             return pd.read_parquet(path, columns=columns)
     except (MlflowException, OSError) as error:
-        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+        if hides_artifacts(error):
             raise
         raise ComparisonError(
             f"run {run_id!r} has no {PREDICTIONS} that can be read ({reason(error)}); repeat "
@@ -163,7 +163,7 @@ def metrics_of(run: Run) -> dict[str, float]:
         with _downloaded(run, LANGUAGES) as path:
             table = json.loads(path.read_text("utf-8"))
     except (MlflowException, OSError, ValueError) as error:
-        if failure(error) in (Failure.NO_ANSWER, Failure.ACCESS_DENIED):
+        if hides_artifacts(error):
             raise
         raise ComparisonError(
             f"run {run.info.run_id!r} has no {LANGUAGES} that can be read ({reason(error)}); "

@@ -16,7 +16,7 @@ from isogloss.files import sqlite_lock
 from isogloss.formatting import without_password
 from isogloss.process_ids import machine, started_at
 
-CONNECT = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
+CONNECT = {"sqlite": {"timeout": 120}, "postgresql": {"connect_timeout": 10}}
 CREATION_ATTEMPTS = 5  # to create the table, while another process does so
 
 TABLE = sql.Table(

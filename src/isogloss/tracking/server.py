@@ -3,8 +3,10 @@
 Results are on disk before they are sent (see `resume`), so a failed upload loses nothing.
 """
 
+import errno
 import math
 import os
+import sqlite3
 import ssl
 import threading
 from collections.abc import Iterator
@@ -19,13 +21,23 @@ import requests
 from mlflow.exceptions import InvalidUrlException, MlflowException
 from urllib3.exceptions import NameResolutionError
 
-from isogloss.compat.mlflow import http_status, is_foreign_page
+from isogloss.compat.mlflow import errno_of, http_status, is_foreign_page
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.formatting import without_password
 
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
 LONGEST_REASON = 300  # characters
 PATIENCE = "ISOGLOSS_PATIENCE"
+LOCKED = 120  # seconds to wait for a sqlite database that another process has locked
+MACHINE_FAULTS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EIO,
+)
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 # Errors that the same request meets again. BAD_REQUEST is not one: a local store has it for every
@@ -53,6 +65,7 @@ class Failure(Enum):
     NO_ANSWER = auto()
     ACCESS_DENIED = auto()
     NOT_MLFLOW = auto()  # an answer of a proxy or of another server
+    MACHINE = auto()  # this one: a full disk, too many open files
     OTHER = auto()
 
 
@@ -67,10 +80,23 @@ def failure(error: BaseException | None) -> Failure:
         return Failure.ACCESS_DENIED
     if status is not None or is_foreign_page(error):
         return Failure.NOT_MLFLOW
+    if _machine_fault(error) is not None:
+        return Failure.MACHINE
     silent = (requests.ConnectionError, requests.Timeout)
     if any(isinstance(cause, silent) for cause in _causes(error)) and _tls_fault(error) is None:
         return Failure.NO_ANSWER
     return Failure.OTHER
+
+
+def hides_artifacts(error: BaseException) -> bool:
+    """Whether an error keeps artifacts from being read, and says nothing about them.
+
+    An answer that is not MLflow's says something if it is that there is no such file.
+    """
+    kind = failure(error)
+    if kind == Failure.NOT_MLFLOW:
+        return http_status(error) != HTTPStatus.NOT_FOUND
+    return kind != Failure.OTHER
 
 
 def reason(error: BaseException | None) -> str:
@@ -84,6 +110,8 @@ def reason(error: BaseException | None) -> str:
         return f"answers HTTP {status} {responses.get(status, '')}".rstrip()
     if kind == Failure.NOT_MLFLOW:
         return "answers with a page that is not MLflow's"
+    if (number := _machine_fault(error)) is not None:
+        return os.strerror(number)
     if (fault := _tls_fault(error)) is not None:
         return f"fails the TLS handshake: {fault}"
     lines = str(error).strip().splitlines() or [repr(error)]
@@ -127,6 +155,16 @@ def sentence(error: BaseException) -> str:
         )
     if kind == Failure.NOT_MLFLOW:
         return f"{subject} {clause}; see MLFLOW_TRACKING_URI and the proxy in front of it."
+    if kind == Failure.MACHINE:
+        return (
+            f"this machine cannot write or open files ({clause}); make room, or set TMPDIR to "
+            f"another folder for temporary files."
+        )
+    if is_locked(error):
+        return (
+            f"{subject} is locked by another process, and was for {LOCKED} seconds; the same "
+            "command resumes when it is free."
+        )
     if kind == Failure.NO_ANSWER:
         return f"{subject} {clause}."
     return f"{subject}: {clause.rstrip('.')}."
@@ -196,6 +234,21 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield cause
         pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
         pending += [part for part in cause.args if isinstance(part, BaseException)]
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a sqlite database was locked by another process for too long."""
+    return any(
+        isinstance(cause, sqlite3.OperationalError)
+        and cause.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        for cause in _causes(error)
+    )
+
+
+def _machine_fault(error: BaseException | None) -> int | None:
+    """The number of an error of this machine, not of what was asked for."""
+    numbers = (errno_of(cause) for cause in _causes(error))
+    return next((number for number in numbers if number in MACHINE_FAULTS), None)
 
 
 def _tls_fault(error: BaseException | None) -> str | None:

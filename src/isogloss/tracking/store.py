@@ -16,10 +16,10 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from isogloss.compat.mlflow import knows_schema
+from isogloss.compat.mlflow import knows_schema, wait_for_sqlite
 from isogloss.errors import TrackingError
 from isogloss.files import PART, sqlite_file, sqlite_lock
-from isogloss.tracking.server import reason, shown_uri
+from isogloss.tracking.server import LOCKED, reason, shown_uri
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ACCEPTED = "http://, https://, sqlite:///, postgresql://, mysql://, mssql:// and databricks"
@@ -34,6 +34,7 @@ def ensure_store() -> None:
     """
     uri = mlflow.get_tracking_uri()
     parts = urlsplit(uri)
+    wait_for_sqlite(LOCKED)
     if parts.scheme.partition("+")[0] in DATABASES:
         _ensure_database(uri)
         return

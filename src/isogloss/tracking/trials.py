@@ -5,6 +5,7 @@ what another one, killed or cut off from the server, did not.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +13,19 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter, ValidationError
 
 from isogloss.files import write_whole
 from isogloss.tracking.metric_log import METRICS_PER_REQUEST, read_metrics
 from isogloss.tracking.resume import WorkDir
-from isogloss.tracking.tags import prefixed
+from isogloss.tracking.runs import PARENT_TAG
+from isogloss.tracking.search import find_runs
+from isogloss.tracking.tags import PREFIX, prefixed
+
+logger = logging.getLogger(__name__)
 
 TRIAL_FILE = "trial.json"
+OF_ONE_TRIAL = (f"{PREFIX}kind", f"{PREFIX}trial", PARENT_TAG)  # tags
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,18 @@ class TrialRun:
             else:
                 if info.lifecycle_stage == LifecycleStage.ACTIVE:
                     return str(info.run_id)
-        run = client.create_run(
-            self.experiment_id, start_time=self.started, tags=dict(self.tags), run_name=self.name
+        # A process may have been killed after it created the run.
+        own = {name: self.tags[name] for name in OF_ONE_TRIAL if name in self.tags}
+        left = find_runs([self.experiment_id], own, status="RUNNING") if own else []
+        run = (
+            left[0]
+            if left
+            else client.create_run(
+                self.experiment_id,
+                start_time=self.started,
+                tags=dict(self.tags),
+                run_name=self.name,
+            )
         )
         work.record_run(run.info.run_id)
         client.log_batch(
@@ -92,10 +109,13 @@ def publish_trial(outcome: TrialOutcome, folder: Path) -> None:
     """
     work = WorkDir(folder)
     run = _read(folder)
+    client = mlflow.MlflowClient()
     if run is None:
+        # A process that was killed while it deleted the folder had ended the run.
+        if (begun := work.run_id) and client.get_run(begun).info.status == "RUNNING":
+            client.set_terminated(begun, "FAILED")
         work.delete()
         return
-    client = mlflow.MlflowClient()
     run_id = run.run_id(folder)
     metrics = read_metrics(folder)
     for at in range(0, len(metrics), METRICS_PER_REQUEST):
@@ -111,5 +131,12 @@ def publish_trial(outcome: TrialOutcome, folder: Path) -> None:
 
 
 def _read(folder: Path) -> TrialRun | None:
+    """The description of a trial's run; None if there is none, or only a damaged one."""
     path = folder / TRIAL_FILE
-    return TrialRun(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return TypeAdapter(TrialRun).validate_json(path.read_bytes())
+    except ValidationError:
+        logger.warning(f"{path} is damaged; the trial is not shown in MLflow")
+        return None
