@@ -133,3 +133,21 @@ def test_under_mlflow_run_another_experiment_is_rejected(project_run: Run) -> No
     assert choose_experiment(None) == choose_experiment("project") == project_run.info.experiment_id
     with pytest.raises(ConfigError, match="experiment 'other' is not the one this run is in"):
         choose_experiment("other")
+
+
+def test_metrics_that_a_killed_process_logged_to_the_run_alone_are_sent_to_the_model() -> None:
+    client = mlflow.MlflowClient()
+    with mlflow.start_run() as run:
+        model = client.create_logged_model("0", name="adapter")
+        mlflow.log_metrics({"a": 1.0, "b": float("nan"), "d": 5.0})  # killed before the model's
+        for _ in range(2):
+            values = {"a": 1.0, "b": float("nan"), "c": 3.0, "d": 6.0}
+            log_metrics_once(values, model_id=model.model_id)
+    logged = {
+        name: [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        for name in "abcd"
+    }
+    assert (logged["a"], logged["c"], logged["d"]) == ([1.0], [3.0], [5.0, 6.0])
+    assert len(logged["b"]) == 1
+    of_model = client.get_logged_model(model.model_id).metrics
+    assert sorted(metric.key for metric in of_model) == ["a", "b", "c", "d"]

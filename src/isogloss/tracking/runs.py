@@ -155,25 +155,33 @@ def log_metrics_once(
     model_id: str | None = None,
     step: int = 0,
 ) -> None:
-    """Log metrics to the active run, except those that an interrupted process has logged to it."""
+    """Log metrics to the active run and a model, but not those that a killed process has logged."""
     run_id = active_run().info.run_id
-    known = mlflow.get_run(run_id).data.metrics
-    new = {
-        name: value
-        for name, value in values.items()
-        if name not in known or not _is_logged(run_id, Metric(name, value, 0, step))
-    }
+    in_run = mlflow.get_run(run_id).data.metrics
+    known: dict[str, Metric] = {}
+    for name in values.keys() & in_run.keys():
+        logged = _logged(run_id, Metric(name, values[name], 0, step))
+        known |= {name: logged} if logged else {}
+    new = {name: value for name, value in values.items() if name not in known}
     if new:
         mlflow.log_metrics(new, dataset=dataset, model_id=model_id, step=step)
+    if model_id and known:  # MLflow writes them to the run first
+        metrics = mlflow.get_logged_model(model_id).metrics or ()
+        in_model = {metric.key for metric in metrics if metric.run_id == run_id}
+        for name in known.keys() - in_model:
+            mlflow.log_metric(  # the run has it already, if the time is the same
+                name, values[name], step=step, timestamp=known[name].timestamp,
+                model_id=model_id, dataset=dataset,
+            )  # fmt: skip
 
 
-def _is_logged(run_id: str, metric: Metric) -> bool:
-    """Whether a run has a metric at that step, with that value."""
-    return any(
-        known.step == metric.step
-        and (known.value == metric.value or (math.isnan(known.value) and math.isnan(metric.value)))
-        for known in mlflow.MlflowClient().get_metric_history(run_id, metric.key)
-    )
+def _logged(run_id: str, metric: Metric) -> Metric | None:
+    """The metric of a run that has the name, step and value of another; None without one."""
+    for known in mlflow.MlflowClient().get_metric_history(run_id, metric.key):
+        both_nan = math.isnan(known.value) and math.isnan(metric.value)
+        if known.step == metric.step and (both_nan or known.value == metric.value):
+            return known
+    return None
 
 
 def _log_config(config: BaseModel, run: Run) -> None:
