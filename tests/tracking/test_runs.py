@@ -11,6 +11,7 @@ from isogloss.errors import ConfigError, TrackingError
 from isogloss.process_ids import this_process
 from isogloss.tracking import RunKind, choose_experiment, open_run
 from isogloss.tracking.resume import WorkDir
+from isogloss.tracking.runs import log_metrics_once
 
 CONFIG = EvaluateConfig(limit=3, languages=("heb_Hebr", "eng_Latn"))
 
