@@ -15,20 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow
 import torch
-from safetensors import SafetensorError, safe_open
 
 from isogloss.compat.peft import fuse_lora
 from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
-from isogloss.errors import ConfigError, DataError, ModelError, TrainingError
+from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
 from isogloss.formatting import size
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
-from isogloss.models.adapter_files import WEIGHTS, read_settings
 from isogloss.models.adapter_weights import remove_layers
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import finish_passes, hidden_states
@@ -42,13 +38,14 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.tasks import Item
 from isogloss.training.batches import TrainingRow, plan_batches, split_by_tokens, training_rows
 from isogloss.training.checkpoints import TrainingState
-from isogloss.training.contamination import RECORD, read_record, training_record
+from isogloss.training.contamination import training_record
 from isogloss.training.early_stopping import (
     DevScore,
     best_step,
     dev_score,
     patience_exhausted,
 )
+from isogloss.training.kept_adapter import is_whole
 from isogloss.training.recipe import MAX_GRADIENT_NORM, Recipe
 
 if TYPE_CHECKING:
@@ -250,32 +247,18 @@ def _best_folder(job: TrainingJob, step: int) -> Path:
 
 
 def _keeps_best(job: TrainingJob, dev: Mapping[int, DevScore], step: int) -> bool:
-    """Whether the best adapter of a training after `step` is on disk.
-
-    The last one is not needed, since it can be saved again.
-    """
-    if max(dev) == 0:
-        return True
-    best, recipe = best_step(dev), job.recipe
-    is_last = step == recipe.steps or patience_exhausted(dev, recipe.patience)
-    return (best == step and is_last) or _is_whole(_best_folder(job, best))
+    """Whether the best adapter is on disk; the last one is not needed, it can be saved again."""
+    best = best_step(dev) if max(dev) else 0
+    is_last = step == job.recipe.steps or patience_exhausted(dev, job.recipe.patience)
+    return (
+        not best or (best == step and is_last) or is_whole(_best_folder(job, best), DEV_PREDICTIONS)
+    )
 
 
 def _last_is_lost(state: TrainingState, job: TrainingJob) -> bool:
     """Whether a finished training, of which there is a checkpoint, has no adapter on disk."""
-    lost = state.dev and state.finished and not _is_whole(job.folder / LAST)
+    lost = state.dev and state.finished and not is_whole(job.folder / LAST, DEV_PREDICTIONS)
     return bool(processes.broadcast(lost if processes.is_leader() else None))
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the folder of an adapter has all its files, whole."""
-    try:
-        read_record(folder)
-        pd.read_parquet(folder / DEV_PREDICTIONS)
-        with safe_open(folder / WEIGHTS, "pt"):
-            return (folder / RECORD).is_file() and bool(read_settings(folder))
-    except (ModelError, DataError, SafetensorError, pyarrow.ArrowException, OSError, ValueError):
-        return False
 
 
 def _delete_others(job: TrainingJob, step: int) -> None:
