@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 install: .venv/installed
 install-dev: .venv/installed-dev
 
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "isogloss needs Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "installing into .venv (about three minutes the first time)"

@@ -32,7 +32,7 @@ def main() -> None:
     os.chdir(options.folder)
     mlflow.set_tracking_uri(options.uri or f"sqlite:///{Path.cwd()}/mlflow.db")
     ensure_store()
-    if len(mlflow.MlflowClient().search_runs(["0"], max_results=1)) == 0:
+    if not mlflow.search_runs(search_all_experiments=True, max_results=1, output_format="list"):
         fill(options.runs, options.metrics)
     costs = measure(options.repeats)
     Path("results.json").write_text(json.dumps([asdict(cost) for cost in costs], indent=2))

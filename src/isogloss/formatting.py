@@ -108,6 +108,19 @@ def size(n_bytes: int) -> str:
     return f"{scaled:.1f} {units[power]}" if power >= 3 else f"{scaled:.0f} {units[power]}"
 
 
+def duration(seconds: float) -> str:
+    """A duration in words, rounded: 40 s, 3 min, 2 h 10 min, 5 days."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(round(minutes / 10) * 10, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text as lines, in columns two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -31,7 +31,7 @@ def log_study() -> tuple[Run, Run]:
 def test_a_copy_is_what_mlflow_would_have_written() -> None:
     parent, child = log_study()
     assert multiply(6, 12) == 6
-    runs = mlflow.search_runs(output_format="list")
+    runs = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert all(len(run.data.metrics) == 12 for run in runs)
     children = [
         mlflow.get_run(run.info.run_id) for run in runs if run.info.run_name == child.info.run_name

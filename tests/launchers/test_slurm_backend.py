@@ -163,7 +163,7 @@ def test_if_a_later_job_is_refused_the_earlier_ones_are_cancelled(
     with pytest.raises(ExecutionException, match="Job violates accounting policy"):
         launch(project)
     assert slurm.calls("scancel") == [["101", "102"]]
-    (run,) = mlflow.search_runs(output_format="list")
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert run.info.status == "FAILED"
 
 

@@ -92,7 +92,7 @@ def thinking_off(tokenizer: Tokenizer) -> str:
 def steps_of(compared: Run, folder: Path) -> dict[str, str]:
     """What a finished study did, by the columns of the documentation's table."""
     by_kind: dict[str, list[Run]] = {}
-    for run in mlflow.search_runs(output_format="list"):
+    for run in mlflow.search_runs(output_format="list", search_all_experiments=True):
         by_kind.setdefault(str(tracking.tag(run, "kind")), []).append(run)
     evaluated = {str(tracking.tag(run, "condition")): run for run in by_kind["evaluate"]}
     predictions = {

@@ -136,8 +136,8 @@ def test_a_killed_process_ends_the_other_and_any_number_of_processes_resumes(
             text=True,
         )  # fmt: skip
         printed, log = alone.stdout, alone.stderr
-    (run,) = runs("Default", "finetune")
-    assert f"resuming run {run.info.run_id}" in log
+    (run,) = runs("isogloss", "finetune")
+    assert "resuming the run that was interrupted" in log
     assert f"run {run.info.run_id}" in printed
     losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 401))
@@ -153,6 +153,6 @@ def test_a_search_is_led_by_one_process(model_folder: Callable[[str], Path]) -> 
     ) as launcher:  # fmt: skip
         printed, _ = finished(launcher, 240)
     assert "; the best is trial" in printed
-    states = [run.data.tags["isogloss.state"] for run in runs("Default", "trial")]
+    states = [run.data.tags["isogloss.state"] for run in runs("isogloss", "trial")]
     assert len(states) == 9
     assert set(states) <= {"complete", "pruned"}

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import mlflow
@@ -35,11 +36,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(clone: Path, name: str, *parameters: str) -> subprocess.CompletedProcess[str]:
-    """Run an entry point; `parameters` are NAME=VALUE."""
+def start(
+    clone: Path, name: str, *parameters: str, uri: str | None = None, experiment: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run an entry point; `parameters` are NAME=VALUE, `uri` is a store other than the clone's."""
     words = [word for parameter in parameters for word in ("-P", parameter)]
     # mlflow.set_tracking_uri sets a variable that child processes inherit; the clone has a store.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    if uri:
+        clean["MLFLOW_TRACKING_URI"] = uri
+    words += ["--experiment-name", experiment] if experiment else []
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["mlflow", "run", ".", "-e", name, "--env-manager", "local", *words],
@@ -68,7 +74,8 @@ def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> N
     assert "models:/reader/1: registered; alias candidate is at version 1" in registered.stdout
     by_alias = start(clone, "evaluate", "adapter=models:/reader@candidate", *where)
     assert run_id(by_alias) == tuned != base
-    tracking = f"{clone}/mlruns/0/{base}/artifacts/predictions.parquet"
+    store = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    tracking = f"{store.get_run(base).info.artifact_uri}/predictions.parquet"
     origin = ["model=other", "condition=base", "task=probe", "format=cloze"]
     imported = start(clone, "import", f"path={tracking}", *origin)
     line = r"^base +other, probe \(cloze\): 4 languages, 8 items"
@@ -78,7 +85,6 @@ def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> N
     (clone / "small.yaml").write_text("{rank: [2, 4], steps: 1, batch_size: 2}\n", "utf-8")
     searched = start(clone, "tune", "trials=1", "space=small.yaml", "dev_limit=2")
     assert "1 complete; the best is trial 0" in searched.stdout, searched.stderr[-3000:]
-    store = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
     assert store.get_run(tuned).data.tags["isogloss.condition"] == "tuned"
     assert int(store.get_model_version_by_alias("reader", "candidate").version) == 1
 
@@ -88,6 +94,35 @@ def test_an_unknown_parameter_is_rejected_by_name(clone: Path) -> None:
     assert result.returncode != 0
     assert "--no_such_thing" in result.stderr
     assert "Traceback" not in result.stderr.split("mlflow.projects")[0]
+
+
+@pytest.mark.skipif(
+    not entry_points(group="mlflow.default_experiment_provider", name="isogloss"),
+    reason="the installed isogloss does not have it yet: pip install --no-deps -e .",
+)
+def test_runs_have_an_experiment_and_names_and_a_refused_command_leaves_no_row(
+    clone: Path, tmp_path: Path
+) -> None:
+    def rows(experiment: str) -> list[str]:
+        found = store.get_experiment_by_name(experiment)
+        runs = store.search_runs([found.experiment_id]) if found else []
+        return [run.info.run_name for run in runs]
+
+    database = f"sqlite:///{tmp_path}/own.db"
+    store = mlflow.MlflowClient(database)
+    where = [f"languages={TARGETS}", "limit=1"]
+    refused = start(clone, "evaluate", "limit=few", uri=database)
+    assert refused.returncode == 1
+    assert "Error: limit should be an integer or 'all', but got 'few'." in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert rows("isogloss") == []
+    run_id(start(clone, "evaluate", *where, uri=database))
+    run_id(start(clone, "evaluate", *where, uri=database))
+    name = "base · embedded · probe"
+    assert sorted(rows("isogloss")) == [name, f"{name} (reused)"]
+    assert rows("Default") == []
+    run_id(start(clone, "evaluate", *where, uri=database, experiment="named"))
+    assert rows("named") == [name]
 
 
 def last_step(cache: Path) -> int:
@@ -137,18 +172,17 @@ def test_a_training_of_a_git_uri_resumes_though_each_call_has_a_checkout_of_its_
         assert reached < steps
         assert first.wait(60) == 1
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
-    resumed = re.search(r"finetune.*: resuming run (\w{32})", again.stderr)
-    assert resumed, again.stderr[-3000:]
-    assert run_id(again) == resumed[1]
+    assert "resuming the run that was interrupted" in again.stderr, again.stderr[-3000:]
+    resumed = run_id(again)
     assert len({path.parent for path in checkouts.glob("*/MLproject")}) == 2
-    run = mlflow.get_run(resumed[1])
+    run = mlflow.get_run(resumed)
     assert run.info.status == "FINISHED"
-    losses = mlflow.MlflowClient().get_metric_history(resumed[1], "train/loss")
+    losses = mlflow.MlflowClient().get_metric_history(resumed, "train/loss")
     assert [point.step for point in losses] == list(range(1, steps + 1))
     # The steps up to the last checkpoint are not done again: they have the time of the first call.
     (project,) = [
-        run for run in mlflow.search_runs(output_format="list")
-        if run.data.tags.get("isogloss.resumes") == resumed[1]
+        run for run in mlflow.search_runs(output_format="list", search_all_experiments=True)
+        if run.data.tags.get("isogloss.resumes") == resumed
     ]  # fmt: skip
     before = sum(point.timestamp < project.info.start_time for point in losses)
     assert reached - 5 <= before <= reached + 1

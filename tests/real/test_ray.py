@@ -149,7 +149,7 @@ def steps() -> int:
     return sum(path.read_text("utf-8").count('"train/loss"') for path in paths)
 
 
-def runs(experiment: str = "Default") -> list[Run]:
+def runs(experiment: str = "isogloss") -> list[Run]:
     return mlflow.search_runs(experiment_names=[experiment], output_format="list")
 
 
@@ -241,7 +241,7 @@ def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_r
         driver.process.wait()
         killed = driver.workers()
     wait_for(lambda: all_gone([process for _, process in killed]), 30)
-    assert "resuming run" in Path("killed.log").read_text("utf-8")
+    assert "resuming the run that was interrupted" in Path("killed.log").read_text("utf-8")
 
     with driving(cluster, study, "finished.log") as driver:
         driver.finished()

@@ -85,7 +85,9 @@ def cells(study: dict[str, object]) -> list[str]:
 def runs(study: dict[str, object]) -> list[Run]:
     name = study["study"]
     found: list[Run] = mlflow.search_runs(
-        filter_string=f"tags.`isogloss.study` = '{name}'", output_format="list"
+        search_all_experiments=True,
+        filter_string=f"tags.`isogloss.study` = '{name}'",
+        output_format="list",
     )
     return found
 
@@ -146,7 +148,7 @@ def test_the_work_of_a_killed_machine_is_taken_over(
     # With its folder, its run is resumed; without, that run cannot be resumed.
     assert list(states.values()) == ([] if unfinished == "shared" else ["KILLED"])
     assert steps(run_id) == list(range(1, STEPS + 1))
-    assert ("resuming run" in second.logged()) == (unfinished == "shared")
+    assert ("resuming the run that was interrupted" in second.logged()) == (unfinished == "shared")
 
 
 @pytest.mark.parametrize("unfinished", ["shared", "own"])

@@ -138,7 +138,7 @@ def test_a_server_that_answers_with_the_base_in_place_of_an_adapter_is_refused(
     config = configured(engine(vllm, adapter="idle"))
     with pytest.raises(ModelError, match="answers with the adapter as without it"):
         evaluated(config, adapter)
-    assert mlflow.search_runs(output_format="list") == []
+    assert mlflow.search_runs(output_format="list", search_all_experiments=True) == []
 
 
 def test_a_client_that_is_killed_asks_about_each_item_once(vllm: str, tmp_path: Path) -> None:
@@ -164,5 +164,5 @@ def test_a_client_that_is_killed_asks_about_each_item_once(vllm: str, tmp_path: 
     assert run.data.metrics["server/requests"] - counted == 40 - answered
     table = predictions(run)
     assert len(table) == len(table.drop_duplicates(["language", "item_id"])) == 40
-    (only,) = mlflow.search_runs(output_format="list")
+    (only,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert only.info.run_id == run.info.run_id

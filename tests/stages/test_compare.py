@@ -121,7 +121,7 @@ def test_shared_vocabulary_is_held_equal_where_it_is_known(monkeypatch: pytest.M
     assert without.shared_vocabulary is None
     pairs = product(CROSSED_SOURCES, CROSSED_TARGETS)
     overlaps = {pair: 0.1 + 0.001 * place**1.5 for place, pair in enumerate(pairs)}
-    monkeypatch.setattr("isogloss.stages.compare.shared_vocabulary", lambda _: overlaps)
+    monkeypatch.setattr("isogloss.stages.compare._overlaps", lambda _: overlaps)
     known = plan_comparison(collected, config)
     assert known.fingerprint != without.fingerprint
     run_compare(config)

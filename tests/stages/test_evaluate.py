@@ -89,8 +89,9 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
         "none", *(run.data.tags["isogloss.adapter"] for run in adapters)
     ]  # fmt: skip
     assert [run.info.run_name for run in evaluated] == [
-        "base", *(f"tuned {name}" for name in names[1:])
-    ]  # fmt: skip
+        "base · gemma3 · probe",
+        *(f"tuned · gemma3 on Standard Arabic, seed {seed} · probe" for seed in (0, 1)),
+    ]
     assert {run.data.tags["mlflow.parentRunId"] for run in evaluated} == {parent.info.run_id}
     printed = capsys.readouterr().out
     assert all(f"adapter {name}\n" in printed for name in names)

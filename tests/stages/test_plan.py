@@ -64,7 +64,7 @@ def test_a_user_mistake_exits_2_with_one_sentence_and_leaves_no_run(arguments, m
 def test_a_plan_is_printed_and_logged_as_a_run():
     result = run("--related", "4", "--control", "12,4,8", "--seeds", "3", "--study", "s")
     assert result.exit_code == 0, result.output
-    (logged,) = mlflow.search_runs(output_format="list")
+    (logged,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert logged.data.tags["isogloss.kind"] == "plan"
     assert logged.data.tags["isogloss.study"] == "s"
     note = logged.data.tags["mlflow.note.content"]

@@ -37,7 +37,7 @@ def run(*arguments: str) -> Result:
 def test_a_crossed_plan_is_printed_and_logged_as_a_run():
     result = run("--sources", "6,4", "--items", "204", "--effect", "0.06", "--parameters", "4e9")
     assert result.exit_code == 0, result.output
-    (logged,) = mlflow.search_runs(output_format="list")
+    (logged,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     spread = CrossedSpread(0.01, 0.04, 0.02, answer_spread(0.4, 204 / 111, 0.1))
     expected = crossed_power(spread, 6, 4, items=204, seeds=1, effect=0.06, margin=0.03)
     values = logged.data.metrics

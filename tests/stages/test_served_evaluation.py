@@ -147,7 +147,9 @@ def test_items_without_an_answer_leave_a_run_that_the_same_command_finishes(
         evaluated(config)
     server.refused = set()
     finished = evaluated(config)
-    (run,) = mlflow.search_runs(output_format="list")  # the run that failed is resumed
+    (run,) = mlflow.search_runs(
+        output_format="list", search_all_experiments=True
+    )  # the run that failed is resumed
     assert (run.info.run_id, run.info.status) == (finished.info.run_id, "FINISHED")
     probes = [contexts[0]] * 6  # three of each command
     asked = [tokens for tokens in server.asked if tokens in contexts]
@@ -162,7 +164,7 @@ def test_a_served_model_is_not_trained_without_a_trainer(folder: str, server: Ti
     config = FinetuneConfig.model_validate({"model": folder, "engine": server.engine()})
     with pytest.raises(ConfigError, match=r"which evaluates and does not train; expected engine"):
         finetune(config, Session.of(config))
-    assert mlflow.search_runs(output_format="list") == []
+    assert mlflow.search_runs(output_format="list", search_all_experiments=True) == []
 
 
 def test_parameters_that_the_server_decides_are_refused(folder: str, server: TinyVllm) -> None:
@@ -177,7 +179,7 @@ def test_an_adapter_of_another_base_is_refused(
     write_adapter(other, tmp_path / "adapter", target_modules=["q_proj"])
     with pytest.raises(ModelError, match=r"was trained on .*llama.* set allow_base"):
         evaluated(configured(folder, server), tmp_path / "adapter")
-    assert mlflow.search_runs(output_format="list") == []
+    assert mlflow.search_runs(output_format="list", search_all_experiments=True) == []
 
 
 def test_an_adapter_that_the_server_was_started_with_is_found_by_its_files(
@@ -212,7 +214,7 @@ def test_a_server_that_answers_with_the_base_in_place_of_an_adapter_is_refused(
         pytest.raises(ModelError, match="answers with the adapter as without it"),
     ):
         evaluated(configured(folder, server), tmp_path / "adapter")
-    assert mlflow.search_runs(output_format="list") == []
+    assert mlflow.search_runs(output_format="list", search_all_experiments=True) == []
 
 
 def test_a_model_may_be_the_address_of_its_server(folder: str, tiny: LanguageModel) -> None:
@@ -240,7 +242,7 @@ def test_a_study_of_a_served_model_needs_a_trainer(folder: str, server: TinyVllm
     )  # fmt: skip
     with pytest.raises(ConfigError, match=r"is on an inference server, which evaluates and does"):
         run_study(study)
-    assert mlflow.search_runs(output_format="list") == []
+    assert mlflow.search_runs(output_format="list", search_all_experiments=True) == []
 
 
 def test_a_dry_run_says_what_is_known_without_the_server(

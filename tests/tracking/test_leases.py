@@ -299,7 +299,10 @@ def test_a_holder_that_was_stopped_does_not_double_a_run() -> None:
     with pytest.raises(LeaseLostError):
         attempt(stop_and_let_another_do_it)
     assert second[0] is not None
-    states = {run.info.run_id: run.info.status for run in mlflow.search_runs(output_format="list")}
+    states = {
+        run.info.run_id: run.info.status
+        for run in mlflow.search_runs(output_format="list", search_all_experiments=True)
+    }
     assert sorted(states.values()) == ["FINISHED", "KILLED"]
     assert states[second[0].info.run_id] == "FINISHED"
 

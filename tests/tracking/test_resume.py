@@ -124,7 +124,7 @@ def test_a_failed_finetune_resumes_in_its_run_or_in_a_new_one_of_another_store(
     monkeypatch.setattr(loop, "_accumulate_gradients", fail_at_the_fourth_step)
     with pytest.raises(OSError, match="going down"):
         finetune(config, session)
-    (failed,) = mlflow.search_runs(output_format="list")
+    (failed,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert failed.info.status == "FAILED"
     run = finetune(config, session)
     assert len(calls) == 4 + 4  # from step 3, the first after the checkpoint, to step 6
@@ -138,6 +138,7 @@ def test_a_failed_finetune_resumes_in_its_run_or_in_a_new_one_of_another_store(
     with pytest.raises(OSError, match="going down"):
         finetune(other, session)
     (tmp_path / "elsewhere").mkdir()
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")  # of this store, set by MLflow
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
     moved = finetune(other, session)
     assert steps(moved.info.run_id, "train/loss") == [1, 2, 3, 4, 5, 6]
@@ -195,7 +196,7 @@ def test_an_evaluate_that_failed_or_could_not_upload_repeats_no_language(
             evaluate(config, session)
     resumed = evaluate(config, session)
     assert languages == ["arb_Arab", "heb_Hebr", "heb_Hebr", "eng_Latn"]
-    (run,) = mlflow.search_runs(output_format="list")
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert (run.info.run_id, run.info.status) == (resumed.info.run_id, "FINISHED")
     pd.testing.assert_frame_equal(read_predictions(resumed.info.run_id), expected)
     assert work_folders() == []

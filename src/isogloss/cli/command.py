@@ -30,6 +30,7 @@ CORRECTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformers")
 
 
+PROJECT_RUN = "MLFLOW_RUN_ID"  # the run that `mlflow run` has opened
 LONGEST_MESSAGE = 4000  # characters
 LONG_WORD = re.compile(r"\S{201,}")  # a value that somebody has named; prose has no such words
 
@@ -69,9 +70,12 @@ def stage_command(
         logger.debug(command_line(name, config))
         follower = os.environ.get("RANK", "0") != "0"
         with nullcontext() if follower else interruptions(), user_errors(), server_errors():
+            if "LOCAL_RANK" not in os.environ:
+                _run(name, run, config)
+                return
             from isogloss.distributed import processes  # torch takes seconds
 
-            processes.run_on_leader(lambda: _run(run, config))
+            processes.run_on_leader(lambda: _run(name, run, config))
 
     positional = [click.Argument([argument]) for argument in arguments]
     options = [
@@ -88,11 +92,15 @@ def stage_command(
     )
 
 
-def _run(run: Callable[[C], None], config: C) -> None:
+def _run(name: str, run: Callable[[C], None], config: C) -> None:
     from isogloss.tracking.store import ensure_store  # imports MLflow
 
     with temporary_files():
         ensure_store()
+        if os.environ.get(PROJECT_RUN):
+            from isogloss.tracking.project_run import name_at_start
+
+            name_at_start(name)
         run(config)
 
 
@@ -174,7 +182,14 @@ def server_errors() -> Iterator[None]:
 def start(command: click.Command, name: str) -> None:
     """Run a command as a program; of several processes, only the first reports its errors."""
     if os.environ.get("RANK", "0") == "0":
-        command.main(prog_name=name)
+        try:
+            command.main(prog_name=name)
+        except SystemExit as end:
+            if end.code == UserError.exit_code and os.environ.get(PROJECT_RUN):
+                from isogloss.tracking.project_run import mark_refused
+
+                mark_refused(name)
+            raise
         return
     try:
         command.main(prog_name=name, standalone_mode=False)

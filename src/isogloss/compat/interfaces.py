@@ -5,9 +5,10 @@ them out. Shapes: B rows, T tokens, D hidden size, V vocabulary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+if TYPE_CHECKING:  # takes seconds, which commands without a model do not need
+    import torch
 
 
 class Encodings(Protocol):
@@ -97,13 +98,13 @@ class GenerationConfig(Protocol):
 class States(Protocol):
     """The result of a pass without the head: states [B, T, D]."""
 
-    last_hidden_state: torch.Tensor
+    last_hidden_state: "torch.Tensor"
 
 
 class Logits(Protocol):
     """The result of a pass: logits [B, T, V]."""
 
-    logits: torch.Tensor
+    logits: "torch.Tensor"
 
 
 class Decoder(Protocol):
@@ -114,7 +115,7 @@ class Decoder(Protocol):
     def __call__(self, **inputs: object) -> States:
         """The result of a pass."""
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
+    def parameters(self) -> "Iterator[torch.nn.Parameter]":
         """All weights."""
 
 
@@ -130,19 +131,19 @@ class CausalNetwork(Protocol):
     def get_decoder(self) -> Decoder:
         """The model without its head."""
 
-    def get_input_embeddings(self) -> torch.nn.Embedding:
+    def get_input_embeddings(self) -> "torch.nn.Embedding":
         """The embeddings of tokens [V, D]."""
 
-    def get_output_embeddings(self) -> torch.nn.Linear:
+    def get_output_embeddings(self) -> "torch.nn.Linear":
         """The head; with an adapter on it, or on other devices, a module of another class."""
 
-    def modules(self) -> Iterator[torch.nn.Module]:
+    def modules(self) -> "Iterator[torch.nn.Module]":
         """All modules, itself included."""
 
-    def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
+    def named_modules(self) -> "Iterator[tuple[str, torch.nn.Module]]":
         """All modules by their names."""
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
+    def parameters(self) -> "Iterator[torch.nn.Parameter]":
         """All weights."""
 
     def activation_checkpointing_enable(self, options: Mapping[str, bool]) -> None:

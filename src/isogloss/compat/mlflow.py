@@ -8,6 +8,8 @@ then calls `MlflowClient.log_outputs`, which keeps what it is given as often as 
 `mlflow.end_run` writes a status. A run that another process has resumed must keep its status, so
 it is removed from the list of this thread's open runs (`fluent._active_run_stack`).
 
+Names that MLflow makes up consist of the words of `name_utils`.
+
 MLflow gives up on a locked sqlite database after 20 seconds: each of its sessions sets
 `PRAGMA busy_timeout`, which `wait_for_sqlite` replaces.
 
@@ -28,6 +30,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 from mlflow.tracking import fluent
+from mlflow.utils import name_utils
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -146,6 +149,17 @@ def errno_of(error: BaseException) -> int | None:
 def is_foreign_page(error: BaseException | None) -> bool:
     """Whether the server answered with success and a page that is not MLflow's."""
     return isinstance(error, MlflowException) and error.message.startswith(_NOT_JSON)
+
+
+_RANDOM = re.compile(r"([a-z]+)-([a-z]+)-\d{1,4}")
+
+
+def is_random_name(name: str) -> bool:
+    """Whether MLflow made up the name of a run, as peaceful-rat-822."""
+    found = _RANDOM.fullmatch(name)
+    if found is None or public_only():
+        return found is not None
+    return found[1] in name_utils._GENERATOR_PREDICATES and found[2] in name_utils._GENERATOR_NOUNS
 
 
 def knows_schema(revision: str) -> bool:

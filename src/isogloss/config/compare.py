@@ -27,7 +27,8 @@ class CompareConfig(fields.Config):
         NoneWord("auto"),
         Field(
             description="MLflow experiments to search, separated by commas; auto: the one "
-            "`mlflow run` chose, else Default"
+            "`mlflow run` or the environment names, else isogloss; isogloss and Default are "
+            "searched together"
         ),
     ] = None
     tags: Annotated[

@@ -43,3 +43,4 @@ class EvaluateConfig(SharedConfig):
     reasoning: fields.ReasoningName = Reasoning.DIRECT
     max_new_tokens: fields.MaxNewTokens = None
     metrics: fields.MetricsChoice = LanguageMetrics.AUTO
+    quick: fields.Quick = False

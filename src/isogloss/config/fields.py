@@ -215,7 +215,15 @@ Experiment = Annotated[
     Annotated[str, text("the name of an experiment"), one_line()] | None,
     NoneWord("auto"),
     Field(
-        description="MLflow experiment to log to; auto: the one `mlflow run` chose, else Default"
+        description="MLflow experiment to log to; auto: the one `mlflow run` or the environment "
+        "names, else isogloss"
+    ),
+]
+Quick = Annotated[
+    bool,
+    Field(
+        description="a look within a minute on the embedded model: few items, languages and steps; "
+        "marked by a tag, and never reused for or compared with a full run"
     ),
 ]
 RegisteredName = Annotated[

@@ -82,6 +82,7 @@ class FinetuneConfig(SharedConfig):
     dev_limit: fields.DevLimit = 60
     patience: fields.Patience = None
     keep: fields.Keep = "last"
+    quick: fields.Quick = False
     checkpoint_every: fields.CheckpointEvery = 10
     gradient_checkpointing: fields.GradientCheckpointing = False
     register_as: Annotated[

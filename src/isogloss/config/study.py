@@ -160,6 +160,7 @@ class StudyConfig(SharedConfig):
     compare: Annotated[
         StudyComparison, Field(description="margin, branch and covariates of the comparison")
     ] = StudyComparison()
+    quick: fields.Quick = False
     launcher: Annotated[
         Launcher,
         Field(
@@ -237,6 +238,7 @@ class MainConfig(fields.Config):
     seeds: Override = KEEP_FILE
     control_source: Override = KEEP_FILE
     launcher: Override = KEEP_FILE
+    quick: Override = KEEP_FILE
     recipe: Annotated[
         str,
         text("a recipe file or the id of a tune run", KEEP_FILE),

@@ -22,17 +22,13 @@ from isogloss.launchers.cell_queue import CellQueue
 from isogloss.launchers.ray_driver import Driver
 from isogloss.launchers.ray_resources import Demand, demands
 from isogloss.launchers.ray_worker import Settings
+from isogloss.stages.remaining import Remaining, study_weights
 from isogloss.stages.session import Session
 from isogloss.stages.study import RunCells, StudyRuns
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_models
+from isogloss.tracking.experiments import EXPERIMENT_ID, EXPERIMENT_NAME, PROJECT_RUN
 from isogloss.tracking.leases import local_exclusion
-from isogloss.tracking.runs import (
-    EXPERIMENT_ID,
-    EXPERIMENT_NAME,
-    PROJECT_RUN,
-    active_run,
-    end_children,
-)
+from isogloss.tracking.runs import active_run, end_children
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +50,7 @@ def on_ray(config: StudyConfig) -> Iterator[RunCells]:
         _log_cluster(cluster, asked)
         if (limit := local_exclusion()) and len({node.host for node in cluster}) > 1:
             logger.warning(limit)
-        yield partial(_run_cells, asked, _settings(config))
+        yield partial(_run_cells, config, asked, _settings(config))
 
 
 def _log_cluster(cluster: Sequence[ray_cluster.Node], asked: Mapping[str, Demand]) -> None:
@@ -83,6 +79,7 @@ def _settings(config: StudyConfig) -> Settings:
 
 
 def _run_cells(
+    config: StudyConfig,
     asked: Mapping[str, Demand],
     settings: Settings,
     cells: Sequence[StudyCell],
@@ -98,7 +95,9 @@ def _run_cells(
         cell: f"cell {number} of {len(cells)} · {cell.label}"
         for number, cell in enumerate(cells, 1)
     }
-    driver = Driver(queue, asked, settings, parent, names)
+    usable = [cell for cell in cells if cell not in queue.failed]
+    remaining = Remaining(usable, partial(study_weights, config, cells, sessions))
+    driver = Driver(queue, asked, settings, parent, names, remaining)
     try:
         driver.work()
     except RayError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.entities import Run
 
+from isogloss.formatting import duration
 from isogloss.launchers import ray_cluster
 from isogloss.launchers.cell_queue import MOST_ATTEMPTS, CellQueue, Loss
 from isogloss.launchers.ray_resources import Demand
@@ -23,6 +24,7 @@ from isogloss.launchers.ray_worker import (
     code_digest,
     send_signal,
 )
+from isogloss.stages.remaining import Remaining
 from isogloss.stages.study_cells import EvaluateCell, StudyCell
 
 if TYPE_CHECKING:
@@ -58,9 +60,9 @@ class Driver:
     settings: Settings
     parent: str
     names: Mapping[StudyCell, str]
+    remaining: Remaining
     runs: dict[StudyCell, Run] = field(default_factory=dict)
     workers: list[_Worker] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of each cell that is done
     failed_starts: dict[str, int] = field(default_factory=dict)  # in a row, by model
     without_node: dict[str, float] = field(default_factory=dict)  # since when, by model
     reminded: float = field(default_factory=time.monotonic)
@@ -138,6 +140,7 @@ class Driver:
             finetuned = self.runs[cell.finetuned].info.run_id
         task = Task(cell, self.names[cell], self.parent, finetuned)
         worker.cell, worker.since = cell, time.monotonic()
+        self.remaining.start(cell)
         worker.answer = worker.actor.run.remote(task)
         logger.info(f"{task.label}: on {worker.place.host}, process {worker.place.process}")
 
@@ -148,8 +151,9 @@ class Driver:
         if outcome.run:
             self.runs[cell] = mlflow.get_run(outcome.run)
             self.queue.finish(cell)
-            self.seconds.append(seconds)
-            logger.info(f"{name}: done in {seconds:.0f} s{self._rest()}")
+            started = self.runs[cell].info.start_time / 1000  # of a reused run, earlier
+            self.remaining.finish(cell, computed=started >= time.time() - seconds)
+            logger.info(f"{name}: done in {duration(seconds)}{self._rest()}")
         elif outcome.again:
             self._again(cell, Loss.WORKER, outcome.reason.rstrip("."))
             self._release(worker)
@@ -163,9 +167,13 @@ class Driver:
         """How many cells are left, and about how long they take."""
         if self.queue.finished:
             return ""
-        busy = max(sum(worker.cell is not None for worker in self.workers), 1)
-        minutes = sum(self.seconds) / len(self.seconds) * self.queue.left / busy / 60
-        return f"; {self.queue.left} of {len(self.names)} cells left, about {minutes:.0f} min"
+        for cell in [cell for cell in self.remaining.left if cell in self.queue.failed]:
+            self.remaining.finish(cell, computed=False)
+        # The worker that has just answered gets another cell.
+        busy = 1 + sum(worker.cell is not None for worker in self.workers)
+        seconds = self.remaining.seconds(min(busy, self.queue.left))
+        time_left = "" if seconds is None else f", about {duration(seconds)}"
+        return f"; {self.queue.left} of {len(self.names)} cells left{time_left}"
 
     def _lose(self, worker: _Worker, error: Exception) -> None:
         """A worker is gone: its cell is tried again, unless it has been lost too often."""

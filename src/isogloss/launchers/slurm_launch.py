@@ -25,7 +25,7 @@ from isogloss.stages.configured_study import configured_study
 from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import StudyCell
-from isogloss.tracking.runs import NAME_TAG
+from isogloss.tracking.project_run import NAME_TAG
 from isogloss.tracking.tags import PREFIX
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from isogloss.errors import ModelError
 from isogloss.files import looked_for, user_path
 from isogloss.models.adapters import adapter_digest
 from isogloss.tracking import tag
-from isogloss.tracking.runs import Link
+from isogloss.tracking.project_run import Link
 from isogloss.tracking.search import experiments
 from isogloss.tracking.server import hides_artifacts, is_missing, reason
 from isogloss.tracking.similar import similar_runs

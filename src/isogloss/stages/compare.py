@@ -26,8 +26,7 @@ from isogloss.report.page import write
 from isogloss.report.verdict import note
 from isogloss.stages.collect_runs import CollectedRuns, collect_runs, read_tables, source_language
 from isogloss.stages.comparable_runs import differing_libraries
-from isogloss.stages.item_texts import item_texts
-from isogloss.stages.shared_vocabulary import shared_vocabulary
+from isogloss.stages.run_names import finished_words, run_name
 from isogloss.stages.stated_plan import CROSSED_DESIGN, contrast_of, stated_in_advance
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
@@ -93,7 +92,7 @@ def compare_runs(
         run,
     ):
         if run:
-            logger.info(f"compare: reusing run {run.info.run_id}")
+            logger.info(f"compare: reusing run {finished_words(run)}")
             return run
         tables = read_tables(collected)
         comparison = compare(
@@ -108,6 +107,8 @@ def compare_runs(
             shared_vocabulary=plan.shared_vocabulary,
             missing=config.missing,
         )
+        from isogloss.stages.item_texts import item_texts  # torch takes seconds
+
         items = item_data(comparison, tables, item_texts(collected.runs))
         return _log(plan, comparison, items, experiment, work)
 
@@ -117,7 +118,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
     if config.against == config.condition:
         raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
     source = source_language(collected, config)
-    overlaps = shared_vocabulary(collected) if config.condition.tuned else None
+    overlaps = _overlaps(collected) if config.condition.tuned else None
     covariates = read_covariates(Path(config.covariates)) if config.covariates else None
     fingerprint = tracking.fingerprint(
         kind="compare",
@@ -150,6 +151,15 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
     )
 
 
+def _overlaps(collected: CollectedRuns) -> Overlaps | None:
+    """Shared vocabulary of several sources; tokenizers and torch take seconds to import."""
+    if len({key.source for key in collected.by_key} - {""}) < 2:
+        return None
+    from isogloss.stages.shared_vocabulary import shared_vocabulary
+
+    return shared_vocabulary(collected)
+
+
 def print_verdict(run: Run) -> None:
     """Print the verdict and the claims, and where the report is."""
     print(f"\n{run.data.tags['mlflow.note.content']}\n")
@@ -164,7 +174,12 @@ def _log(
     work: WorkDir,
 ) -> Run:
     config = plan.config
-    name = f"compare {config.condition} to {config.against}"
+    name = run_name(
+        f"compare {config.condition} to {config.against}",
+        [model.label for model in comparison.models],
+        [plan.source],
+        comparison.task,
+    )
     tags = _tags(plan, comparison)
     with (
         tracking.open_run(RunKind.COMPARE, name, config, tags, experiment, work) as run,

@@ -6,6 +6,7 @@ from isogloss.config import MainConfig, StudyConfig
 from isogloss.config.study import KEEP_FILE
 from isogloss.config.study_files import read_study
 from isogloss.languages import source_languages
+from isogloss.stages.quick import quick_study
 from isogloss.stages.training_inputs import load_recipe
 
 
@@ -21,10 +22,10 @@ def configured_study(config: MainConfig) -> StudyConfig:
     }
     study = read_study(Path(config.study), overrides)
     _check_languages(study)
-    if config.recipe == KEEP_FILE:
-        return study
-    recipe = load_recipe(config.recipe, study)
-    return read_study(Path(config.study), overrides, recipe)
+    if config.recipe != KEEP_FILE:
+        recipe = load_recipe(config.recipe, study)
+        study = read_study(Path(config.study), overrides, recipe)
+    return quick_study(study) if study.quick else study
 
 
 def _check_languages(study: StudyConfig) -> None:

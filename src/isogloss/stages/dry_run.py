@@ -124,9 +124,9 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
             adapter = finished.get(needed) if needed else None
             with _server_may_be_away(sessions[name]):
                 finished[cell] = finished_run(cell, sessions[name], experiment_id, adapter)
-        key = (name, _reasoning(cell))
+        key = (name, reasoning_of(cell))
         if key not in works:
-            works[key] = _item_work(cell, sessions[name], facts[name], task, items)
+            works[key] = item_work(cell, sessions[name], facts[name], task, items)
         costs.append(_cost(cell, facts[name], config, items, works[key], finished))
     needs = []
     for cell in cells:
@@ -210,11 +210,12 @@ def _data(
         return None, dict.fromkeys(config.languages or (), ())
 
 
-def _reasoning(cell: StudyCell) -> Reasoning:
+def reasoning_of(cell: StudyCell) -> Reasoning:
+    """The reasoning of a cell; a fine-tuning has none."""
     return cell.config.reasoning if isinstance(cell, EvaluateCell) else Reasoning.DIRECT
 
 
-def _item_work(
+def item_work(
     cell: StudyCell,
     session: Session,
     facts: ModelFacts,
@@ -236,7 +237,7 @@ def _item_work(
             len(item.passage) + len(item.question) + sum(map(len, item.options)) for item in sample
         )
         return _assumed_work(characters / len(sample) / CHARACTERS_PER_TOKEN)
-    protocol = session.protocol(cell.config, task, _reasoning(cell))
+    protocol = session.protocol(cell.config, task, reasoning_of(cell))
     encoded = encoded_prompts(sample, tokenizer, protocol)
     share = 1 / len(sample)
     lengths = prompt_lengths(sample, tokenizer, protocol)
@@ -269,9 +270,15 @@ def _new_tokens(cell: StudyCell) -> int:
     return cell.config.max_new_tokens or MAX_NEW_TOKENS[cell.config.reasoning]
 
 
-def _trained_items(cell: FinetuneCell) -> int:
-    config = cell.config
-    return (config.steps or DEFAULTS.steps) * (config.batch_size or DEFAULTS.batch_size)
+def count_items(
+    cell: StudyCell, config: StudyConfig, items: Mapping[LanguageCode, Sequence[Item]]
+) -> int:
+    """How many items a cell trains on, over all steps, or evaluates."""
+    if isinstance(cell, FinetuneCell):
+        steps = cell.config.steps or DEFAULTS.steps
+        return steps * (cell.config.batch_size or DEFAULTS.batch_size)
+    assumed = config.limit or config.test_items or 0
+    return sum(len(rows) or assumed for rows in items.values())
 
 
 def _training_step(cell: FinetuneCell, item: ItemWork) -> TrainingStep:
@@ -282,7 +289,7 @@ def _training_step(cell: FinetuneCell, item: ItemWork) -> TrainingStep:
     return TrainingStep(work, lora, item.training.tokens, config.gradient_checkpointing)
 
 
-def _seconds(
+def cell_seconds(
     cell: StudyCell, facts: ModelFacts, work: ItemWork, n_items: int, machine: Machine
 ) -> float | None:
     """Time of a cell on a machine; the most tokens are generated that may be."""
@@ -333,18 +340,16 @@ def _cost(
     finished: Mapping[StudyCell, Run | None],
 ) -> CellCost:
     disk: float | None
+    n_items = count_items(cell, config, items)
     if isinstance(cell, FinetuneCell):
-        n_items = _trained_items(cell)
         lora = _training_step(cell, work).lora
         disk = FLOAT32_BYTES * facts.shape.lora_weights(*lora) if facts.shape else None
     else:
-        assumed = config.limit or config.test_items or 0
-        n_items = sum(len(rows) or assumed for rows in items.values())
         disk = PREDICTION_BYTES * n_items
     here = machine_here(cell.config.dtype)
     peak = _peak(cell, facts, work, here)
-    seconds_h100 = _seconds(cell, facts, work, n_items, H100)
-    seconds_here = _seconds(cell, facts, work, n_items, here)
+    seconds_h100 = cell_seconds(cell, facts, work, n_items, H100)
+    seconds_here = cell_seconds(cell, facts, work, n_items, here)
     fits = peak is not None and peak.total < here.memory
     done = "unknown" if cell not in finished else "no" if finished[cell] is None else "yes"
     return CellCost(

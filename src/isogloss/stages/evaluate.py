@@ -38,6 +38,8 @@ from isogloss.stages.evaluation_plan import (
     plan_evaluation,
 )
 from isogloss.stages.kept_predictions import kept_predictions
+from isogloss.stages.progress import rest_of_study
+from isogloss.stages.run_names import finished_words
 from isogloss.stages.served_evaluation import OnServer, ready_on_server, server_metrics
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
@@ -64,22 +66,22 @@ def evaluate(
     was trained on another source language.
     """
     evaluation = plan_evaluation(config, session, adapter.digest if adapter else None)
-    label = label or evaluation.name
+    label = label or str(evaluation.condition)
     with tracking.reuse_or_lock(
         RunKind.EVALUATE, evaluation.fingerprint, config.experiment, config.study
     ) as (work, run):
         if run:
-            logger.info(
-                f"{label}: reusing run {run.info.run_id}, {len(evaluation.items)} languages"
-            )
+            count = len(evaluation.items)
+            logger.info(f"{label}: reusing run {finished_words(run)}, {count} languages")
             return run
         with adapter.folder() if adapter else nullcontext() as folder:
             ready = _ready(evaluation, session, folder)
             tags = evaluation_tags(evaluation, session, ready.record)
             if ready.fitted.shortened:
                 tags = replace(tags, max_length=ready.window)
+        name = evaluation.name(tags.seed)
         with tracking.open_run(
-            RunKind.EVALUATE, evaluation.name, config, tags.as_dict(), config.experiment, work
+            RunKind.EVALUATE, name, config, tags.as_dict(), config.experiment, work
         ) as run:
             predictions = _predict(evaluation, ready, work, label)
             work.lease.require()
@@ -148,16 +150,17 @@ def _predict(
         rows = list(group)
         line = f"{label} · {language(code).name} ({number} of {count})"
         path = work.folder / f"{code}.parquet"
+        share = number / count
         kept = kept_predictions(path, rows)
         if kept is not None:
-            logger.info(f"{line}: predictions are on disk")
+            logger.info(f"{line}: predictions are on disk{rest_of_study(share, found=True)}")
             tables.append(kept)
             continue
         if unanswered and unanswered[-1].gone:
             missing += len(rows)
             continue
         try:
-            table = _predict_language(evaluation, rows, ready, work, line)
+            table = _predict_language(evaluation, rows, ready, work, line, share)
         except UnansweredError as error:
             unanswered.append(error)
             missing += error.count
@@ -184,6 +187,7 @@ def _predict_language(
     ready: _InMemory | OnServer,
     work: WorkDir,
     line: str,
+    share: float,
 ) -> pd.DataFrame:
     with progress_bar(line, "item", total=len(items_)) as progress:
         if isinstance(ready, OnServer):
@@ -201,7 +205,8 @@ def _predict_language(
                 )
     correct = sum(prediction.correct for prediction in predictions)
     accuracy = correct / len(predictions)
-    logger.info(f"{line}: accuracy {accuracy:.3f} on {len(predictions)} items")
+    rest = rest_of_study(share)
+    logger.info(f"{line}: accuracy {accuracy:.3f} on {len(predictions)} items{rest}")
     if bounded := sum(prediction.bounded for prediction in predictions):
         logger.warning(
             f"{line}: labels of {bounded} items are not among the most likely tokens that the "

@@ -14,10 +14,11 @@ from isogloss.errors import ConfigError, DataError, IsoglossError, ModelError, S
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import check_adapter, evaluate
 from isogloss.stages.evaluation_plan import plan_evaluation
+from isogloss.stages.quick import quick_evaluation
 from isogloss.stages.session import Session
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags
+from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.reuse import find_finished
-from isogloss.tracking.runs import choose_experiment
 from isogloss.tracking.tags import in_parts
 
 OF_ONE_ADAPTER = (ModelError, DataError, ConfigError, ServerError)
@@ -30,6 +31,8 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
     are named by ModelError before any evaluation. One that fails later does not keep the others
     from theirs: ModelError names it at the end.
     """
+    if config.quick:
+        config = quick_evaluation(config)
     names = config.adapter or (NO_ADAPTER,)
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"adapter names {repeated[0]!r} more than once.")

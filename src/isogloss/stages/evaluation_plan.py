@@ -11,6 +11,7 @@ from isogloss.languages import source_languages
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import label_tokens
+from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import check_labels, configured_task
 from isogloss.tasks import Item, Task, items, languages_of, parallel_items
@@ -22,7 +23,6 @@ from isogloss.types import Condition, Format, LanguageCode, Normalisation, Split
 logger = logging.getLogger(__name__)
 
 LANGUAGE_DIGEST_LENGTH = 10
-NAME_LENGTH = 40  # characters of an adapter in the name of a run, from its end
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,17 @@ class Evaluation:
         """With or without an adapter, with or without chain of thought."""
         return Condition.of(tuned=self.adapter is not None, reasoning=self.protocol.reasoning)
 
-    @property
-    def name(self) -> str:
-        """The name of its run: the condition, and the adapter where the configuration has one."""
-        adapter = " ".join(self.config.adapter or ())
-        return f"{self.condition} {adapter[-NAME_LENGTH:]}" if adapter else str(self.condition)
+    def name(self, seed: int | None = None) -> str:
+        """The name of its run; `seed` is that of the training of its adapter."""
+        source = evaluation_source(self.config, self.adapter)
+        return run_name(
+            str(self.condition),
+            [self.config.model],
+            [source] if source else [],
+            self.task.name,
+            seed,
+            " ".join(self.config.adapter or ()),
+        )
 
     @property
     def all_items(self) -> list[Item]:
@@ -74,6 +80,7 @@ def plan_evaluation(
         **session.numerics,
         seed=config.seed if config.shuffle_options else None,
         source=evaluation_source(config, adapter_digest),
+        **({"quick": True} if config.quick else {}),
     )
     return Evaluation(config, task, items_by_language, protocol, adapter_digest, fingerprint)
 
@@ -104,6 +111,7 @@ def evaluation_tags(
         source=evaluation_source(config, evaluation.adapter),
         adapter=evaluation.adapter or NO_ADAPTER,
         fingerprint=evaluation.fingerprint,
+        quick=config.quick or None,
         normalisation=protocol.normalisation if cloze else Normalisation.NONE,
         data_digest=tracking.data_digest(evaluation.all_items),
         language_digests={

@@ -25,7 +25,6 @@ from isogloss.config.train_command import (
 from isogloss.errors import ModelError, TrainingError
 from isogloss.files import write_whole
 from isogloss.inference.predict import predict
-from isogloss.languages import source_name
 from isogloss.models.adapters import attach
 from isogloss.models.locate import ModelLocation
 from isogloss.models.lora import lora_config
@@ -91,7 +90,7 @@ def train_outside(
     described = f"the command {digest}"
     training = OutsideTraining(plan, data, tokenizer, label, EngineKind.COMMAND, described)
     _free_memory(session)
-    name = f"finetune {source_name(config.source)}"
+    name = plan.run_name
     tags = plan.tags.as_dict() | {"trainer": training.trainer, "trainer_digest": digest}
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
         mlflow.log_params(

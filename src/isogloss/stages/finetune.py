@@ -11,13 +11,14 @@ from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
-from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
 from isogloss.registry.logging import AdapterBase, TrainedAdapter, log_adapter
 from isogloss.registry.lookup import DEV_ACCURACY, adapter_problem
 from isogloss.registry.register import check_registrable, register
 from isogloss.stages.external_training import train_outside
 from isogloss.stages.finetune_plan import FinetunePlan, plan_finetune
+from isogloss.stages.quick import quick_finetune
+from isogloss.stages.run_names import finished_words
 from isogloss.stages.session import Session
 from isogloss.stages.tinker_training import train_on_service
 from isogloss.stages.training_inputs import fit_source_data
@@ -56,7 +57,7 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
             else:
                 run = _train(plan, session, work, label)
         else:
-            logger.info(f"{label}: reusing run {run.info.run_id}")
+            logger.info(f"{label}: reusing run {finished_words(run)}")
     if config.register_as is not None:
         version = register(run.data.tags["isogloss.adapter_uri"], registered, "candidate")
         logger.info(f"{version.uri}: {version.message}")
@@ -82,7 +83,7 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         gradient_checkpointing=config.gradient_checkpointing,
     )
     _begin_again_if_changed(work, recipe)
-    name = f"finetune {source_name(config.source)}"
+    name = plan.run_name
     tags = plan.tags.as_dict()
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
         run_id = run.info.run_id
@@ -158,6 +159,8 @@ def _log_adapters(result: TrainingResult, plan: FinetunePlan, session: Session) 
 
 def run_finetune(config: FinetuneConfig) -> str:
     """The entry point `finetune`; returns the id of its run."""
+    if config.quick:
+        config = quick_finetune(config)
     run = finetune(config, Session.of(config))
     metrics, tags = run.data.metrics, run.data.tags
     if DEV_ACCURACY in metrics:

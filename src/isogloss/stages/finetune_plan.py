@@ -8,6 +8,7 @@ from isogloss.config.engine import Engine
 from isogloss.config.train_command import command_facts
 from isogloss.errors import ConfigError
 from isogloss.prompts.protocol import Protocol
+from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import SourceData, recipe_of, source_data
 from isogloss.tracking.tags import RunTags
@@ -27,6 +28,13 @@ class FinetunePlan:
     recipe: Recipe
     tags: RunTags
     fingerprint: str
+
+    @property
+    def run_name(self) -> str:
+        """The name of its run."""
+        config = self.config
+        task = self.data.task.name
+        return run_name("finetune", [config.model], [config.source], task, self.recipe.seed)
 
 
 def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
@@ -55,10 +63,12 @@ def plan_finetune(config: FinetuneConfig, session: Session) -> FinetunePlan:
         recipe=_decisive_recipe(recipe, config.keep),
         keep=config.keep,
         **trainer,
+        **({"quick": True} if config.quick else {}),
     )
     tags = replace(
         session.run_tags(config, data.task, protocol, Condition.TUNED),
         fingerprint=fingerprint,
+        quick=config.quick or None,
         data_digest=data_digest,
         dev_digest=dev_digest,
         versions=versions,

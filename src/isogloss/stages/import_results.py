@@ -14,6 +14,7 @@ from isogloss.config import ImportConfig
 from isogloss.files import user_path
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics, language_table, logged_metrics
+from isogloss.stages.run_names import finished_words
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
 from isogloss.tracking.tags import in_parts
 from isogloss.types import Condition, Format
@@ -99,7 +100,7 @@ def _reuse_or_log(run: RunToLog) -> Run:
         RunKind.EVALUATE, str(tags.fingerprint), config.experiment, config.study
     ) as (work, finished):
         if finished:
-            logger.info(f"{run.name}: reusing run {finished.info.run_id}")
+            logger.info(f"{run.name}: reusing run {finished_words(finished)}")
             return finished
         with tracking.open_run(
             RunKind.EVALUATE, run.name, config, tags.as_dict(), config.experiment, work

@@ -14,6 +14,7 @@ from isogloss.config import CompareConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.comparable_runs import run_key
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.experiments import searched_with
 from isogloss.tracking.search import FINISHED, find_runs, newest_first
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.similar import searched, similar_experiments, similar_runs
@@ -52,9 +53,10 @@ def search_runs(config: CompareConfig) -> FoundRuns:
 def selected_runs(config: CompareConfig) -> FoundRuns:
     """The evaluate runs that a configuration selects, also those that are not finished.
 
-    Those named by `runs`, or else those of the experiments and studies that have the `tags`. Of a
-    study, the newest study run of each model, source and seeds decides which evaluate runs belong
-    to it. ComparisonError for an id, an experiment or one of several studies without such a run.
+    Those named by `runs`, or else those of the experiments and studies that have the `tags`;
+    without a study, those of quick=true only where there are no others. Of a study, the newest
+    study run of each model, source and seeds decides which evaluate runs belong to it.
+    ComparisonError for an id, an experiment or one of several studies without such a run.
     """
     if config.runs:
         return FoundRuns([_evaluate_run(run_id) for run_id in config.runs])
@@ -62,7 +64,9 @@ def selected_runs(config: CompareConfig) -> FoundRuns:
     experiment_ids = experiments_of(config.experiment)
     if not config.study:
         runs = find_runs(experiment_ids, prefixed({"kind": RunKind.EVALUATE}) | tags)
-        return FoundRuns([run for run in runs if tag(run, "fingerprint")])
+        known = [run for run in runs if tag(run, "fingerprint")]
+        full = [run for run in known if not tag(run, "quick")]
+        return FoundRuns(full or known)
     study_runs, older = _study_runs(experiment_ids, config.study)
     ids = {run_id for run in study_runs for run_id in read_parts(run, "cells")}
     cells = find_runs(experiment_ids, prefixed({"kind": RunKind.EVALUATE}), run_ids=ids)
@@ -222,11 +226,11 @@ def _runs_that_name(experiment_ids: Sequence[str], study: str) -> list[Run]:
 def experiments_of(names: Sequence[str] | None) -> list[str]:
     """The ids of experiments, by default the current one; ComparisonError for one not there."""
     if names is None:
-        return [tracking.choose_experiment(None)]
-    ids = []
+        return searched_with(tracking.choose_experiment(None))
+    ids: list[str] = []
     for name in names:
         experiment = mlflow.get_experiment_by_name(name)
         if experiment is None:
             raise ComparisonError(f"there is no experiment {name!r}{similar_experiments(name)}")
-        ids.append(str(experiment.experiment_id))
-    return ids
+        ids += searched_with(str(experiment.experiment_id))
+    return list(dict.fromkeys(ids))

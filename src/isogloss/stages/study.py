@@ -7,9 +7,11 @@ that fails is named at the end and in the report, and does not stop the others.
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 import mlflow
@@ -27,7 +29,7 @@ from isogloss.errors import (
     StudyError,
     TrackingError,
 )
-from isogloss.formatting import aligned, decimal
+from isogloss.formatting import aligned, decimal, duration
 from isogloss.models.memory import return_freed_memory
 from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
@@ -35,6 +37,8 @@ from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import dry_run, print_dry_run
 from isogloss.stages.preflight import check_study
+from isogloss.stages.remaining import Remaining, reporting, study_weights
+from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
 from isogloss.stages.stated_plan import plan_tags
 from isogloss.stages.study_cells import (
@@ -46,7 +50,11 @@ from isogloss.stages.study_cells import (
     study_seeds,
     study_sources,
 )
+from isogloss.stages.study_results import save_study_view, study_metrics
+from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
+from isogloss.tracking.project_run import name_project_run
+from isogloss.tracking.saved_view import view_url
 from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
 
@@ -78,7 +86,7 @@ Launch = Callable[[StudyConfig], AbstractContextManager[RunCells]]
 
 def in_this_process(config: StudyConfig) -> AbstractContextManager[RunCells]:
     """The function that runs the cells of a study one after another; see `Launch`."""
-    return nullcontext(run_cells)
+    return nullcontext(partial(run_cells, config))
 
 
 def run_study(
@@ -96,21 +104,7 @@ def run_study(
     _log_unusable(preflight.unusable)
     task = preflight.task
     models, sources = study_models(config), study_sources(config)
-    seeds = [study_seeds(config, source) for source in sources]
-    tags = {
-        "model": ", ".join(model.name for model in models),
-        "source": sources[0].source,
-        "sources": ",".join(source.source for source in sources),
-        "reasoning": config.reasoning,
-        "study": config.study,
-        "task": task.name,
-        "format": config.format or task.format,
-        "seeds": " ".join(",".join(map(str, own)) for own in dict.fromkeys(seeds)),
-        **plan_tags(config, [source.source for source in sources]),
-    }
-    labels = {model.name: model.label for model in models if model.label}
-    if labels:
-        tags["labels"] = json.dumps(labels)
+    tags = _tags(config, task)
     with (
         launch(config) as run_all,
         tracking.locked_parent(RunKind.STUDY, config, experiment) as parent,
@@ -120,27 +114,54 @@ def run_study(
             print_verdict(meanwhile)
             return str(meanwhile.info.run_id)
         tags |= parent.tags
-        with tracking.open_run(RunKind.STUDY, config.study, config, tags, experiment, parent.work):
+        names = [model.label or model.name for model in models]
+        name = run_name(config.study, names, [source.source for source in sources], task.name)
+        with tracking.open_run(RunKind.STUDY, name, config, tags, experiment, parent.work) as run:
             runs = run_all(cells, sessions, preflight.unusable)
             table = models_table(cells, runs)
-            names = {
-                sessions[model.name].files.revision: model.label or model.name for model in models
-            }
-            compared = _compare(config, runs, names)
+            revisions = [sessions[model.name].files.revision for model in models]
+            compared = _compare(config, runs, dict(zip(revisions, names, strict=True)))
             _log_results(runs, table, compared)
+            evaluated = list(runs.evaluated.values())
+            view = save_study_view(config.study, sources[0].source, run, evaluated)
     if compared:
         print_verdict(compared)
     if len(models) > 1:
         print(f"\nmean accuracy over target languages\n{aligned(table)}")
+    if view:
+        print(f"charts of each language, where `make ui` runs: {view_url(view)}")
     if runs.failed or compared is None:
         raise StudyError(_failures(runs, len(cells)))
     return str(compared.info.run_id)
+
+
+def _tags(config: StudyConfig, task: Task) -> dict[str, str]:
+    """The tags of a study's run, without their prefix."""
+    models, sources = study_models(config), study_sources(config)
+    seeds = [study_seeds(config, source) for source in sources]
+    tags = {
+        "model": ", ".join(model.name for model in models),
+        "source": sources[0].source,
+        "sources": ",".join(source.source for source in sources),
+        "reasoning": config.reasoning,
+        "study": config.study,
+        "task": task.name,
+        **({"quick": "true"} if config.quick else {}),
+        "format": config.format or task.format,
+        "seeds": " ".join(",".join(map(str, own)) for own in dict.fromkeys(seeds)),
+        **plan_tags(config, [source.source for source in sources]),
+    }
+    labels = {model.name: model.label for model in models if model.label}
+    if labels:
+        tags["labels"] = json.dumps(labels)
+    return tags
 
 
 def _log_results(runs: StudyRuns, table: list[tuple[str, ...]], compared: Run | None) -> None:
     """Log what a study found to its run, which is open."""
     mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
     mlflow.log_text(csv_text(pd.DataFrame(table[1:], columns=table[0])), "models.csv")
+    mlflow.log_metrics(study_metrics(list(runs.evaluated.values()), compared))
     if compared:
         mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
     if runs.failed:
@@ -196,10 +217,15 @@ def _log_unusable(unusable: Mapping[StudyCell, str]) -> None:
 
 
 def run_cells(
-    cells: Sequence[StudyCell], sessions: Mapping[str, Session], unusable: Mapping[StudyCell, str]
+    config: StudyConfig,
+    cells: Sequence[StudyCell],
+    sessions: Mapping[str, Session],
+    unusable: Mapping[StudyCell, str],
 ) -> StudyRuns:
     """Run the cells that are not `unusable` in order, one model after another in memory."""
     runs = StudyRuns()
+    usable = [cell for cell in cells if cell not in unusable]
+    remaining = Remaining(usable, partial(study_weights, config, cells, sessions))
     numbered = list(enumerate(cells, 1))
     for model, members in groupby(numbered, lambda entry: entry[1].config.model):
         session = sessions[model]
@@ -208,22 +234,39 @@ def run_cells(
             label = f"cell {number} of {len(cells)} · {cell.label}"
             if known := unusable.get(cell, not_loaded):
                 runs.failed[cell] = known
+                remaining.finish(cell, computed=False)
                 logger.error(f"{label} is not run, for the reason above")
                 continue
             try:
-                _run_cell(cell, runs, session, label)
+                with reporting(remaining, cell):
+                    _run_cell(cell, runs, session, label)
             except (ProcessError, TrackingError):
                 raise  # no other cell would fare better
             except Exception as error:  # any failure of a cell leaves the others to be done
                 reason = str(error) if isinstance(error, IsoglossError) else repr(error)
                 runs.failed[cell] = reason
+                remaining.finish(cell, computed=False)
                 logger.error(f"{label} failed: {reason}")
                 logger.debug("traceback of the failed cell", exc_info=error)
                 if isinstance(error, ModelError) and not session.loaded:
                     not_loaded = reason
+            else:
+                _log_done(cell, runs, remaining, label)
         session.unload()
         return_freed_memory()
     return runs
+
+
+def _log_done(cell: StudyCell, runs: StudyRuns, remaining: Remaining, label: str) -> None:
+    """Log how long a cell took that was computed, and what is left of the study."""
+    run = runs.finetuned[cell] if isinstance(cell, FinetuneCell) else runs.evaluated[cell]
+    since, share = remaining.running[cell]
+    seconds = remaining.now() - since
+    # A run that was there before has the time of another process.
+    computed = run.info.start_time / 1000 >= time.time() - seconds and not share
+    remaining.finish(cell, computed=computed)
+    if computed:
+        logger.info(f"{label}: done in {duration(seconds)}{remaining.words()}")
 
 
 def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) -> None:
@@ -303,6 +346,7 @@ def run_main(config: MainConfig, launch: Launch = in_this_process) -> str:
     """The entry point `main`; returns the id of the compare run, or "" for a dry run."""
     study = configured_study(config)
     if config.dry_run:
+        name_project_run(f"dry run of {study.study}")
         print_dry_run(dry_run(study, config.experiment))
         return ""
     run_id = run_study(study, config.experiment, launch)

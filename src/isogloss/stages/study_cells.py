@@ -127,7 +127,7 @@ def _finetunings(
             own = {"source": source.source, "seed": seed}
             if source.limit is not None:
                 own["limit"] = source.limit
-            values = _shared(config) | model.own | training | own
+            values = _shared(config) | model.own | training | own | {"quick": config.quick}
             yield source, FinetuneConfig.model_validate(values)
 
 
@@ -142,6 +142,7 @@ def _evaluation(
         "reasoning": reasoning,
         "max_new_tokens": config.max_new_tokens,
         "metrics": config.metrics,
+        "quick": config.quick,
     }
     return EvaluateConfig.model_validate(shared | own)
 

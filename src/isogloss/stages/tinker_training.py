@@ -16,7 +16,6 @@ from isogloss.files import write_whole
 from isogloss.inference.answer_journal import Journal
 from isogloss.inference.predict import predict_with
 from isogloss.inference.served import Served, UnansweredError
-from isogloss.languages import source_name
 from isogloss.models.adapters import adapter_digest
 from isogloss.predictions.table import Prediction, frame
 from isogloss.servers.tinker import TinkerServer, open_tinker
@@ -70,7 +69,7 @@ def train_on_service(
         description=label,
         checkpoint_every=config.checkpoint_every,
     )
-    name = f"finetune {source_name(config.source)}"
+    name = plan.run_name
     versions = versions_text({"tinker": importlib.metadata.version("tinker")})
     tags = plan.tags.as_dict() | {"trainer": training.trainer, "trainer_versions": versions}
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:

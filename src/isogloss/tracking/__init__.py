@@ -12,6 +12,7 @@ from isogloss.tracking.artifacts import (
     metrics_of,
     read_predictions,
 )
+from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.fingerprints import data_digest, fingerprint
 from isogloss.tracking.reuse import (
     find_finished,
@@ -20,7 +21,7 @@ from isogloss.tracking.reuse import (
     reuse_or_lock,
     studies_of,
 )
-from isogloss.tracking.runs import choose_experiment, log_metrics_once, open_run
+from isogloss.tracking.runs import log_metrics_once, open_run
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, read_tags, tag
 
 __all__ = [

@@ -70,6 +70,7 @@ KEYS: tuple[Key, ...] = (
             "prompt_language",
         )
     ),
+    Key("quick", Scope.ALL_RUNS, partial(_read_tag, name="quick", absent="false")),
     Key(
         "answer_labels", Scope.ALL_RUNS, partial(_read_tag, name="answer_labels", absent="letters")
     ),

@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from isogloss.formatting import listed
 from isogloss.process_ids import has_ended
 from isogloss.tracking.artifacts import PREDICTIONS, damage
+from isogloss.tracking.experiments import choose_experiment, searched_with
 from isogloss.tracking.fingerprints import fingerprint as digest
 from isogloss.tracking.libraries import is_major, updates_since
+from isogloss.tracking.project_run import Link, link_project_run
 from isogloss.tracking.resume import WorkDir, locked_work_dir
-from isogloss.tracking.runs import PROCESS, REASON, Link, choose_experiment, link_project_run
+from isogloss.tracking.runs import PROCESS, REASON
 from isogloss.tracking.search import FINISHED, find_runs
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
@@ -35,14 +37,15 @@ def find_finished(
     experiment_id: str,
     problem_of: Callable[[Run], str | None] = lambda run: None,
 ) -> Run | None:
-    """The newest finished run of that kind and fingerprint in an experiment that can be used.
+    """The newest finished run of that kind and fingerprint that can be used.
 
-    A run cannot be used if artifacts are gone or changed, if it was computed with another major
-    version of a library, or if `problem_of` names a problem. Each such run is logged with the
-    reason; None if there is no other.
+    It may lie in any experiment that is `searched_with` that one. A run cannot be used if artifacts
+    are gone or changed, if it was computed with another major version of a library, or if
+    `problem_of` names a problem. Each such run is logged with the reason; None if there is no
+    other.
     """
     wanted = prefixed({"kind": kind, "fingerprint": fingerprint})
-    for run in find_runs([experiment_id], wanted, status=FINISHED):
+    for run in find_runs(searched_with(experiment_id), wanted, status=FINISHED):
         problem = _major_update(run) or damage(run, REQUIRED.get(kind, ())) or problem_of(run)
         if problem is None:
             _log_updates(run)
@@ -156,7 +159,8 @@ def end_left_run(work: WorkDir, experiment_id: str) -> None:
             raise
         return
     running = RunStatus.to_string(RunStatus.RUNNING)
-    if info.experiment_id != experiment_id or info.lifecycle_stage != LifecycleStage.ACTIVE:
+    searched = searched_with(experiment_id)
+    if info.experiment_id not in searched or info.lifecycle_stage != LifecycleStage.ACTIVE:
         return
     client = mlflow.MlflowClient()
     if work.lease.left_whole and info.status != RunStatus.to_string(RunStatus.FINISHED):
@@ -171,7 +175,7 @@ def record_reuse(run: Run, study: str | None = None) -> None:
     if study is not None and study not in studies_of(run):
         names = "\n".join([*studies_of(run), study])
         mlflow.MlflowClient().set_tag(run.info.run_id, f"{PREFIX}studies", names)
-    link_project_run(run.info.run_id, Link.REUSES)
+    link_project_run(run, Link.REUSES)
 
 
 def studies_of(run: Run) -> list[str]:

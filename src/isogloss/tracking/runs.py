@@ -5,50 +5,34 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from contextvars import ContextVar
-from enum import StrEnum
 
 import mlflow
 from mlflow import ActiveRun
 from mlflow.data.dataset import Dataset
-from mlflow.entities import Experiment, LifecycleStage, Metric, Run, RunStatus
+from mlflow.entities import Metric, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.compat.mlflow import leave_run
 from isogloss.config import as_text
-from isogloss.config.words import LONGEST_NAME
-from isogloss.errors import ConfigError, LeaseLostError, TrackingError
+from isogloss.errors import LeaseLostError, TrackingError
 from isogloss.process_ids import this_process
 from isogloss.tracking.artifacts import (
     delete_partial_artifacts,
     require_reachable_artifacts,
     writing_artifacts,
 )
+from isogloss.tracking.experiments import PROJECT_RUN, choose_experiment, missing, parent_run
+from isogloss.tracking.project_run import Link, link_project_run, name_project_run
 from isogloss.tracking.resume import Resumable
-from isogloss.tracking.server import UNREACHABLE, is_missing, no_retries, shown_uri, uploading
+from isogloss.tracking.server import UNREACHABLE, no_retries, shown_uri, uploading
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed
 
 logger = logging.getLogger(__name__)
 
-PROJECT_RUN = "MLFLOW_RUN_ID"  # set by `mlflow run`
-EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
-EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
-NAME_TAG = "mlflow.runName"
-LONGEST_ID = 18  # digits of an id in a database
 PARENT_TAG = "mlflow.parentRunId"
 REASON = f"{PREFIX}reason"  # why a run was ended
 PROCESS = "process"  # tag: the process that opened or resumed a run
-
-# The parent of new runs, where another process has opened it.
-_parent: ContextVar[str | None] = ContextVar("parent", default=None)
-
-
-class Link(StrEnum):
-    """Tag of a run that `mlflow run` opened and that another run stands in for."""
-
-    RESUMES = "resumes"
-    REUSES = "reuses"
 
 
 @contextmanager
@@ -60,12 +44,12 @@ def child_of(run_id: str) -> Iterator[None]:
     """
     with missing(f"parent is {run_id!r}, but MLflow at {shown_uri()} has no such run"):
         mlflow.get_run(run_id)
-    token = _parent.set(run_id)
+    token = parent_run.set(run_id)
     project_run = os.environ.pop(PROJECT_RUN, None)
     try:
         yield
     finally:
-        _parent.reset(token)
+        parent_run.reset(token)
         if project_run is not None:
             os.environ[PROJECT_RUN] = project_run
 
@@ -91,12 +75,14 @@ def open_run(
     if interrupted and not _can_resume(interrupted, experiment_id):
         interrupted = None
     if interrupted:
-        link_project_run(interrupted, Link.RESUMES)
-        logger.info(f"{name}: resuming run {interrupted}")
+        link_project_run(mlflow.get_run(interrupted), Link.RESUMES)
+        logger.info(f"{name}: resuming the run that was interrupted")
     require_reachable_artifacts(experiment_id)
     active = mlflow.active_run()
     adopted = active is None and PROJECT_RUN in os.environ
-    parent = active.info.run_id if active else _parent.get()
+    if adopted and not interrupted:
+        name_project_run(name)
+    parent = active.info.run_id if active else parent_run.get()
     values = {"kind": kind, **tags, PROCESS: this_process()}
     # Set as the run is created: one that is killed next is found by them (see `reuse`).
     run = mlflow.start_run(
@@ -116,8 +102,6 @@ def open_run(
             work.record_run(run.info.run_id)
         if interrupted:
             delete_partial_artifacts(run)
-        if adopted:
-            mlflow.set_tag(NAME_TAG, name)
         if interrupted and parent:  # it was the child of a run that has ended
             mlflow.set_tag(PARENT_TAG, parent)
         _log_config(config, run)
@@ -225,100 +209,3 @@ def _end_failed(error: BaseException, run: Run, work: Resumable | None) -> None:
             leave_run()
         else:
             mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-
-
-def choose_experiment(experiment: str | None) -> str:
-    """Select the experiment of new runs and return its id.
-
-    Under `mlflow run` it is that of the run it has opened. ConfigError for another one, and for an
-    experiment or run of the environment that the store does not have or that is deleted.
-    """
-    active = mlflow.active_run()
-    run_id = active.info.run_id if active else os.environ.get(PROJECT_RUN)
-    if run_id is None and (parent := _parent.get()):
-        experiment_id = _experiment_of_run(parent, experiment)
-        mlflow.set_experiment(experiment_id=experiment_id)
-        return experiment_id
-    if run_id is not None:
-        return _experiment_of_run(run_id, experiment)
-    if experiment is None and (selected := os.environ.get(EXPERIMENT_ID)):
-        _refuse_long(EXPERIMENT_ID, selected, LONGEST_ID)
-        return _experiment_of_environment(selected)
-    named = os.environ.get(EXPERIMENT_NAME)
-    _refuse_long(EXPERIMENT_NAME, named or "", LONGEST_NAME)
-    return _set_experiment(experiment or named or "Default")
-
-
-def _refuse_long(variable: str, value: str, longest: int) -> None:
-    if len(value) > longest:
-        raise ConfigError(f"{variable} has {len(value)} characters; expected {longest} at most.")
-
-
-def _experiment_of_run(run_id: str, experiment: str | None) -> str:
-    with missing(f"{PROJECT_RUN} is {run_id!r}, but MLflow at {shown_uri()} has no such run"):
-        info = mlflow.get_run(run_id).info
-    if info.lifecycle_stage == LifecycleStage.DELETED:
-        raise ConfigError(f"{PROJECT_RUN} is {run_id!r}, which is deleted; restore or unset it.")
-    experiment_id = str(info.experiment_id)
-    if experiment is not None and mlflow.get_experiment(experiment_id).name != experiment:
-        raise ConfigError(
-            f"experiment {experiment!r} is not the one this run is in; under `mlflow run` choose "
-            f"it with --experiment-name {experiment!r}."
-        )
-    return experiment_id
-
-
-def _experiment_of_environment(experiment_id: str) -> str:
-    with missing(
-        f"{EXPERIMENT_ID} is {experiment_id!r}, but MLflow at {shown_uri()} has no such experiment"
-    ):
-        _refuse_deleted(mlflow.get_experiment(experiment_id))
-    return experiment_id
-
-
-def _set_experiment(name: str) -> str:
-    """Select an experiment by name; creates it if there is none."""
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None and not found.experiment_id:  # an empty answer, of a proxy for instance
-        raise TrackingError(
-            f"MLflow at {shown_uri()} answers, but names no experiment; see MLFLOW_TRACKING_URI "
-            "and the proxy in front of it."
-        )
-    if found is not None:
-        _refuse_deleted(found)
-    experiment_id = str(mlflow.set_experiment(name).experiment_id)
-    if found is None:
-        # If another process creates it meanwhile, MLflow returns the experiment and selects none:
-        # the run would be in another experiment.
-        mlflow.set_experiment(experiment_id=experiment_id)
-    return experiment_id
-
-
-def _refuse_deleted(experiment: Experiment) -> None:
-    if experiment.lifecycle_stage == LifecycleStage.DELETED:
-        raise ConfigError(
-            f"experiment {experiment.name!r} is deleted; choose another, or run `mlflow "
-            f"experiments restore -x {experiment.experiment_id}`."
-        )
-
-
-@contextmanager
-def missing(message: str) -> Iterator[None]:
-    """Context in which an id is looked up that a user gave; ConfigError if MLflow has none such."""
-    try:
-        yield
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        raise ConfigError(f"{message}.") from error
-
-
-def link_project_run(run_id: str, link: Link) -> None:
-    """Tag the run that `mlflow run` has opened with the run that has the results, if they differ.
-
-    It is the same for a job that is requeued, and for the second of several workers of a search.
-    """
-    opened = os.environ.get(PROJECT_RUN)
-    if mlflow.active_run() is None and opened not in (None, run_id):
-        with mlflow.start_run():
-            mlflow.set_tag(f"{PREFIX}{link}", run_id)

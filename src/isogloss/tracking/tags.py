@@ -56,6 +56,7 @@ class RunTags:
     `metric` is the one that an imported run was scored by. `training` says what an adapter was
     trained on and how, `training_items` is a digest of it. `engine`, `provider`, `server_version`,
     `served_model` and `server_settings` say what inference server computed, None for this process.
+    `quick` is None unless the work was cut down for a look.
     """
 
     model: str | None = None
@@ -68,6 +69,7 @@ class RunTags:
     condition: Condition | None = None
     study: str | None = None
     fingerprint: str | None = None
+    quick: bool | None = None
     prompt_version: str | None = None
     prompt_language: PromptLanguage | None = None
     normalisation: Normalisation | None = None
@@ -110,6 +112,7 @@ class RunTags:
             "reasoning": self.reasoning,
             "chat": None if self.chat is None else str(self.chat).lower(),
             "share_passages": "true" if self.share_passages else None,
+            "quick": "true" if self.quick else None,
             "language_digests": " ".join(f"{code}:{digests[code]}" for code in digests),
             "versions": versions_text(self.versions or {}),
             "libraries": versions_text(self.libraries or {}),
@@ -140,6 +143,7 @@ def read_tags(run: Run) -> RunTags:
         normalisation=_parsed(run, "normalisation", Normalisation),
         chat=None if chat is None else chat == "true",
         share_passages=tag(run, "share_passages") == "true" or None,
+        quick=tag(run, "quick") == "true" or None,
         template_date=tag(run, "template_date"),
         max_new_tokens=_parsed(run, "max_new_tokens", int),
         max_length=_parsed(run, "max_length", int),

@@ -157,7 +157,7 @@ def test_the_run_of_a_trial_that_was_deleted_is_made_again(tmp_path: Path) -> No
     mlflow.delete_run(deleted)
     (folder / METRICS_FILE).write_text('{"key": "a", "value": 1.5, "timestamp": 1, "step": 1}\n')
     publish_trial(TrialOutcome(0, "complete", objective=0.5), folder)
-    (run,) = mlflow.search_runs(output_format="list")
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert run.info.run_id != deleted
     assert run.data.metrics == {"a": 1.5, "objective": 0.5}
 

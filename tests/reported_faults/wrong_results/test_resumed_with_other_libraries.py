@@ -45,7 +45,7 @@ def test_predictions_of_an_interrupted_run_are_of_one_major_version(
     monkeypatch.setattr(resume, "model_libraries", lambda adapter: versions)
     with pytest.raises(Killed):
         run_evaluate(config)
-    (interrupted,) = mlflow.search_runs(output_format="list")
+    (interrupted,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     killed = False
     languages.clear()
     monkeypatch.setattr(

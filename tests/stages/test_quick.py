@@ -1,0 +1,98 @@
+"""quick=true: what is cut, how it is marked, and what is kept apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from logged_runs import log_run
+from synthetic_predictions import BASE, TUNED, gains, tables
+
+from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, MainConfig, StudyConfig
+from isogloss.errors import ComparisonError
+from isogloss.languages import group
+from isogloss.stages.collect_runs import collect_runs
+from isogloss.stages.configured_study import configured_study
+from isogloss.stages.evaluation_plan import evaluation_tags, plan_evaluation
+from isogloss.stages.finetune_plan import plan_finetune
+from isogloss.stages.quick import quick_finetune, quick_languages, quick_study
+from isogloss.stages.search_runs import search_runs
+from isogloss.stages.session import Session
+from isogloss.stages.study_cells import study_cells
+
+LANGUAGES = "amh_Ethi,arb_Arab,eng_Latn,fin_Latn,fra_Latn,heb_Hebr,mlt_Latn,swh_Latn"
+
+
+def test_a_study_keeps_two_relatives_three_controls_and_one_adapter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = StudyConfig.model_validate(
+        {"study": "s", "models": ["a", "b"], "sources": ["arb_Arab", "eng_Latn"], "seeds": [3, 4],
+         "languages": LANGUAGES, "limit": 32, "reasoning": "both", "finetune": {"steps": 12}}
+    )  # fmt: skip
+    cells = study_cells(quick_study(config))
+    assert [cell.label for cell in cells] == [
+        "base", "finetune · Standard Arabic, seed 3", "tuned · Standard Arabic, seed 3"
+    ]  # fmt: skip
+    base, training, tuned = (cell.config for cell in cells)
+    assert base.languages == tuned.languages
+    assert base.languages == (
+        "amh_Ethi",
+        "arb_Arab",
+        "eng_Latn",
+        "fin_Latn",
+        "fra_Latn",
+        "heb_Hebr",
+    )
+    assert (base.limit, training.steps, training.batch_size, base.study) == (4, 4, 4, "s-quick")
+    assert base.quick
+    assert training.quick
+    assert (
+        "quick: 1 models instead of 2, 1 sources instead of 2, 1 seeds instead of 2, 6 languages "
+        "instead of 8, 4 items per language instead of 32, 4 steps instead of 12, 4 items per "
+        "step instead of 16 and 4 dev items instead of 60; for a look, not for a result"
+    ) in caplog.text
+    assert "no chain of thought" in caplog.text
+
+
+def test_what_is_small_already_is_not_made_larger() -> None:
+    config = FinetuneConfig(steps=2, batch_size=1, dev_limit=2, eval_every=1)
+    quick = quick_finetune(config)
+    assert quick == config.model_copy(update={"quick": True})
+
+
+def test_languages_of_a_quick_study_of_few_are_all_of_them() -> None:
+    assert quick_languages("arb_Arab", ["heb_Hebr", "eng_Latn"]) == ["heb_Hebr", "eng_Latn"]
+    assert group("heb_Hebr", "arb_Arab") == "related"
+
+
+def test_the_parameter_of_main_cuts_the_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"study: s\nlanguages: [{LANGUAGES}]\n", "utf-8")
+    assert configured_study(MainConfig(study=str(path))).limit is None
+    assert configured_study(MainConfig(study=str(path), quick="true")).limit == 4
+
+
+def test_fingerprints_and_tags_keep_a_quick_run_apart_from_an_equal_one(
+    model_folder: Callable[[str], Path],
+) -> None:
+    values = {"model": str(model_folder("gemma3")), "dtype": "float32", "limit": 4}
+    plans = {}
+    for quick in (False, True):
+        evaluating = EvaluateConfig(**values, languages=("heb_Hebr",), quick=quick)
+        session = Session.of(evaluating)
+        evaluation = plan_evaluation(evaluating, session, None)
+        training = plan_finetune(FinetuneConfig(**values, steps=2, quick=quick), session)
+        tags = [evaluation_tags(evaluation, session, None).as_dict(), training.tags.as_dict()]
+        assert [own.get("quick") for own in tags] == [("true" if quick else None)] * 2
+        plans[quick] = (evaluation.fingerprint, training.fingerprint)
+    assert not set(plans[False]) & set(plans[True])
+
+
+def test_compare_leaves_quick_runs_out_and_refuses_a_mixture() -> None:
+    table = tables(gains(0.1, 0.05), n=20)
+    full = log_run(BASE, table[BASE])
+    quick = log_run(TUNED, table[TUNED], quick="true")
+    found = search_runs(CompareConfig()).runs
+    assert [run.info.run_id for run in found] == [full]
+    with pytest.raises(ComparisonError, match="quick"):
+        collect_runs(CompareConfig(runs=(full, quick)))
