@@ -114,6 +114,7 @@ def clean_environment(
 ) -> Iterator[None]:
     """No user settings, no network, an MLflow store in the test's own folder, progress logged."""
     caplog.set_level(logging.INFO, "isogloss")
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # by a fixture of a module; not to be restored
     for name in list(os.environ):
         if name.startswith(("MLFLOW_", "HF_", "ISOGLOSS_")) and name != "ISOGLOSS_TEST_DATA":
             monkeypatch.delenv(name)

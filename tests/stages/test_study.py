@@ -56,6 +56,7 @@ def finished(
     mlflow.set_tracking_uri(f"sqlite:///{path}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # of another store
         run_study(study_config(model_folder("gemma3")))
     mlflow.set_tracking_uri(before)
     return path

@@ -138,7 +138,7 @@ def test_a_failed_finetune_resumes_in_its_run_or_in_a_new_one_of_another_store(
     with pytest.raises(OSError, match="going down"):
         finetune(other, session)
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")  # of this store, set by MLflow
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # of this store, set by MLflow
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
     moved = finetune(other, session)
     assert steps(moved.info.run_id, "train/loss") == [1, 2, 3, 4, 5, 6]

@@ -46,6 +46,16 @@ def test_a_view_is_kept_in_the_experiment_and_opened_by_its_key() -> None:
     assert {table["metricSectionId"], bars["metricSectionId"]} == sections
 
 
+def test_a_list_has_columns_and_no_charts() -> None:
+    address = save_view(View("", ["isogloss.verdict"], ["gain/mean"]), "studies", "0")
+    assert address is not None
+    asked = dict(parse_qsl(address.partition("?")[2]))
+    assert asked["compareRunsMode"] == "TABLE"
+    state = saved(asked["viewStateShareKey"])
+    assert state["selectedColumns"] == ["tags.`isogloss.verdict`", "metrics.`gain/mean`"]
+    assert "compareRunCharts" not in state
+
+
 def test_a_later_view_of_that_name_replaces_it() -> None:
     first = save_view(VIEW, "study demo", "0")
     assert save_view(VIEW, "study demo", "0") == first

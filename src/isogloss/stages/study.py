@@ -50,7 +50,7 @@ from isogloss.stages.study_cells import (
     study_seeds,
     study_sources,
 )
-from isogloss.stages.study_results import save_study_view, study_metrics
+from isogloss.stages.study_results import save_list_of_studies, save_study_view, study_metrics
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.project_run import name_project_run
@@ -124,12 +124,15 @@ def run_study(
             _log_results(runs, table, compared)
             evaluated = list(runs.evaluated.values())
             view = save_study_view(config.study, sources[0].source, run, evaluated)
+            studies = save_list_of_studies(run.info.experiment_id)
     if compared:
         print_verdict(compared)
     if len(models) > 1:
         print(f"\nmean accuracy over target languages\n{aligned(table)}")
     if view:
-        print(f"charts of each language, where `make ui` runs: {view_url(view)}")
+        print(f"\nin MLflow, while `make ui` runs:\ncharts of each language: {view_url(view)}")
+    if studies:
+        print(f"all studies: {view_url(studies)}")
     if runs.failed or compared is None:
         raise StudyError(_failures(runs, len(cells)))
     return str(compared.info.run_id)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from mlflow.entities import Run
 
 from isogloss.languages import group, language
-from isogloss.tracking import tag
+from isogloss.tracking import RunKind, tag
 from isogloss.tracking.saved_view import View, save_view
 from isogloss.tracking.tags import PREFIX
 from isogloss.types import Group
@@ -14,6 +14,10 @@ ACCURACY = "accuracy/"
 MEAN = "accuracy/mean"
 MOST_CHARTS = 24  # languages with a chart; the table has all of them
 LISTED_RUNS = 60  # in the filter of a view, by id; a view of more selects them by their study
+COLUMNS = (
+    *("mean_accuracy/base", "mean_accuracy/tuned", "gain/mean"),
+    *(f"contrast/accuracy{part}" for part in ("", "_low", "_high", "_p")),
+)
 # Numbers of the comparison that the study's run has, too.
 HEADLINES = (
     *(f"contrast/accuracy{part}" for part in ("", "_low", "_high", "_p")),
@@ -63,6 +67,12 @@ def save_study_view(study: str, source: str, run: Run, evaluated: Sequence[Run])
         },
     )
     return save_view(view, f"study {study} {run.info.run_id}", run.info.experiment_id)
+
+
+def save_list_of_studies(experiment_id: str) -> str | None:
+    """Save a view of the studies of an experiment with their numbers; return its address."""
+    kind = f"tags.`{PREFIX}kind` = '{RunKind.STUDY}'"
+    return save_view(View(kind, [f"{PREFIX}verdict"], COLUMNS), "studies", experiment_id)
 
 
 def ordered_by_kinship(source: str, codes: Iterable[str]) -> list[str]:

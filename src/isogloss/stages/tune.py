@@ -45,11 +45,11 @@ from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import BEST_RECIPE, SourceData, fit_source_data, source_data
+from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.leases import Lease
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
 from isogloss.tracking.resume import WorkDir, work_folder, work_lock
 from isogloss.tracking.reuse import left_run
-from isogloss.tracking.runs import choose_experiment
 from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import mlflow
@@ -30,14 +30,15 @@ class View:
     """Runs that a filter selects, the columns of their list, a table and charts of bars.
 
     The table has a row for each metric, a column for each run, and changes from the run `baseline`.
-    `charts` are metrics by the title of their chart, with a bar for each run.
+    `charts` are metrics by the title of their chart, with a bar for each run. Without a baseline
+    there are neither, and the page opens on the list.
     """
 
     filter: str
     tags: Sequence[str]
     metrics: Sequence[str]
-    baseline: str
-    charts: Mapping[str, str]
+    baseline: str = ""
+    charts: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_view(view: View, name: str, experiment_id: str) -> str | None:
@@ -51,7 +52,8 @@ def save_view(view: View, name: str, experiment_id: str) -> str | None:
         return None
     key = hashlib.sha256(name.encode()).hexdigest()[:KEY_LENGTH]
     mlflow.MlflowClient().set_experiment_tag(experiment_id, f"{TAG}{key}", text)
-    query = f"{TRAINING_MODE}&viewStateShareKey={key}&compareRunsMode=CHART"
+    mode = "CHART" if view.baseline else "TABLE"
+    query = f"{TRAINING_MODE}&viewStateShareKey={key}&compareRunsMode={mode}"
     return f"#/experiments/{experiment_id}/runs?{query}"
 
 
@@ -63,25 +65,7 @@ def view_url(address: str) -> str:
 
 
 def _state(view: View) -> Mapping[str, object]:
-    table: dict[str, object] = {
-        "type": "DIFFERENCE",
-        "chartName": TABLE,
-        "displayName": TABLE,
-        "compareGroups": ["Model metrics"],
-        "showChangeFromBaseline": True,
-        "showDifferencesOnly": False,
-        "baselineColumnUuid": view.baseline,
-    }
-    bars: list[dict[str, object]] = [
-        {"type": "BAR", "metricKey": metric, "displayName": title}
-        for title, metric in view.charts.items()
-    ]
-    charts: list[dict[str, object]] = [
-        {**table, "metricSectionId": TABLE},
-        *({**own, "metricSectionId": BARS} for own in bars),
-    ]
-    shown = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
-    return {
+    state: dict[str, object] = {
         "searchFilter": view.filter,
         # Sorted by time, runs with a parent would be folded away below it.
         "orderByKey": "tags.`mlflow.runName`",
@@ -95,8 +79,29 @@ def _state(view: View) -> Mapping[str, object]:
             *(f"metrics.`{name}`" for name in view.metrics),
         ],
         "runsHiddenMode": "FIRST_10_RUNS",
+    }
+    return state | _charts(view) if view.baseline else state
+
+
+def _charts(view: View) -> dict[str, object]:
+    table: dict[str, object] = {
+        "type": "DIFFERENCE",
+        "chartName": TABLE,
+        "displayName": TABLE,
+        "metricSectionId": TABLE,
+        "compareGroups": ["Model metrics"],
+        "showChangeFromBaseline": True,
+        "showDifferencesOnly": False,
+        "baselineColumnUuid": view.baseline,
+    }
+    bars: list[dict[str, object]] = [
+        {"type": "BAR", "metricKey": metric, "displayName": title, "metricSectionId": BARS}
+        for title, metric in view.charts.items()
+    ]
+    shown = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
+    return {
         "compareRunCharts": [
-            {"uuid": f"{number}", **chart, **shown} for number, chart in enumerate(charts)
+            {"uuid": f"{number}", **chart, **shown} for number, chart in enumerate([table, *bars])
         ],
         "compareRunSections": [
             _section(TABLE, columns=1, height=480),
