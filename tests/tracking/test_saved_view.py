@@ -65,7 +65,7 @@ def test_a_later_view_of_that_name_replaces_it() -> None:
 
 
 def test_a_view_that_is_too_long_is_not_kept() -> None:
-    long = View("", [], [], "", {f"{hash(str(n))}": f"{hash(n**3 + 0.5)}" for n in range(2000)})
+    long = View("", [], [], "a", {f"{hash(str(n))}": f"{hash(n**3 + 0.5)}" for n in range(2000)})
     assert save_view(long, "study demo", "0") is None
     assert all(len(value) <= LONGEST for value in mlflow.get_experiment("0").tags.values())
 
