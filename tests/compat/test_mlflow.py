@@ -5,6 +5,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models.signature import infer_signature
 
 from isogloss.compat.mlflow import leave_run, log_model
@@ -76,3 +77,31 @@ def test_a_run_that_is_left_keeps_its_status(public: str, monkeypatch: pytest.Mo
     assert mlflow.active_run().info.run_id == outer.info.run_id
     assert mlflow.get_run(inner.info.run_id).info.status == "FINISHED"
     assert mlflow.get_run(outer.info.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("is_output", [False, True])
+def test_a_model_of_which_a_killed_process_logged_a_part_is_completed_under_its_id(
+    is_output: bool, tmp_path: Path
+) -> None:
+    code = tmp_path / "doubled.py"
+    code.write_text(CODE.format(loads=str(tmp_path / "loads.txt")), encoding="utf-8")
+    client = mlflow.MlflowClient()
+    with mlflow.start_run() as run:
+        begun = client.create_logged_model("0", name="doubled", source_run_id=run.info.run_id)
+        if is_output:
+            output = LoggedModelOutput(begun.model_id, step=3)
+            client.log_outputs(run.info.run_id, models=[output])
+        info = log_model(
+            model_id=begun.model_id, name="doubled", python_model=str(code), step=3,
+            pip_requirements=["mlflow"],
+        )  # fmt: skip
+    assert info.model_id == begun.model_id
+    assert client.get_logged_model(begun.model_id).status == LoggedModelStatus.READY
+    outputs = mlflow.get_run(run.info.run_id).outputs.model_outputs
+    assert [(each.model_id, each.step) for each in outputs] == [(begun.model_id, 3)]
+    (logged,) = client.search_logged_models(["0"])
+    assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(EXAMPLE).tolist() == [
+        2,
+        4,
+    ]

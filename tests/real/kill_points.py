@@ -187,6 +187,7 @@ class Harness:
             from isogloss.hpo import storage
 
             storage.HEARTBEAT, storage.GRACE = 1, 3  # seconds until a killed trial is tried again
+            tempfile.gettempdir()  # Python writes a file of its own to try it
             Events(self.folder, point, log).install()
             try:
                 program.main(self.scenario.command(self.folder, self.model), "isogloss")

@@ -76,7 +76,7 @@ def started(
         worker.communicate()
 
 
-def finished(worker: subprocess.Popen[str], seconds: float = 120) -> tuple[str, str]:
+def finished(worker: subprocess.Popen[str], seconds: float = 300) -> tuple[str, str]:
     """Wait for a process to succeed; return its standard output and standard error."""
     stdout, stderr = worker.communicate(timeout=seconds)
     assert worker.returncode == 0, stderr[-3000:]

@@ -32,13 +32,23 @@ def open_storage(storage: str) -> BaseStorage:
     """
     if "://" in storage:
         return _open_database(storage)
-    path = Path(storage)
+    # Optuna's lock is a link to the path; a relative one would lead from the lock's folder, and
+    # a worker that waits for a killed one would try again without a pause, for ever.
+    path = Path(storage).absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_broken_lock(path)
         recover_journal(path)
         return _open_journal(path)
     except OSError as error:
         raise ConfigError(f"storage {storage!r} cannot be used ({error.strerror}).") from error
+
+
+def _remove_broken_lock(path: Path) -> None:
+    """Remove a lock that an earlier version or another folder left, and that leads nowhere."""
+    lock = path.with_name(f"{path.name}.lock")
+    if lock.is_symlink() and not lock.exists() and time.time() - lock.lstat().st_mtime > GRACE:
+        lock.unlink(missing_ok=True)
 
 
 def _open_journal(path: Path) -> JournalStorage:
