@@ -189,6 +189,18 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
     return inputs
 
 
+def only(planned: Sequence[Job], contenders: Sequence[str]) -> list[Job]:
+    """The jobs of some contenders, and the machine's speed of products beside them.
+
+    Raises ClickException for a contender that has no job.
+    """
+    known = dict.fromkeys(job.contender for job in planned if job.part != MATMUL)
+    if unknown := set(contenders) - set(known):
+        names = ", ".join(sorted(unknown))
+        raise click.ClickException(f"no contender {names} here; there are {', '.join(known)}.")
+    return [job for job in planned if job.part == MATMUL or job.contender in contenders]
+
+
 @click.command()
 @click.option(
     "--data-dir",
@@ -198,6 +210,7 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
     help="Folder with belebele/CODE.jsonl and sib200/CODE/*.tsv; default: $ISOGLOSS_TEST_DATA.",
 )
 @click.option("--parts", default=",".join(PARTS), show_default=True, help="Separated by commas.")
+@click.option("--contenders", help="Separated by commas, such as isogloss,vLLM [all].")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds per contender, in all parts.")
 @click.option("--letter-items", type=click.IntRange(1), help="Belebele items scored by letter.")
 @click.option("--cloze-items", type=click.IntRange(1), help="Belebele items scored by option text.")
@@ -222,6 +235,7 @@ def job_input(job: Job, results: Results, prepared: dict[str, Any]) -> dict[str,
 def main(
     data_dir: Path,
     parts: str,
+    contenders: str | None,
     rounds: int | None,
     letter_items: int | None,
     cloze_items: int | None,
@@ -256,7 +270,10 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     WORK.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    results = Results(folder, {"sizes": sizes.to_dict(), "parts": list(chosen)}, resume)
+    settings: dict[str, Any] = {"sizes": sizes.to_dict(), "parts": list(chosen)}
+    if contenders is not None:
+        settings["contenders"] = contenders.split(",")
+    results = Results(folder, settings, resume)
     click.echo("preparing items")
     inputs = {"data": str(data_dir), "work": str(WORK), "sizes": sizes.to_dict()}
     prepared = run("prepare", inputs | {"languages": LANGUAGES})
@@ -264,6 +281,8 @@ def main(
         raise click.ClickException(f"preparation failed: {prepared['error']}")
     results.values |= {"work": prepared["work"], "config": prepared["config"]}
     planned = list(jobs(chosen, sizes, str(WORK), str(data_dir), vllm))
+    if contenders is not None:
+        planned = only(planned, contenders.split(","))
     for number, job in enumerate(planned, start=1):
         name = " ".join(filter(None, (job.part, job.case, job.dtype, job.contender)))
         line = f"[{number}/{len(planned)}] {name}, round {job.round + 1}"

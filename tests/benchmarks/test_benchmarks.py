@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click import ClickException
 from conftest import CONFIGS
 from transformers import AutoModelForCausalLM
 
-from benchmarks.bench import ProcessorKind, Results, processor_kind
+from benchmarks.bench import ProcessorKind, Results, only, processor_kind
 from benchmarks.contenders.job import Moment, step_times
 from benchmarks.contenders.vllm_runs import letter_request, letter_scores, option_scores
 from benchmarks.flops import (
@@ -104,6 +105,17 @@ def test_a_server_joins_the_contenders_if_its_program_is_there() -> None:
     ]  # fmt: skip
     assert asked[0].options == {"folder": "w/letter", "vllm": "bin/vllm", "limit": 64}
     assert not [job for job in jobs(("scoring",), Sizes(), "w", "d") if job.contender == "vLLM"]
+
+
+def test_some_contenders_are_measured_without_the_others() -> None:
+    planned = list(jobs(("scoring",), QUICK, "w", "d", "bin/vllm"))
+    chosen = only(planned, ["isogloss", "vLLM"])
+    assert [(job.case, job.contender) for job in chosen if job.part == "scoring"] == [
+        ("letter", "isogloss"), ("letter", "vLLM"), ("cloze", "isogloss"), ("cloze", "vLLM"),
+    ]  # fmt: skip
+    assert [job for job in chosen if job.part == "matmul"]
+    with pytest.raises(ClickException, match=r"^no contender vllm here; there are isogloss, lm-ev"):
+        only(planned, ["vllm"])
 
 
 def test_a_server_is_asked_for_the_letters_and_options_by_token() -> None:

@@ -1,10 +1,13 @@
 """Evaluation through a server: against this process, and what is refused before a run is open."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 from mlflow.entities import Run
 from tiny_adapters import write_adapter
 from tiny_vllm import TinyVllm, serving
@@ -118,7 +121,51 @@ def test_a_finished_run_is_reused_and_not_that_of_this_process(
     asked = len(server.asked)
     again = evaluated(configured(folder, server, engine={"concurrency": 2}))
     assert again.info.run_id == there.info.run_id
-    assert len(server.asked) - asked <= 2  # what opening a server asks
+    # What opening a server asks, and the first prompt, whose answer shows the same weights.
+    assert len(server.asked) - asked <= 3
+
+
+def with_noise(tiny: LanguageModel, scale: float) -> LanguageModel:
+    """The model with other weights of its head."""
+    network = deepcopy(tiny.network)
+    torch.manual_seed(7)
+    weight = network.get_input_embeddings().weight
+    weight.data = weight.data + scale * torch.randn_like(weight)
+    return replace(tiny, network=network)
+
+
+def test_other_weights_under_the_same_name_are_evaluated_anew(
+    folder: str, server: TinyVllm, tiny: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(folder, server, format="letter")
+    first = evaluated(config)
+    server.model = with_noise(tiny, 1e-5)  # as rounding
+    assert evaluated(config).info.run_id == first.info.run_id
+    server.model = with_noise(tiny, 1.0)
+    second = evaluated(config)
+    assert second.info.run_id != first.info.run_id
+    assert f"run {first.info.run_id} is not reused: the server has other weights" in caplog.text
+    assert logprobs(second) != logprobs(first)
+    assert evaluated(config).info.run_id == second.info.run_id
+    server.model = tiny  # the first weights again: their run has the result
+    assert evaluated(config).info.run_id == first.info.run_id
+
+
+def test_answers_of_other_weights_are_not_mixed_with_those_of_an_interrupted_evaluation(
+    folder: str, server: TinyVllm, tiny: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(folder, server, format="letter")
+    evaluation = plan_evaluation(config, Session.of(config), None)
+    prompts = [prompt(item, evaluation.protocol, tiny.tokenizer) for item in evaluation.all_items]
+    contexts = [entry.sequences[0][: entry.starts[0]] for entry in encode(tiny.tokenizer, prompts)]
+    server.refused = {contexts[-1]}
+    with pytest.raises(ServerError, match=r"^no answer about 1 of 6 items"):
+        evaluated(config)
+    server.refused, server.model = set(), with_noise(tiny, 1.0)
+    mixed = logprobs(evaluated(config))
+    assert "answers of an interrupted evaluation are not used" in caplog.text
+    with serving(server.model) as other:
+        assert mixed == logprobs(evaluated(configured(folder, other, format="letter", seed=1)))
 
 
 def test_runs_of_a_server_and_of_this_process_are_not_compared_as_one_model(

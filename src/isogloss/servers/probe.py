@@ -32,7 +32,7 @@ class Findings:
     `labels` of `n_labels` have log-probabilities, which with all others that came back are `mass`
     in probability. `likely` are the most likely tokens. `temperature_effect` is the largest change
     of a log-probability at another temperature, `adapter_effect` that of a choice with the adapter,
-    `noise` that without any change (nats).
+    `noise` that without any change (nats). `answer` is that of the adapter, or of the base.
     """
 
     server: str
@@ -46,6 +46,20 @@ class Findings:
     noise: float | None = None
     adapter_effect: float | None = None
     reasons: bool = False
+    answer: NextToken | None = None
+
+
+def first_answer(server: Server, encoded: EncodedPrompt, prompt: Prompt) -> NextToken:
+    """What a server says of the first token of an item's choices. Raises ModelError."""
+    context, wanted = _first_token(encoded, prompt)
+    return server.ask(server.wire.next_token(server.target, context, wanted), server.wire.read_next)
+
+
+def _first_token(encoded: EncodedPrompt, prompt: Prompt) -> tuple[Context, list[int]]:
+    """The context of an item's choices, and their first tokens."""
+    start = encoded.starts[0]
+    wanted = sorted({sequence[start] for sequence in encoded.sequences})
+    return Context(encoded.sequences[0][:start], prompt.context), wanted
 
 
 def probe(
@@ -57,18 +71,17 @@ def probe(
     """
     start = encoded.starts[0]
     in_chat = base.facts.prompts == PromptsAs.CHAT
-    wanted = sorted({sequence[start] for sequence in encoded.sequences})
-    context = Context(encoded.sequences[0][:start], prompt.context)
+    context, wanted = _first_token(encoded, prompt)
     call = base.wire.next_token(base.target, context, wanted)
     first = base.ask(call, base.wire.read_next)
     again = base.ask(call, base.wire.read_next)
     hot = base.ask(_at_temperature(call, OTHER_TEMPERATURE), base.wire.read_next)
     texts = [text.strip() if in_chat else text for text in prompt.continuations]
     labels = wanted if base.facts.prompts == PromptsAs.IDS else texts
-    adapter_effect = None
+    answer, adapter_effect = first, None
     if tuned is not None:
-        tuned_call = tuned.wire.next_token(tuned.target, context, wanted)
-        adapter_effect = _largest_change(first, tuned.ask(tuned_call, tuned.wire.read_next))
+        answer = first_answer(tuned, encoded, prompt)
+        adapter_effect = _largest_change(first, answer)
     likely = sorted(first.logprobs, key=lambda token: first.logprobs[token], reverse=True)
     return Findings(
         server=base.named,
@@ -82,6 +95,7 @@ def probe(
         noise=_largest_change(first, again),
         adapter_effect=adapter_effect,
         reasons=in_chat and _reasons(base, prompt.context),
+        answer=answer,
     )
 
 

@@ -1,8 +1,10 @@
 """Evaluation: one condition of one model in many languages, as one MLflow run."""
 
+import json
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -40,7 +42,13 @@ from isogloss.stages.evaluation_plan import (
 from isogloss.stages.kept_predictions import kept_predictions
 from isogloss.stages.progress import rest_of_study
 from isogloss.stages.run_names import finished_words
-from isogloss.stages.served_evaluation import OnServer, ready_on_server, server_metrics
+from isogloss.stages.served_evaluation import (
+    OnServer,
+    problem_on_server,
+    ready_on_server,
+    server_metrics,
+)
+from isogloss.stages.served_weights import keep_answers_of
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
 from isogloss.tracking import RunKind
@@ -68,7 +76,11 @@ def evaluate(
     evaluation = plan_evaluation(config, session, adapter.digest if adapter else None)
     label = label or str(evaluation.condition)
     with tracking.reuse_or_lock(
-        RunKind.EVALUATE, evaluation.fingerprint, config.experiment, config.study
+        RunKind.EVALUATE,
+        evaluation.fingerprint,
+        config.experiment,
+        config.study,
+        partial(problem_on_server, evaluation, session, adapter),
     ) as (work, run):
         if run:
             count = len(evaluation.items)
@@ -79,6 +91,9 @@ def evaluate(
             tags = evaluation_tags(evaluation, session, ready.record)
             if ready.fitted.shortened:
                 tags = replace(tags, max_length=ready.window)
+            if isinstance(ready, OnServer) and ready.answer:
+                tags = replace(tags, server_answer=json.dumps(ready.answer))
+                keep_answers_of(work.folder, ready.answer)
         name = evaluation.name(tags.seed)
         with tracking.open_run(
             RunKind.EVALUATE, name, config, tags.as_dict(), config.experiment, work

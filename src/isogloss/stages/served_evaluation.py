@@ -4,10 +4,14 @@ A server that would score at chance without a word, or the base model in place o
 found out by a prompt whose answer is known to depend on what is asked.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from mlflow.entities import Run
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config.engine import Engine
@@ -32,16 +36,19 @@ from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import Prompt, prompt
 from isogloss.prompts.tokenisation import encode, prefix_tokens
+from isogloss.registry.lookup import AdapterRef
 from isogloss.servers.evaluating import EvaluatingServer
 from isogloss.servers.opening import open_server
-from isogloss.servers.probe import probe, probe_scores, refusal
+from isogloss.servers.probe import first_answer, probe, probe_scores, refusal
 from isogloss.servers.server import Server
 from isogloss.servers.types import ServedAdapter
 from isogloss.servers.wire import Context
 from isogloss.stages.evaluation_plan import Evaluation, check_training_data
 from isogloss.stages.served_model import ServedModel
+from isogloss.stages.served_weights import Answer, likeliest, other_weights
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
+from isogloss.tracking import tag
 from isogloss.training.contamination import TrainingRecord, read_record
 from isogloss.training.tinker import tinker_path
 from isogloss.types import EngineKind, Format, Reasoning
@@ -59,6 +66,7 @@ class OnServer:
     fitted: Fitted
     window: int
     record: TrainingRecord | None
+    answer: Answer  # to the prompt of the first item
 
     def predict(
         self, evaluation: Evaluation, items: Sequence[Item], journal: Path, progress: Progress
@@ -87,8 +95,7 @@ def ready_on_server(
     ModelError for a server or an adapter that cannot be used.
     """
     record = check_served_adapter(evaluation, session, served, folder) if folder else None
-    adapter = _offered(served, folder) if folder else None
-    server = open_server(served.engine, adapter) if adapter else served.server
+    server = _answering(served, folder)
     _check_scores(server, evaluation.protocol)
     window = served.window(evaluation.config.max_length)
     fitted = fit(
@@ -98,25 +105,55 @@ def ready_on_server(
         window,
         evaluation.config.long_inputs,
     )
-    _check_answers(evaluation, session, served.server, server if adapter else None)
-    return OnServer(session, server, fitted, window, record)
+    answer = _checked_answer(evaluation, session, served.server, server if folder else None)
+    return OnServer(session, server, fitted, window, record, answer)
 
 
-def _check_answers(
+def problem_on_server(
+    evaluation: Evaluation, session: Session, adapter: AdapterRef | None, run: Run
+) -> str | None:
+    """As a clause, why the server would not give a finished run's result again; None if it may."""
+    then = tag(run, "server_answer")
+    if session.served is None or then is None:
+        return None
+    with adapter.folder() if adapter else nullcontext() as folder:
+        server = _answering(session.served, folder)
+    if not isinstance(server, Server) or not tells_logprobs(server):
+        return None
+    asked = _first_prompts(evaluation, session, 1)
+    encoded = encode(session.tokenizer, asked, chat=evaluation.protocol.chat)[0]
+    now = likeliest(first_answer(server, encoded, asked[0]).logprobs)
+    return other_weights(json.loads(then), now)
+
+
+def _answering(served: ServedModel, folder: Path | None) -> EvaluatingServer:
+    """The server, answering with the adapter in a folder if there is one."""
+    return open_server(served.engine, _offered(served, folder)) if folder else served.server
+
+
+def _first_prompts(evaluation: Evaluation, session: Session, count: int) -> list[Prompt]:
+    """The prompts of the first items, without reasoning before the answer."""
+    protocol = replace(evaluation.protocol, reasoning=Reasoning.DIRECT)
+    return [prompt(item, protocol, session.tokenizer) for item in evaluation.all_items[:count]]
+
+
+def _checked_answer(
     evaluation: Evaluation,
     session: Session,
     base: EvaluatingServer,
     tuned: EvaluatingServer | None,
-) -> None:
-    """Raise ModelError for a server whose answers to the first item cannot be used."""
-    tokenizer = session.tokenizer
-    protocol = replace(evaluation.protocol, reasoning=Reasoning.DIRECT)
-    asked = [prompt(item, protocol, tokenizer) for item in evaluation.all_items[:TRIED_ITEMS]]
+) -> Answer:
+    """The answer to the first item, empty if the server tells no log-probabilities of tokens.
+
+    Raises ModelError for a server whose answers cannot be used.
+    """
+    tokenizer, chat = session.tokenizer, evaluation.protocol.chat
+    asked = _first_prompts(evaluation, session, TRIED_ITEMS)
     if not tells_logprobs(base):
         if tuned:
-            _check_texts(base, tuned, tokenizer, asked, chat=protocol.chat)
-        return
-    encoded = encode(tokenizer, asked[:1], chat=protocol.chat)[0]
+            _check_texts(base, tuned, tokenizer, asked, chat=chat)
+        return {}
+    encoded = encode(tokenizer, asked[:1], chat=chat)[0]
     if isinstance(base, Server) and (tuned is None or isinstance(tuned, Server)):
         findings = probe(base, encoded, asked[0], tuned=tuned)
     else:
@@ -128,6 +165,7 @@ def _check_answers(
         findings = replace(findings, labels=None, reasons=reasons)
     if reason := refusal(findings):
         raise ModelError(reason)
+    return likeliest(findings.answer.logprobs) if findings.answer else {}
 
 
 def _check_texts(

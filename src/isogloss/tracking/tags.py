@@ -55,7 +55,8 @@ class RunTags:
     names the tokens of the labels of options, `answer_labels` their kind, None if none are shown.
     `metric` is the one that an imported run was scored by. `training` says what an adapter was
     trained on and how, `training_items` is a digest of it. `engine`, `provider`, `server_version`,
-    `served_model` and `server_settings` say what inference server computed, None for this process.
+    `served_model` and `server_settings` say what inference server computed, None for this process;
+    `server_answer` has its log-probabilities after the first prompt, as JSON.
     `quick` is None unless the work was cut down for a look.
     """
 
@@ -90,6 +91,7 @@ class RunTags:
     server_version: str | None = None
     served_model: str | None = None
     server_settings: str | None = None
+    server_answer: str | None = None
     seed: int | None = None
     recipe: str | None = None
     imported: str | None = None
@@ -159,6 +161,7 @@ def read_tags(run: Run) -> RunTags:
         server_version=tag(run, "server_version"),
         served_model=tag(run, "served_model"),
         server_settings=tag(run, "server_settings"),
+        server_answer=tag(run, "server_answer"),
         seed=_parsed(run, "seed", int),
         recipe=tag(run, "recipe"),
         imported=tag(run, "imported"),
