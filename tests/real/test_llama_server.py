@@ -24,8 +24,8 @@ from scripts.gguf_adapter import write_adapter
 
 pytestmark = pytest.mark.real
 LANGUAGES = ("arb_Arab", "eng_Latn")
-# nats, root mean square of letters' log-probabilities: other kernels in float32, measured .003
-LARGEST_RMS = 0.01
+# nats, root mean square of letters' log-probabilities: other kernels in float32, measured .004
+LARGEST_RMS = 0.02
 
 
 @pytest.fixture(scope="module")

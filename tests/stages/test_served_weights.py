@@ -14,6 +14,7 @@ from isogloss.stages.served_weights import (
     keep_answers_of,
     likeliest,
     other_weights,
+    stored,
 )
 
 
@@ -39,6 +40,12 @@ def test_rounding_is_no_other_model_and_nothing_is_said_without_an_answer():
     assert problem is not None
     assert problem.endswith("log-probabilities of the first prompt differ by 2 nats")
     assert other_weights({}, then) is other_weights(then, {}) is None
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": "b"}', '{"a": [1]}', "{"])
+def test_a_damaged_answer_is_none(text: str):
+    assert stored(text) == {}
+    assert stored(json.dumps({"a": -1})) == {"a": -1.0}
 
 
 def test_answers_stay_until_the_weights_are_others(tmp_path: Path):

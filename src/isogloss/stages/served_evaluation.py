@@ -4,7 +4,6 @@ A server that would score at chance without a word, or the base model in place o
 found out by a prompt whose answer is known to depend on what is asked.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -45,7 +44,7 @@ from isogloss.servers.types import ServedAdapter
 from isogloss.servers.wire import Context
 from isogloss.stages.evaluation_plan import Evaluation, check_training_data
 from isogloss.stages.served_model import ServedModel
-from isogloss.stages.served_weights import Answer, likeliest, other_weights
+from isogloss.stages.served_weights import Answer, likeliest, other_weights, stored
 from isogloss.stages.session import AUTO, Session
 from isogloss.tasks import Item
 from isogloss.tracking import tag
@@ -123,7 +122,7 @@ def problem_on_server(
     asked = _first_prompts(evaluation, session, 1)
     encoded = encode(session.tokenizer, asked, chat=evaluation.protocol.chat)[0]
     now = likeliest(first_answer(server, encoded, asked[0]).logprobs)
-    return other_weights(json.loads(then), now)
+    return other_weights(stored(then), now)
 
 
 def _answering(served: ServedModel, folder: Path | None) -> EvaluatingServer:

@@ -52,10 +52,18 @@ def other_weights(then: Answer, now: Answer) -> str | None:
     )
 
 
+def stored(text: str) -> Answer:
+    """An answer that was stored as JSON; an empty one if the text is damaged."""
+    try:
+        return {str(token): float(value) for token, value in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError):
+        return {}
+
+
 def keep_answers_of(folder: Path, now: Answer) -> None:
     """Remember whose answers are in a folder of intermediate results; delete those of others."""
     path = folder / FILE
-    then = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    then = stored(path.read_text("utf-8", "replace")) if path.is_file() else {}
     if problem := other_weights(then, now):
         logger.warning(f"answers of an interrupted evaluation are not used: {problem}; asking anew")
         for pattern in ("*.jsonl", "*.parquet"):
