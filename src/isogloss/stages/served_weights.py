@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 FILE = "server_answer.json"
 KEPT = 20  # most likely tokens
-# nats, root mean square over the tokens; the same weights on a restarted server, on another
-# processor or in another dtype differ by .1 to .2 (docs/LOG.md), a trained adapter by 1 or more.
+# nats, root mean square over the tokens: a restarted server differs by 0, quantised weights and
+# another build of llama.cpp by up to .26, an adapter of forty steps by 4 (docs/LOG.md).
 TOLERANCE = 0.5
 
 Answer = Mapping[str, float]
