@@ -6,15 +6,17 @@ CROSSED_FIGURES = ("crossed_effects", "crossed_gains")
 CAPTIONS: Mapping[str, str] = {
     "crossed_effects": "The effect of kinship: what targets gain from a related source beyond what "
     "they gain from the other sources, against the equivalence margin. Over all sources, for each "
-    "source, for each model, and at equal script, distance or shared vocabulary.",
+    "source, for each model, and at equal script, distance or shared vocabulary. The bold row is "
+    "the one that counts.",
     "crossed_gains": "Gain of each target from each source, in points, without what the source "
     "gives to all targets and what the target gains from all sources. Outlined cells are "
     "relatives; if kinship helps, they are darker than the others of their row and column.",
     "gains": "Gain per language with its 95% interval, clustered by passage. Pale bars are group "
-    "means; with several models, small dots are single models.",
+    "means; with several models, small dots are single models (the table of gains by model names "
+    "them).",
     "contrast": "The relatedness contrast against the equivalence margin: overall, by model, in "
     "other conditions, adjusted for differences between the languages, and against another source. "
-    "Arrows mark intervals that extend beyond the axis.",
+    "The bold row is the one that counts. Arrows mark intervals that extend beyond the axis.",
     "placebo": "The same contrast with every other branch in the place of the relatives: mean gain "
     "of the branch (number of its languages in brackets) minus that of all other languages, with "
     "its 95% interval. None of the other branches holds relatives of the source, so their spread "
@@ -76,7 +78,9 @@ HOW_TO_READ: Mapping[str, str] = {
     "Adjusted contrast": "The contrast at equal baseline, script, number of tokens, or words "
     "of the language in public pre-training corpora, and at equal values of your own file of "
     "covariates. A curved baseline is the baseline and its square, for gains that are largest in "
-    "the middle. Languages without a value are left out.",
+    "the middle. Languages without a value are left out. It is a check: the unadjusted contrast is "
+    "the one that counts. Where fewer than half of the languages of either group lie in the range "
+    "of the other, adjusting would extrapolate, and no number is shown.",
     "Cross-fitted and naive": "A gain is a score minus its baseline, so noise in the baseline "
     "alone makes weak baselines gain more and makes the gains of two conditions agree. "
     "Cross-fitted slopes take baseline and gain from different passages and are free of that "

@@ -113,9 +113,13 @@ def _index(
     common = keyed[0].index
     for table in keyed[1:]:
         common = common[common.isin(table.index)]
-    items: dict[LanguageCode, list[str]] = {}
-    for row in sorted(comparison.languages, key=lambda row: row.name):
-        items[row.code] = [item for code, item in common if code == row.code]
+    by_code: dict[LanguageCode, list[str]] = {}
+    for code, item in common:
+        by_code.setdefault(code, []).append(item)
+    items = {
+        row.code: by_code[row.code]
+        for row in sorted(comparison.languages, key=lambda row: row.name)
+    }
     total = sum(map(len, items.values()))
     most = max(1, MOST_ROWS // (n_pairs * len(items)))
     if total * n_pairs <= MOST_ROWS:

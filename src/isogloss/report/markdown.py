@@ -24,15 +24,14 @@ def markdown(content: Content) -> str:
         *(["", f"    {summary.command}"] if summary.command else []),
         *_heading("What the answer rests on"),
         *(f"- **{line.label}:** {_escaped(line.text)}" for line in summary.details),
-        "",
-        "## The three claims",
     ]
-    for claim in content.claims:
-        lines += _claim(claim)
     if content.crossed:
         lines += ["", "## Kinship over all sources"]
         lines += _figures(content.crossed_captions)
         lines += _tables(content.crossed)
+    lines += ["", "## The three claims"]
+    for claim in content.claims:
+        lines += _claim(claim)
     lines += ["", "## Figures", *_figures(content.captions)]
     lines += ["", "## All numbers", *_tables(content.numbers)]
     lines += ["", f"## {content.published.title}", *_tables([content.published])]

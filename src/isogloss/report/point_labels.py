@@ -19,13 +19,17 @@ DIRECTIONS = tuple((math.cos(step * math.pi / 8), math.sin(step * math.pi / 8)) 
 
 
 class PointLabel(NamedTuple):
-    """A text for the point at x and y, in the units of the axes; `bold` labels are placed first."""
+    """A text for the point at x and y, in the units of the axes.
+
+    `bold` labels are placed first, then those that are not `last`.
+    """
 
     x: float
     y: float
     text: str
     colour: str
     bold: bool = False
+    last: bool = False
 
 
 class Box(NamedTuple):
@@ -51,9 +55,9 @@ def label_points(
 ) -> list[Box]:
     """Write labels beside their points where there is room; return the boxes of those written.
 
-    `labels` has every point, those without a text too, and the limits of the axes are final. Bold
-    labels come first, then the points farthest from the middle. At most `most` are written; then
-    those that are not bold stand beside their points, without a line.
+    `labels` has every point, those without a text too, and the limits of the axes are final. Of
+    equal labels those farthest from the middle come first. At most `most` are written; then those
+    that are not bold stand beside their points, without a line.
     """
     width, height = _inches(axes)
     places = [_place(axes, label, width, height) for label in labels]
@@ -62,6 +66,7 @@ def label_points(
         (place for place, label in enumerate(labels) if label.text),
         key=lambda place: (
             not labels[place].bold,
+            labels[place].last,
             -math.hypot(places[place][0] - width / 2, places[place][1] - height / 2),
         ),
     )

@@ -271,6 +271,7 @@ def _label(axes: Axes, clouds: Sequence[Cloud]) -> None:
             100 * point.y,
             point.code.partition("_")[0] if crowded else language(point.code).name,
             COLOURS[point.group],
+            last=point.group == Group.CONTROL,
         )
         for cloud in clouds
         for point in cloud.points
