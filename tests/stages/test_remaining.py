@@ -91,6 +91,17 @@ def test_what_was_found_on_disk_tells_no_speed(
     assert remaining.seconds() == pytest.approx((1 + 30) * 4)
 
 
+def test_loading_a_model_tells_no_speed(
+    remaining: Remaining, clock: Clock, cells: list[StudyCell]
+) -> None:
+    with reporting(remaining, cells[0]):
+        clock.time += 100
+        rest_of_study(0.0, found=True)
+        clock.time += 5
+        rest_of_study(0.5)  # 5 units in 5 s
+    assert remaining.seconds() == pytest.approx(35)
+
+
 def test_weights_are_in_proportion_to_the_work(model_folder: Callable[[str], Path]) -> None:
     def weights(**changes: object) -> dict[str, float]:
         values = {

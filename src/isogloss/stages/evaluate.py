@@ -160,6 +160,7 @@ def _predict(
     """
     tables, unanswered, missing = [], list[UnansweredError](), 0
     count = len(evaluation.items)
+    rest_of_study(0.0, found=True)  # loading a model tells nothing of the speed
     by_language = groupby(ready.fitted.items, lambda item: item.language)
     for number, (code, group) in enumerate(by_language, 1):
         rows = list(group)

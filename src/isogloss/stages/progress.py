@@ -10,7 +10,8 @@ study_report: ContextVar[Callable[[float, bool], str] | None] = ContextVar("repo
 def rest_of_study(share: float, *, found: bool = False) -> str:
     """What is left of the study in which a `share` of a cell is done; empty outside a study.
 
-    `found` is true for what another process has done, which tells no speed.
+    `found` is true for what another process has done, which tells no speed, and where the work of
+    the cell begins.
     """
     report = study_report.get()
     return report(share, found) if report else ""

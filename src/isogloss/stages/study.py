@@ -240,6 +240,7 @@ def run_cells(
                 remaining.finish(cell, computed=False)
                 logger.error(f"{label} is not run, for the reason above")
                 continue
+            began = time.monotonic()
             try:
                 with reporting(remaining, cell):
                     _run_cell(cell, runs, session, label)
@@ -254,19 +255,19 @@ def run_cells(
                 if isinstance(error, ModelError) and not session.loaded:
                     not_loaded = reason
             else:
-                _log_done(cell, runs, remaining, label)
+                _log_done(cell, runs, remaining, label, time.monotonic() - began)
         session.unload()
         return_freed_memory()
     return runs
 
 
-def _log_done(cell: StudyCell, runs: StudyRuns, remaining: Remaining, label: str) -> None:
+def _log_done(
+    cell: StudyCell, runs: StudyRuns, remaining: Remaining, label: str, seconds: float
+) -> None:
     """Log how long a cell took that was computed, and what is left of the study."""
     run = runs.finetuned[cell] if isinstance(cell, FinetuneCell) else runs.evaluated[cell]
-    since, share = remaining.running[cell]
-    seconds = remaining.now() - since
     # A run that was there before has the time of another process.
-    computed = run.info.start_time / 1000 >= time.time() - seconds and not share
+    computed = run.info.start_time / 1000 >= time.time() - seconds
     remaining.finish(cell, computed=computed)
     if computed:
         logger.info(f"{label}: done in {duration(seconds)}{remaining.words()}")
