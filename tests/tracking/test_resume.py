@@ -21,6 +21,7 @@ from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.tracking import RunKind, open_run, read_predictions, reuse_or_lock
+from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.resume import (
     LOCKS,
     RUN_FILE,
@@ -226,7 +227,9 @@ def run_of_a_process_that_was_killed(**tags: str) -> str:
     name = f"{machine()}-{process.pid}-{started_at(process.pid)}"
     process.kill()
     process.join()
-    run = mlflow.MlflowClient().create_run("0", tags=prefixed({**tags, "process": name}))
+    run = mlflow.MlflowClient().create_run(
+        choose_experiment(None), tags=prefixed({**tags, "process": name})
+    )
     return str(run.info.run_id)
 
 
@@ -236,7 +239,9 @@ OWN = {"kind": "evaluate", "fingerprint": "a" * 64}
 def test_a_run_that_a_killed_process_opened_and_did_not_record_is_resumed() -> None:
     left = run_of_a_process_that_was_killed(**OWN)
     other = run_of_a_process_that_was_killed(**{**OWN, "fingerprint": "b" * 64})
-    alive = mlflow.MlflowClient().create_run("0", tags=prefixed({**OWN, "process": this_process()}))
+    alive = mlflow.MlflowClient().create_run(
+        choose_experiment(None), tags=prefixed({**OWN, "process": this_process()})
+    )
     work_folder(f"evaluate-{'a' * 12}").mkdir(parents=True)
     config = EvaluateConfig(model="m")
     with (
