@@ -3,12 +3,14 @@
 It runs where vLLM's CPU build is installed (`make install-vllm`, or $ISOGLOSS_VLLM).
 """
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +22,14 @@ from mlflow.entities import Run
 from safetensors.torch import load_file, save_file
 
 from isogloss import tracking
-from isogloss.config import EvaluateConfig
+from isogloss.config import EvaluateConfig, StudyConfig
 from isogloss.config.engine import Engine, as_yaml
 from isogloss.errors import ModelError
 from isogloss.inference.answer_journal import entries, usage_of
-from isogloss.registry.lookup import AdapterRef
+from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.session import Session
+from isogloss.stages.study import run_study
 from isogloss.tracking.resume import work_root
 from scripts.vllm_server import installed
 
@@ -130,6 +133,52 @@ def test_texts_are_generated_and_parsed(reasoning: str, vllm: str) -> None:
     same = here["text"] == there["text"]
     assert same.mean() >= 0.5
     assert (here["greedy"] == there["greedy"])[same].all()
+
+
+def test_a_study_evaluates_by_the_server_what_an_external_program_has_trained(vllm: str) -> None:
+    """Base, training by TRL, the adapter loaded at run time, and the comparison, in one study."""
+    pytest.importorskip("trl", reason="TRL is not installed: pip install -r requirements-dev.txt")
+    trainer = f"{sys.executable} {ROOT / 'examples/train_with_trl.py'} {{recipe}} {{output}}"
+    study = StudyConfig.model_validate(
+        {
+            "study": "served", "model": "embedded", "engine": engine(vllm, train=trainer),
+            "languages": ("arb_Arab", "heb_Hebr", "mlt_Latn", "eng_Latn", "tur_Latn"), "limit": 2,
+            "format": "letter",
+            "finetune": {
+                "steps": 2, "batch_size": 1, "limit": 2, "dev_limit": 1, "rank": 4,
+                "learning_rate": 5e-3, "target_modules": "attention",
+            },
+        }
+    )  # fmt: skip
+    compared = mlflow.get_run(run_study(study))
+    assert compared.info.status == "FINISHED"
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    by_kind = {run.data.tags["isogloss.kind"]: run for run in runs}
+    trained = by_kind["finetune"].data.tags
+    assert trained["isogloss.trainer"] == "command"
+    assert "trl:1.16" in trained["isogloss.trainer_versions"]
+    base, tuned = (
+        next(run for run in runs if run.data.tags.get("isogloss.condition") == condition
+             and run.data.tags["isogloss.kind"] == "evaluate")
+        for condition in ("base", "tuned")
+    )  # fmt: skip
+    for run in (base, tuned):
+        assert run.data.tags["isogloss.engine"] == "vllm"
+        assert run.data.metrics["server/requests"] == 10
+    assert tuned.data.tags["isogloss.adapter"] == trained["isogloss.adapter"]
+    with urllib.request.urlopen(f"{vllm}/models") as answer:
+        listed = {card["id"] for card in json.load(answer)["data"]}
+    assert f"isogloss-{trained['isogloss.adapter'][:16]}" in listed
+    served_IC, before_IC = (np.stack(predictions(run)["choice_logprobs"]) for run in (tuned, base))
+    with adapter_folder(by_kind["finetune"].info.run_id) as folder:
+        here = evaluated(configured(format="letter", languages=study.languages, limit=2), folder)
+    logprob_IC = np.stack(predictions(here)["choice_logprobs"])
+    rms, effect = (
+        float(np.sqrt(np.mean((served_IC - other_IC) ** 2))) for other_IC in (logprob_IC, before_IC)
+    )
+    print(f"rms {rms:.3f} nats beside this process, effect of the adapter {effect:.3f}")
+    assert rms < LARGEST_RMS["letter"]
+    assert effect > 3 * rms
 
 
 def test_a_server_that_answers_with_the_base_in_place_of_an_adapter_is_refused(
