@@ -21,12 +21,13 @@ pytest.importorskip("tinker", reason="tinker is not installed: pip install -r re
 from tinker_service import KEY, TinkerService, tinker_serving
 
 from isogloss import tracking
-from isogloss.config import EvaluateConfig, FinetuneConfig
+from isogloss.config import EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
+from isogloss.stages.study import run_study
 from isogloss.training.contamination import read_record
 
 # The SDK leaves the connections of its first request of each client open.
@@ -140,6 +141,38 @@ def test_requests_tokens_and_their_price_are_metrics(base: Path, service: Tinker
     assert metrics["server/generated_tokens"] == 24
     assert metrics["server/cost"] == pytest.approx(sum(of_items) * 2e-6 + 24e-3)
     assert "server/retries" not in metrics
+
+
+def test_a_study_trains_and_evaluates_on_the_service(base: Path, service: TinkerService) -> None:
+    """Two seeds, each with an adapter of its own there; a second call computes nothing."""
+    study = StudyConfig.model_validate(
+        {
+            "study": "served", "model": str(base), "engine": service.engine(price_in=1.0),
+            "languages": ("arb_Arab", "heb_Hebr", "mlt_Latn", "eng_Latn", "tur_Latn"), "limit": 2,
+            "seeds": (0, 1),
+            "finetune": {
+                "steps": 2, "batch_size": 2, "limit": 4, "dev_limit": 2, "rank": 2,
+                "learning_rate": 5e-2,
+            },
+        }
+    )  # fmt: skip
+    compared = run_study(study)
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    evaluations = [run for run in runs if run.data.tags["isogloss.kind"] == "evaluate"]
+    assert {run.data.tags["isogloss.engine"] for run in evaluations} == {"tinker"}
+    assert len({run.data.tags["isogloss.adapter"] for run in evaluations}) == 3  # none, and two
+    trained_there = [
+        run.data.tags["isogloss.trainer_weights"]
+        for run in runs
+        if run.data.tags["isogloss.kind"] == "finetune"
+    ]
+    assert set(trained_there) == {path for path in service.saved if "/sampler_weights/" in path}
+    assert len(trained_there) == 2
+    asked = dict(service.seen)
+    assert run_study(study) == compared
+    assert service.seen["asample"] == asked["asample"]
+    assert service.seen["forward_backward"] == asked["forward_backward"] == 4
 
 
 DRIVER = """
