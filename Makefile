@@ -1,4 +1,4 @@
-# make install | run | ui | test | fuzz | faults | check | generate | docs | calibrate | bench | bench-gpu | lock
+# make install | run | ui | test | fuzz | faults | check | generate | docs | calibrate | bench | bench-gpu | lock | audit
 # make install-vllm: vLLM's CPU build, which the tests marked `real` use where it is installed.
 # make install-trainers: packages of external trainers, by whose definitions examples are checked.
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
@@ -17,7 +17,7 @@ export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-real fuzz faults check generate \
-	docs format calibrate bench bench-gpu lock
+	docs format calibrate bench bench-gpu lock audit
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
@@ -135,4 +135,13 @@ lock:
 	.lock/bin/pip install --quiet '.[dev]'
 	{ echo "-r requirements.txt"; .lock/bin/pip freeze --exclude isogloss | sed 's/+[a-z0-9]*$$//' \
 		| grep -vxFf requirements.txt; } > requirements-dev.txt
+	.lock/bin/pip install --quiet uv
+	{ sed -n '/^#/p' requirements-hashes.txt; .lock/bin/uv pip compile --quiet --generate-hashes --no-deps \
+		--python-version 3.11 --no-header --no-annotate requirements.txt; } > .lock/hashes
+	mv .lock/hashes requirements-hashes.txt
 	rm -rf .lock
+
+# Known vulnerabilities of the pinned packages, where PyPI's database answers.
+audit:
+	test -d .audit || { $(PYTHON) -m venv .audit && .audit/bin/python $(INSTALL) pip-audit; }
+	.audit/bin/python -m scripts.audit

@@ -114,11 +114,12 @@ def main(workers: tuple[int, ...], seeds: int, limit: int, steps: int, output: P
     # Workers start in another folder, where a relative path leads elsewhere.
     os.environ["PYTHONPATH"] = str(Path(isogloss.__file__).absolute().parents[1])
     logs.configure()
-    rates = [asdict(cells_per_hour(count, study(seeds, limit, steps))) for count in workers]
-    text = json.dumps(rates, indent=2)
-    print(text)
-    if output:
-        output.write_text(f"{text}\n", "utf-8")
+    rates = []
+    for count in workers:
+        rates.append(asdict(cells_per_hour(count, study(seeds, limit, steps))))
+        print(json.dumps(rates[-1]), flush=True)
+        if output:
+            output.write_text(f"{json.dumps(rates, indent=2)}\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from isogloss.errors import ConfigError, DataError, IsoglossError
-from isogloss.formatting import did_you_mean, shortened
+from isogloss.formatting import did_you_mean, shortened, without_password
 from isogloss.process_ids import has_ended, this_process
 
 M = TypeVar("M", bound=BaseModel)
@@ -135,10 +135,31 @@ def sqlite_file(url: str) -> Path | None:
 
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         return None
     memory = parsed.database in (None, "", ":memory:")
     return None if memory or parsed.get_backend_name() != "sqlite" else Path(str(parsed.database))
+
+
+def require_database_url(name: str, url: str) -> None:
+    """ConfigError, without any part of a password, for what is not the URL of a database.
+
+    `name` is what the user has set. A password with an @ or a slash may look like a host or a port,
+    and errors quote those.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        host = make_url(url).host or ""
+    except (ArgumentError, ValueError):
+        host = "@"
+    if "@" in host:
+        raise ConfigError(
+            f"{name} is {without_password(url)!r}, which is not the URL of a database; expected "
+            "one such as postgresql+psycopg2://USER@HOST/NAME, with %40 for an @, %3A for a colon "
+            "and %2F for a slash in a password."
+        )
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """MLflow: a model from code is logged without being loaded."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models.signature import infer_signature
+from mlflow.pyfunc import scoring_server
 
-from isogloss.compat.mlflow import leave_run, log_model
+from isogloss.compat.mlflow import leave_run, log_model, refuse_deep_json
 
 EXAMPLE = pd.DataFrame({"number": [1, 2]})
 CODE = """
@@ -105,3 +109,23 @@ def test_a_model_of_which_a_killed_process_logged_a_part_is_completed_under_its_
         2,
         4,
     ]
+
+
+@pytest.mark.parametrize("depth", [10, 900, 1000, 5000, 100_000])
+@pytest.mark.parametrize(
+    "body", ['{{"dataframe_records": [{{"a": {}}}]}}', "{}", '{{"inputs": {}, "params": {{}}}}']
+)
+def test_deep_json_is_a_bad_request(body: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring_server, "_decode_json_input", scoring_server._decode_json_input)
+    refuse_deep_json()
+    refuse_deep_json()  # once is enough
+    text = body.format("[" * depth + "]" * depth)
+    if depth >= 5000:
+        with pytest.raises(MlflowException, match="nested too deeply") as refused:
+            scoring_server._decode_json_input(text)
+        assert refused.value.get_http_status_code() == 400
+    elif text.startswith("{") and depth < 500:
+        assert scoring_server._decode_json_input(text) == json.loads(text)
+    else:
+        with suppress(MlflowException):  # whatever is left of the stack
+            scoring_server._decode_json_input(text)

@@ -4,8 +4,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from isogloss.cli.main import program
 from isogloss.config import EvaluateConfig, StudyConfig, command_line, explain
 from isogloss.config.engine import Engine
 from isogloss.types import EngineKind
@@ -99,3 +101,11 @@ def test_a_model_of_a_study_has_an_engine_of_its_own() -> None:
 def test_tokens_cost_what_the_prices_say(prices: dict[str, float], cost: float | None) -> None:
     engine = Engine.model_validate({"kind": "vllm", "base_url": URL, **prices})
     assert engine.cost(3_000_000, 500_000) == cost
+
+
+def test_a_login_in_an_address_is_refused_on_the_command_line_without_it() -> None:
+    engine = "{kind: vllm, base_url: 'http://me:s3cret@host/v1'}"
+    result = CliRunner().invoke(program, ["evaluate", "--engine", engine])
+    assert result.exit_code == 2
+    assert "engine.base_url has a user or a password in it" in result.output
+    assert "s3cret" not in result.output

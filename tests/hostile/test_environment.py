@@ -26,6 +26,11 @@ REFUSED = [
     ("ISOGLOSS_UNFINISHED", "{file}"),
     ("ISOGLOSS_UNFINISHED", "/proc/nowhere"),
     ("ISOGLOSS_LEASES", "nonsense"),
+    ("ISOGLOSS_LEASES", "mysql+pymysql://me:s3cret@host/leases"),
+    ("ISOGLOSS_LEASES", "postgresql+psycopg2://me:s3cret@of:s3cret/x@host/leases"),
+    ("ISOGLOSS_LEASES", "postgresql+psycopg2://host:port/leases"),
+    ("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:s3cret@of:s3cret/x@host/store"),
+    ("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:s3cret@of@host/store"),
 ]
 # What an evaluation into a local store has no use for.
 UNUSED = [
@@ -58,6 +63,7 @@ def test_nonsense_in_the_environment_is_refused_by_name(
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code == 2
     assert name in result.output
+    assert "s3cret" not in result.output
     assert len(result.output) < 1000
 
 

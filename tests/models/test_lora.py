@@ -1,5 +1,6 @@
 """LoRA on attention, on all linear layers and on experts, in dense models and mixtures."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from isogloss.models.adapters import attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
-from isogloss.models.lora import lora_config
+from isogloss.models.lora import lora_config, weights_per_rank
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
 from isogloss.stages.finetune import finetune
@@ -52,6 +53,20 @@ def trainable_shapes(
     }
     peft_model.unload()
     return shapes
+
+
+@pytest.mark.parametrize("target_modules", [*GROUPS, "q_proj,down_proj"])
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3_moe", "mixtral"])
+def test_weights_of_one_rank_are_those_that_peft_adds(
+    architecture: str, target_modules: str, model_folder: Callable[[str], Path]
+) -> None:
+    model = load_tiny(architecture, model_folder)
+    if "experts" in target_modules and architecture not in MIXTURES:
+        return
+    names = target_modules.replace(",down_proj", "") if architecture in MIXTURES else target_modules
+    shapes = trainable_shapes(model, names, rank=2)
+    config = lora_config(model.network, names, 2, 4, 0.0)
+    assert 2 * weights_per_rank(model.network, config) == sum(map(math.prod, shapes.values()))
 
 
 @pytest.mark.parametrize("architecture", sorted(CONFIGS))

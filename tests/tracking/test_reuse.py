@@ -2,12 +2,14 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from isogloss.errors import LeaseLostError
 from isogloss.tasks import Item
 from isogloss.tracking import (
     RunKind,
@@ -16,10 +18,14 @@ from isogloss.tracking import (
     fingerprint,
     log_predictions,
     record_reuse,
+    require_first,
     reuse_or_lock,
     studies_of,
     tag,
 )
+from isogloss.tracking.lease_table import Database
+from isogloss.tracking.leases import Lease, lease, lease_url, say_local_exclusion
+from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.tags import prefixed
 
 
@@ -139,3 +145,33 @@ def test_a_digest_covers_every_field_of_every_item_in_order() -> None:
     ]
     assert data_digest(rows) == hashlib.sha256("".join(lines).encode()).hexdigest()
     assert data_digest(rows[::-1]) != data_digest(rows)
+
+
+def test_work_that_another_process_has_finished_meanwhile_is_not_logged_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with mlflow.start_run() as own:
+        work = WorkDir(Path("work"))
+        require_first(RunKind.EVALUATE, "f1", own, work)  # nobody has
+    other = log_run()
+    with pytest.raises(LeaseLostError, match=f"in run {other.info.run_id}, because no lease"):
+        require_first(RunKind.EVALUATE, "f1", own, work)
+    require_first(RunKind.EVALUATE, "f1", other, work)  # its own run, resumed
+    require_first(RunKind.EVALUATE, "f1", own, work, problem_of=lambda run: "it is damaged")
+    held = Lease("evaluate-f1", Database(str(lease_url())))  # then nobody else can have
+    require_first(RunKind.EVALUATE, "f1", own, WorkDir(Path("work"), held))
+
+
+def test_what_is_not_excluded_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    say_local_exclusion.cache_clear()
+    with lease("evaluate-f1"):
+        assert "two machines" not in caplog.text  # the store is a database
+    say_local_exclusion.cache_clear()
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    for _ in range(2):
+        with lease("evaluate-f1"):
+            pass
+    assert caplog.text.count("two machines may compute the same at the same time") == 1
+    assert "set ISOGLOSS_LEASES to a database that all of them reach" in caplog.text

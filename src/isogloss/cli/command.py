@@ -67,6 +67,8 @@ def stage_command(
             )
         except ValidationError as error:
             raise click.UsageError(explain(error, config_class)) from error
+        except IsoglossError as error:  # about a value that a message must not quote
+            raise UserError(str(error)) from error
         logger.debug(command_line(name, config))
         follower = os.environ.get("RANK", "0") != "0"
         with nullcontext() if follower else interruptions(), user_errors(), server_errors():

@@ -13,6 +13,9 @@ Names that MLflow makes up consist of the words of `name_utils`.
 MLflow gives up on a locked sqlite database after 20 seconds: each of its sessions sets
 `PRAGMA busy_timeout`, which `wait_for_sqlite` replaces.
 
+`mlflow models serve` answers 500 to JSON that is nested more deeply than Python's stack. Relies on
+the scoring server decoding every request with `_decode_json_input`.
+
 MLflow's exceptions have no HTTP status, and those of failed downloads no `errno`; the texts that
 its clients write do. The revisions of its database's schema are the files of
 `mlflow.store.db_migrations`.
@@ -22,6 +25,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import wraps
 from importlib.resources import files
 
 import mlflow
@@ -29,6 +33,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.tracking import fluent
 from mlflow.utils import name_utils
 from sqlalchemy import event
@@ -122,6 +127,28 @@ def _replaced(
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 _STATUS = re.compile(r"failed with error code (\d{3})\b|too many (\d{3}) error responses")
 _NOT_JSON = "API request to endpoint was successful but the response body was not"
+
+
+def refuse_deep_json() -> None:
+    """Let the scoring server of this process answer 400 to JSON that is nested too deeply."""
+    from mlflow.pyfunc import scoring_server  # takes long to import, and servers alone need it
+
+    if public_only() or hasattr(scoring_server._decode_json_input, "__wrapped__"):
+        return
+    decode = scoring_server._decode_json_input
+
+    @wraps(decode)
+    def decoded(json_input: object) -> object:
+        try:
+            return decode(json_input)
+        except RecursionError as error:
+            raise MlflowException(
+                "Invalid input. Its lists and objects are nested too deeply; expected rows with "
+                "passage, question and options.",
+                error_code=BAD_REQUEST,
+            ) from error
+
+    scoring_server._decode_json_input = decoded
 
 
 def http_status(error: BaseException | None) -> int | None:

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from isogloss.compat import public_only
 from isogloss.errors import ConfigError
-from isogloss.files import sqlite_lock
+from isogloss.files import require_database_url, sqlite_lock
 from isogloss.formatting import without_password
 from isogloss.hpo.journal import recover_journal
 from isogloss.hpo.retry import quiet_optuna, retry_callback
@@ -31,6 +31,7 @@ def open_storage(storage: str) -> BaseStorage:
     A damaged journal is repaired. Raises ConfigError if the storage cannot be used.
     """
     if "://" in storage:
+        require_database_url("storage", storage)
         return _open_database(storage)
     # Optuna's lock is a link to the path; a relative one would lead from the lock's folder, and
     # a worker that waits for a killed one would try again without a pause, for ever.
@@ -41,7 +42,9 @@ def open_storage(storage: str) -> BaseStorage:
         recover_journal(path)
         return _open_journal(path)
     except OSError as error:
-        raise ConfigError(f"storage {storage!r} cannot be used ({error.strerror}).") from error
+        raise ConfigError(
+            f"storage {without_password(storage)!r} cannot be used ({error.strerror})."
+        ) from error
 
 
 def _remove_broken_lock(path: Path) -> None:

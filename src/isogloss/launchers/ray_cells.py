@@ -27,7 +27,7 @@ from isogloss.stages.session import Session
 from isogloss.stages.study import RunCells, StudyRuns
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_models
 from isogloss.tracking.experiments import EXPERIMENT_ID, EXPERIMENT_NAME, PROJECT_RUN
-from isogloss.tracking.leases import local_exclusion
+from isogloss.tracking.leases import say_local_exclusion
 from isogloss.tracking.runs import active_run, end_children
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ def on_ray(config: StudyConfig) -> Iterator[RunCells]:
         ray_cluster.check_store(cluster)
         asked = demands(config, cluster)
         _log_cluster(cluster, asked)
-        if (limit := local_exclusion()) and len({node.host for node in cluster}) > 1:
-            logger.warning(limit)
+        if len({node.host for node in cluster}) > 1:
+            say_local_exclusion()
         yield partial(_run_cells, config, asked, _settings(config))
 
 

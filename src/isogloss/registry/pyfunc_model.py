@@ -9,6 +9,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
+from isogloss.compat.mlflow import refuse_deep_json
 from isogloss.serving.adapter_model import answer_table, load_adapter_model
 
 # Inputs have any type, because MLflow rejects a whole batch for one value of an unexpected type.
@@ -69,6 +70,7 @@ class PyfuncModel(PythonModel):
         """
         if SERVER in sys.modules:
             accept_any_text()
+            refuse_deep_json()
         self.adapter_model = load_adapter_model(
             context.model_config, Path(context.artifacts["adapter"])
         )

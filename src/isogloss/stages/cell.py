@@ -28,7 +28,7 @@ from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_cells
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
-from isogloss.tracking.leases import local_exclusion
+from isogloss.tracking.leases import say_local_exclusion
 from isogloss.tracking.runs import child_of
 
 logger = logging.getLogger(__name__)
@@ -224,8 +224,7 @@ def check_cell(study: StudyConfig, cell: StudyCell, session: Session) -> None:
 
 def run_cell_command(config: CellConfig) -> str:
     """The command `cell`; returns the id of the run of the cell."""
-    if local := local_exclusion():
-        logger.warning(local)
+    say_local_exclusion()
     study = configured_study(config)
     cell = find_cell(study, config.cell)
     session = Session.of(cell.config)

@@ -100,6 +100,7 @@ def evaluate(
         ) as run:
             predictions = _predict(evaluation, ready, work, label)
             work.lease.require()
+            tracking.require_first(RunKind.EVALUATE, evaluation.fingerprint, run, work)
             with uploading(work.folder):
                 _log(evaluation, predictions)
                 if session.served:

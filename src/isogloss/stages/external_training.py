@@ -30,6 +30,7 @@ from isogloss.models.locate import ModelLocation
 from isogloss.models.lora import lora_config
 from isogloss.models.skeleton import skeleton
 from isogloss.predictions.table import frame
+from isogloss.registry.lookup import adapter_problem
 from isogloss.stages.finetune_plan import FinetunePlan
 from isogloss.stages.outside_adapter import (
     OutsideTraining,
@@ -114,6 +115,7 @@ def train_outside(
             shutil.rmtree(folder)
             raise
         work.lease.require()
+        tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
         with uploading(work.folder):
             log_outside_adapter(training, session, folder, dev)
     return mlflow.get_run(run.info.run_id)

@@ -18,6 +18,7 @@ from isogloss.inference.predict import predict_with
 from isogloss.inference.served import Served, UnansweredError
 from isogloss.models.adapters import adapter_digest
 from isogloss.predictions.table import Prediction, frame
+from isogloss.registry.lookup import adapter_problem
 from isogloss.servers.tinker import TinkerServer, open_tinker
 from isogloss.servers.types import ServedAdapter
 from isogloss.stages.finetune_plan import FinetunePlan
@@ -91,6 +92,7 @@ def train_on_service(
                     take_adapter(training, session, Path(scratch), folder, names)
             dev = _measure(training, engine, session, folder, log)
         work.lease.require()
+        tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
         with uploading(work.folder):
             _log_usage(engine, read_saved(work.folder))
             log_outside_adapter(training, session, folder, dev)

@@ -18,6 +18,7 @@ from isogloss.tracking.reuse import (
     find_finished,
     locked_parent,
     record_reuse,
+    require_first,
     reuse_or_lock,
     studies_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "read_predictions",
     "read_tags",
     "record_reuse",
+    "require_first",
     "reuse_or_lock",
     "studies_of",
     "tag",

@@ -22,7 +22,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from isogloss.errors import ConfigError, LeaseLostError, TrackingError
-from isogloss.files import sqlite_file
+from isogloss.files import require_database_url, sqlite_file
 from isogloss.formatting import without_password
 from isogloss.tracking.lease_table import Database, Holder, cause, is_gone
 
@@ -59,6 +59,7 @@ def lease_url() -> str | None:
     url = os.environ.get(LEASES) or mlflow.get_tracking_uri()
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme in DATABASES:
+        require_database_url(LEASES if LEASES in os.environ else "MLFLOW_TRACKING_URI", url)
         path = sqlite_file(url)
         if path is None:
             return url
@@ -77,10 +78,18 @@ def local_exclusion() -> str | None:
     if lease_url() is not None:
         return None
     return (
-        f"MLflow's database is not known here, so only machines that share the folder of "
-        f"unfinished work know what the others compute; set {LEASES} to a database, such as "
-        f"postgresql+psycopg2://USER@HOST/NAME"
+        "two machines may compute the same at the same time: only processes that share the folder "
+        "of unfinished work know what the others compute, because MLflow's own database is not "
+        f"known here; where several machines work, set {LEASES} to a database that all of them "
+        "reach, such as postgresql+psycopg2://USER@HOST/NAME"
     )
+
+
+@cache
+def say_local_exclusion() -> None:
+    """Log once, in a process, that only processes that share a file system exclude each other."""
+    if limit := local_exclusion():
+        logger.info(limit)
 
 
 @cache
@@ -108,6 +117,11 @@ class Lease:
     _renewed: float = field(default_factory=_clock)
     _lost: threading.Event = field(default_factory=threading.Event)
     _ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def excludes(self) -> bool:
+        """Whether it excludes processes of other machines."""
+        return self.database is not None
 
     def require(self) -> None:
         """Raise LeaseLostError if another process has taken the lease over; takes no time.
@@ -210,6 +224,7 @@ def lease(name: str) -> Iterator[Lease]:
     """
     url = lease_url()
     if url is None:
+        say_local_exclusion()
         yield Lease(name)
         return
     held = _acquire(_database(url), name, lease_seconds())

@@ -10,11 +10,13 @@ from mlflow.entities import LifecycleStage, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
+from isogloss.errors import LeaseLostError
 from isogloss.formatting import listed
 from isogloss.process_ids import has_ended
 from isogloss.tracking.artifacts import PREDICTIONS, damage
 from isogloss.tracking.experiments import choose_experiment, searched_with
 from isogloss.tracking.fingerprints import fingerprint as digest
+from isogloss.tracking.leases import LEASES
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.project_run import Link, link_project_run
 from isogloss.tracking.resume import WorkDir, locked_work_dir
@@ -67,6 +69,28 @@ def _log_updates(run: Run) -> None:
         then = listed([f"{name} {versions[0]}" for name, versions in updates.items()])
         now = listed([f"{name} {versions[1]}" for name, versions in updates.items()])
         logger.info(f"run {run.info.run_id} was computed with {then}; installed: {now}")
+
+
+def require_first(
+    kind: RunKind,
+    fingerprint: str,
+    run: Run,
+    work: WorkDir,
+    problem_of: Callable[[Run], str | None] = lambda run: None,
+) -> None:
+    """Raise LeaseLostError if another process has finished the same work meanwhile.
+
+    For machines that no lease excludes: called before results are logged, so that they are logged
+    once unless both arrive here within the time of logging.
+    """
+    if work.lease.excludes:
+        return
+    other = find_finished(kind, fingerprint, run.info.experiment_id, problem_of)
+    if other is not None and other.info.run_id != run.info.run_id:
+        raise LeaseLostError(
+            f"another process has done the same work meanwhile, in run {other.info.run_id}, "
+            f"because no lease excludes the two (see {LEASES}); the same command finds its results."
+        )
 
 
 @contextmanager

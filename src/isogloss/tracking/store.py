@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from isogloss.compat.mlflow import knows_schema, wait_for_sqlite
 from isogloss.errors import TrackingError
-from isogloss.files import PART, sqlite_file, sqlite_lock
+from isogloss.files import PART, require_database_url, sqlite_file, sqlite_lock
 from isogloss.tracking.server import LOCKED, reason, shown_uri
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -36,6 +36,7 @@ def ensure_store() -> None:
     parts = urlsplit(uri)
     wait_for_sqlite(LOCKED)
     if parts.scheme.partition("+")[0] in DATABASES:
+        require_database_url("MLFLOW_TRACKING_URI", uri)
         _ensure_database(uri)
         return
     cause = None
