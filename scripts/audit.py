@@ -31,11 +31,8 @@ def verdict(dependencies: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
         return "\n".join(["known vulnerabilities:", *lines]), False
     if len(skipped) == len(dependencies):
         return "nothing is audited: PyPI's database of vulnerabilities does not answer.", True
-    return (
-        f"{len(dependencies) - len(skipped)} of {len(dependencies)} packages are in PyPI's database "
-        "and have no known vulnerability.",
-        True,
-    )
+    known = f"{len(dependencies) - len(skipped)} of {len(dependencies)} packages"
+    return f"{known} are in PyPI's database and have no known vulnerability.", True
 
 
 def main(requirements: Path = REQUIREMENTS) -> bool:

@@ -24,7 +24,13 @@ from isogloss.tracking import (
     tag,
 )
 from isogloss.tracking.lease_table import Database
-from isogloss.tracking.leases import Lease, lease, lease_url, say_local_exclusion
+from isogloss.tracking.leases import (
+    Lease,
+    lease,
+    lease_url,
+    local_exclusion,
+    say_local_exclusion,
+)
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.tags import prefixed
 
@@ -175,3 +181,7 @@ def test_what_is_not_excluded_is_said_once(
             pass
     assert caplog.text.count("two machines may compute the same at the same time") == 1
     assert "set ISOGLOSS_LEASES to a database that all of them reach" in caplog.text
+    mlflow.set_tracking_uri("mysql+pymysql://me@host/store")
+    assert "leases are kept in PostgreSQL or SQLite and MLflow's store is 'mysql'" in str(
+        local_exclusion()
+    )

@@ -77,10 +77,15 @@ def local_exclusion() -> str | None:
     """Why only processes that share a file system exclude each other; None if all machines do."""
     if lease_url() is not None:
         return None
+    scheme = mlflow.get_tracking_uri().partition(":")[0].partition("+")[0]
+    reason = (
+        "MLflow's own database is not known here"
+        if scheme in ("http", "https")
+        else f"leases are kept in PostgreSQL or SQLite and MLflow's store is {scheme!r}"
+    )
     return (
         "two machines may compute the same at the same time: only processes that share the folder "
-        "of unfinished work know what the others compute, because MLflow's own database is not "
-        f"known here; where several machines work, set {LEASES} to a database that all of them "
+        f"of unfinished work know what the others compute, because {reason}; where several machines work, set {LEASES} to a database that all of them "
         "reach, such as postgresql+psycopg2://USER@HOST/NAME"
     )
 
