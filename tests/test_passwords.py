@@ -25,6 +25,7 @@ SECRET = "hun/ter2:@x"
         ("http://host/v1?api_key=pw&n=1", "http://host/v1?api_key=***&n=1"),
         ("http://host/v1?X-Amz-Signature=pw", "http://host/v1?X-Amz-Signature=***"),
         ("the store http://me:pw@host/ is away", "the store http://me:***@host/ is away"),
+        ("in /home/x/postgresql:/me@work:pw@host/db", "in /home/x/postgresql:/me@work:***@host/db"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
         ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
         ("mail me@host, see http://host:80/x", "mail me@host, see http://host:80/x"),

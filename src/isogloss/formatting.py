@@ -137,5 +137,6 @@ def without_password(text: str) -> str:
     A password ends at the last @ before a space, since it may contain others; that of a query is
     the value of a parameter with a name of SECRET.
     """
-    text = re.sub(r"(://[^:/\s]*):\S*@", r"\1:***@", text)
+    # One slash where a URL was taken for a path, or was mistyped.
+    text = re.sub(r"(:/{1,2}[^:/\s]*):\S*@", r"\1:***@", text)
     return re.sub(rf"([?&;](?:{SECRET})=)[^&;\s]*", r"\1***", text, flags=re.IGNORECASE)

@@ -85,8 +85,9 @@ def local_exclusion() -> str | None:
     )
     return (
         "two machines may compute the same at the same time: only processes that share the folder "
-        f"of unfinished work know what the others compute, because {reason}; where several machines work, set {LEASES} to a database that all of them "
-        "reach, such as postgresql+psycopg2://USER@HOST/NAME"
+        f"of unfinished work know what the others compute, because {reason}; where several "
+        f"machines work, set {LEASES} to a database that all of them reach, such as "
+        "postgresql+psycopg2://USER@HOST/NAME"
     )
 
 
