@@ -140,7 +140,8 @@ def refuse_deep_json() -> None:
     @wraps(decode)
     def decoded(json_input: object) -> object:
         try:
-            return decode(json_input)
+            content: object = decode(json_input)  # type: ignore[no-untyped-call]
+            return content
         except RecursionError as error:
             raise MlflowException(
                 "Invalid input. Its lists and objects are nested too deeply; expected rows with "
