@@ -1,12 +1,14 @@
 """Recovery of a damaged Optuna journal: everything that is whole is kept.
 
 A journal has one record of JSON per line. A worker that is killed while it writes, or a full disk,
-leaves a line cut off, which the next record is then appended to; Optuna reads no such file. A trial
-that lost a record is marked as failed and replaced by a new one; the others are as they were.
+leaves a line cut off, which is removed if it is the last. If another worker has appended the next
+record to it, Optuna cannot read the file: a trial that lost a record is marked as failed and
+replaced by a new one; the others are as they were.
 """
 
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -103,6 +105,12 @@ def recover_journal(path: Path) -> None:
     try:
         content = path.read_bytes()
         if not _is_damaged(content):
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        if _record(content[len(whole) :]) is None and not _is_damaged(whole):
+            # Its writer was killed meanwhile; the trial, if it is of one, is tried again.
+            os.truncate(path, len(whole))
+            logger.info(f"journal {path}: a last line that is not whole is removed")
             return
         recovery, trials = _recover(content, path)
         kept = path.with_name(f"{path.name}.damaged-{time.time_ns()}")

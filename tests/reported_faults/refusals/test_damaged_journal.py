@@ -46,10 +46,10 @@ def trials_in(content: bytes, folder: Path) -> list[FrozenTrial]:
 
 
 def cases(lines: list[bytes]) -> list[tuple[int, int]]:
-    """Each line that is not of a study, cut off after so many bytes."""
+    """Each line that is not of a study, but the last, cut off after so many bytes."""
     return [
         (number, cut)
-        for number, line in enumerate(lines)
+        for number, line in enumerate(lines[:-1])
         if json.loads(line)["op_code"] >= 4
         for cut in (13, 45, 90, len(line) - 3)
     ]
@@ -87,6 +87,23 @@ def test_a_last_line_cut_off_costs_the_trial_it_was_about(
         assert complete == [0, 1, 2, 3, 5]
     for line in (tmp_path / NAME).read_bytes().splitlines():  # the journal is whole again
         json.loads(line)
+    assert not list(tmp_path.glob(f"{NAME}.damaged-*")) or cut == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("length", [1, 20, 60])
+def test_a_record_of_the_study_that_a_killed_worker_has_not_finished_is_removed(
+    lines: list[bytes], tmp_path: Path, number: int, length: int
+) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([*lines[:number], lines[number][:length]]))
+    study = optuna.create_study(
+        study_name="search", storage=open_storage(str(path)), load_if_exists=True
+    )
+    assert path.read_bytes().startswith(b"".join(lines[:number]))
+    assert study.user_attrs == {}
+    assert study.get_trials() == []
+    assert [each.name for each in tmp_path.glob(f"{NAME}*")] == [NAME]
 
 
 def test_two_whole_records_on_one_line_cost_nothing(lines: list[bytes], tmp_path: Path) -> None:
@@ -107,7 +124,7 @@ def test_after_a_line_of_which_not_even_the_kind_is_known_nothing_is_kept(
 def test_the_damaged_file_is_kept_and_the_search_goes_on(
     lines: list[bytes], tmp_path: Path
 ) -> None:
-    damaged = b"".join(lines)[:-30]
+    damaged = b"".join([*lines[:-2], lines[-2][:-30], lines[-1]])
     trials_in(damaged, tmp_path)
     (kept,) = tmp_path.glob(f"{NAME}.damaged-*")
     assert kept.read_bytes() == damaged
