@@ -1,6 +1,8 @@
 """Reuse: only a finished run of the same kind, fingerprint and experiment has the result."""
 
+import errno
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from isogloss.errors import LeaseLostError
 from isogloss.tasks import Item
@@ -17,6 +20,7 @@ from isogloss.tracking import (
     find_finished,
     fingerprint,
     log_predictions,
+    read_predictions,
     record_reuse,
     require_first,
     reuse_or_lock,
@@ -185,3 +189,28 @@ def test_what_is_not_excluded_is_said_once(
     assert "leases are kept in PostgreSQL or SQLite and MLflow's store is 'mysql'" in str(
         local_exclusion()
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        MlflowException("The following failures occurred:\n[Errno 28] No space left on device"),
+        MlflowException("API request to x failed with error code 502 != 200."),
+    ],
+)
+def test_artifacts_that_cannot_be_read_now_are_not_taken_for_damaged(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = log_run()
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
+    for read in (
+        lambda: find_finished(RunKind.EVALUATE, "f1", run.info.experiment_id),
+        lambda: read_predictions(run.info.run_id),
+    ):
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            read()
