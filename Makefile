@@ -78,7 +78,7 @@ fuzz: install-dev
 	ISOGLOSS_FUZZ=1 python -m pytest tests/hostile
 
 # Kills every entry point at each write, rename, deletion and transaction (hours on two cores); a
-# sample with ARGS="--sample 20". `make test-real` tries nine points.
+# sample with ARGS="--sample 20". `make test-real` tries five points.
 faults: install-dev
 	ISOGLOSS_FAULTS="$(or $(ARGS),--share 1/1)" python -m pytest -q -s tests/real/test_kill_points.py
 

@@ -27,11 +27,12 @@ def test_the_lock_of_a_killed_worker_is_released_by_the_next(
 
 
 @pytest.mark.parametrize(("age", "removed"), [(GRACE + 5, True), (0, False)])
-def test_a_lock_that_leads_nowhere_is_removed_unless_it_is_new(
-    age: float, removed: bool, tmp_path: Path
+@pytest.mark.parametrize("name", ["journal.lock", "journal.lock0a9c5a86-bc50.rename"])
+def test_a_lock_that_leads_nowhere_or_was_being_released_is_removed_unless_it_is_new(
+    name: str, age: float, removed: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "deep").mkdir()
-    link = tmp_path / "deep" / "journal.lock"
+    link = tmp_path / "deep" / name
     link.symlink_to("deep/journal")  # as earlier versions made it
     at = time.time() - age
     os.utime(link, (at, at), follow_symlinks=False)

@@ -19,7 +19,7 @@ IDS = re.compile(r"m-[0-9a-f]{32}|\b[0-9a-f]{32}\b")
 UNUSED_TAGS = ("mlflow.user", "mlflow.source.", "isogloss.artifacts", "mlflow.artifactLocation")
 ABOUT_RUNS = ("compare", "study")  # kinds with a fingerprint of ids
 TEMPORARY = ("unfinished", "tmp", "cache")
-KEPT = (".locks", ".lock")  # what stays by intention
+KEPT = (".locks", ".lock", ".rename")  # what stays by intention; the last is of Optuna for a while
 
 
 def facts(folder: Path) -> Facts:

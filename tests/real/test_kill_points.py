@@ -16,7 +16,7 @@ from real.processes import ROOT
 pytestmark = pytest.mark.real
 
 ALL = "ISOGLOSS_FAULTS"  # set by `make faults`
-SAMPLE = {"main": 4, "register": 3, "import": 2}  # points in the usual tests
+SAMPLE = {"main": 3, "register": 2}  # points in the usual tests
 
 
 def killed(entries: list[str], model: Path, folder: Path, *options: str) -> str:
