@@ -51,7 +51,7 @@ def open_storage(storage: str) -> BaseStorage:
 def _remove_broken_locks(path: Path) -> None:
     """Remove locks of a journal that killed workers left, and that nobody waits for.
 
-    One leads nowhere if an earlier version made it, or the folder was moved; one was being released.
+    Some lead nowhere, of an earlier version or a folder that was moved; some were being released.
     """
     for lock in path.parent.glob(f"{path.name}.lock*"):
         useless = lock.name.endswith(".rename") or not lock.exists()
