@@ -78,7 +78,7 @@ def cells_per_hour(workers: int, config: StudyConfig) -> Rate:
             ray.shutdown()
         done = [
             run
-            for run in mlflow.search_runs(output_format="list")
+            for run in mlflow.search_runs(search_all_experiments=True, output_format="list")
             if run.data.tags["isogloss.kind"] in CELL_KINDS
         ]
     seconds = max(map(_end, done)) - min(map(_start, done))

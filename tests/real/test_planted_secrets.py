@@ -80,8 +80,9 @@ def run(commands: list[list[str]], tracking: str, leases: str, folder: Path) -> 
         **os.environ, **keys, "HOME": str(folder), "ISOGLOSS_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "ISOGLOSS_PATIENCE": "1",
-        "ISOGLOSS_LEASES": leases, "ISOGLOSS_UNFINISHED": str(folder / "unfinished"),
+        "ISOGLOSS_LEASES": leases,
     }  # fmt: skip
+    environment.pop("ISOGLOSS_UNFINISHED", None)  # unfinished work is in the cache
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=folder, env=environment,
         capture_output=True, text=True, timeout=600,

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
+from mlflow.entities import Run
 from requests import RequestException
 
 from isogloss.config import StudyConfig
@@ -55,6 +56,10 @@ def server(empty_store: Path, tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+def all_runs() -> list[Run]:
+    return mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
 def test_the_second_of_two_that_overlap_finds_the_first_ones_run(
     server: str, model_folder: Callable[[str], Path]
 ) -> None:
@@ -76,7 +81,7 @@ def test_the_second_of_two_that_overlap_finds_the_first_ones_run(
         for number, pause in enumerate((0.0, 4.0))
     ]  # fmt: skip
     try:
-        wait_for(lambda: len(mlflow.search_runs(output_format="list")) == 2, 400)
+        wait_for(lambda: len(all_runs()) == 2, 400)
         Path("go").touch()  # the second goes on four seconds a step, when the first has finished
         printed = [worker.process.communicate(timeout=400)[0] for worker in workers]
     finally:
@@ -86,12 +91,13 @@ def test_the_second_of_two_that_overlap_finds_the_first_ones_run(
     done = [re.findall(rf"^{re.escape(cells[0])} (\w+)$", text, flags=re.M) for text in printed]
     assert done[0] == done[1], workers[1].logged()[-3000:]
     (run_id,) = done[0]
-    runs = {run.info.run_id: run for run in mlflow.search_runs(output_format="list")}
+    runs = {run.info.run_id: run for run in all_runs()}
     assert runs.pop(run_id).info.status == "FINISHED"
     (other,) = runs.values()
     assert other.info.status == "KILLED"
     assert f"in run {run_id}, because no lease" in other.data.tags["isogloss.reason"]
-    assert len(mlflow.search_logged_models(["0"], output_format="list")) == 1
+    experiments = [each.experiment_id for each in mlflow.search_experiments()]
+    assert len(mlflow.search_logged_models(experiments, output_format="list")) == 1
     for worker in workers:
         assert worker.logged().count("two machines may compute the same at the same time") == 1
     assert "the results are those of the process that took it over" in workers[1].logged()
