@@ -52,6 +52,7 @@ ALL = RunTags(
     versions={"prompts": "2", "scoring": "1"},
     libraries={"torch": "2.13.0+cpu"},
     share_passages=True,
+    quick=True,
 )
 
 
@@ -109,6 +110,7 @@ def test_tags_have_the_names_and_values_of_the_contract() -> None:
         "versions": "prompts:2 scoring:1",
         "libraries": "torch:2.13.0+cpu",
         "share_passages": "true",
+        "quick": "true",
     }
 
 
