@@ -111,6 +111,7 @@ def test_every_module_imported_by_the_package_is_a_declared_dependency() -> None
             *PYPROJECT["project"]["optional-dependencies"]["qlora"],
             *PYPROJECT["project"]["optional-dependencies"]["deepspeed"],
             *PYPROJECT["project"]["optional-dependencies"]["ray"],
+            *PYPROJECT["project"]["optional-dependencies"]["tinker"],
         ]
     }
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "entrypoints").glob("*.py")]:
