@@ -31,8 +31,8 @@ def test_engines_are_mappings_text_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "sentence"),
     [
-        ("{kind: vllm}", "engine should have base_url, which kind vllm needs"),
-        ("{kind: command}", "engine should have train, which kind command needs"),
+        ("{kind: vllm}", "engine should have base_url, which kind vllm needs."),
+        ("{kind: command}", "engine should have train, which kind command needs."),
         (f"{{kind: command, train: a, base_url: '{URL}'}}", "should have no base_url, since"),
         (
             "{kind: tgi}",

@@ -31,6 +31,15 @@ def test_the_id_of_a_job_is_read_and_a_refusal_is_one_sentence(slurm: FakeSlurm)
         submit(["script"], {"PATH": str(slurm.folder)})
 
 
+def test_slurm_without_a_cluster_is_no_refusal_of_options(slurm: FakeSlurm) -> None:
+    slurm.answer("test-only", error="sbatch: error: fetch_config: lookup failed\n", code=1)
+    slurm.answer("scontrol", error="scontrol: error: Unknown host\n", code=1)
+    with pytest.raises(
+        ConfigError, match=r"^no Slurm cluster answers \(Unknown host\); submit from a login node"
+    ):
+        check_options(["--partition=gpu"])
+
+
 def test_options_are_tried_before_anything_is_submitted(slurm: FakeSlurm) -> None:
     check_options(["--partition=gpu", "--comment=a b"])
     assert slurm.calls("sbatch") == [

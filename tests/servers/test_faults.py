@@ -3,7 +3,10 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import sglang_server
@@ -14,7 +17,7 @@ from isogloss.errors import ModelError
 from isogloss.prompts.render import Prompt
 from isogloss.prompts.tokenisation import EncodedPrompt
 from isogloss.servers import client
-from isogloss.servers.opening import open_server
+from isogloss.servers.opening import found_kind, open_server
 from isogloss.servers.server import Server
 from isogloss.servers.types import Failure, Scores
 from isogloss.types import EngineKind
@@ -45,6 +48,18 @@ def items(n: int = N_ITEMS) -> tuple[list[EncodedPrompt], list[Prompt]]:
 def expected(entry: EncodedPrompt) -> list[float]:
     values = sglang_server.logprobs(entry.sequences[0][:START])
     return [values[sequence[START]] for sequence in entry.sequences]
+
+
+@pytest.fixture
+def another_trade(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that serves an empty folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
 
 
 def opened(url: str, **settings: float) -> Server:
@@ -157,8 +172,20 @@ def test_closing_the_iterator_cancels_what_is_not_answered(upstream: str):
         assert not [thread for thread in threading.enumerate() if thread.name == "isogloss-server"]
 
 
-def test_a_wrong_address_is_refused_soon():
+@pytest.mark.parametrize("ask", [found_kind, opened], ids=["unknown kind", "stated kind"])
+def test_an_address_without_a_server_is_named_as_such_soon(ask: Callable[[str], object]):
     with pytest.raises(
-        ModelError, match=r"the server at http://127.0.0.1:9/v1 does not answer.*Error"
+        ModelError,
+        match=r"^no server answers at http://127\.0\.0\.1:9/v1: Connect.*\(3 attempts\); expected "
+        r"the address of a server that runs\.$",
     ):
-        opened("http://127.0.0.1:9/v1")
+        ask("http://127.0.0.1:9/v1")
+
+
+def test_a_server_of_another_trade_is_none_of_the_kinds(another_trade: str):
+    with pytest.raises(
+        ModelError,
+        match=r"does not answer as any of llama_cpp, sglang, vllm, openai does, at last with "
+        r"status 404.*up to and including /v1\.$",
+    ):
+        found_kind(another_trade)

@@ -44,6 +44,8 @@ PLAIN = {
 }
 MOST_LINES = 10  # of one message
 CHOICES = ("enum", "literal_error", "reserved_word")  # messages that list what is accepted
+# Messages about a mapping as a whole, which name what is wrong in it.
+WHOLE = ("engine_incomplete", "engine_with_too_much", "engine_without_server", "command_incomplete")
 
 
 def as_text(name: str, value: object) -> str:
@@ -108,6 +110,8 @@ def _sentence(entry: ErrorDetails, config_class: type[BaseModel]) -> str:
     accepted = re.sub(r"<\w+\.\w+: ('.+?')>", r"\1", accepted)  # members of enums
     accepted = accepted.replace("greater than or equal to", "at least")
     accepted = accepted.replace("less than or equal to", "at most")
+    if entry["type"] in WHOLE:
+        return f"{subject} {accepted}."
     word = none_word(fields[names[-1]])
     if positions and not nested:
         subject = f"item {positions[0] + 1} of {name}"

@@ -63,9 +63,13 @@ def largest_array() -> int:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """ConfigError if the cluster would refuse a job with these options of sbatch."""
+    """ConfigError if no cluster answers, or it would refuse a job with these options of sbatch."""
     refused = _call(["sbatch", "--test-only", *options, "--wrap=true"])
     if refused.returncode:
+        if (asked := _call(["scontrol", "show", "config"])).returncode:
+            raise ConfigError(
+                f"no Slurm cluster answers ({_reason(asked)}); submit from a login node of one."
+            )
         raise ConfigError(f"Slurm refuses {' '.join(options) or 'a job'}: {_reason(refused)}.")
 
 

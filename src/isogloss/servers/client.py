@@ -52,7 +52,14 @@ class RefusedError(Exception):
 
 
 class NoAnswerError(Exception):
-    """No usable answer in any of the attempts; the reason is that of the last one."""
+    """No usable answer in any of the attempts; the reason is that of the last one.
+
+    `unreachable` says that in the last one there was not even a connection.
+    """
+
+    def __init__(self, reason: str, unreachable: bool = False):
+        super().__init__(reason)
+        self.unreachable = unreachable
 
 
 class _AttemptError(Exception):
@@ -94,11 +101,13 @@ class Client:
         `read` raises ValueError for an answer to be asked for again.
         """
         last = self._engine.retries
+        unreachable = False
         for attempt in range(last + 1):
             async with self._free:
                 await self._wait()
                 self._counts.requests += 1
                 self._counts.retries += attempt > 0
+                unreachable = False
                 try:
                     async with asyncio.timeout(self._engine.timeout):
                         return await self._attempt(call, read)
@@ -106,6 +115,7 @@ class Client:
                     reason, pause = f"no answer in {self._engine.timeout:g} s", None
                 except httpx2.TransportError as error:
                     reason, pause = _connection_problem(error), None
+                    unreachable = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
                 except _AttemptError as error:
                     reason, pause = str(error), error.pause
             if pause is not None:
@@ -114,7 +124,9 @@ class Client:
                 longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
                 await asyncio.sleep(self._random.uniform(0, longest))
         attempts = "attempt" if last == 0 else "attempts"
-        raise NoAnswerError(f"{address.without_key(reason, self._secret)} ({last + 1} {attempts})")
+        raise NoAnswerError(
+            f"{address.without_key(reason, self._secret)} ({last + 1} {attempts})", unreachable
+        )
 
     async def _wait(self) -> None:
         """Wait until the moment that a server has named."""

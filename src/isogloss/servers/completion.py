@@ -79,6 +79,13 @@ def ask_once(engine: Engine, counts: Counts, job: Job[T]) -> T:
             return await job(client)
         except RefusedError as error:
             return Failure(str(error))
+        except NoAnswerError as error:
+            if not error.unreachable:
+                raise
+            raise ModelError(
+                f"no server answers at {engine.base_url}: {error}; expected the address of a "
+                "server that runs."
+            ) from error
 
     ((_, result),) = completed(opened(engine, counts), [answered], 1, server)
     if isinstance(result, Failure):

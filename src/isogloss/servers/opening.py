@@ -63,18 +63,22 @@ def found_kind(base_url: str) -> EngineKind:
     engine = Engine(kind=EngineKind.OPENAI, base_url=base_url)
 
     async def kind(client: Client) -> EngineKind:
-        reason: RefusedError | NoAnswerError | None = None
+        reason = ""
         for found, (call, sign) in SIGNS.items():
             try:
                 await client.ask(call, partial(read, model=sign))
             except (RefusedError, NoAnswerError) as error:
+                if isinstance(error, NoAnswerError) and error.unreachable:
+                    raise
                 if isinstance(error, RefusedError) and error.status in (401, 403):
                     raise
-                reason = error
+                reason = str(error)
                 continue
             return found
-        assert reason is not None
-        raise reason
+        raise ModelError(
+            f"the server at {base_url} does not answer as any of {', '.join(SIGNS)} does, at last "
+            f"with {reason}; expected the address of an inference server, up to and including /v1."
+        )
 
     return _asked(engine, Counts(), kind)
 
