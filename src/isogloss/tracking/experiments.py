@@ -88,14 +88,22 @@ def _set_experiment(name: str) -> str:
         )
     if found is not None:
         _refuse_deleted(found)
-    experiment_id = str(mlflow.set_experiment(name).experiment_id)
-    if found is None or (name == OWN and KIND_TAG not in found.tags):
-        mlflow.MlflowClient().set_experiment_tag(experiment_id, KIND_TAG, TRAINING_RUNS)
-    if found is None:
-        # If another process creates it meanwhile, MLflow returns the experiment and selects none:
-        # the run would be in another experiment.
-        mlflow.set_experiment(experiment_id=experiment_id)
+        if name == OWN and KIND_TAG not in found.tags:
+            mlflow.MlflowClient().set_experiment_tag(found.experiment_id, KIND_TAG, TRAINING_RUNS)
+    experiment_id = str(found.experiment_id) if found else _created(name)
+    mlflow.set_experiment(experiment_id=experiment_id)
     return experiment_id
+
+
+def _created(name: str) -> str:
+    """The id of a new experiment, or of the one that another process creates meanwhile."""
+    try:
+        return str(mlflow.MlflowClient().create_experiment(name, tags={KIND_TAG: TRAINING_RUNS}))
+    except MlflowException:
+        created = mlflow.get_experiment_by_name(name)
+        if created is None:
+            raise
+        return str(created.experiment_id)
 
 
 def _refuse_deleted(experiment: Experiment) -> None:
@@ -115,14 +123,7 @@ def own_experiment() -> str:
     if found is not None:
         _refuse_deleted(found)
         return str(found.experiment_id)
-    client = mlflow.MlflowClient()
-    try:
-        return str(client.create_experiment(OWN, tags={KIND_TAG: TRAINING_RUNS}))
-    except MlflowException:
-        created = mlflow.get_experiment_by_name(OWN)  # by another process meanwhile
-        if created is None:
-            raise
-        return str(created.experiment_id)
+    return _created(OWN)
 
 
 def searched_with(experiment_id: str) -> list[str]:
