@@ -37,6 +37,7 @@ def test_a_name_has_model_source_and_task_and_no_id(
         ("Qwen/Qwen3-0.6B@main", "Qwen3-0.6B@main"),
         ("/models/gemma/", "gemma"),
         ("http://host:8000/v1#served/name", "name"),
+        ("http://host:8000/v1", "host:8000"),
     ],
 )
 def test_a_model_is_its_last_part(model: str, short: str) -> None:

@@ -6,6 +6,7 @@ They are columns in MLflow's lists, so they say no more than tells runs apart, a
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from mlflow.entities import Run
 
@@ -40,7 +41,9 @@ def run_name(
 
 
 def short_model(name: str) -> str:
-    """The last part of a model's path, Hub name or address of a server."""
+    """The last part of a model's path or Hub name; of a server its name for it, else its host."""
+    if name.startswith(("http://", "https://")) and "#" not in name:
+        return urlsplit(name).netloc
     return name.rstrip("/").rpartition("#")[2].rpartition("/")[2] or name
 
 
