@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from isogloss.config import fields
@@ -19,10 +20,7 @@ KEEP_FILE = "file"  # a parameter of `main` that leaves the study file's value a
 # Parameters with one value, and the list in whose presence they would have no effect.
 LISTS = {"model": "models", "source": "sources", "control_source": "sources"}
 
-Override = Annotated[
-    str,
-    Field(min_length=1, description="replaces the study file's value; file: keep the file's value"),
-]
+Override = Annotated[str, Field(min_length=1)]
 
 
 def is_set(values: Mapping[str, object], name: str) -> bool:
@@ -212,6 +210,12 @@ class StudyConfig(SharedConfig):
         return self
 
 
+def _described(name: str) -> FieldInfo:
+    """The description that a parameter has in study files."""
+    described: FieldInfo = Field(description=StudyConfig.model_fields[name].description)
+    return described
+
+
 class MainConfig(fields.Config):
     """Run a whole study from a YAML file: base, finetune, tuned, compare.
 
@@ -221,24 +225,24 @@ class MainConfig(fields.Config):
     study: Annotated[str, text("a study file"), Field(description="study file, in YAML")] = (
         "configs/demo.yaml"
     )
-    model: Override = KEEP_FILE
-    models: Override = KEEP_FILE
-    task: Override = KEEP_FILE
-    data_dir: Override = KEEP_FILE
-    source: Override = KEEP_FILE
-    sources: Override = KEEP_FILE
-    languages: Override = KEEP_FILE
-    format: Override = KEEP_FILE
-    labels: Override = KEEP_FILE
-    prompt_language: Override = KEEP_FILE
-    reasoning: Override = KEEP_FILE
-    limit: Override = KEEP_FILE
-    metrics: Override = KEEP_FILE
-    seed: Override = KEEP_FILE
-    seeds: Override = KEEP_FILE
-    control_source: Override = KEEP_FILE
-    launcher: Override = KEEP_FILE
-    quick: Override = KEEP_FILE
+    model: Annotated[Override, _described("model")] = KEEP_FILE
+    models: Annotated[Override, _described("models")] = KEEP_FILE
+    task: Annotated[Override, _described("task")] = KEEP_FILE
+    data_dir: Annotated[Override, _described("data_dir")] = KEEP_FILE
+    source: Annotated[Override, _described("source")] = KEEP_FILE
+    sources: Annotated[Override, _described("sources")] = KEEP_FILE
+    languages: Annotated[Override, _described("languages")] = KEEP_FILE
+    format: Annotated[Override, _described("format")] = KEEP_FILE
+    labels: Annotated[Override, _described("labels")] = KEEP_FILE
+    prompt_language: Annotated[Override, _described("prompt_language")] = KEEP_FILE
+    reasoning: Annotated[Override, _described("reasoning")] = KEEP_FILE
+    limit: Annotated[Override, _described("limit")] = KEEP_FILE
+    metrics: Annotated[Override, _described("metrics")] = KEEP_FILE
+    seed: Annotated[Override, _described("seed")] = KEEP_FILE
+    seeds: Annotated[Override, _described("seeds")] = KEEP_FILE
+    control_source: Annotated[Override, _described("control_source")] = KEEP_FILE
+    launcher: Annotated[Override, _described("launcher")] = KEEP_FILE
+    quick: Annotated[Override, _described("quick")] = KEEP_FILE
     recipe: Annotated[
         str,
         text("a recipe file or the id of a tune run", KEEP_FILE),
