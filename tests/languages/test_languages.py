@@ -129,6 +129,13 @@ def test_an_unknown_code_is_rejected_with_the_closest_codes() -> None:
             language(given_)
 
 
+def test_a_word_of_a_name_means_the_languages_that_have_it() -> None:
+    meant = {"arabic": "arb_Arab", "Chinese": "zho_Hans", "Kurdish": "ckb_Arab or kmr_Latn"}
+    for given_, codes in meant.items():
+        with pytest.raises(ConfigError, match=f"unknown language '{given_}'; expected {codes}\\."):
+            language(given_)
+
+
 def test_every_row_of_the_table_is_complete() -> None:
     for code, row in table().items():
         assert all((row.name, row.family, row.branch, row.script))

@@ -82,8 +82,16 @@ def language(code: str) -> Language:
         rows = sorted(table().values(), key=lambda row: row.variety_of is None)
         codes = {alias: row.code for row in rows for alias in (row.code[:3], row.name, row.code)}
         shown = shortened(code)  # a request to a server may name any text
-        expected = _closest(shown, codes | _other_codes()) or "a FLORES-200 code such as arb_Arab"
+        expected = _closest(shown, codes | _named(shown) | _other_codes())
+        expected = expected or "a FLORES-200 code such as arb_Arab"
         raise ConfigError(f"unknown language {shown!r}; expected {expected}.") from None
+
+
+def _named(word: str) -> dict[str, str]:
+    """A word of names of languages, such as Kurdish, and their codes; varieties do not count."""
+    rows = [row for row in table().values() if row.variety_of is None]
+    codes = [row.code for row in rows if word.casefold() in row.name.casefold().split()]
+    return {word: " or ".join(codes)} if codes else {}
 
 
 def _other_codes() -> dict[str, str]:
