@@ -169,7 +169,9 @@ def test_a_table_becomes_one_run_per_condition_and_compare_accepts_them(tmp_path
         **{"task": "belebele", "format": "letter", "reasoning": "direct", "condition": "base"},
         **{"study": "s", "imported": "all.csv", "prompt_version": "imported"},
     }
-    digests = {name: tags(base)[name] for name in ("fingerprint", "data_digest", "artifacts")}
+    digests = {
+        name: tags(base)[name] for name in ("fingerprint", "data_digest", "artifacts", "process")
+    }
     assert tags(base) == expected | digests
     assert tags(tuned)["adapter"] == "imported-arb_Arab-0"
     assert tags(tuned)["seed"] == "0"

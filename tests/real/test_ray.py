@@ -218,20 +218,27 @@ def test_a_killed_worker_and_a_lost_node_change_no_result_and_each_cell_is_done_
         assert SECRET not in path.read_text("utf-8", errors="replace"), path.name
 
 
-def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_resumes(
-    cluster: object, study: dict[str, object]
-) -> None:
-    with driving(cluster, study, "interrupted.log") as driver:
+def interrupted_by(number: signal.Signals, cluster: object, study: dict[str, object]) -> None:
+    """Interrupt a driver in the middle of a training; it ends as documented, and its workers too."""
+    before = steps()
+    with driving(cluster, study, f"{number.name}.log") as driver:
         driver.wait_for_cell("finetune")
-        wait_for(lambda: steps() >= 10)
-        driver.process.send_signal(signal.SIGINT)
-        assert driver.process.wait(60) != 0
-        interrupted = driver.workers()
-    wait_for(lambda: all_gone([process for _, process in interrupted]), 30)
+        wait_for(lambda: steps() >= before + 10)
+        driver.process.send_signal(number)
+        assert f"Interrupted by {number.name}" in driver.finished(128 + number)
+        workers = driver.workers()
+    wait_for(lambda: all_gone([process for _, process in workers]), 30)
     ended = statuses(runs())
     assert ended["study"] == Counter(KILLED=1)
     assert ended["finetune"]["KILLED"] >= 1
     assert not any("RUNNING" in counted for counted in ended.values())
+
+
+def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_resumes(
+    cluster: object, study: dict[str, object]
+) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        interrupted_by(number, cluster, study)
     before = steps()
 
     with driving(cluster, study, "killed.log") as driver:

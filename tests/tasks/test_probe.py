@@ -194,7 +194,7 @@ def test_an_unknown_language_or_size_raises_an_error_with_the_accepted_values():
             "  guides:",
             r"x.yaml must have exactly the kinds .*; missing or unknown: guide, guides",
         ),
-        ("months: format", "months: genitive", r"x.yaml: months is invalid"),
+        ("months: format", "months: genitive", r"x.yaml: line \d+: months is invalid"),
         ("locale: en", "", r"x.yaml: locale is invalid"),
         ("locale: en", "locale: [", r"x.yaml is not YAML"),
     ],

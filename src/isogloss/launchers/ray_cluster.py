@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,11 +57,30 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():  # by the program that imports isogloss
         yield
         return
-    _connect()
+    with _signal_handlers_kept():
+        _connect()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Context after which this process handles SIGTERM and SIGHUP as before.
+
+    `ray.init` sets handlers of its own, whose SIGTERM ends a process with status 134.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: set by another language than Python
+                signal.signal(number, handler)
 
 
 def _connect() -> None:

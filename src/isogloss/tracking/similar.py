@@ -84,9 +84,9 @@ def _studies(experiment_ids: Sequence[str]) -> list[str]:
 
 def _recent(kind: str, experiment_ids: Sequence[str] | None = None) -> list[Run]:
     """The newest runs of a kind; none if MLflow does not answer, as the message matters more."""
-    if experiment_ids is None:
-        experiment_ids = [experiment.experiment_id for experiment in experiments()]
     try:
+        if experiment_ids is None:
+            experiment_ids = [experiment.experiment_id for experiment in experiments()]
         page = mlflow.MlflowClient().search_runs(
             list(experiment_ids), equal(f"tags.`{PREFIX}kind`", kind), max_results=RECENT
         )

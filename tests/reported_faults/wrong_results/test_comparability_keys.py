@@ -26,7 +26,7 @@ CASES = {
             *("task", "format", "normalisation", "metric", "prompt_version", "prompt_language"),
             "answer_labels",
             *("revision", "dtype", "chat", "attention", "max_new_tokens", "max_length"),
-            *("engine", "server_settings"),
+            *("engine", "server_settings", "quick"),
         )
     },
     **{

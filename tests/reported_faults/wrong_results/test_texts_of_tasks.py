@@ -56,11 +56,20 @@ def test_a_served_row_is_asked_as_its_task_was(
     assert "Texte: Le match." in prompt(item, protocol).context
 
 
-def test_only_sib200_has_texts_of_its_own(data: Path, tmp_path: Path) -> None:
+def test_tasks_of_the_hub_with_fixed_words_have_texts_of_their_own(
+    data: Path, tmp_path: Path
+) -> None:
     for code in table():
         (tmp_path / "sib200" / code).mkdir(parents=True)
         (tmp_path / "sib200" / code / "test.tsv").touch()
     assert open_task("sib200", str(tmp_path / "sib200")).own_texts
-    assert set(TASKS) == {"probe", "sib200", "belebele", "files"}
+    (tmp_path / "afrixnli" / "swa").mkdir(parents=True)
+    for split in ("dev", "test"):
+        (tmp_path / "afrixnli" / "swa" / f"{split}.tsv").touch()
+    assert open_task("afrixnli", str(tmp_path / "afrixnli")).own_texts
+    assert set(TASKS) == {
+        *("probe", "sib200", "belebele", "files", "global_mmlu", "afrixnli"),
+        *("global_piqa_parallel", "global_piqa_nonparallel"),
+    }
     assert not open_task("probe", None).own_texts
     assert not open_task("files", str(data)).own_texts
