@@ -9,6 +9,7 @@ from safetensors import safe_open
 from stages.test_study import LANGUAGES, study_config
 
 from isogloss.config import StudyConfig
+from isogloss.errors import ConfigError
 from isogloss.models.locate import locate
 from isogloss.models.shapes import shape_of
 from isogloss.stages.dry_run import dry_run, print_dry_run
@@ -103,3 +104,10 @@ def test_models_and_data_that_are_not_on_this_machine_are_estimated(
     expected = 2 * 37e9 * 160_000 / (0.5 * 790e12) / 3600  # without attention
     assert large.hours_h100 == pytest.approx(expected, rel=0.1)
     assert (unknown.memory, unknown.hours_h100, unknown.disk) == (None, None, 40_000)
+
+
+def test_a_dry_run_refuses_a_study_without_a_contrast(model_folder: Callable[[str], Path]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"two related and two control languages, .* 0 are related"
+    ):
+        dry_run(study_config(model_folder("llama"), source="tur_Latn"))

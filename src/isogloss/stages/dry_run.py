@@ -45,6 +45,7 @@ from isogloss.stages.model_costs import (
     scoring_peak,
     training_peak,
 )
+from isogloss.stages.preflight import check_contrast
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -113,6 +114,8 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
         for name, model in models.items()
     }
     task, items = _data(config, cells)
+    if items:
+        check_contrast(config, tuple(items))
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, Run | None] = {}
     costs = []

@@ -69,7 +69,7 @@ def check_study(
     if config.compare.covariates:
         read_covariates(Path(config.compare.covariates))
     data = _study_data(config, cells)
-    _check_contrast(config, data)
+    check_contrast(config, tuple(data.evaluated))
     _check_models(sessions)
     unusable = _unusable_cells(sessions, cells, data)
     faulty = {cell.config.model for cell in unusable}
@@ -101,13 +101,13 @@ def _study_data(config: StudyConfig, cells: Sequence[StudyCell]) -> _Data:
     return _Data(task, evaluated, trained)
 
 
-def _check_contrast(config: StudyConfig, data: _Data) -> None:
-    """Raise ConfigError if the contrast has fewer than two languages in a group.
+def check_contrast(config: StudyConfig, languages: Sequence[LanguageCode]) -> None:
+    """Raise ConfigError if the contrast of these languages has fewer than two in a group.
 
     Warn of sources of a crossed study that have no relative among the languages.
     """
     source = study_sources(config)[0].source
-    groups = [group(code, source, config.compare.branch) for code in data.evaluated]
+    groups = [group(code, source, config.compare.branch) for code in languages]
     relations = {
         Group.RELATED: f"related to {source_name(source)}",
         Group.CONTROL: "controls",
@@ -119,7 +119,7 @@ def _check_contrast(config: StudyConfig, data: _Data) -> None:
                 f"study {config.study!r} {groups.count(name)} are {relation}; "
                 f"choose other languages or another branch."
             )
-    for unrelated in sources_without_relatives(config, data.evaluated):
+    for unrelated in sources_without_relatives(config, languages):
         logger.warning(
             f"none of the languages of study {config.study!r} is related to source {unrelated!r}: "
             "its adapter says nothing about kinship; add relatives to `languages`"
