@@ -108,7 +108,7 @@ def settings() -> list[Finding]:
             f"waiting {os.environ[WAITING].lower()} ({WAITING})",
         ),
         Finding("dtype nf4", "available" if bitsandbytes_installed() else "needs bitsandbytes"),
-        Finding("hub", "offline (HF_HUB_OFFLINE)" if _offline() else "online"),
+        Finding("hub", "offline (HF_HUB_OFFLINE)" if _offline() else "allowed (not tried)"),
     ]
 
 
