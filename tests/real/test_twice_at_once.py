@@ -74,7 +74,7 @@ def test_a_study_that_was_told_to_end_says_so_and_is_completed(study: dict[str, 
     words = [word for name, value in study.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "isogloss", "main", *words]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as worker:
-        wait_for(lambda: "finetune" in runs_by_kind())
+        wait_for(lambda: list(Path("unfinished").glob("finetune-*/run.json")))
         worker.send_signal(signal.SIGTERM)
         _, stderr = worker.communicate(timeout=90)
     assert worker.returncode == 143

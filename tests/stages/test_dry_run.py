@@ -8,12 +8,12 @@ import pytest
 from safetensors import safe_open
 from stages.test_study import LANGUAGES, study_config
 
-from isogloss.config import StudyConfig
+from isogloss.config import MainConfig, StudyConfig
 from isogloss.errors import ConfigError
 from isogloss.models.locate import locate
 from isogloss.models.shapes import shape_of
 from isogloss.stages.dry_run import dry_run, print_dry_run
-from isogloss.stages.study import run_study
+from isogloss.stages.study import run_main, run_study
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,13 @@ def test_models_and_data_that_are_not_on_this_machine_are_estimated(
 
 
 def test_a_dry_run_refuses_a_study_without_a_contrast(model_folder: Callable[[str], Path]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"two related and two control languages, .* 0 are related"
-    ):
-        dry_run(study_config(model_folder("llama"), source="tur_Latn"))
+    Path("study.yaml").write_text("study: s")
+    with pytest.raises(ConfigError, match=r"two related and two control .* 0 are related"):
+        run_main(
+            MainConfig(
+                study="study.yaml",
+                model=str(model_folder("llama")),
+                source="tur_Latn",
+                dry_run=True,
+            )
+        )

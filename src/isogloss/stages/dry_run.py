@@ -45,7 +45,6 @@ from isogloss.stages.model_costs import (
     scoring_peak,
     training_peak,
 )
-from isogloss.stages.preflight import check_contrast
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -98,10 +97,11 @@ class CellCost:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The costs of all cells, and the table of what each model needs."""
+    """The costs of all cells, the table of what each model needs, and the languages if known."""
 
     cells: list[CellCost]
     needs: str
+    languages: tuple[LanguageCode, ...]
 
 
 def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
@@ -114,8 +114,6 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
         for name, model in models.items()
     }
     task, items = _data(config, cells)
-    if items:
-        check_contrast(config, tuple(items))
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, Run | None] = {}
     costs = []
@@ -146,7 +144,7 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
                     hours=_total(cost.hours_h100 for cost in own) or 0.0,
                 )
             )
-    return DryRun(costs, needs_table(needs))
+    return DryRun(costs, needs_table(needs), tuple(items))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import dry_run, print_dry_run
-from isogloss.stages.preflight import check_study
+from isogloss.stages.preflight import check_contrast, check_study
 from isogloss.stages.remaining import Remaining, reporting, study_weights
 from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
@@ -351,7 +351,10 @@ def run_main(config: MainConfig, launch: Launch = in_this_process) -> str:
     study = configured_study(config)
     if config.dry_run:
         name_project_run(f"dry run of {study.study}")
-        print_dry_run(dry_run(study, config.experiment))
+        dry = dry_run(study, config.experiment)
+        if dry.languages:
+            check_contrast(study, dry.languages)
+        print_dry_run(dry)
         return ""
     run_id = run_study(study, config.experiment, launch)
     print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")
