@@ -65,6 +65,7 @@ def cells_per_hour(workers: int, config: StudyConfig) -> Rate:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["ISOGLOSS_UNFINISHED"] = f"{folder}/unfinished"
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # of the store before, which MLflow sets
         ray.init(
             address="local",
             num_cpus=workers,

@@ -100,8 +100,8 @@ def evaluate(
         ) as run:
             predictions = _predict(evaluation, ready, work, label)
             work.lease.require()
-            tracking.require_first(RunKind.EVALUATE, evaluation.fingerprint, run, work)
             with uploading(work.folder):
+                tracking.require_first(RunKind.EVALUATE, evaluation.fingerprint, run, work)
                 _log(evaluation, predictions)
                 if session.served:
                     tracking.log_metrics_once(server_metrics(session.served.engine, work.folder))

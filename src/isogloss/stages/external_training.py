@@ -115,8 +115,8 @@ def train_outside(
             shutil.rmtree(folder)
             raise
         work.lease.require()
-        tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
         with uploading(work.folder):
+            tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
             log_outside_adapter(training, session, folder, dev)
     return mlflow.get_run(run.info.run_id)
 

@@ -100,8 +100,8 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         if result.last_step < recipe.steps:
             logger.info(f"{label}: stopped early, after step {result.last_step}")
         work.lease.require()
-        tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
         with uploading(work.folder):
+            tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
             _log_adapters(result, plan, session)
     return mlflow.get_run(run_id)
 

@@ -92,8 +92,8 @@ def train_on_service(
                     take_adapter(training, session, Path(scratch), folder, names)
             dev = _measure(training, engine, session, folder, log)
         work.lease.require()
-        tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
         with uploading(work.folder):
+            tracking.require_first(RunKind.FINETUNE, plan.fingerprint, run, work, adapter_problem)
             _log_usage(engine, read_saved(work.folder))
             log_outside_adapter(training, session, folder, dev)
     return mlflow.get_run(run_id)
