@@ -20,21 +20,19 @@ from isogloss import logs
 from isogloss.config import StudyConfig
 from isogloss.launchers.studies import launch
 from isogloss.stages.study import run_study
-from isogloss.threads import usable_cores
 
 CELL_KINDS = ("evaluate", "finetune")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A study on so many workers, from the start of its first cell to the end of its last one.
+    """A study on so many workers of one core, from the start of a first cell to the end of the last.
 
     `worker_seconds` is the time in cells, of all workers; `loads` the mean number of runnable
     processes of the machine in the minute before, and in the last minute.
     """
 
     workers: int
-    threads: int
     cells: int
     seconds: float
     cells_per_hour: float
@@ -86,7 +84,6 @@ def cells_per_hour(workers: int, config: StudyConfig) -> Rate:
     busy = sum(_end(run) - _start(run) for run in done)
     return Rate(
         workers=workers,
-        threads=int(os.environ.get("OMP_NUM_THREADS", usable_cores().number)),
         cells=len(done),
         seconds=round(seconds, 1),
         cells_per_hour=round(3600 * len(done) / seconds, 1),

@@ -135,7 +135,7 @@ def sqlite_file(url: str) -> Path | None:
 
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
         return None
     memory = parsed.database in (None, "", ":memory:")
     return None if memory or parsed.get_backend_name() != "sqlite" else Path(str(parsed.database))

@@ -222,7 +222,7 @@ def test_after_kill_9_the_next_call_goes_on_from_the_checkpoint_on_the_service(
 
 
 def refused(base: Path, service: TinkerService, **changes: object) -> str:
-    """What is said of a training, before a run is open."""
+    """The message with which a training is refused; no run has been opened."""
     with pytest.raises((ConfigError, ModelError)) as caught:
         trained(base, service, **changes)
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -58,7 +58,7 @@ class Space:
         return Hyperparameters.model_validate({**self.fixed, **chosen})
 
     def values(self, name: str) -> list[Any]:  # of the type of that hyperparameter
-        """Its choices, the two ends of its range, or its one value; the smallest number first."""
+        """Its choices, the ends of its range, or its single value; numbers in ascending order."""
         match self.distributions.get(name):
             case CategoricalDistribution(choices=choices):
                 values = [_value(name, choice) for choice in choices]

@@ -116,7 +116,7 @@ def _embedded() -> ModelLocation:
 
     def write(folder: Path) -> None:
         with embedded_gguf(folder) as gguf:
-            _write_dequantised(gguf, folder)
+            _write_dequantised(gguf, folder, EMBEDDED)
 
     folder = cached_folder(dequantised_folder(EXPECTED_SHA256), write)
     return ModelLocation(EMBEDDED, folder, EXPECTED_SHA256)
@@ -179,18 +179,18 @@ def dequantise(gguf: Path, sha256: str) -> Path:
     Once per sha256, see `cached_folder`.
     """
     return cached_folder(
-        dequantised_folder(sha256), lambda folder: _write_dequantised(gguf, folder)
+        dequantised_folder(sha256), lambda folder: _write_dequantised(gguf, folder, gguf.name)
     )
 
 
-def _write_dequantised(gguf: Path, folder: Path) -> None:
+def _write_dequantised(gguf: Path, folder: Path, name: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     from isogloss.compat.transformers import save_dequantised
 
     transformers_logging.disable_progress_bar()
-    logger.info(f"dequantising {gguf.name} into {folder.parent} (once, about a minute)")
+    logger.info(f"dequantising model {name} into {folder.parent} (once, about a minute)")
     started = time.monotonic()
     with shared_reader(), _readable(gguf):
         tokenizer = AutoTokenizer.from_pretrained(
@@ -204,7 +204,7 @@ def _write_dequantised(gguf: Path, folder: Path) -> None:
             output_loading_info=True,
         )
     network, report = cast("tuple[PreTrainedModel, LoadingReport]", loaded)
-    check_weights(gguf.name, report)
+    check_weights(name, report)
     save_dequantised(network, folder)
     tokenizer.save_pretrained(folder)
     logger.info(f"dequantised in {time.monotonic() - started:.0f} s")

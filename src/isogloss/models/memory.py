@@ -4,11 +4,18 @@ import ctypes
 import gc
 import mmap
 import sys
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
+from isogloss.errors import ConfigError
+from isogloss.formatting import size
 from isogloss.models.language_model import LanguageModel
+from isogloss.models.lora import weights_per_rank
+
+if TYPE_CHECKING:  # peft takes seconds to import
+    from peft import LoraConfig
 
 CPU_TOKENS_PER_BATCH = 1024
 GPU_TOKENS_PER_BATCH = 32768
@@ -52,6 +59,21 @@ def total_memory(model: LanguageModel) -> int:
     if model.device.type == "cuda":
         return int(torch.cuda.mem_get_info(model.device)[1])
     return int(psutil.virtual_memory().total)
+
+
+def require_memory_for_lora(model: LanguageModel, config: "LoraConfig") -> None:
+    """ConfigError for a rank whose weights alone are too large; the kernel would end the process.
+
+    Weights, gradients and the two moments of AdamW are in float32.
+    """
+    bytes_per_rank = 4 * 4 * weights_per_rank(model.network, config)
+    memory = total_memory(model)
+    if bytes_per_rank * config.r > memory:
+        raise ConfigError(
+            f"rank is {config.r}, whose weights, gradients and moments take "
+            f"{size(bytes_per_rank * config.r)}, but there are {size(memory)} of memory; expected "
+            f"at most {memory // bytes_per_rank}."
+        )
 
 
 def _weight_bytes(model: LanguageModel) -> int:

@@ -133,7 +133,7 @@ def _check_adapters(runs: Sequence[Run]) -> None:
 
 
 def _advice(groups: Iterable[Sequence[Run]]) -> str:
-    """How to leave out the runs that block a comparison: those of the smallest group."""
+    """What to do about runs that differ: leave out the smallest group of them."""
     # Of several that are as small, the one with the oldest run: a newer run was meant to count.
     fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))
     ids = ",".join(run.info.run_id for run in fewest)

@@ -27,10 +27,8 @@ def kept_predictions(path: Path, items: Sequence[Item]) -> pd.DataFrame | None:
         table = pd.read_parquet(path)
         problem = _problem(table, items)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # of the disk, not of the content
-            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # a fault of the disk, not of the content
         problem = "it is not a whole Parquet file"
     if problem is None:
         return table

@@ -53,7 +53,7 @@ class Remaining:
         return self.weigh()
 
     def start(self, cell: StudyCell, share: float = 0.0) -> None:
-        """A cell begins to be computed, or goes on where a `share` of it was done before."""
+        """A cell begins, or resumes where a `share` of it was done before."""
         self.running[cell] = (self.now(), share)
         self.shares[cell] = share
 

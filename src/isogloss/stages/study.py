@@ -164,7 +164,7 @@ def _log_results(runs: StudyRuns, table: list[tuple[str, ...]], compared: Run | 
     """Log what a study found to its run, which is open."""
     mlflow.set_tags(in_parts("cells", [run.info.run_id for run in runs.evaluated.values()]))
     mlflow.log_text(csv_text(pd.DataFrame(table[1:], columns=table[0])), "models.csv")
-    mlflow.log_metrics(study_metrics(list(runs.evaluated.values()), compared))
+    tracking.log_metrics_once(study_metrics(list(runs.evaluated.values()), compared))
     if compared:
         mlflow.set_tags({name: compared.data.tags[name] for name in RESULT_TAGS})
     if runs.failed:

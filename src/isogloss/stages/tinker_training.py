@@ -152,5 +152,5 @@ def _log_usage(engine: Engine, saved: SavedTraining) -> None:
     values = {"train/tokens": float(saved.tokens)}
     if engine.price_train is not None:
         values["train/cost"] = saved.tokens * engine.price_train / 1e6
-    mlflow.log_metrics(values)
+    tracking.log_metrics_once(values)
     mlflow.set_tags(prefixed({"trainer_weights": saved.weights or ""}))

@@ -16,9 +16,8 @@ from functools import partial
 from isogloss.errors import DataError
 from isogloss.row_files import Row, read_separated
 from isogloss.tasks.checks import text_of, value_of
-from isogloss.tasks.hub_files import HubFiles, hub_names
+from isogloss.tasks.hub_files import HubFiles, hub_names, of_split
 from isogloss.tasks.items import Item, Task
-from isogloss.tasks.splits import sort_key, training_split_of
 from isogloss.types import Format, LanguageCode, Normalisation, Split
 
 REVISION = "e3ca06b30f3e7af2a86f6c8609ea76fee326bc56"
@@ -56,16 +55,7 @@ def load(language: LanguageCode, split: Split, data_dir: str | None) -> list[Ite
     Raises DataError for a language without data and, with file and line, for a premise or
     hypothesis that is missing or empty, and a label that is not 0 to 2.
     """
-    items = []
-    if split != Split.TEST:
-        items = [
-            item
-            for item in _items(language, Split.DEV, data_dir)
-            if split in (Split.ALL, training_split_of(item.passage_id))
-        ]
-    if split in (Split.TEST, Split.ALL):
-        items += _items(language, Split.TEST, data_dir)
-    return sorted(items, key=lambda item: sort_key(item.passage_id))
+    return of_split(lambda file: _items(language, file, data_dir), split)
 
 
 def _items(language: LanguageCode, split: Split, data_dir: str | None) -> list[Item]:

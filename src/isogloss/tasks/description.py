@@ -1,7 +1,7 @@
 """The description of a user's own data: `task.yaml`, or just the names of the files."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from isogloss.config.fields import TaskName
 from isogloss.errors import ConfigError
 from isogloss.files import load_yaml, looked_for, user_path, validate
 from isogloss.formatting import closest
@@ -19,16 +20,7 @@ from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
 FILE = "task.yaml"
-BUILT_IN = (
-    "probe",
-    "sib200",
-    "belebele",
-    "global_mmlu",
-    "global_piqa_parallel",
-    "global_piqa_nonparallel",
-    "afrixnli",
-    "files",
-)
+BUILT_IN: tuple[str, ...] = get_args(get_args(TaskName)[0])
 EVALUATION_ONLY_DATA = "mrlbenchmarks/global-piqa-"  # data sets on the Hub with that beginning
 
 Text = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]

@@ -13,9 +13,8 @@ from functools import partial
 from isogloss.errors import DataError
 from isogloss.row_files import Row, read_parquet
 from isogloss.tasks.checks import LocatedItem, check_items, check_options, text_of, value_of
-from isogloss.tasks.hub_files import HubFiles, hub_names
+from isogloss.tasks.hub_files import HubFiles, hub_names, of_split
 from isogloss.tasks.items import Item, Task
-from isogloss.tasks.splits import sort_key, training_split_of
 from isogloss.types import Format, LanguageCode, Normalisation, Split
 
 REVISION = "0e619dbeb34206cd48705a1a0ea7fb21cae09993"
@@ -50,16 +49,7 @@ def load(language: LanguageCode, split: Split, data_dir: str | None) -> list[Ite
     Raises DataError for a language without data and, with file and row, for a field that is
     missing, empty or not text, an answer that is not A to D, and a repeated id.
     """
-    items = []
-    if split != Split.TEST:
-        items = [
-            item
-            for item in _items(language, Split.DEV, data_dir)
-            if split in (Split.ALL, training_split_of(item.passage_id))
-        ]
-    if split in (Split.TEST, Split.ALL):
-        items += _items(language, Split.TEST, data_dir)
-    return sorted(items, key=lambda item: sort_key(item.item_id))
+    return of_split(lambda file: _items(language, file, data_dir), split)
 
 
 def _items(language: LanguageCode, split: Split, data_dir: str | None) -> list[Item]:

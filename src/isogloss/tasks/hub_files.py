@@ -6,7 +6,7 @@ French of France, Spanish of Spain, Portuguese of Portugal.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +15,8 @@ from pathlib import Path
 from isogloss.errors import DataError
 from isogloss.files import looked_for
 from isogloss.tasks import hub
+from isogloss.tasks.items import Item
+from isogloss.tasks.splits import sort_key, training_split_of
 from isogloss.types import LanguageCode, Split
 
 DATA = "data/"  # the level of a layout that a folder may lack
@@ -26,6 +28,24 @@ def hub_names(task: str) -> Mapping[LanguageCode, str]:
     text = (files(__package__) / "hub_names.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
     return {row["language"]: row["name"] for row in rows if row["task"] == task}
+
+
+def of_split(read: Callable[[Split], list[Item]], split: Split) -> list[Item]:
+    """Items of a split, where the data have dev and test; clusters are sorted by their sha256.
+
+    `read` gives all items of one of the two files. A hash assigns each cluster of dev to train
+    (80%) or dev (20%).
+    """
+    items: list[Item] = []
+    if split != Split.TEST:
+        items = [
+            item
+            for item in read(Split.DEV)
+            if split in (Split.ALL, training_split_of(item.passage_id))
+        ]
+    if split in (Split.TEST, Split.ALL):
+        items += read(Split.TEST)
+    return sorted(items, key=lambda item: sort_key(item.passage_id))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from isogloss.compat.torch import on_device
 from isogloss.distributed import processes
 from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
-from isogloss.formatting import size
 from isogloss.inference.predict import predict
 from isogloss.logs import progress_bar
 from isogloss.models.adapter_weights import remove_layers
@@ -30,8 +29,12 @@ from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import finish_passes, hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lm_head import logits
-from isogloss.models.lora import lora_config, weights_per_rank
-from isogloss.models.memory import out_of_memory, total_memory, training_token_budget
+from isogloss.models.lora import lora_config
+from isogloss.models.memory import (
+    out_of_memory,
+    require_memory_for_lora,
+    training_token_budget,
+)
 from isogloss.models.paths import can_share
 from isogloss.predictions.table import Prediction, frame
 from isogloss.prompts.protocol import Protocol
@@ -128,23 +131,8 @@ def recipe_lora_config(model: LanguageModel, recipe: Recipe) -> "LoraConfig":
     config = lora_config(
         model.network, recipe.target_modules, recipe.rank, recipe.alpha, recipe.dropout
     )
-    _check_rank(model, config)
+    require_memory_for_lora(model, config)
     return config
-
-
-def _check_rank(model: LanguageModel, config: "LoraConfig") -> None:
-    """ConfigError for a rank whose weights alone are too large; the kernel would end the process.
-
-    Weights, gradients and the two moments of AdamW are in float32.
-    """
-    bytes_per_rank = 4 * 4 * weights_per_rank(model.network, config)
-    memory = total_memory(model)
-    if bytes_per_rank * config.r > memory:
-        raise ConfigError(
-            f"rank is {config.r}, whose weights, gradients and moments take "
-            f"{size(bytes_per_rank * config.r)}, but there are {size(memory)} of memory; expected "
-            f"at most {memory // bytes_per_rank}."
-        )
 
 
 def _train(

@@ -107,7 +107,7 @@ def train_on_tinker(
     """Train an adapter and download its peft files into the folder `target`.
 
     `log(step, metrics)` receives `train/loss` (nats per token) and `train/learning_rate`. A
-    training that was interrupted goes on from its last checkpoint on the service. Raises
+    training that was interrupted resumes from its last checkpoint on the service. Raises
     TrainingError if the service does not train, or gives no peft adapter.
     """
     saved = read_saved(job.folder)
