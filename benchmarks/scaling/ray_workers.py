@@ -26,7 +26,7 @@ CELL_KINDS = ("evaluate", "finetune")
 
 @dataclass(frozen=True)
 class Rate:
-    """A study on so many workers of one core, from the start of a first cell to the end of the last.
+    """A study on so many workers of one core, from its first cell's start to its last one's end.
 
     `worker_seconds` is the time in cells, of all workers; `loads` the mean number of runnable
     processes of the machine in the minute before, and in the last minute.

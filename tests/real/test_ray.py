@@ -33,13 +33,15 @@ pytestmark = [
 DRIVER = """
 import json, sys
 from isogloss import logs
+from isogloss.cli.interruptions import interruptions
 from isogloss.config import StudyConfig
 from isogloss.errors import IsoglossError
 from isogloss.launchers.studies import launch
 from isogloss.stages.study import run_study
 logs.configure()
 try:
-    run_study(StudyConfig.model_validate(json.loads(sys.argv[1])), launch=launch)
+    with interruptions():
+        run_study(StudyConfig.model_validate(json.loads(sys.argv[1])), launch=launch)
 except IsoglossError as error:
     sys.exit(str(error))
 """

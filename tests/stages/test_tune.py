@@ -191,7 +191,7 @@ def test_a_rank_without_memory_fails_its_trial_once_and_changes_no_other(
         for name, module in network.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     )
-    monkeypatch.setattr(training, "total_memory", lambda model: 3 * per_rank)
+    monkeypatch.setattr("isogloss.models.memory.total_memory", lambda model: 3 * per_rank)
     for _ in range(2):  # the second call finds enough trials and trains none
         run_tune(TuneConfig(**settings, trials=3, pruning=False))
         assert {trial.params["rank"] for trial in trials()} == {2, 4}
@@ -217,7 +217,9 @@ def test_a_space_that_no_trial_can_use_is_refused_before_a_run_is_open(
         network = Session.of(TuneConfig(**settings)).model.network
         with monkeypatch.context() as patch:
             memory = 1000 * 16 * weights_per_rank(network, lora_config(network, ALL, 1, 1, 0.0))
-            patch.setattr(training, "total_memory", lambda model, memory=memory: memory)
+            patch.setattr(
+                "isogloss.models.memory.total_memory", lambda model, memory=memory: memory
+            )
             with pytest.raises(ConfigError, match=f"space '.*space.yaml': .*{message}"):
                 run_tune(TuneConfig(**settings, trials=2))
     assert not runs("tune")
