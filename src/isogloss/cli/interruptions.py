@@ -15,42 +15,36 @@ import click
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Terminated(KeyboardInterrupt):
-    """A signal that asks this process to end; `number` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 @contextmanager
 def interruptions() -> Iterator[None]:
-    """Context in which these signals raise Terminated; exits with 128 and the signal's number.
+    """Context in which these signals raise KeyboardInterrupt; exits with 128 and the signal's number.
 
     A signal that the process ignores, as SIGHUP under nohup, stays ignored.
     """
+    received: list[int] = []  # not in the exception: Ray replaces one that is raised while it waits
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in SIGNALS:  # a second signal does not disturb the end of the first
+            signal.signal(other, signal.SIG_IGN)
+        received.append(number)
+        raise KeyboardInterrupt
+
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {
-            number: signal.signal(number, _raise)
+            number: signal.signal(number, interrupt)
             for number in SIGNALS
             if signal.getsignal(number) not in (signal.SIG_IGN, None)
         }
     try:
         yield
     except KeyboardInterrupt as error:
-        number = getattr(error, "number", signal.SIGINT)
+        number = received[0] if received else signal.SIGINT
         click.echo(f"Interrupted by {signal.Signals(number).name}: {_what_is_kept()}.", err=True)
         raise SystemExit(128 + number) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    """Raise Terminated; a second signal does not disturb the end of the first."""
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Terminated(number)
 
 
 def _what_is_kept() -> str:
