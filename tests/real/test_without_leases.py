@@ -89,7 +89,7 @@ def test_the_second_of_two_that_overlap_finds_the_first_ones_run(
             worker.end()
     # MLflow prints lines about its server too.
     done = [re.findall(rf"^{re.escape(cells[0])} (\w+)$", text, flags=re.M) for text in printed]
-    assert done[0] == done[1], workers[1].logged()[-3000:]
+    assert done[0] == done[1], [worker.logged()[-3000:] for worker in workers]
     (run_id,) = done[0]
     runs = {run.info.run_id: run for run in all_runs()}
     assert runs.pop(run_id).info.status == "FINISHED"
