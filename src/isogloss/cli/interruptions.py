@@ -17,7 +17,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 @contextmanager
 def interruptions() -> Iterator[None]:
-    """Context in which these signals raise KeyboardInterrupt; exits with 128 plus the number of one.
+    """Context in which these signals raise KeyboardInterrupt; exits with 128 plus their number.
 
     A signal that the process ignores, as SIGHUP under nohup, stays ignored.
     """
