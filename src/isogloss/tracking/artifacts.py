@@ -25,6 +25,7 @@ from isogloss.files import file_sha256
 from isogloss.tasks import Item
 from isogloss.tracking.fingerprints import data_digest
 from isogloss.tracking.server import UNREACHABLE, hides_artifacts, reason
+from isogloss.tracking.shared_rows import insert_shared
 from isogloss.tracking.tags import PREFIX, tag
 from isogloss.tracking.versions import parse_versions, versions_text
 
@@ -44,7 +45,7 @@ def log_items(items: Sequence[Item], task: str, split: str) -> PandasDataset:
         name=f"{task}-{split}",
         digest=data_digest(items)[:DIGEST_LENGTH],
     )
-    mlflow.log_input(data_set, context=split)
+    insert_shared(lambda: mlflow.log_input(data_set, context=split))
     return data_set
 
 

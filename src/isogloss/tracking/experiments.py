@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from isogloss.config.words import LONGEST_NAME
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.tracking.server import is_missing, shown_uri
+from isogloss.tracking.shared_rows import insert_shared
 
 PROJECT_RUN = "MLFLOW_RUN_ID"  # set by `mlflow run`
 EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
@@ -89,7 +90,8 @@ def _set_experiment(name: str) -> str:
     if found is not None:
         _refuse_deleted(found)
         if name == OWN and KIND_TAG not in found.tags:
-            mlflow.MlflowClient().set_experiment_tag(found.experiment_id, KIND_TAG, TRAINING_RUNS)
+            client, own = mlflow.MlflowClient(), found.experiment_id
+            insert_shared(lambda: client.set_experiment_tag(own, KIND_TAG, TRAINING_RUNS))
     experiment_id = str(found.experiment_id) if found else _created(name)
     mlflow.set_experiment(experiment_id=experiment_id)
     return experiment_id

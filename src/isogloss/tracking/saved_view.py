@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import mlflow
 
+from isogloss.tracking.shared_rows import insert_shared
+
 TAG = "mlflow.sharedViewState."
 COMPRESSED = "deflate;"
 LONGEST = 5000  # characters of a tag of an experiment
@@ -51,7 +53,8 @@ def save_view(view: View, name: str, experiment_id: str) -> str | None:
     if len(text) > LONGEST:
         return None
     key = hashlib.sha256(name.encode()).hexdigest()[:KEY_LENGTH]
-    mlflow.MlflowClient().set_experiment_tag(experiment_id, f"{TAG}{key}", text)
+    client = mlflow.MlflowClient()
+    insert_shared(lambda: client.set_experiment_tag(experiment_id, f"{TAG}{key}", text))
     mode = "CHART" if view.baseline else "TABLE"
     query = f"{TRAINING_MODE}&viewStateShareKey={key}&compareRunsMode={mode}"
     return f"#/experiments/{experiment_id}/runs?{query}"
