@@ -7,7 +7,7 @@ from isogloss.cli.languages import languages_table
 from isogloss.cli.main import program
 from isogloss.errors import ConfigError
 from isogloss.languages import table
-from isogloss.tasks import TASKS
+from isogloss.tasks import TASKS, probe
 
 
 def test_every_task_is_listed_with_the_number_of_its_languages() -> None:
@@ -70,3 +70,18 @@ def test_an_unknown_branch_or_language_is_rejected(
     arguments = ["--branch", branch] if branch else ["--source", source]
     result = CliRunner().invoke(program, ["languages", *arguments])
     assert (result.exit_code, message in result.output) == (2, True)
+
+
+def test_a_task_lists_its_own_languages() -> None:
+    result = CliRunner().invoke(program, ["languages", "--task", "probe", "--source", "amh_Ethi"])
+    *rows, count = result.output.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == list(probe.languages())
+    related = {row.split()[0] for row in rows if " related " in row}
+    assert related == {"arb_Arab", "heb_Hebr", "mlt_Latn", "tir_Ethi"}
+    assert count == "20 languages; groups are relative to amh_Ethi"
+
+
+def test_a_task_without_languages_of_its_own_is_refused() -> None:
+    result = CliRunner().invoke(program, ["languages", "--task", "files"])
+    assert result.exit_code == 2
+    assert "'files' is not one of 'probe', 'sib200', 'belebele', 'global_mmlu'" in result.output

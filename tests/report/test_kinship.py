@@ -46,8 +46,8 @@ def test_the_interval_of_the_source_that_decided_is_adjusted_for_the_number_of_s
     )
     at_chance = tuple(learnt(each.label, 0.0, before=0.25) for each in own)
     assert summary(replace(crossed, source_learning=at_chance)).headline == (
-        "none of 4 sources has a gain to compare: from a, accuracy is not above chance (25.0%) "
-        "before (25.0%) or after (25.0%)."
+        "none of 4 sources has a gain to compare: from a, accuracy is not shown to be above chance "
+        "(25.0%), neither before (25.0%) nor after (25.0%)."
     )
 
 

@@ -177,7 +177,7 @@ def test_nothing_to_compare_has_its_reason_with_numbers():
     assert kinship.conclusion == f"Nothing to compare: {text.headline}"
     at_chance = compare(tables(gains(0.0, 0.0), base=0.25), source="arb_Arab")
     assert summary(at_chance).headline == (
-        "accuracy is not above chance (25.0%) before (25.0%) or after (25.0%)."
+        "accuracy is not shown to be above chance (25.0%), neither before (25.0%) nor after (25.0%)."
     )
 
 

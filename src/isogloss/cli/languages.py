@@ -36,8 +36,10 @@ def tasks_table() -> list[tuple[str, ...]]:
     ]
 
 
-def languages_table(branch: str | None, source: str) -> list[tuple[str, ...]]:
-    """A header, then one row per language, of `branch` if it is set; groups are for `source`.
+def languages_table(
+    branch: str | None, source: str, task: str | None = None
+) -> list[tuple[str, ...]]:
+    """A header, then one row per language, of `branch` and `task` if set; groups are for `source`.
 
     Raises ConfigError for an unknown branch or language.
     """
@@ -57,6 +59,8 @@ def languages_table(branch: str | None, source: str) -> list[tuple[str, ...]]:
             "belebele": entry.belebele,
             **{task: code in hub_names(task) for task in HUB_TASKS},
         }
+        if task and not having[task]:
+            continue
         names = " ".join(name for name, present in having.items() if present)
         rows.append((code, entry.name, entry.branch, entry.script, group(code, source), names))
     return rows
@@ -67,10 +71,12 @@ def _tasks(verbose: bool, quiet: bool) -> None:
     click.echo(aligned(tasks_table()))
 
 
-def _languages(branch: str | None, source: str, verbose: bool, quiet: bool) -> None:
+def _languages(
+    branch: str | None, source: str, task: str | None, verbose: bool, quiet: bool
+) -> None:
     set_verbosity(verbose, quiet)
     with user_errors():
-        rows = languages_table(branch, source)
+        rows = languages_table(branch, source, task)
     click.echo(aligned(rows))
     click.echo(f"{len(rows) - 1} languages; groups are relative to {source}")
 
@@ -97,6 +103,11 @@ languages = click.Command(
             default="arb_Arab",
             show_default=True,
             help="Language fine-tuned on: groups are relative to it.",
+        ),
+        click.Option(
+            ["--task"],
+            type=click.Choice(["probe", "sib200", "belebele", *HUB_TASKS]),
+            help="Only the languages of this task.",
         ),
         *verbosity_options(),
     ],

@@ -14,7 +14,10 @@ AUTO = "auto"
 DEFAULT_SOURCE: LanguageCode = "arb_Arab"  # of the built-in tasks
 Source = Annotated[
     str,
-    text("a FLORES-200 code such as arb_Arab ('auto' is for built-in tasks)"),
+    text(
+        "the language fine-tuned on, a FLORES-200 code such as arb_Arab (your own data have no "
+        "default)"
+    ),
     fields.pooled(),
     Field(
         description="language fine-tuned on, or several pooled ones joined by +; groups are "

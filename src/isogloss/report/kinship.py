@@ -93,8 +93,8 @@ def grounds_text(grounds: Grounds, comparison: Comparison, parts: Parts = SOURCE
         else f"the mean gain of {gain}"
     )
     text = {
-        Obstacle.AT_CHANCE: f"accuracy is not above chance ({chance}%) before ({before}%) or after "
-        f"({after}%)",
+        Obstacle.AT_CHANCE: f"accuracy is not shown to be above chance ({chance}%), neither before "
+        f"({before}%) nor after ({after}%)",
         Obstacle.EVERYONE_RIGHT: f"almost everything was right before ({before}%) and after "
         f"({after}%), which leaves no room for a gain of {margin} points",
         Obstacle.NO_GAIN: f"the mean gain of {gain} does not differ from zero (95% interval "

@@ -203,8 +203,8 @@ def filler_names(language: str) -> Mapping[tuple[str, str], str]:
             name = rows.get((placeholder, filler), {}).get(language)
             if not name:
                 raise DataError(
-                    f"probe_names.csv has no name in {language} for {placeholder} {filler}; "
-                    f"scripts/build_probe_names.py writes it."
+                    f"probe_names.csv has no name in {language} for {placeholder} {filler}: after "
+                    f"adding a template, run `python -m scripts.build_probe_names`."
                 )
             names[placeholder, filler] = name
     return names

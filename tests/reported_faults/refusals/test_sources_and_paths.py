@@ -42,7 +42,9 @@ def test_own_data_are_not_taken_for_arabic(config_class: Any, source: dict[str, 
 def test_a_study_of_own_data_names_its_source_or_sources(own_data: str, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(f"study: x\ntask: files\ndata_dir: {own_data}\n")
-    with pytest.raises(ConfigError, match="source should be a FLORES-200 code such as arb_Arab"):
+    with pytest.raises(
+        ConfigError, match="source should be the language fine-tuned on, a FLORES-200 code"
+    ):
         read_study(path, {})
     assert read_study(path, {"source": "swh_Latn"}).source == "swh_Latn"
     assert read_study(path, {"sources": "swh_Latn,fra_Latn"}).sources is not None
