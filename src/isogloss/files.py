@@ -27,6 +27,7 @@ DEEPEST = 50  # mappings and lists within one another
 
 TEMPORARY = "isogloss-"  # of the name of a folder in $TMPDIR, before a process
 PART = ".part"  # suffix of what is not whole yet
+OWNER_ONLY = 0o600  # permissions
 
 
 def cache_dir() -> Path:
@@ -56,6 +57,27 @@ def make_cache_dir() -> Path:
     return folder
 
 
+def keep_to_owner(path: Path) -> None:
+    """Let nobody but its owner read a file, or the files of a folder, of a cache that is private.
+
+    A cache that others may enter was created by a group that shares it, and stays as it is.
+    """
+    if _in_private_cache(path):
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file():
+                file.chmod(OWNER_ONLY)
+
+
+def _in_private_cache(path: Path) -> bool:
+    folder = cache_dir().absolute()
+    return folder in path.absolute().parents and not folder.stat().st_mode & 0o077
+
+
+def file_lock(path: Path) -> FileLock:
+    """A lock that is a file, which in a private cache is its owner's alone."""
+    return FileLock(path, mode=OWNER_ONLY) if _in_private_cache(path) else FileLock(path)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: a reader finds the old content or the new, never a part of it.
 
@@ -64,6 +86,7 @@ def write_whole(path: Path, content: bytes) -> None:
     part = _unique(path, PART)
     try:
         with part.open("wb") as stream:
+            keep_to_owner(part)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())  # some file systems rename before they write
@@ -83,6 +106,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
+        keep_to_owner(part)
         _replace_folder(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

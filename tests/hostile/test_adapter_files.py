@@ -71,6 +71,12 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "target_modules that do not exist": edit(CONFIG, target_modules=["nothing"]),
     "target_modules is no pattern": edit(CONFIG, target_modules="((("),
     "no target_modules": edit(CONFIG, target_modules=[]),
+    "layers by pattern, without their numbers": edit(CONFIG, layers_pattern="layers"),
+    **{
+        f"{option} is {value!r}": edit(CONFIG, **{option: value})
+        for option in ("arrow_config", "eva_config", "use_bdlora")
+        for value in ([], "text")
+    },
     "another base": edit(CONFIG, base_model_name_or_path="some/other-model"),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
     "empty weights": write(WEIGHTS, b""),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from isogloss.files import keep_to_owner
 from isogloss.servers.types import Scores, ServedText, Usage
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Journal:
         """Write an answer at the end of the file, in one piece, and remember it."""
         line = entry.model_dump_json(exclude_defaults=True) + "\n"
         with self.path.open("ab", buffering=0) as stream:
+            keep_to_owner(self.path)
             stream.write(line.encode())
         if entry.failure is None:
             self.answers[entry.asked] = entry

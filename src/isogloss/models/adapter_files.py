@@ -18,6 +18,7 @@ import torch
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
 from isogloss.files import user_path
+from isogloss.formatting import shortened
 from isogloss.models import model_files
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizers import json_template
@@ -107,7 +108,8 @@ def read_adapter(folder: Path) -> AdapterFiles:
 def peft_config(files: AdapterFiles) -> "PeftConfig":
     """peft's configuration of an adapter.
 
-    Raises ModelError for an option that the installed peft does not know and would ignore.
+    Raises ModelError for an option that the installed peft does not know and would ignore, and for
+    a value that it rejects.
     """
     import dataclasses
 
@@ -122,7 +124,11 @@ def peft_config(files: AdapterFiles) -> "PeftConfig":
             f"{files.name} has options that peft {peft.__version__} does not know and would ignore "
             f"({', '.join(sorted(unknown))}); install the version that wrote it."
         )
-    config: PeftConfig = config_class.from_pretrained(str(files.folder))
+    try:
+        config: PeftConfig = config_class.from_pretrained(str(files.folder))
+    except Exception as error:  # whatever a method's own class raises for its values
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__)
+        raise ModelError(f"{files.name} has a {CONFIG} that peft rejects ({reason}).") from error
     return config
 
 

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
-from isogloss.files import file_sha256, make_cache_dir
+from isogloss.files import file_lock, file_sha256, keep_to_owner, make_cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     if change(folder) is None:
         return folder
     make_cache_dir()
-    with FileLock(f"{folder}.lock"):
+    with file_lock(folder.with_name(f"{folder.name}.lock")):
         problem = change(folder)
         if problem is None:
             return folder
@@ -45,6 +43,7 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             write(partial)
             digests = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
             (partial / DIGESTS).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+            keep_to_owner(partial)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

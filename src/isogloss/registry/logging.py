@@ -98,7 +98,9 @@ def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
     text = card(_card_facts(adapter, base.location, commit))
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = shutil.copytree(adapter.folder, Path(scratch) / ADAPTER)
+        # Without permissions, which are narrow in a cache and which MLflow copies on.
+        folder = Path(scratch) / ADAPTER
+        shutil.copytree(adapter.folder, folder, copy_function=shutil.copyfile)
         (folder / CARD).write_text(text, encoding="utf-8")
         if not keeps_models:
             name = f"{ADAPTER}-{digest[:12]}"

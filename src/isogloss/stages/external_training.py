@@ -148,8 +148,8 @@ def _train(
         with suppress(*UNREACHABLE, MlflowException):
             status = "interrupted" if code is None else status_of(code)
             mlflow.set_tags(prefixed({"trainer_status": status}))
-            mlflow.log_artifact(str(attempt.recipe), ARTIFACTS)
-            mlflow.log_artifact(str(attempt.log), ARTIFACTS)
+            for file in (attempt.recipe, attempt.log):  # log_artifact would copy permissions, too
+                mlflow.log_text(file.read_text("utf-8", "replace"), f"{ARTIFACTS}/{file.name}")
     if code != 0:
         raise TrainingError(failure_sentence(code, attempt.log))
     if SECONDS not in mlflow.get_run(active_run().info.run_id).data.metrics:

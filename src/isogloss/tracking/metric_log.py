@@ -12,7 +12,7 @@ import mlflow
 from mlflow.entities import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from isogloss.files import write_whole
+from isogloss.files import keep_to_owner, write_whole
 from isogloss.tracking.server import (
     UNREACHABLE,
     is_permanent,
@@ -79,6 +79,7 @@ class MetricLog:
             if (step, name) not in self._logged
         ]
         with self._path.open("a", encoding="utf-8") as stream:
+            keep_to_owner(self._path)
             stream.writelines(f"{json.dumps(_as_json(metric))}\n" for metric in new)
         for metric in new:
             self._logged.add((metric.step, metric.key))

@@ -23,7 +23,14 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
 from isogloss.errors import ConfigError
-from isogloss.files import cache_dir, delete_parts, make_cache_dir, sqlite_file, write_whole
+from isogloss.files import (
+    cache_dir,
+    delete_parts,
+    file_lock,
+    make_cache_dir,
+    sqlite_file,
+    write_whole,
+)
 from isogloss.tracking.leases import Lease, lease
 from isogloss.tracking.tags import RunKind
 from isogloss.tracking.versions import major_version, model_libraries
@@ -145,7 +152,7 @@ def work_lock(folder: Path) -> FileLock:
             f"intermediate results cannot be written to {folder.parent} ({error.strerror}); set "
             f"{ROOT} to another folder."
         ) from error
-    return FileLock(locks / folder.name)
+    return file_lock(locks / folder.name)
 
 
 @contextmanager

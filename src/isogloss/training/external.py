@@ -24,7 +24,7 @@ import psutil
 
 from isogloss.config.train_command import Placeholder, filled
 from isogloss.errors import ConfigError, TrainingError
-from isogloss.files import looked_for
+from isogloss.files import keep_to_owner, looked_for
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ def run_trainer(
     logger.info(f"{label}: running {command[0]}, output in {attempt.log}")
     environment = {**os.environ, ATTEMPT: str(attempt.folder), "PYTHONUNBUFFERED": "1"}
     with attempt.log.open("wb") as log, _terminable():
+        keep_to_owner(attempt.log)
         try:
             process = subprocess.Popen(
                 command,

@@ -274,7 +274,7 @@ def _download(engine: Engine, exported: str, target: Path) -> None:
         )
     target.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, WEIGHTS):
-        (target / name).write_bytes(_fetched(urls[name], name))
+        write_whole(target / name, _fetched(urls[name], name))
     settings = json.loads((target / CONFIG).read_text("utf-8"))
     if not settings.get("base_model_name_or_path"):  # which the SDK's own commands fill in, too
         settings["base_model_name_or_path"] = engine.name
