@@ -1,18 +1,21 @@
 """MLflow: a model from code is logged without being loaded."""
 
-import json
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
+import fastapi
 import mlflow
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
 from mlflow.models.signature import infer_signature
 from mlflow.pyfunc import scoring_server
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import AnyType
 
-from isogloss.compat.mlflow import leave_run, log_model, refuse_deep_json
+from isogloss.compat.mlflow import leave_run, limit_requests, log_model
 
 EXAMPLE = pd.DataFrame({"number": [1, 2]})
 CODE = """
@@ -111,21 +114,70 @@ def test_a_model_of_which_a_killed_process_logged_a_part_is_completed_under_its_
     ]
 
 
-@pytest.mark.parametrize("depth", [10, 900, 1000, 5000, 100_000])
-@pytest.mark.parametrize(
-    "body", ['{{"dataframe_records": [{{"a": {}}}]}}', "{}", '{{"inputs": {}, "params": {{}}}}']
-)
-def test_deep_json_is_a_bad_request(body: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring_server, "_decode_json_input", scoring_server._decode_json_input)
-    refuse_deep_json()
-    refuse_deep_json()  # once is enough
-    text = body.format("[" * depth + "]" * depth)
-    if depth >= 5000:
-        with pytest.raises(MlflowException, match="nested too deeply") as refused:
-            scoring_server._decode_json_input(text)
-        assert refused.value.get_http_status_code() == 400
-    elif text.startswith("{") and depth < 500:
-        assert scoring_server._decode_json_input(text) == json.loads(text)
-    else:
-        with suppress(MlflowException):  # whatever is left of the stack
-            scoring_server._decode_json_input(text)
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A scoring server, bounded twice, of which every error is raised that it does not answer."""
+    monkeypatch.setattr(scoring_server, "invocations", scoring_server.invocations)
+    monkeypatch.setattr(fastapi, "FastAPI", fastapi.FastAPI)
+    code = tmp_path / "doubled.py"
+    code.write_text(CODE.format(loads=str(tmp_path / "loads.txt")), encoding="utf-8")
+    schema = Schema([ColSpec(AnyType(), "number")])
+    mlflow.pyfunc.save_model(
+        tmp_path / "model", python_model=str(code), signature=ModelSignature(schema),
+        pip_requirements=["mlflow"],
+    )  # fmt: skip
+    for _ in range(2):
+        limit_requests(400_000)
+    return TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(tmp_path / "model"))))
+
+
+JSON = {"Content-Type": "application/json"}
+GOOD = b'{"dataframe_records": [{"number": 4}]}'
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_no_parser_reads_is_a_bad_request(client: TestClient) -> None:
+    bodies = [
+        '{{"dataframe_records": [{{"number": {}}}]}}',
+        "{}",
+        '{{"inputs": {}, "params": {{}}}}',
+    ]
+    for body in bodies:
+        for depth in (10, 300, 700, 900, 1000, 5000, 100_000):
+            text = body.format("[" * depth + "]" * depth)
+            answer = client.post("/invocations", content=text, headers=JSON)
+            assert answer.status_code == 400 or (answer.status_code == 200 and depth < 5000)
+            if depth >= 5000:
+                assert "nested too deeply" in answer.json()["message"]
+    parquet = {"Content-Type": "application/vnd.apache.parquet"}
+    answer = client.post("/invocations", content=b"PAR1 is no table", headers=parquet)
+    assert answer.status_code == 400
+    csv = {"Content-Type": "text/csv"}
+    assert client.post("/invocations", content=b"\xff\xfe", headers=csv).status_code == 400
+    answer = client.post("/invocations", content=b'{"a": ' + b"b" * 100_000, headers=JSON)
+    assert answer.status_code == 400
+    assert len(answer.json()["message"]) < 2100
+    assert client.post("/invocations", content=GOOD).status_code == 415  # of no type
+    assert client.post("/invocations", content=GOOD, headers=JSON).json() == {
+        "predictions": [{"number": 8}]
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_request_is_read_up_to_a_number_of_bytes(client: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield b" " * 100_000
+
+    for content in (b" " * 400_001, endless()):  # the client counts the bytes of one
+        answer = client.post("/invocations", content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert answer.json() == {"message": "A request has at most 400,000 bytes; send fewer rows."}
+    fits = GOOD + b" " * (400_000 - len(GOOD))
+    answer = client.post("/invocations", content=fits, headers=JSON)
+    assert answer.json() == {"predictions": [{"number": 8}]}
+    assert client.get("/ping").status_code == 200

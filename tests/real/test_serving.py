@@ -1,5 +1,6 @@
 """`mlflow models serve` on a registered adapter of a tiny model, asked over HTTP."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 import pytest
 import requests
 from conftest import probe
@@ -51,9 +54,29 @@ def store(
     return f"sqlite:///{path}"
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that answers at an address."""
+
+    address: str
+    process: int
+
+    def ask(self, content: bytes) -> requests.Response:
+        """The answer to the bytes of a request."""
+        return requests.post(
+            f"{self.address}/invocations", data=content, timeout=60,
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+
+    def memory(self) -> int:
+        """Bytes that its processes have in memory."""
+        parent = psutil.Process(self.process)
+        return sum(own.memory_info().rss for own in (parent, *parent.children(recursive=True)))
+
+
 @pytest.fixture(scope="module")
-def post(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
-    """A function that sends a body to the server's /invocations; no process is left running afterwards."""
+def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the registered adapter; no process is left running afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,7 +98,7 @@ def post(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]
         )  # fmt: skip
     try:
         wait(address, server, log)
-        yield lambda body: requests.post(f"{address}/invocations", json=body, timeout=60)
+        yield Server(address, server.pid)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
@@ -83,6 +106,12 @@ def post(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]
     while running(server.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert not running(server.pid)
+
+
+@pytest.fixture
+def post(server: Server) -> Post:
+    """A function that sends a body to the server's /invocations."""
+    return lambda body: requests.post(f"{server.address}/invocations", json=body, timeout=60)
 
 
 def wait(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -173,6 +202,46 @@ def test_inputs_by_column_are_rows_too(post: Post) -> None:
     answers = [post(body).json() for body in ({"inputs": by_column(rows())}, {"inputs": rows()})]
     assert answers[0] == answers[1]
     assert len(answers[0]["predictions"]) == 4
+
+
+MOST_GROWTH = 200  # MB of memory that hostile requests may leave behind, however many
+
+
+def ask_in_vain(server: Server) -> None:
+    """Send what is refused: deep JSON, a text of 10 MB, bytes that no parser reads, too many bytes."""
+    deep = ['{{"dataframe_records": [{{"passage": {}}}]}}', '{{"inputs": {}}}', "{}"]
+    for depth in (1000, 100_000):
+        for body in deep:
+            answer = server.ask(body.format("[" * depth + "]" * depth).encode())
+            assert answer.status_code == 400
+            assert "nested too deeply" in answer.json()["message"]
+    long = {**rows()[0], "passage": "a b " * 2_600_000}
+    began = time.monotonic()
+    (refused,) = server.ask(json.dumps({"dataframe_records": [long]}).encode()).json()[
+        "predictions"
+    ]
+    assert refused["error"].startswith("passage, question and options have 10,4")
+    assert time.monotonic() - began < 10
+    for content in (b"[" * 10_400_000, b'"' + b"a" * 10_400_000):
+        answer = server.ask(content)
+        assert answer.status_code == 400
+        assert len(answer.content) < 5000
+    answer = server.ask(b" " * (64 * 2**20 + 1))
+    assert answer.status_code == 413, answer.text[:500]
+    assert answer.json()["message"] == "A request has at most 67,108,864 bytes; send fewer rows."
+
+
+def test_hostile_requests_are_refused_in_words_and_leave_no_memory(server: Server) -> None:
+    good = json.dumps({"dataframe_records": rows()}).encode()
+    expected = server.ask(good).json()
+    before = server.memory()
+    growth = []
+    for _ in range(3):
+        ask_in_vain(server)
+        growth.append((server.memory() - before) / 2**20)
+    assert server.ask(good).json() == expected
+    assert growth[-1] < MOST_GROWTH, growth
+    assert growth[-1] - growth[0] < MOST_GROWTH / 4, growth
 
 
 def test_a_column_that_no_row_has_is_refused_by_name(post: Post) -> None:

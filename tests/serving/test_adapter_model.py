@@ -14,12 +14,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import fastapi
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import probe
 from fastapi.testclient import TestClient
+from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.scoring_server import init
 
 import isogloss
@@ -358,6 +360,8 @@ def test_half_a_character_in_a_request_is_an_error_of_its_row(
 ) -> None:
     logged = trained("letter")
     monkeypatch.setitem(sys.modules, SERVER, ModuleType(SERVER))
+    monkeypatch.setattr(scoring_server, "invocations", scoring_server.invocations)
+    monkeypatch.setattr(fastapi, "FastAPI", fastapi.FastAPI)
     with pd.option_context("mode.string_storage", "auto"):
         client = TestClient(init(mlflow.pyfunc.load_model(str(logged.folder))))
         rows = [EXAMPLE[0], {**EXAMPLE[0], "passage": "x\ud800"}, EXAMPLE[1]]

@@ -13,8 +13,10 @@ Names that MLflow makes up consist of the words of `name_utils`.
 MLflow gives up on a locked sqlite database after 20 seconds: each of its sessions sets
 `PRAGMA busy_timeout`, which `wait_for_sqlite` replaces.
 
-`mlflow models serve` answers 500 to JSON that is nested more deeply than Python's stack. Relies on
-the scoring server decoding every request with `_decode_json_input`.
+`mlflow models serve` answers 500 to JSON that is nested more deeply than Python's stack and to
+bytes that are not of the stated type, and reads requests of any size. Relies on the scoring server
+calling its function `invocations` for every request, and on it making its FastAPI application when
+the model has been loaded.
 
 MLflow's exceptions have no HTTP status, and those of failed downloads no `errno`; the texts that
 its clients write do. The revisions of its database's schema are the files of
@@ -27,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import mlflow
 import requests
@@ -40,7 +43,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from isogloss.compat import public_only
+from isogloss.formatting import shortened
 
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+LONGEST_MESSAGE = 2000  # characters of a scoring server's error
 LOG_OUTPUTS = "log_outputs"  # a method of MLflow's client
 
 
@@ -129,27 +137,64 @@ _STATUS = re.compile(r"failed with error code (\d{3})\b|too many (\d{3}) error r
 _NOT_JSON = "API request to endpoint was successful but the response body was not"
 
 
-def refuse_deep_json() -> None:
-    """Let the scoring server of this process answer 400 to JSON that is nested too deeply."""
-    from mlflow.pyfunc import scoring_server  # takes long to import, and servers alone need it
+def limit_requests(most_bytes: int) -> None:
+    """Let the scoring server that this process is about to start refuse what it cannot read.
 
-    if public_only() or hasattr(scoring_server._decode_json_input, "__wrapped__"):
+    A request of more than `most_bytes` is answered with 413, before all of it has arrived; one
+    without a type with 415; JSON that is nested too deeply, and bytes that are not of the stated
+    type, with 400.
+    """
+    # They take long to import, and servers alone need them.
+    import fastapi
+    from mlflow.pyfunc import scoring_server
+    from starlette.responses import JSONResponse
+
+    if public_only() or hasattr(scoring_server.invocations, "__wrapped__"):
         return
-    decode = scoring_server._decode_json_input
+    answer = scoring_server.invocations
 
-    @wraps(decode)
-    def decoded(json_input: object) -> object:
+    @wraps(answer)
+    def invocations(data: bytes, content_type: str | None, *others: object) -> object:
         try:
-            content: object = decode(json_input)  # type: ignore[no-untyped-call]
-            return content
+            return answer(data, content_type or "", *others)  # type: ignore[no-untyped-call]
+        except MlflowException as error:
+            error.message = shortened(error.message, LONGEST_MESSAGE)  # it may quote the request
+            raise
         except RecursionError as error:
             raise MlflowException(
                 "Invalid input. Its lists and objects are nested too deeply; expected rows with "
                 "passage, question and options.",
                 error_code=BAD_REQUEST,
             ) from error
+        except Exception as error:  # of a parser; MLflow has one for each content type
+            raise MlflowException(
+                f"Invalid input. It cannot be read as {content_type} ({error!s:.200}).",
+                error_code=BAD_REQUEST,
+            ) from error
 
-    scoring_server._decode_json_input = decoded
+    class BoundedApp(fastapi.FastAPI):
+        """An application that takes a request when no more than `most_bytes` have arrived."""
+
+        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+            parts, length, more = [], 0, scope["type"] == "http"
+            while more and length <= most_bytes:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                length += len(parts[-1])
+                more = message.get("more_body", False)
+            if length > most_bytes:
+                reason = f"A request has at most {most_bytes:,} bytes; send fewer rows."
+                await JSONResponse({"message": reason}, 413)(scope, receive, send)
+                return
+            whole = iter([{"type": "http.request", "body": b"".join(parts)}])
+
+            async def received() -> "Message":
+                return next(whole, None) or await receive()
+
+            await super().__call__(scope, received if scope["type"] == "http" else receive, send)
+
+    scoring_server.invocations = invocations
+    fastapi.FastAPI = BoundedApp  # type: ignore[misc]
 
 
 def http_status(error: BaseException | None) -> int | None:

@@ -9,7 +9,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
-from isogloss.compat.mlflow import refuse_deep_json
+from isogloss.compat.mlflow import limit_requests
 from isogloss.serving.adapter_model import answer_table, load_adapter_model
 
 # Inputs have any type, because MLflow rejects a whole batch for one value of an unexpected type.
@@ -49,6 +49,7 @@ EXAMPLE = [
 ]
 
 
+MOST_BYTES = 64 * 2**20  # of a request; 10,000 rows of 1,000 characters, each as \u0627 in JSON
 SERVER = "mlflow.pyfunc.scoring_server.app"  # the module that `mlflow models serve` runs
 
 
@@ -70,7 +71,7 @@ class PyfuncModel(PythonModel):
         """
         if SERVER in sys.modules:
             accept_any_text()
-            refuse_deep_json()
+            limit_requests(MOST_BYTES)
         self.adapter_model = load_adapter_model(
             context.model_config, Path(context.artifacts["adapter"])
         )
