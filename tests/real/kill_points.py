@@ -2,11 +2,14 @@
 
     python -m real.kill_points ENTRY... --model FOLDER --folder FOLDER [--sample N] [--share 1/2]
 
-A process that has imported everything forks one child per trial. A child counts what it does to the
-trial's folder and to its database, and kills itself with signal 9 at the point of the trial: just
-before a transaction is committed, a file is opened, renamed or deleted, or a folder is made; or when
-half of a file is written. Then another child runs the same command to its end, and what is there
-must be what one whole start leaves (see `store_facts`).
+The points are just before a transaction is committed, a file is opened, renamed or deleted, or a
+folder is made; or when half of a file is written (see `write_events`). At each of them the command
+runs again to its end, and what is there must be what one whole start leaves (see `store_facts`).
+
+With --kill, which --sample implies, each trial starts the command and kills it with signal 9.
+Without, one start is photographed: at each point the folder is copied as a kill would leave it, so
+a trial is the second start alone, from one of the copies. A process that has imported everything
+forks one child per start.
 """
 
 import argparse
@@ -20,110 +23,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from real.scenarios import SCENARIOS, Scenario
 from real.store_facts import Facts, differences, facts
+from real.write_events import Events, Point, Strike, kill, photographing
 
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
-CHANGES = ("INSERT", "UPDATE", "DELETE")
-LIMIT = 120  # seconds for one start
+LIMIT = 600  # seconds for one start
+PROGRESS = 10  # points after which there is a line
 RawText = argparse.RawDescriptionHelpFormatter
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place to kill a process: before event `number`, or in the middle of the file it opens."""
-
-    number: int
-    half: bool
-    label: str
-
-
-class Events:
-    """Counts what this process does to a folder and to databases; kills it at a point."""
-
-    def __init__(self, folder: Path, point: Point | None, log: Path | None) -> None:
-        self.folder = f"{folder}/"
-        self.point = point
-        self.log = log.open("w", encoding="utf-8") if log else None
-        self.count = 0
-        self.cut: tuple[str, int] | None = None  # a file to be cut in half, and its size before
-        self.lock = threading.RLock()
-        self.inside = False
-
-    def install(self) -> None:
-        """Begin to count; there is no end, since Python keeps its audit hooks."""
-        from sqlalchemy import event
-        from sqlalchemy.engine import Engine
-
-        sys.addaudithook(self.audit)
-
-        def statement(connection, cursor, text, *_) -> None:
-            words = text.split()
-            if words[0].upper() in CHANGES:
-                table = words[2] if words[0].upper() != "UPDATE" else words[1]
-                connection.info.setdefault("changes", []).append(f"{words[0].lower()} {table}")
-
-        def commit(connection) -> None:
-            if changes := connection.info.pop("changes", None):
-                self.happens(f"commit {', '.join(dict.fromkeys(changes))}")
-
-        event.listen(Engine, "before_cursor_execute", statement)
-        event.listen(Engine, "commit", commit)
-        event.listen(Engine, "rollback", lambda connection: connection.info.pop("changes", None))
-
-    def audit(self, name: str, args: tuple[object, ...]) -> None:
-        """Count what changes a file or folder of the trial."""
-        if self.inside:
-            return
-        if name == "open":
-            path, _, flags = args
-            if isinstance(path, (str, bytes, os.PathLike)) and int(flags) & WRITES:
-                self.path_event("write", os.fsdecode(path))
-        elif name in ("os.mkdir", "os.remove", "os.rmdir"):
-            path, *_, directory = args
-            # Within `shutil.rmtree` a path is relative to an open folder.
-            text = os.fsdecode(path)
-            if directory != -1:
-                self.happens(f"{name[3:]} in a folder")
-            else:
-                self.path_event(name[3:], text)
-        elif name == "os.rename":
-            self.path_event("rename", os.fsdecode(args[1]))
-
-    def path_event(self, verb: str, path: str) -> None:
-        absolute = os.path.abspath(path)
-        if not absolute.startswith(self.folder) or absolute.endswith((".lock", ".log")):
-            return
-        relative = absolute.removeprefix(self.folder)
-        if "/.locks/" in f"/{relative}" or "mlflow.db" in relative:
-            return
-        self.happens(f"{verb} {relative}", absolute if verb == "write" else None)
-
-    def happens(self, label: str, written: str | None = None) -> None:
-        """Count an event; die if its time has come."""
-        with self.lock:
-            self.inside = True
-            self.count += 1
-            if self.log:
-                self.log.write(f"{label}\n")
-                self.log.flush()
-            if self.cut:
-                path, before = self.cut
-                if os.path.isfile(path):
-                    size = os.path.getsize(path)
-                    os.truncate(path, before + max(size - before, 0) // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.point and self.count == self.point.number:
-                if not self.point.half:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if written:
-                    size = os.path.getsize(written) if os.path.isfile(written) else 0
-                    self.cut = (written, size)
-            self.inside = False
 
 
 def forked(work: Callable[[], None], folder: Path, output: Path) -> int:
@@ -170,6 +80,7 @@ class Harness:
     def __init__(self, scenario: Scenario, model: Path, folder: Path) -> None:
         self.scenario, self.model = scenario, model
         self.folder, self.snapshot = folder / "trial", folder / "snapshot"
+        self.photos = folder / "photos"
         self.output, self.trace = folder / "output.txt", folder / "events.txt"
         for name in ("", "tmp", "cache"):
             (self.folder / name).mkdir(parents=True)
@@ -179,7 +90,9 @@ class Harness:
         assert prepared == 0, self.output.read_text("utf-8")[-3000:]
         shutil.copytree(self.folder, self.snapshot)
 
-    def start(self, point: Point | None = None, log: Path | None = None) -> int:
+    def start(
+        self, points: Sequence[Point] = (), strike: Strike = kill, log: Path | None = None
+    ) -> int:
         """Run the command once in the trial's folder; its exit status."""
 
         def work() -> None:
@@ -188,7 +101,7 @@ class Harness:
 
             storage.HEARTBEAT, storage.GRACE = 1, 3  # seconds until a killed trial is tried again
             tempfile.gettempdir()  # Python writes a file of its own to try it
-            Events(self.folder, point, log).install()
+            Events(self.folder, points, strike, log).install()
             try:
                 program.main(self.scenario.command(self.folder, self.model), "isogloss")
             finally:
@@ -203,20 +116,12 @@ class Harness:
         shutil.copytree(self.snapshot, self.folder)
         self.output.unlink(missing_ok=True)
 
-    def reference(self) -> tuple[Facts, set[str]]:
-        """What a start leaves without a kill, and the facts that differ between two of them."""
-        seen = []
-        for log in (self.trace, None):
-            self.reset()
-            status = self.start(log=log)
-            assert status == 0, self.output.read_text("utf-8")[-3000:]
-            if log:
-                import_again(log.with_suffix(".modules").read_text("utf-8").split())
-            once = facts(self.folder)
-            seen.append(once)
-        first, second = seen
-        assert first.keys() == second.keys(), sorted(first.keys() ^ second.keys())
-        return first, {name for name in first if first[name] != second[name]}
+    def whole(self, **how: Any) -> Facts:
+        """What one whole start leaves; `how` as in `start`."""
+        self.reset()
+        status = self.start(**how)
+        assert status == 0, self.output.read_text("utf-8")[-3000:]
+        return facts(self.folder)
 
     def points(self) -> list[Point]:
         """The points at which the command is killed.
@@ -236,12 +141,26 @@ class Harness:
                 found.append(Point(at + 1, True, f"half of {labels[at]}"))
         return found
 
-    def trial(self, point: Point, expected: Facts, volatile: set[str]) -> list[str]:
-        """Kill the command at a point, run it again; what is not as expected."""
+    def photograph(self, points: Sequence[Point]) -> Facts:
+        """Copy the folder at each point of one whole start, which the copies outlive."""
+        self.photos.mkdir()
+        return self.whole(points=points, strike=photographing(self.folder, self.photos))
+
+    def killed(self, point: Point) -> bool:
+        """Bring the folder to the state after a kill at a point; False if there is none."""
+        if self.photos.is_dir():
+            photo = self.photos / point.name
+            if not photo.is_dir():
+                return False
+            shutil.rmtree(self.folder)
+            photo.rename(self.folder)
+            self.output.unlink(missing_ok=True)
+            return True
         self.reset()
-        status = self.start(point)
-        if status != -signal.SIGKILL:
-            return [] if status == 0 else [f"the first start ended with {status}"]
+        return self.start([point]) == -signal.SIGKILL
+
+    def trial(self, expected: Facts, volatile: set[str]) -> list[str]:
+        """Run the command after a kill; what is not as expected."""
         status = self.start()
         if status != 0:
             last = self.output.read_text("utf-8").strip().splitlines()[-1:]
@@ -269,21 +188,34 @@ def spread(points: list[Point], sample: int | None, share: tuple[int, int]) -> l
 
 
 def survived(
-    harness: Harness, entry: str, sample: int | None, share: tuple[int, int]
+    harness: Harness, entry: str, sample: int | None, share: tuple[int, int], killing: bool
 ) -> tuple[int, int]:
-    """Try the points of an entry point; how many of them are survived, and how many there are."""
-    expected, volatile = harness.reference()
+    """Try the points of an entry point; how many of them are survived, and how many are tried."""
+    expected = harness.whole(log=harness.trace)
+    import_again(harness.trace.with_suffix(".modules").read_text("utf-8").split())
     points = spread(harness.points(), sample, share)
-    good = 0
+    again = harness.whole() if killing else harness.photograph(points)
+    assert expected.keys() == again.keys(), sorted(expected.keys() ^ again.keys())
+    volatile = {name for name in expected if expected[name] != again[name]}
+    print(f"{entry}: {len(points)} kill points", flush=True)
+    good = tried = 0
     for point in points:
-        wrong = harness.trial(point, expected, volatile)
+        began = time.monotonic()
+        if not harness.killed(point):
+            print(f"{entry}: not reached: {point.number} ({point.label})", flush=True)
+            continue
+        wrong = harness.trial(expected, volatile)
+        tried += 1
         good += not wrong
+        if tried % PROGRESS == 0:
+            seconds = time.monotonic() - began
+            print(f"{entry}: {good} of {tried} survived, the last in {seconds:.1f} s", flush=True)
         if wrong:
             print(f"{entry}: killed at {point.number} ({point.label})", flush=True)
             for line in wrong[:12]:
                 print(f"    {line}", flush=True)
-    print(f"{entry}: {good} of {len(points)} kill points survived", flush=True)
-    return good, len(points)
+    print(f"{entry}: {good} of {tried} kill points survived", flush=True)
+    return good, tried
 
 
 def main() -> None:
@@ -293,14 +225,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for stores and files")
     parser.add_argument("--sample", type=int, help="of points of each entry point, evenly spread")
     parser.add_argument("--share", default="1/1", help="such as 2/3: the second of three shares")
+    parser.add_argument("--kill", action="store_true", help="instead of photographs; with --sample")
     options = parser.parse_args()
+    killing = options.kill or options.sample is not None
     number, of = map(int, options.share.split("/"))
     names = list(SCENARIOS) if options.entries == ["all"] else options.entries
     import_everything()
     results = []
     for entry in names:
         harness = Harness(SCENARIOS[entry], options.model.resolve(), options.folder / entry)
-        results.append(survived(harness, entry, options.sample, (number, of)))
+        results.append(survived(harness, entry, options.sample, (number, of), killing))
     good, count = (sum(values) for values in zip(*results, strict=True))
     print(f"{good} of {count} kill points survived", flush=True)
     sys.exit(good < count)
@@ -309,7 +243,7 @@ def main() -> None:
 def import_again(names: list[str]) -> None:
     """Import what a child has imported, so that the next ones need not."""
     for name in names:
-        if name not in sys.modules and name.partition(".")[0] in sys.modules:
+        if name not in sys.modules:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
     assert threading.active_count() == 1, threading.enumerate()

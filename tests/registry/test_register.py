@@ -237,3 +237,13 @@ def test_a_model_that_isogloss_did_not_log_is_rejected() -> None:
     mlflow.finalize_logged_model(model.model_id, "READY")
     with pytest.raises(ModelError, match="was not logged by a finetune run of isogloss"):
         register(f"models:/{model.model_id}", None, None)
+
+
+def test_what_a_killed_registration_left_of_a_description_is_deleted(finetuned: Run) -> None:
+    register(finetuned.info.run_id, None, None)
+    location = mlflow.get_logged_model(version(NAME, 1).source.removeprefix("models:/")).artifact_location
+    folder = Path(location.removeprefix("file://")) / "artifacts/adapter"
+    whole = sorted(folder.iterdir())
+    (folder / ".artifact.uploading.0jn5j4dk").write_text("# An ada")
+    assert register(finetuned.info.run_id, None, None).message == "registered before"
+    assert sorted(folder.iterdir()) == whole

@@ -25,6 +25,7 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.registry.cards import CARD, CardFacts, card, git_commit, without_header
 from isogloss.registry.lookup import ADAPTER, RUNS, has_logged_models
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
+from isogloss.tracking.artifacts import delete_partial_artifacts
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.tags import PREFIX, RunTags, prefixed
 from isogloss.training.contamination import read_record
@@ -94,6 +95,8 @@ def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
     begun = _logged_before(run, digest) if keeps_models else None
     if begun and begun.status == LoggedModelStatus.READY:
         return f"models:/{begun.model_id}"
+    if begun:
+        delete_partial_artifacts(begun.artifact_location)
     commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
     text = card(_card_facts(adapter, base.location, commit))
     package = Path(__file__).parents[1]

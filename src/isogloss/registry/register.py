@@ -16,6 +16,7 @@ from isogloss.registry.logging import NOTE
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
 from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
+from isogloss.tracking.artifacts import delete_partial_artifacts
 from isogloss.tracking.resume import exclusive
 from isogloss.tracking.search import equal
 from isogloss.tracking.server import Failure, failure, is_locked, is_missing, reason
@@ -157,6 +158,7 @@ def _update_description(
         results = evaluation_results(logged.tags[f"{PREFIX}adapter"])
         text = with_results(path.read_text("utf-8"), results)
         path.write_text(text, encoding="utf-8")
+        delete_partial_artifacts(logged.artifact_location)
         client.log_model_artifact(logged.model_id, str(path), f"artifacts/{ADAPTER}")
     client.set_logged_model_tags(logged.model_id, {NOTE: without_header(text)})
     client.update_model_version(version.name, version.version, without_header(text))

@@ -200,9 +200,12 @@ def writing_artifacts(run: Run) -> Iterator[None]:
         ) from error
 
 
-def delete_partial_artifacts(run: Run) -> None:
-    """Delete what a killed process left of artifacts that it was writing to a folder."""
-    place = urlsplit(run.info.artifact_uri)
+def delete_partial_artifacts(location: str) -> None:
+    """Delete what a killed process left of artifacts that it was writing, if they are in a folder.
+
+    `location` is the address of the artifacts of a run or a logged model.
+    """
+    place = urlsplit(location)
     if place.scheme in ("", "file"):
         for path in Path(url2pathname(place.path)).rglob(f"{PARTIAL}*"):
             path.unlink(missing_ok=True)

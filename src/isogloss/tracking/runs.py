@@ -101,7 +101,7 @@ def open_run(
         if work:
             work.record_run(run.info.run_id)
         if interrupted:
-            delete_partial_artifacts(run)
+            delete_partial_artifacts(run.info.artifact_uri)
         if interrupted and parent:  # it was the child of a run that has ended
             mlflow.set_tag(PARENT_TAG, parent)
         _log_config(config, run)

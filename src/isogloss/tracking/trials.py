@@ -127,6 +127,8 @@ def publish_trial(outcome: TrialOutcome, folder: Path) -> None:
         tags=[RunTag(name, value) for name, value in prefixed(outcome.tags).items()],
     )
     client.set_terminated(run_id, "FINISHED" if outcome.reason is None else "FAILED", ended)
+    # First, for a process that is killed next: the description without the id makes a second run.
+    (folder / TRIAL_FILE).unlink()
     work.delete()
 
 
