@@ -112,6 +112,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def make_room() -> str:
+    """What a user can do about a full disk, as a clause; which disk it is, is rarely known."""
+    folder = Path(tempfile.gettempdir())
+    if folder.name.startswith(TEMPORARY):  # of this process, see `temporary_files`
+        folder = folder.parent
+    return f"make room, or set TMPDIR (now {folder}) to another folder"
+
+
 @contextmanager
 def temporary_files() -> Iterator[None]:
     """Context in which the temporary files of this process are in a folder of its own in $TMPDIR.

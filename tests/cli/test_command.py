@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,6 +174,11 @@ def test_errors_of_the_user_and_of_the_server_exit_2_and_others_are_raised() -> 
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         2, "Error: No space left on device: x.db."
     )  # fmt: skip
+    result = CliRunner().invoke(small(OSError(errno.ENOSPC, "No space left on device")))
+    assert result.stderr.splitlines()[-1] == (
+        "Error: No space left on device; make room, or set TMPDIR "
+        f"(now {tempfile.gettempdir()}) to another folder."
+    )
     other = OSError(errno.EIO, "Input/output error")
     assert CliRunner().invoke(small(other)).exception is other
 

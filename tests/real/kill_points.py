@@ -6,7 +6,8 @@ The points are just before a transaction is committed, a file is opened, renamed
 folder is made; or when half of a file is written (see `write_events`). At each of them the command
 runs again to its end, and what is there must be what one whole start leaves (see `store_facts`).
 
-With --kill, which --sample implies, each trial starts the command and kills it with signal 9.
+With --kill, which --sample implies, each trial starts the command and kills it with signal 9; with
+--terminate it is told to end with SIGTERM, and must end with status 143.
 Without, one start is photographed: at each point the folder is copied as a kill would leave it, so
 a trial is the second start alone, from one of the copies. A process that has imported everything
 forks one child per start.
@@ -18,26 +19,38 @@ import importlib
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from real.scenarios import SCENARIOS, Scenario
 from real.store_facts import Facts, differences, facts
-from real.write_events import Events, Point, Strike, kill, photographing
+from real.write_events import Events, Point, Strike, kill, photographing, terminate
 
 LIMIT = 600  # seconds for one start
+TERMINATED = 143  # exit status
+ENDS = 3  # of like events, so many are tried at both ends
+CODE = "/code/isogloss"  # the package in a logged model
 PROGRESS = 10  # points after which there is a line
 RawText = argparse.RawDescriptionHelpFormatter
 
 
 def forked(work: Callable[[], None], folder: Path, output: Path) -> int:
-    """Run a function in a child with its own standard streams; its status, negative for a signal."""
+    """Run a function in a child; its exit status, negative for a signal."""
+    return ended(fork(work, folder, output))
+
+
+def fork(work: Callable[[], None], folder: Path, output: Path) -> int:
+    """Begin a function in a child with its own standard streams; the child's process id."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -63,6 +76,11 @@ def forked(work: Callable[[], None], folder: Path, output: Path) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+    return child
+
+
+def ended(child: int) -> int:
+    """Wait for a child, which is killed after a time; its exit status, negative for a signal."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -72,6 +90,33 @@ def forked(work: Callable[[], None], folder: Path, output: Path) -> int:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return 124
+
+
+class End(Enum):
+    """How the first start of a trial ends."""
+
+    KILL = auto()
+    TERMINATE = auto()
+    PHOTOGRAPH = auto()  # it does not, but its folder is copied
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a whole start leaves, another one, and a second one after it: the work is reused."""
+
+    once: Facts
+    again: Facts
+    twice: Facts
+
+    def differences(
+        self, found: Facts, unlike: Callable[[str], bool], or_twice: bool = False
+    ) -> list[str]:
+        """How facts differ from those of one start, or also of two, apart from what always does."""
+        lines = []
+        for expected in (self.once, self.twice) if or_twice else (self.once,):
+            volatile = {name for name in expected if expected[name] != self.again.get(name)}
+            lines.append(differences(expected, volatile, found, unlike))
+        return min(lines, key=len)
 
 
 class Harness:
@@ -126,19 +171,18 @@ class Harness:
     def points(self) -> list[Point]:
         """The points at which the command is killed.
 
-        Of like events one after another, such as files copied into one folder, the first and the
-        last.
+        Of like events one after another, such as files copied into one folder, some at both ends.
         """
         labels = self.trace.read_text("utf-8").splitlines()
-        kinds = [_kind(label) for label in labels]
         found = []
-        for at, kind in enumerate(kinds):
-            within = 0 < at < len(kinds) - 1 and kinds[at - 1] == kind == kinds[at + 1]
-            if within:
-                continue
-            found.append(Point(at + 1, False, labels[at]))
-            if labels[at].startswith("write "):
-                found.append(Point(at + 1, True, f"half of {labels[at]}"))
+        for _, group in groupby(enumerate(labels, 1), lambda event: _kind(event[1])):
+            events = list(group)
+            for at, (number, label) in enumerate(events):
+                if ENDS <= at < len(events) - ENDS:
+                    continue
+                found.append(Point(number, False, label))
+                if label.startswith("write "):
+                    found.append(Point(number, True, f"half of {label}"))
         return found
 
     def photograph(self, points: Sequence[Point]) -> Facts:
@@ -146,9 +190,9 @@ class Harness:
         self.photos.mkdir()
         return self.whole(points=points, strike=photographing(self.folder, self.photos))
 
-    def killed(self, point: Point) -> bool:
-        """Bring the folder to the state after a kill at a point; False if there is none."""
-        if self.photos.is_dir():
+    def killed(self, point: Point, end: End) -> bool:
+        """Bring the folder to the state after an end at a point; False if it is not reached."""
+        if end == End.PHOTOGRAPH:
             photo = self.photos / point.name
             if not photo.is_dir():
                 return False
@@ -157,16 +201,26 @@ class Harness:
             self.output.unlink(missing_ok=True)
             return True
         self.reset()
-        return self.start([point]) == -signal.SIGKILL
+        if end == End.KILL:
+            return self.start([point]) == -signal.SIGKILL
+        return self.start([point], terminate) == TERMINATED
 
-    def trial(self, expected: Facts, volatile: set[str]) -> list[str]:
+    def trial(self, expected: Expected) -> list[str]:
         """Run the command after a kill; what is not as expected."""
+        done = not expected.differences(self.facts(), lambda name: name.startswith("left: "))
         status = self.start()
         if status != 0:
             last = self.output.read_text("utf-8").strip().splitlines()[-1:]
             return [f"the second start ended with {status}: {last}"]
         found = facts(self.folder)
-        return self.scenario.check(found) or differences(expected, volatile, found, self.unlike)
+        return self.scenario.check(found) or expected.differences(found, self.unlike, or_twice=done)
+
+    def facts(self) -> Facts:
+        """The facts after a kill; none if only a writer could read the database."""
+        try:
+            return facts(self.folder)
+        except sqlite3.Error:
+            return {}
 
     def unlike(self, name: str) -> bool:
         """Whether a fact may be another after a kill."""
@@ -174,8 +228,12 @@ class Harness:
 
 
 def _kind(label: str) -> str:
-    """Like events have one kind: those of one verb and one folder."""
+    """Like events have one kind: those of one verb and one folder, copies of a package's code."""
     verb, _, path = label.partition(" ")
+    if CODE in path:
+        return f"copy {path.partition(CODE)[0]}"
+    if path == "in a folder":
+        return "deletion of a tree"
     return label if verb == "commit" else f"{verb} {os.path.dirname(path)}"
 
 
@@ -188,23 +246,26 @@ def spread(points: list[Point], sample: int | None, share: tuple[int, int]) -> l
 
 
 def survived(
-    harness: Harness, entry: str, sample: int | None, share: tuple[int, int], killing: bool
+    harness: Harness, entry: str, sample: int | None, share: tuple[int, int], end: End
 ) -> tuple[int, int]:
     """Try the points of an entry point; how many of them are survived, and how many are tried."""
-    expected = harness.whole(log=harness.trace)
+    first = harness.whole(log=harness.trace)
     import_again(harness.trace.with_suffix(".modules").read_text("utf-8").split())
     points = spread(harness.points(), sample, share)
-    again = harness.whole() if killing else harness.photograph(points)
-    assert expected.keys() == again.keys(), sorted(expected.keys() ^ again.keys())
-    volatile = {name for name in expected if expected[name] != again[name]}
+    if end == End.TERMINATE:
+        points = [point for point in points if not point.half]  # a process is told, not cut off
+    again = harness.photograph(points) if end == End.PHOTOGRAPH else harness.whole()
+    assert first.keys() == again.keys(), sorted(first.keys() ^ again.keys())
+    assert harness.start() == 0, harness.output.read_text("utf-8")[-3000:]
+    expected = Expected(first, again, facts(harness.folder))
     print(f"{entry}: {len(points)} kill points", flush=True)
     good = tried = 0
     for point in points:
         began = time.monotonic()
-        if not harness.killed(point):
+        if not harness.killed(point, end):
             print(f"{entry}: not reached: {point.number} ({point.label})", flush=True)
             continue
-        wrong = harness.trial(expected, volatile)
+        wrong = harness.trial(expected)
         tried += 1
         good += not wrong
         if tried % PROGRESS == 0:
@@ -225,16 +286,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for stores and files")
     parser.add_argument("--sample", type=int, help="of points of each entry point, evenly spread")
     parser.add_argument("--share", default="1/1", help="such as 2/3: the second of three shares")
-    parser.add_argument("--kill", action="store_true", help="instead of photographs; with --sample")
+    parser.add_argument("--kill", action="store_true", help="no photographs, but kills")
+    parser.add_argument("--terminate", action="store_true", help="SIGTERM in place of kills")
     options = parser.parse_args()
     killing = options.kill or options.sample is not None
+    end = End.TERMINATE if options.terminate else End.KILL if killing else End.PHOTOGRAPH
     number, of = map(int, options.share.split("/"))
     names = list(SCENARIOS) if options.entries == ["all"] else options.entries
     import_everything()
     results = []
     for entry in names:
         harness = Harness(SCENARIOS[entry], options.model.resolve(), options.folder / entry)
-        results.append(survived(harness, entry, options.sample, (number, of), killing))
+        results.append(survived(harness, entry, options.sample, (number, of), end))
     good, count = (sum(values) for values in zip(*results, strict=True))
     print(f"{good} of {count} kill points survived", flush=True)
     sys.exit(good < count)

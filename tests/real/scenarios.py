@@ -54,7 +54,7 @@ def _train(model: Path, **options: object) -> str:
     return run_finetune(FinetuneConfig(**_tiny(model), **given))
 
 
-def _two_adapters(folder: Path, model: Path) -> None:
+def two_adapters(folder: Path, model: Path) -> None:
     _empty(folder, model)
     ids = [_train(model, seed=seed) for seed in (0, 1)]
     (folder / "adapters.txt").write_text(",".join(ids))
@@ -62,7 +62,7 @@ def _two_adapters(folder: Path, model: Path) -> None:
 
 def _one_champion(folder: Path, model: Path) -> None:
     """Two adapters, of which the first is registered as champion."""
-    _two_adapters(folder, model)
+    two_adapters(folder, model)
     first = (folder / "adapters.txt").read_text().split(",")[0]
     _start(_words("register", adapter=first, name="reader", alias="champion"))
 
@@ -129,7 +129,7 @@ SCENARIOS = {
         ),
     ),
     "adapters": Scenario(
-        _two_adapters,
+        two_adapters,
         lambda folder, model: _words(
             "evaluate", model=model, dtype="float32", limit=4, languages="heb_Hebr,eng_Latn",
             adapter=",".join(["none", *_adapters(folder)]),

@@ -1,6 +1,6 @@
-"""Entry points that are killed and run again: nothing is lost, doubled or left over.
+"""Entry points that are killed and run again, or run twice at once: nothing is lost, doubled or left.
 
-A sample of the points; all of them with `make faults`.
+A sample of the kill points; all of them, and pairs of commands at once, with `make faults`.
 """
 
 import os
@@ -19,11 +19,11 @@ ALL = "ISOGLOSS_FAULTS"  # set by `make faults`
 SAMPLE = {"main": 3, "register": 2}  # points in the usual tests
 
 
-def killed(entries: list[str], model: Path, folder: Path, *options: str) -> str:
-    """What the harness prints about kills of entry points; fails if it finds anything."""
+def printed_by(module: str, *words: str, model: Path, folder: Path) -> str:
+    """What a harness prints; fails if it finds anything wrong."""
     done = subprocess.run(
-        [sys.executable, "-m", "real.kill_points", *entries, "--model", str(model),
-         "--folder", str(folder), *options],
+        [sys.executable, "-m", f"real.{module}", *words, "--model", str(model),
+         "--folder", str(folder)],
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}:{ROOT}",
              "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         stdout=None if ALL in os.environ else subprocess.PIPE, text=True,
@@ -38,13 +38,35 @@ def test_a_killed_entry_point_is_completed_by_the_same_command(
     entry: str, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     count = SAMPLE[entry]
-    printed = killed([entry], model_folder("gemma3"), tmp_path, "--sample", str(count))
+    printed = printed_by(
+        "kill_points", entry, "--sample", str(count),
+        model=model_folder("gemma3"), folder=tmp_path,
+    )  # fmt: skip
     assert printed.splitlines()[-1] == f"{count} of {count} kill points survived"
 
 
-@pytest.mark.skipif(ALL not in os.environ, reason="`make faults` tries all points")
+ONLY_ALL = pytest.mark.skipif(ALL not in os.environ, reason="`make faults` tries all points")
+
+
+@ONLY_ALL
 def test_every_entry_point_is_completed_after_a_kill_at_any_point(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     options = os.environ[ALL].split()
-    killed(["all"], model_folder("gemma3"), tmp_path, *options)
+    printed_by("kill_points", "all", *options, model=model_folder("gemma3"), folder=tmp_path)
+
+
+@ONLY_ALL
+def test_an_evaluation_that_is_told_to_end_anywhere_is_completed_in_its_own_run(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    printed_by(
+        "kill_points", "evaluate", "--terminate", model=model_folder("gemma3"), folder=tmp_path
+    )
+
+
+@ONLY_ALL
+def test_two_at_once_leave_what_they_leave_in_turn(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    printed_by("twice_at_once", model=model_folder("gemma3"), folder=tmp_path)

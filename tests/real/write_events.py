@@ -57,6 +57,11 @@ def kill(point: Point, cut: Cut | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def terminate(point: Point, cut: Cut | None) -> None:
+    """Tell this process to end, as Slurm and Kubernetes do; it may still tidy up."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def photographing(folder: Path, photos: Path) -> Strike:
     """A function that copies a folder as a kill would leave it, to a folder named after the point."""
 

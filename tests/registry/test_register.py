@@ -241,7 +241,9 @@ def test_a_model_that_isogloss_did_not_log_is_rejected() -> None:
 
 def test_what_a_killed_registration_left_of_a_description_is_deleted(finetuned: Run) -> None:
     register(finetuned.info.run_id, None, None)
-    location = mlflow.get_logged_model(version(NAME, 1).source.removeprefix("models:/")).artifact_location
+    location = mlflow.get_logged_model(
+        version(NAME, 1).source.removeprefix("models:/")
+    ).artifact_location
     folder = Path(location.removeprefix("file://")) / "artifacts/adapter"
     whole = sorted(folder.iterdir())
     (folder / ".artifact.uploading.0jn5j4dk").write_text("# An ada")

@@ -81,6 +81,25 @@ def test_an_interrupted_run_is_resumed(work: WorkDir, caplog: pytest.LogCaptureF
     assert "base: resuming the run that was interrupted" in caplog.text
 
 
+def test_a_run_that_was_interrupted_before_it_was_recorded_is_resumed(
+    work: WorkDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = WorkDir.record_run
+
+    def interrupted(self: WorkDir, run_id: str) -> None:
+        monkeypatch.setattr(WorkDir, "record_run", record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkDir, "record_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_and_close(work)
+    (left,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert left.info.status == "KILLED"
+    assert open_and_close(work).info.run_id == left.info.run_id
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert run.info.status == "FINISHED"
+
+
 def test_a_run_that_is_deleted_or_in_another_experiment_is_not_resumed(work: WorkDir) -> None:
     first = open_and_close(work)
     mlflow.MlflowClient().delete_run(first.info.run_id)

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -127,6 +129,7 @@ def test_no_retries_restores_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         MlflowException(
             "The following failures occurred:\n##### a #####\n[Errno 28] No space left"
         ),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a'")]),
     ],
 )
 def test_a_full_disk_says_nothing_about_artifacts(error: Exception) -> None:
@@ -134,7 +137,7 @@ def test_a_full_disk_says_nothing_about_artifacts(error: Exception) -> None:
     assert hides_artifacts(error)
     assert sentence(error) == (
         "this machine cannot write or open files (No space left on device); make room, or set "
-        "TMPDIR to another folder for temporary files."
+        f"TMPDIR (now {tempfile.gettempdir()}) to another folder."
     )
 
 

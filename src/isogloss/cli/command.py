@@ -17,7 +17,7 @@ from isogloss import logs
 from isogloss.cli.interruptions import interruptions
 from isogloss.config import as_text, command_line, explain, is_separated
 from isogloss.errors import IsoglossError
-from isogloss.files import temporary_files
+from isogloss.files import make_room, temporary_files
 from isogloss.formatting import shortened, without_password
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,9 @@ def user_errors() -> Iterator[None]:
         if error.errno not in CORRECTABLE:
             raise
         where = f": {error.filename}" if error.filename else ""
-        raise UserError(f"{error.strerror}{where}.") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = f"; {make_room()}" if full and not where else ""
+        raise UserError(f"{error.strerror}{where}{remedy}.") from error
 
 
 @contextmanager

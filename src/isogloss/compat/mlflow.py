@@ -24,6 +24,7 @@ its clients write do. The revisions of its database's schema are the files of
 """
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -212,10 +213,10 @@ def http_status(error: BaseException | None) -> int | None:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The number of an operating system's error, also if MLflow has made a text of it."""
-    if isinstance(error, OSError):
+    """The number of an operating system's error, also if MLflow or shutil has made a text of it."""
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _ERRNO.search(error.message) if isinstance(error, MlflowException) else None
+    found = _ERRNO.search(str(error)) if isinstance(error, MlflowException | shutil.Error) else None
     return int(found[1]) if found else None
 
 

@@ -196,14 +196,18 @@ def _locked_folder(name: str, held: Lease) -> Iterator[Path]:
         if not held.taken_over:
             logger.info(f"another process is computing {name}; waiting for it")
             lock.acquire()
+    interrupted = False
     try:
         yield folder
-    except BaseException:
+    except BaseException as error:
+        # It may have opened a run that it did not live to record, which a successor looks for in
+        # a folder that it finds.
+        interrupted = isinstance(error, KeyboardInterrupt)
         if not held.lost and _has_results(folder):
             kept.append(folder)
         raise
     finally:
-        if not held.lost and folder.is_dir() and not any(folder.iterdir()):
+        if not (held.lost or interrupted) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         lock.release()
 

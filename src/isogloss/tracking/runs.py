@@ -207,5 +207,9 @@ def _end_failed(error: BaseException, run: Run, work: Resumable | None) -> None:
             mlflow.end_run("KILLED")
         elif work and work.lease.is_anothers(run_id):
             leave_run()
+        elif isinstance(error, KeyboardInterrupt):
+            if work and work.run_id is None:  # interrupted before it was recorded
+                work.record_run(run_id)
+            mlflow.end_run("KILLED")
         else:
-            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            mlflow.end_run("FAILED")

@@ -23,6 +23,7 @@ from urllib3.exceptions import NameResolutionError
 
 from isogloss.compat.mlflow import errno_of, http_status, is_foreign_page
 from isogloss.errors import ConfigError, TrackingError
+from isogloss.files import make_room
 from isogloss.formatting import without_password
 
 UNREACHABLE = (MlflowException, requests.RequestException, OSError)
@@ -156,10 +157,7 @@ def sentence(error: BaseException) -> str:
     if kind == Failure.NOT_MLFLOW:
         return f"{subject} {clause}; see MLFLOW_TRACKING_URI and the proxy in front of it."
     if kind == Failure.MACHINE:
-        return (
-            f"this machine cannot write or open files ({clause}); make room, or set TMPDIR to "
-            f"another folder for temporary files."
-        )
+        return f"this machine cannot write or open files ({clause}); {make_room()}."
     if is_locked(error):
         return (
             f"{subject} is locked by another process, and was for {LOCKED} seconds; the same "
@@ -201,10 +199,15 @@ def uploading(folder: Path) -> Iterator[None]:
 
 def upload_error(folder: Path, error: BaseException | None) -> TrackingError:
     """The error for results in `folder` that could not be uploaded."""
+    rest = f"in {folder}, and running the same command again sends them without recomputing them."
+    if failure(error) == Failure.MACHINE:
+        return TrackingError(
+            f"this machine cannot write or open the files that are sent to MLflow "
+            f"({reason(error)}); {make_room()}; the results are {rest}"
+        )
     return TrackingError(
-        f"the results could not be sent to MLflow at {shown_uri()} "
-        f"({reason(error)}); they are in {folder}, and running the same command again sends "
-        f"them without recomputing them."
+        f"the results could not be sent to MLflow at {shown_uri()} ({reason(error)}); they are "
+        f"{rest}"
     )
 
 
