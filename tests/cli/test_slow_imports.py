@@ -15,7 +15,7 @@ import json, sys
 from click.testing import CliRunner
 from isogloss.cli.main import program
 results = [CliRunner().invoke(program, words) for words in json.loads(sys.argv[1])]
-print(json.dumps([[result.exit_code, result.output[-300:]] for result in results]))
+print(json.dumps([[result.exit_code, result.output[-400:]] for result in results]))
 print(json.dumps(sorted(set(sys.modules) & set(json.loads(sys.argv[2])))))
 """
 
@@ -44,6 +44,68 @@ def test_help_tables_and_refusals_of_parameters_import_no_mlflow() -> None:
     ]
     outcomes, modules = imported(commands, MODEL_LIBRARIES | {"mlflow", "pandas", "matplotlib"})
     assert [code for code, _ in outcomes] == [0, 0, 0, 0, 2, 2, 2], outcomes
+    assert modules == set()
+
+
+def test_misspelt_names_are_refused_before_any_slow_import(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("study: s\nlanguages: arb_Arab,heb_Hebr,eng_Latn,fra_Latn\n", "utf-8")
+    refused = {
+        "evaluate --languages arb_Arabb": "unknown language 'arb_Arabb'",
+        "evaluate --source arb_Arabb": "unknown language 'arb_Arabb'",
+        "evaluate --languages est_Latn": "task 'probe' has no language 'est_Latn'",
+        "evaluate --task porbe": "did you mean 'probe'?",
+        "evaluate --format lettr": "did you mean 'letter'?",
+        "evaluate --task files --source heb_Hebr --data_dir /no/such": "'/no/such'",
+        "finetune --source arb_Arabb": "unknown language 'arb_Arabb'",
+        "finetune --source est_Latn": "task 'probe' has no language 'est_Latn'",
+        "tune --source arb_Arabb": "unknown language 'arb_Arabb'",
+        "main --study nothing.yaml": "study file 'nothing.yaml' cannot be read",
+        f"main --study {study} --languages arb_Arabb": "unknown language 'arb_Arabb'",
+        f"main --study {study} --sources heb_Hebr,arb_Arabb": "unknown language 'arb_Arabb'",
+        f"main --study {study} --control_source eng_Latnn": "unknown language 'eng_Latnn'",
+        f"main --study {study} --format lettr": "did you mean 'letter'?",
+        f"cells {study} --languages arb_Arabb": "unknown language 'arb_Arabb'",
+        f"cell {study} embedded.base --source arb_Arabb": "unknown language 'arb_Arabb'",
+    }
+    slow = MODEL_LIBRARIES | {"mlflow", "pandas", "matplotlib", "scipy"}
+    outcomes, modules = imported([words.split() for words in refused], slow)
+    for (words, sentence), (code, output) in zip(refused.items(), outcomes, strict=True):
+        assert code == 2, (words, output)
+        assert sentence in str(output), words
+    assert modules == set()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_comparison_with_its_report_imports_no_library_of_models(tmp_path: Path) -> None:
+    rows = ["model,condition,language,item_id,passage_id,correct"]
+    for condition, shift in (("base", 0), ("tuned", 1)):
+        for place, code in enumerate(("heb_Hebr", "amh_Ethi", "fra_Latn", "eng_Latn")):
+            rows += [
+                f"m,{condition},{code},{item},{item // 2},{int((item * (place + 3)) % 4 > 1 - shift)}"
+                for item in range(24)
+            ]
+    table = tmp_path / "answers.csv"
+    table.write_text("\n".join(rows), "utf-8")
+    commands = [
+        [
+            "import",
+            "--path",
+            str(table),
+            "--source",
+            "arb_Arab",
+            "--task",
+            "t",
+            "--format",
+            "letter",
+            "--study",
+            "s",
+        ],
+        ["compare", "--study", "s"],
+    ]
+    outcomes, modules = imported(commands, MODEL_LIBRARIES)
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    assert "report.html" in str(outcomes[1][1])
     assert modules == set()
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from isogloss.config import EvaluateConfig
 from isogloss.errors import DataError
-from isogloss.stages.evaluation_plan import evaluation_data
+from isogloss.stages.task_data import evaluation_data
 
 ROW: dict[str, object] = {
     "item_id": "a",

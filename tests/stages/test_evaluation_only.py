@@ -15,9 +15,9 @@ from isogloss.config import EvaluateConfig, FinetuneConfig, StudyConfig, TuneCon
 from isogloss.errors import ConfigError
 from isogloss.registry.lookup import AdapterRef, adapter_folder
 from isogloss.stages.evaluate import evaluate
-from isogloss.stages.evaluation_plan import evaluation_data
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
+from isogloss.stages.task_data import evaluation_data
 from isogloss.stages.training_inputs import source_data
 from isogloss.tracking import read_predictions
 from isogloss.types import EVALUATION_ONLY

@@ -14,10 +14,11 @@ from mlflow.entities import Run
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import CompareConfig, EvaluateConfig, as_text
 from isogloss.stages.compare import run_compare
-from isogloss.stages.evaluation_plan import LANGUAGE_DIGEST_LENGTH, evaluation_data
 from isogloss.stages.item_texts import CHANGED, IMPORTED, item_texts
+from isogloss.stages.task_data import evaluation_data
 from isogloss.tasks import Item
 from isogloss.tracking import data_digest
+from isogloss.tracking.comparability import LANGUAGE_DIGEST_LENGTH
 from isogloss.types import Condition
 
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "tur_Latn")

@@ -9,9 +9,9 @@ from isogloss.analysis.score_matrix import RunKey
 from isogloss.config import EvaluateConfig
 from isogloss.stages.collect_runs import CollectedRuns
 from isogloss.stages.evaluate import evaluate
-from isogloss.stages.evaluation_plan import evaluation_data
 from isogloss.stages.session import Session
 from isogloss.stages.shared_vocabulary import shared_vocabulary, vocabulary_overlaps
+from isogloss.stages.task_data import evaluation_data
 from isogloss.types import Condition
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isogloss.config import FinetuneConfig
 from isogloss.errors import ConfigError, DataError
-from isogloss.stages.training_inputs import configured_task
+from isogloss.stages.task_data import configured_task
 from isogloss.tasks import Item, Task, items
 from isogloss.tasks.published_split import with_test_items
 from isogloss.training.contamination import refuse_contamination, training_record

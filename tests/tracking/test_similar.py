@@ -11,8 +11,8 @@ from isogloss.registry.lookup import model_uri
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.plan import read_pilot
 from isogloss.stages.plan_crossed import read_crossed_pilot
+from isogloss.stages.recipe_by_name import load_recipe
 from isogloss.stages.search_runs import search_runs
-from isogloss.stages.training_inputs import load_recipe
 from isogloss.tracking import RunKind
 from isogloss.tracking.similar import similar_experiments, similar_runs
 

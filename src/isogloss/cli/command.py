@@ -71,13 +71,15 @@ def stage_command(
             raise UserError(str(error)) from error
         logger.debug(command_line(name, config))
         follower = os.environ.get("RANK", "0") != "0"
-        with nullcontext() if follower else interruptions(), user_errors(), server_errors():
-            if "LOCAL_RANK" not in os.environ:
-                _run(name, run, config)
-                return
-            from isogloss.distributed import processes  # torch takes seconds
+        with nullcontext() if follower else interruptions(), user_errors():
+            _open(config, say=not follower)
+            with server_errors():
+                if "LOCAL_RANK" not in os.environ:
+                    _run(name, run, config)
+                    return
+                from isogloss.distributed import processes  # torch takes seconds
 
-            processes.run_on_leader(lambda: _run(name, run, config))
+                processes.run_on_leader(lambda: _run(name, run, config))
 
     positional = [click.Argument([argument]) for argument in arguments]
     options = [
@@ -92,6 +94,15 @@ def stage_command(
         params=[*positional, *options, *verbosity_options()],
         context_settings=SETTINGS,
     )
+
+
+def _open(config: BaseModel, *, say: bool) -> None:
+    """Refuse what can be refused, and say what is done, before slow libraries are imported."""
+    from isogloss.stages.opening import opening  # not for --help
+
+    line = opening(config)
+    if line and say:
+        logger.info(line)
 
 
 def _run(name: str, run: Callable[[C], None], config: C) -> None:

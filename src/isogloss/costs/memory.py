@@ -138,7 +138,7 @@ def scoring_memory(
 
     A pass without gradients has the activations of one layer at a time.
     """
-    layer = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.layers)
+    layer = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.kinds)
     adapter = 0.0 if lora is None else FLOAT32_BYTES * shape.lora_weights(*lora)
     working = tokens * layer * (1.0 if on_cpu else GPU_COPIES)
     logits = 3.0 * FLOAT32_BYTES * HEAD_POSITIONS * min(HEAD_PART, shape.vocabulary)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 
 class MatrixKind(StrEnum):
@@ -63,7 +64,7 @@ class Layer:
     cached: int = 0
     window: int | None = None
 
-    @property
+    @cached_property
     def operations(self) -> int:
         """Operations of one token with all matrices, forward."""
         return sum(matrix.operations for matrix in self.matrices)
@@ -83,7 +84,12 @@ class ModelShape:
     tied: bool
     other: int = 0
 
-    @property
+    @cached_property
+    def kinds(self) -> tuple[Layer, ...]:
+        """Its layers that differ: a model repeats few of them many times."""
+        return tuple(dict.fromkeys(self.layers))
+
+    @cached_property
     def matrices(self) -> tuple[Matrix, ...]:
         """The matrices of all layers."""
         return tuple(matrix for layer in self.layers for matrix in layer.matrices)
@@ -93,7 +99,7 @@ class ModelShape:
         """Parameters of the embedding, and of the head."""
         return self.hidden * self.vocabulary
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """The number of parameters; a tied head counts once."""
         in_layers = sum(matrix.weights for matrix in self.matrices)

@@ -99,12 +99,12 @@ def _left_out(comparison: Comparison) -> str:
     parts = []
     if result.floor:
         parts.append(
-            f"{_counted(result.floor)} above chance neither before nor after "
+            f"{_counted(result.floor)} no better than chance, both before and after "
             f"({_names(result.floor)})"
         )
     if result.ceiling:
         parts.append(
-            f"{_counted(result.ceiling)} below 100% neither before nor after "
+            f"{_counted(result.ceiling)} at 100% or too close to tell, both before and after "
             f"({_names(result.ceiling)})"
         )
     if not parts:

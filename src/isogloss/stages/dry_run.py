@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 
 from isogloss.compat.interfaces import Tokenizer
-from isogloss.config import Hyperparameters, StudyConfig, command_line
+from isogloss.config import Hyperparameters, MainConfig, StudyConfig, command_line
 from isogloss.costs.memory import FLOAT32_BYTES, Memory, weight_bytes
 from isogloss.costs.operations import Lora, Work
 from isogloss.costs.time import (
@@ -31,7 +31,7 @@ from isogloss.inference.work import scoring_work, training_work
 from isogloss.models.lora import has_experts
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.stages.cell import finished_run
-from isogloss.stages.evaluation_plan import evaluation_data
+from isogloss.stages.configured_study import configured_study
 from isogloss.stages.model_costs import (
     CARDS,
     ModelFacts,
@@ -45,6 +45,7 @@ from isogloss.stages.model_costs import (
     scoring_peak,
     training_peak,
 )
+from isogloss.stages.preflight import check_contrast
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -53,8 +54,10 @@ from isogloss.stages.study_cells import (
     study_cells,
     study_models,
 )
+from isogloss.stages.task_data import evaluation_data
 from isogloss.tasks import Item, Task
 from isogloss.tracking import choose_experiment
+from isogloss.tracking.project_run import name_project_run
 from isogloss.types import Format, LanguageCode, Reasoning
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,16 @@ class DryRun:
     cells: list[CellCost]
     needs: str
     languages: tuple[LanguageCode, ...]
+
+
+def run_dry(config: MainConfig) -> None:
+    """The entry point `main` with `dry_run`: print what its study would compute and cost."""
+    study = configured_study(config)
+    name_project_run(f"dry run of {study.study}")
+    dry = dry_run(study, config.experiment)
+    if dry.languages:
+        check_contrast(study, dry.languages)
+    print_dry_run(dry)
 
 
 def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:

@@ -9,20 +9,18 @@ from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError
 from isogloss.languages import source_languages
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import label_tokens
 from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
-from isogloss.stages.training_inputs import check_labels, configured_task
-from isogloss.tasks import Item, Task, items, languages_of, parallel_items
+from isogloss.stages.task_data import evaluation_data
+from isogloss.tasks import Item, Task, items
 from isogloss.tracking import NO_ADAPTER, RunTags
+from isogloss.tracking.comparability import LANGUAGE_DIGEST_LENGTH
 from isogloss.tracking.versions import evaluation_versions
 from isogloss.training.contamination import TrainingRecord, refuse_contamination
 from isogloss.types import Condition, Format, LanguageCode, Normalisation, Split
 
 logger = logging.getLogger(__name__)
-
-LANGUAGE_DIGEST_LENGTH = 10
 
 
 @dataclass(frozen=True)
@@ -83,21 +81,6 @@ def plan_evaluation(
         **({"quick": True} if config.quick else {}),
     )
     return Evaluation(config, task, items_by_language, protocol, adapter_digest, fingerprint)
-
-
-def evaluation_data(config: EvaluateConfig) -> tuple[Task, dict[LanguageCode, list[Item]]]:
-    """The task, and the items of each target language as prompts show them."""
-    task = configured_task(config)
-    source_languages(config.source)
-    targets = languages_of(task, config.languages)
-    require_wording(targets, config.prompt_language)
-    shuffle_seed = config.seed if config.shuffle_options else None
-    shown = {
-        code: as_shown(rows, config.prompt_language, shuffle_seed, own_texts=task.own_texts)
-        for code, rows in parallel_items(task, targets, config.split, config.limit).items()
-    }
-    check_labels(config, task, shown, config.reasoning)
-    return task, shown
 
 
 def evaluation_tags(

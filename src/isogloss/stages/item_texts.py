@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from isogloss.config import EvaluateConfig
 from isogloss.errors import DataError, IsoglossError
 from isogloss.report.items import ItemTexts
-from isogloss.stages.evaluation_plan import LANGUAGE_DIGEST_LENGTH, evaluation_data
+from isogloss.stages.task_data import evaluation_data
 from isogloss.tasks import Item
 from isogloss.tasks.hub import cached_only
 from isogloss.tracking import data_digest, tag
-from isogloss.tracking.comparability import language_digests
+from isogloss.tracking.comparability import LANGUAGE_DIGEST_LENGTH, language_digests
 from isogloss.types import LanguageCode
 
 logger = logging.getLogger(__name__)

@@ -136,7 +136,7 @@ def scoring_peak(
     With a full cache where text is generated.
     """
     free = machine.memory - weight_bytes(shape, precision)
-    per_token = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.layers)
+    per_token = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.kinds)
     most = CPU_TOKENS_PER_BATCH if machine.on_cpu else GPU_TOKENS_PER_BATCH
     return scoring_memory(
         shape,

@@ -20,7 +20,7 @@ from isogloss.models.architecture import check_architecture
 from isogloss.models.loading import check_options, check_weight_files
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.prompts.tokenisation import label_tokens
-from isogloss.stages.evaluation_plan import evaluation_data, in_source
+from isogloss.stages.evaluation_plan import in_source
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -30,7 +30,8 @@ from isogloss.stages.study_cells import (
     study_reasonings,
     study_sources,
 )
-from isogloss.stages.training_inputs import SourceData, check_labels, recipe_of, source_data
+from isogloss.stages.task_data import check_labels, evaluation_data
+from isogloss.stages.training_inputs import SourceData, recipe_of, source_data
 from isogloss.tasks import Item, Task
 from isogloss.training.contamination import refuse_contamination, training_record
 from isogloss.types import Group, LanguageCode

@@ -13,7 +13,7 @@ from isogloss.config.study import StudyTraining
 from isogloss.formatting import listed
 from isogloss.languages import group
 from isogloss.stages.study_cells import study_models, study_seeds, study_sources
-from isogloss.stages.training_inputs import configured_task
+from isogloss.stages.task_data import configured_task
 from isogloss.tasks import languages_of
 from isogloss.types import Group, LanguageCode
 

@@ -16,11 +16,11 @@ from isogloss.costs.time import H100
 from isogloss.errors import IsoglossError
 from isogloss.formatting import duration
 from isogloss.stages.dry_run import cell_seconds, count_items, item_work, reasoning_of
-from isogloss.stages.evaluation_plan import evaluation_data
 from isogloss.stages.model_costs import ModelFacts, machine_here, model_facts
 from isogloss.stages.progress import study_report
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import EvaluateCell, StudyCell, study_models
+from isogloss.stages.task_data import evaluation_data
 
 logger = logging.getLogger(__name__)
 

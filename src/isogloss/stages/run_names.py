@@ -6,11 +6,13 @@ They are columns in MLflow's lists, so they say no more than tells runs apart, a
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mlflow.entities import Run
-
 from isogloss.languages import source_name
+
+if TYPE_CHECKING:  # MLflow takes seconds to import
+    from mlflow.entities import Run
 
 SEPARATOR = " · "
 LONGEST = 200  # characters; MLflow's servers accept 250 or more
@@ -47,7 +49,7 @@ def short_model(name: str) -> str:
     return name.rstrip("/").rpartition("#")[2].rpartition("/")[2] or name
 
 
-def finished_words(run: Run) -> str:
+def finished_words(run: "Run") -> str:
     """A finished run in a line of progress: its name and when it ended."""
     ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000).astimezone()
     return f"{run.info.run_name!r} of {ended:%Y-%m-%d %H:%M}"

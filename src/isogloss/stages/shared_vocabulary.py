@@ -20,8 +20,7 @@ from isogloss.languages import JOIN
 from isogloss.models.locate import on_this_machine
 from isogloss.models.tokenizers import load_tokenizer
 from isogloss.stages.collect_runs import CollectedRuns
-from isogloss.stages.evaluation_plan import evaluation_data
-from isogloss.stages.training_inputs import configured_task
+from isogloss.stages.task_data import configured_task, evaluation_data
 from isogloss.tasks import Item, parallel_items
 from isogloss.tracking import tag
 from isogloss.types import FloatArray, LanguageCode

@@ -35,8 +35,8 @@ from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.configured_study import configured_study
-from isogloss.stages.dry_run import dry_run, print_dry_run
-from isogloss.stages.preflight import check_contrast, check_study
+from isogloss.stages.dry_run import run_dry
+from isogloss.stages.preflight import check_study
 from isogloss.stages.remaining import Remaining, reporting, study_weights
 from isogloss.stages.run_names import run_name
 from isogloss.stages.session import Session
@@ -53,7 +53,6 @@ from isogloss.stages.study_cells import (
 from isogloss.stages.study_results import save_list_of_studies, save_study_view, study_metrics
 from isogloss.tasks import Task
 from isogloss.tracking import RunKind, tag
-from isogloss.tracking.project_run import name_project_run
 from isogloss.tracking.saved_view import view_url
 from isogloss.tracking.server import shown_uri
 from isogloss.tracking.tags import PREFIX, in_parts
@@ -348,14 +347,10 @@ def _by_reason(failed: Mapping[StudyCell, str]) -> dict[str, list[str]]:
 
 def run_main(config: MainConfig, launch: Launch = in_this_process) -> str:
     """The entry point `main`; returns the id of the compare run, or "" for a dry run."""
-    study = configured_study(config)
     if config.dry_run:
-        name_project_run(f"dry run of {study.study}")
-        dry = dry_run(study, config.experiment)
-        if dry.languages:
-            check_contrast(study, dry.languages)
-        print_dry_run(dry)
+        run_dry(config)
         return ""
+    study = configured_study(config)
     run_id = run_study(study, config.experiment, launch)
     print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")
     return run_id

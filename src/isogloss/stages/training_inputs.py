@@ -1,33 +1,23 @@
 """What finetune and tune train on: source-language data and the recipe."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
-from isogloss.config import FinetuneConfig, Hyperparameters, SharedConfig, TuneConfig
-from isogloss.config.study_files import read_recipe, recipe_values
+from isogloss.config import FinetuneConfig, Hyperparameters, TuneConfig
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, looked_for
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import source_languages
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lora import has_experts, reject_dropout
-from isogloss.prompts.labels import require_labels
 from isogloss.prompts.protocol import Protocol
-from isogloss.prompts.render import as_shown, require_instruction, require_wording
+from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import label_tokens
-from isogloss.tasks import Item, Task, items, languages_of, open_task
-from isogloss.tasks.published_split import with_test_items
-from isogloss.tracking import RunKind, tag
-from isogloss.tracking.server import hides_artifacts
-from isogloss.tracking.similar import similar_runs
+from isogloss.stages.recipe_by_name import load_recipe
+from isogloss.stages.task_data import check_labels, configured_task
+from isogloss.tasks import Item, Task, items, languages_of
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
-from isogloss.types import Format, Labels, LanguageCode, PromptLanguage, Reasoning, Split
+from isogloss.types import LanguageCode, Reasoning, Split
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +31,6 @@ class SourceData(NamedTuple):
     task: Task
     train: list[Item]
     dev: list[Item]
-
-
-def configured_task(config: SharedConfig) -> Task:
-    """The task of a configuration, with the splits that it asks for.
-
-    Raises ConfigError for shared passages without a number of test items, and for prompts in
-    another language if the task's question is in English alone.
-    """
-    task = open_task(config.task, config.data_dir)
-    if task.english_only and config.prompt_language != PromptLanguage.ENGLISH:
-        raise ConfigError(
-            f"prompt_language is {str(config.prompt_language)!r}, but the question of task "
-            f"{task.name!r} is in English in every language; expected prompt_language=english."
-        )
-    if config.test_items is not None:
-        return with_test_items(task, config.test_items, share_passages=config.share_passages)
-    if config.share_passages:
-        raise ConfigError("share_passages needs test_items, the number of test items.")
-    return task
 
 
 def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
@@ -88,25 +59,6 @@ def source_data(config: FinetuneConfig | TuneConfig) -> SourceData:
         for rows in (train_items, dev_items)
     )
     return SourceData(task, train_items, dev_items)
-
-
-def check_labels(
-    config: SharedConfig,
-    task: Task,
-    items_by_language: Mapping[LanguageCode, Sequence[Item]],
-    reasoning: Reasoning,
-) -> None:
-    """Raise ConfigError or DataError for labels that prompts could not show or ask for."""
-    if (config.format or task.format) == Format.CLOZE:
-        if config.labels != Labels.LETTERS:
-            raise ConfigError(
-                f"labels is {str(config.labels)!r}, but prompts in cloze format show no labels; "
-                "expected labels=letters, format=letter or format=generate."
-            )
-        return
-    require_instruction(items_by_language, config.prompt_language, config.labels, reasoning)
-    for rows in items_by_language.values():
-        require_labels(rows, config.labels)
 
 
 def _pooled(
@@ -153,35 +105,4 @@ def recipe_of(config: FinetuneConfig) -> Recipe:
         reject_dropout(values["dropout"], values["target_modules"])
     return Recipe(
         **values, seed=config.seed, eval_every=config.eval_every, patience=config.patience
-    )
-
-
-def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
-    """Hyperparameters from a YAML file, or from the best recipe of a tune run given by its id.
-
-    Logs in what the search of that run differs from `config`. Raises ConfigError if there is no
-    such recipe.
-    """
-    if Path(recipe).exists() or len(recipe) != RUN_ID_LENGTH:
-        return read_recipe(Path(recipe))
-    try:
-        run = mlflow.get_run(recipe)
-        text = mlflow.artifacts.load_text(f"runs:/{recipe}/{BEST_RECIPE}")
-    except (MlflowException, OSError) as error:
-        if hides_artifacts(error):
-            raise
-        raise ConfigError(
-            f"recipe {recipe!r} is neither a file nor the id of a tune run{looked_for(recipe)}"
-            f"{similar_runs(recipe, RunKind.TUNE)}"
-        ) from error
-    differences = []
-    for name in ("model", "task", "source", "format", "labels", "prompt_language"):
-        searched = tag(run, "answer_labels" if name == "labels" else name)
-        current = getattr(config, name)
-        if searched is not None and current not in (None, searched):
-            differences.append(f"{name} {searched} (here {current})")
-    if differences:
-        logger.info(f"the recipe comes from a search with {', '.join(differences)}")
-    return recipe_values(
-        load_yaml(text, f"the recipe of run {recipe!r}", ConfigError), repr(recipe)
     )

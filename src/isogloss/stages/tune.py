@@ -43,8 +43,9 @@ from isogloss.hpo.storage import open_storage
 from isogloss.hpo.workers import STARTUP_TRIALS, Worker, run_trials
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
+from isogloss.stages.recipe_by_name import BEST_RECIPE
 from isogloss.stages.session import Session
-from isogloss.stages.training_inputs import BEST_RECIPE, SourceData, fit_source_data, source_data
+from isogloss.stages.training_inputs import SourceData, fit_source_data, source_data
 from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.leases import Lease
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog

@@ -95,6 +95,7 @@ KEYS: tuple[Key, ...] = (
 )
 
 
+LANGUAGE_DIGEST_LENGTH = 10  # characters, in the tag of a run
 OF_ADAPTERS = ("recipe", "training", "training_items")
 
 

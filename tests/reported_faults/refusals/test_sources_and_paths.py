@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from isogloss.config import EvaluateConfig, FinetuneConfig, StudyConfig, TuneConfig
 from isogloss.config.study_files import read_study
 from isogloss.errors import ConfigError, DataError
-from isogloss.stages.evaluation_plan import evaluation_data
+from isogloss.stages.task_data import evaluation_data
 from isogloss.stages.training_inputs import source_data
 
 ROWS = "question,option_1,option_2,answer,split\nWhat?,one,two,1,test\nWho?,one,two,1,train\n"

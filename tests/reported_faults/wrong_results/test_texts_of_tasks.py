@@ -14,7 +14,7 @@ from isogloss.models.locate import locate
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.serving.adapter_model import AdapterModel
-from isogloss.stages.evaluation_plan import evaluation_data
+from isogloss.stages.task_data import evaluation_data
 from isogloss.stages.training_inputs import source_data
 from isogloss.tasks import TASKS, open_task
 from isogloss.types import PromptLanguage

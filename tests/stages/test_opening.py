@@ -1,0 +1,95 @@
+"""The first line of a command, which comes before slow libraries are imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from isogloss.config import (
+    CellConfig,
+    CellsConfig,
+    CompareConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    MainConfig,
+    PlanConfig,
+    RegisterConfig,
+    TuneConfig,
+)
+from isogloss.errors import ConfigError, DataError
+from isogloss.stages.opening import opening
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> str:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "study: s\nmodels: [org/A-1B, org/B-2B]\nsource: heb_Hebr\ncontrol_source: eng_Latn\n",
+        "utf-8",
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (EvaluateConfig(), "evaluate · embedded · probe"),
+        (
+            EvaluateConfig(model="org/A-1B@abc", adapter=("mine/adapter",)),
+            "evaluate · A-1B@abc · probe · mine/adapter",
+        ),
+        (FinetuneConfig(seed=3), "finetune · embedded on Standard Arabic, seed 3 · probe"),
+        (TuneConfig(), "tune · embedded on Standard Arabic, seed 0 · probe"),
+        (RegisterConfig(adapter="models:/m-1"), "register models:/m-1"),
+        (PlanConfig(), None),
+        (CompareConfig(), None),
+    ],
+)
+def test_a_command_says_what_it_does(config: BaseModel, line: str | None) -> None:
+    assert opening(config) == line
+
+
+def test_a_study_is_named_with_its_models_and_sources(study: str) -> None:
+    line = "study s · A-1B and B-2B on Hebrew and English · probe"
+    assert opening(MainConfig(study=study)) == line
+    assert opening(MainConfig(study=study, dry_run=True)) == f"dry run of {line}"
+    assert opening(CellConfig(study=study, cell="A-1B.base")) == f"cell A-1B.base of {line}"
+    assert opening(CellsConfig(study=study)) is None
+
+
+def test_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *_, **__: asked.append(1))
+    assert opening(EvaluateConfig(task="belebele", languages=("heb_Hebr",)))
+    assert not asked
+    with pytest.raises(ConfigError, match="unknown language 'heb_Hebrr'"):
+        opening(EvaluateConfig(task="belebele", languages=("heb_Hebrr",)))
+
+
+def test_a_folder_that_is_missing_stops_a_study_but_no_dry_run(study: str) -> None:
+    config = MainConfig(study=study, task="sib200", data_dir="/no/such")
+    with pytest.raises(DataError, match="data_dir '/no/such' is not a folder"):
+        opening(config)
+    assert opening(config.model_copy(update={"dry_run": True}))
+
+
+def test_the_line_comes_before_mlflow_and_torch() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('mlflow', 'torch', 'transformers', 'pandas')))\n"
+        "sys.argv = ['isogloss', 'finetune']\n"
+        "from isogloss.cli.main import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    first, *_, last = done.stderr.splitlines()
+    assert first.endswith("INFO finetune · embedded on Standard Arabic, seed 0 · probe")
+    assert last.startswith("ModuleNotFoundError: No module named 'mlflow")
