@@ -12,7 +12,8 @@ from isogloss.config import MainConfig, StudyConfig
 from isogloss.errors import ConfigError
 from isogloss.models.locate import locate
 from isogloss.models.shapes import shape_of
-from isogloss.stages.dry_run import dry_run, print_dry_run
+from isogloss.stages.dry_run import dry_run
+from isogloss.stages.dry_run_report import print_dry_run
 from isogloss.stages.study import run_main, run_study
 
 

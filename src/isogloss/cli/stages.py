@@ -17,7 +17,7 @@ from isogloss.config import (
 
 def _main(config: MainConfig) -> None:
     if config.dry_run:  # without what compares and draws
-        from isogloss.stages.dry_run import run_dry
+        from isogloss.stages.dry_run_report import run_dry
 
         run_dry(config)
         return

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 
 from isogloss.compat.interfaces import Tokenizer
-from isogloss.config import Hyperparameters, MainConfig, StudyConfig, command_line
+from isogloss.config import Hyperparameters, StudyConfig, command_line
 from isogloss.costs.memory import FLOAT32_BYTES, Memory, weight_bytes
 from isogloss.costs.operations import Lora, Work
 from isogloss.costs.time import (
-    ASSUMED_SHARE,
     H100,
     Machine,
     generation_seconds,
@@ -24,14 +23,12 @@ from isogloss.costs.time import (
     training_seconds,
 )
 from isogloss.errors import IsoglossError, ModelError
-from isogloss.formatting import aligned, size
 from isogloss.inference.context_window import encoded_prompts, prompt_lengths
 from isogloss.inference.generation import TOKENS_PER_BATCH
 from isogloss.inference.work import scoring_work, training_work
 from isogloss.models.lora import has_experts
 from isogloss.models.tokenizers import shared_tokenizer
 from isogloss.stages.cell import finished_run
-from isogloss.stages.configured_study import configured_study
 from isogloss.stages.model_costs import (
     CARDS,
     ModelFacts,
@@ -45,7 +42,6 @@ from isogloss.stages.model_costs import (
     scoring_peak,
     training_peak,
 )
-from isogloss.stages.preflight import check_contrast
 from isogloss.stages.session import MAX_NEW_TOKENS, Session
 from isogloss.stages.study_cells import (
     EvaluateCell,
@@ -57,7 +53,6 @@ from isogloss.stages.study_cells import (
 from isogloss.stages.task_data import evaluation_data
 from isogloss.tasks import Item, Task
 from isogloss.tracking import choose_experiment
-from isogloss.tracking.project_run import name_project_run
 from isogloss.types import Format, LanguageCode, Reasoning
 
 logger = logging.getLogger(__name__)
@@ -107,16 +102,6 @@ class DryRun:
     languages: tuple[LanguageCode, ...]
 
 
-def run_dry(config: MainConfig) -> None:
-    """The entry point `main` with `dry_run`: print what its study would compute and cost."""
-    study = configured_study(config)
-    name_project_run(f"dry run of {study.study}")
-    dry = dry_run(study, config.experiment)
-    if dry.languages:
-        check_contrast(study, dry.languages)
-    print_dry_run(dry)
-
-
 def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
     """The cost of each cell of a study, and whether it is done already in an experiment."""
     models = {model.name: model for model in study_models(config)}
@@ -154,7 +139,7 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
                     precision=precision_of(cell.config.dtype),
                     step=_training_step(cell, works[name, Reasoning.DIRECT]),
                     generates=any(_new_tokens(cost.cell) > 0 for cost in own),
-                    hours=_total(cost.hours_h100 for cost in own) or 0.0,
+                    hours=total(cost.hours_h100 for cost in own) or 0.0,
                 )
             )
     return DryRun(costs, needs_table(needs), tuple(items))
@@ -169,47 +154,6 @@ def _server_may_be_away(session: Session) -> Iterator[None]:
         if not session.served:
             raise
         logger.warning(f"model {session.name!r}: {error}")
-
-
-def print_dry_run(dry: DryRun) -> None:
-    """Print what each model needs, one line per cell, the totals, and the commands."""
-    costs = dry.cells
-    rows = [("", "cell", "items", "tokens", "done", "memory", "hours here", "H100 hours", "disk")]
-    for number, cost in enumerate(costs, 1):
-        rows.append(
-            (
-                str(number),
-                cost.cell.label,
-                f"{cost.items:,}",
-                f"{cost.tokens:,}",
-                cost.done,
-                _size(cost.memory),
-                _hours(cost.hours_here),
-                _hours(cost.hours_h100),
-                _size(cost.disk),
-            )
-        )
-    missing = [cost for cost in costs if cost.done != "yes"]
-    print(f"{dry.needs}\n")
-    print(
-        f"Numbers of GPUs are the fewest that hold the model, over which device_map auto spreads "
-        f"the layers; peaks of scoring and training are those on so many {H100.name}s.\n"
-        f"{H100.name} hours assume {ASSUMED_SHARE:.0%} of "
-        f"{H100.operations_per_second / 1e12:.0f} TFLOP/s and reads of "
-        f"{H100.bytes_per_second / 1e12:.1f} TB/s; several GPUs take turns and are no faster.\n"
-    )
-    print(aligned(rows))
-    too_large = [cost for cost in missing if cost.memory and cost.hours_here is None]
-    beyond = f" (without {len(too_large)} cells that do not fit in memory)" if too_large else ""
-    print(
-        f"\n{len(costs)} cells, {len(costs) - len(missing)} done; to do: "
-        f"{sum(cost.tokens for cost in missing):,} tokens, "
-        f"{_hours(_total(cost.hours_here for cost in missing))} hours here{beyond}, "
-        f"{_hours(_total(cost.hours_h100 for cost in missing))} {H100.name} hours."
-    )
-    print("\ncommands of single cells (a tuned cell takes the id of its finetune run)")
-    for number, cost in enumerate(costs, 1):
-        print(f"{number}: {cost.command}")
 
 
 def _data(
@@ -396,14 +340,7 @@ def _command(cell: StudyCell) -> str:
     return command_line("evaluate", cell.config) + adapter
 
 
-def _total(values: Iterable[float | None]) -> float | None:
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None if nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _size(n_bytes: float | None) -> str:
-    return "unknown" if n_bytes is None else size(round(n_bytes))
-
-
-def _hours(hours: float | None) -> str:
-    return "unknown" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"

@@ -35,7 +35,7 @@ from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
 from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.configured_study import configured_study
-from isogloss.stages.dry_run import run_dry
+from isogloss.stages.dry_run_report import run_dry
 from isogloss.stages.preflight import check_study
 from isogloss.stages.remaining import Remaining, reporting, study_weights
 from isogloss.stages.run_names import run_name
