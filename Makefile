@@ -37,7 +37,8 @@ install-dev: .venv/installed-dev
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
+	@echo "installing what development needs (about three minutes the first time)"
+	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
 # In an environment of its own. Its torchvision and the like are CUDA builds, which fail beside
@@ -65,11 +66,12 @@ run: install
 	mlflow run . --env-manager local $(ARGS)
 
 # Two processes with 490 MB instead of fifteen with 2.6 GB: isogloss uses no jobs, and one person
-# needs no workers. The address has the mode of model training; without it MLflow opens on traces.
+# needs no workers.
 ui: install
-	@echo "in about ten seconds: http://127.0.0.1:$(or $(PORT),5000)/#/experiments?workflowType=machine_learning"
+	@echo "in about ten seconds: $$(python scripts/ui_address.py $(or $(PORT),5000))"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore \
-		mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(PORT),5000) --workers 1
+		mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(PORT),5000) \
+		--workers 1 --uvicorn-opts --no-access-log
 
 test: check test-unit test-real
 

@@ -77,6 +77,19 @@ def scored_once(server: Server, n: int = N_ITEMS) -> None:
         assert list(scores.loglikelihoods) == pytest.approx(expected(encoded[index]))
 
 
+def test_one_line_says_that_requests_are_repeated(
+    upstream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = [None] * 3 + [Fault.ERROR, None] * N_ITEMS
+    with fault_proxy(upstream, schedule) as proxy, caplog.at_level("INFO", client.__name__):
+        server = opened(proxy.url, retries=N_ITEMS, concurrency=1)
+        assert caplog.messages == []
+        scored_once(server)
+        assert proxy.injected[Fault.ERROR] == N_ITEMS
+    (line,) = caplog.messages  # the first; others would come 30 seconds later
+    assert line.startswith(f"asking the server again (attempt 2 of {N_ITEMS + 1}): status 500")
+
+
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault != Fault.SLOW])
 def test_no_item_is_lost_with_a_fault(upstream: str, fault: Fault):
     # Three requests open the server; then every second request fails.

@@ -13,6 +13,7 @@ reads any endpoint, whereas the SDK of OpenAI knows those of OpenAI alone (no `/
 
 import asyncio
 import email.utils
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -28,11 +29,13 @@ from isogloss.servers.types import Usage
 from isogloss.servers.wire import Call, excerpt
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5  # seconds, at most; doubled with each attempt
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 600.0  # a server that says more is asked again after that
 CONNECT_TIMEOUT = 10.0
+SECONDS_PER_LINE = 30.0  # between lines that say that requests are repeated
 REPEATED = frozenset({408, 409, 425, 429})
 NEVER = frozenset({501, 505})  # of 5xx
 FOR_ALL = frozenset({401, 403, 404, 405})  # whatever is asked
@@ -93,6 +96,7 @@ class Client:
         self._engine, self._http, self._counts, self._secret = engine, http, counts, secret
         self._free = asyncio.Semaphore(engine.concurrency)
         self._not_before = 0.0
+        self._next_line = 0.0
         self._random = random.Random()  # the state of the common generator stays as it is
 
     async def ask(self, call: Call, read: Callable[[bytes], T]) -> T:
@@ -121,12 +125,22 @@ class Client:
             if pause is not None:
                 self._not_before = max(self._not_before, time.monotonic() + pause)
             if attempt < last:
+                self._say_repeated(reason, attempt + 2)
                 longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
                 await asyncio.sleep(self._random.uniform(0, longest))
         attempts = "attempt" if last == 0 else "attempts"
         raise NoAnswerError(
             f"{address.without_key(reason, self._secret)} ({last + 1} {attempts})", unreachable
         )
+
+    def _say_repeated(self, reason: str, attempt: int) -> None:
+        """Log why a request is repeated: a server that is slow or down is silent for minutes."""
+        if (now := time.monotonic()) >= self._next_line:
+            self._next_line = now + SECONDS_PER_LINE
+            logger.info(
+                "asking the server again (attempt %d of %d): %s",
+                attempt, self._engine.retries + 1, address.without_key(reason, self._secret),
+            )  # fmt: skip
 
     async def _wait(self) -> None:
         """Wait until the moment that a server has named."""
