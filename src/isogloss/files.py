@@ -330,6 +330,8 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
     line = None
     for part in path:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break  # of a mapping that was made from a list
             node = node.value[part]
             line = node.start_mark.line
         elif isinstance(node, yaml.MappingNode):

@@ -45,6 +45,21 @@ def test_choices_ranges_and_fixed_values_become_what_a_trial_uses(tmp_path: Path
     assert sum(one.learning_rate < 1e-3 for one in drawn) > 10  # logarithmic: half of them
 
 
+def test_a_step_that_does_not_divide_its_range_shortens_it_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = {
+        "steps": {"low": 1, "high": 10, "step": 4},
+        "dropout": {"low": 0.0, "high": 0.25, "step": 0.1},
+    }
+    space = read_space(write(tmp_path / "space.yaml", content))
+    assert space.values("steps") == [1, 9]
+    assert space.values("dropout") == [0.0, pytest.approx(0.2)]
+    messages = [record.message for record in caplog.records]
+    assert messages[0].startswith("steps: The distribution is specified by [1, 10] and step=4")
+    assert messages[1].startswith("dropout: The distribution is specified by [0.0, 0.25]")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

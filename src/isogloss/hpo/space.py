@@ -5,6 +5,8 @@ step}` a range with both ends included, and any other value is fixed. Hyperparam
 leaves out keep their defaults.
 """
 
+import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,8 @@ from isogloss.config.study_files import read_yaml
 from isogloss.errors import ConfigError
 from isogloss.files import line_of
 from isogloss.models.lora import has_experts, reject_dropout
+
+logger = logging.getLogger(__name__)
 
 INTEGERS = ("steps", "batch_size", "rank", "alpha")
 KEYS = {"low", "high", "log", "step"}
@@ -130,6 +134,12 @@ def _distribution(name: str, entry: Entry) -> BaseDistribution:
         )
     low, high = _value(name, entry["low"]), _value(name, entry["high"])
     log, step = bool(entry.get("log", False)), entry.get("step")
-    if name in INTEGERS:
-        return IntDistribution(low, high, log, step or 1)
-    return FloatDistribution(low, high, log, step)
+    with warnings.catch_warnings(record=True) as caught:  # Optuna's, that a step changes the range
+        warnings.simplefilter("always")
+        if name in INTEGERS:
+            distribution: BaseDistribution = IntDistribution(low, high, log, step or 1)
+        else:
+            distribution = FloatDistribution(low, high, log, step)
+    for warning in caught:
+        logger.warning(f"{name}: {warning.message}")
+    return distribution

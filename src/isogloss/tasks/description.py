@@ -15,7 +15,7 @@ from pydantic import (
 from isogloss.config.fields import TaskName
 from isogloss.errors import ConfigError
 from isogloss.files import load_yaml, looked_for, user_path, validate
-from isogloss.formatting import closest
+from isogloss.formatting import closest, shortened
 from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
 
@@ -46,7 +46,12 @@ def _part(split: Split) -> Split:
 
 
 def _mapping(codes: object) -> object:
-    return {code: code for code in codes} if isinstance(codes, list) else codes
+    if not isinstance(codes, list):
+        return codes
+    for code in codes:
+        if not isinstance(code, str):
+            raise ValueError(f"{shortened(repr(code))} is not a FLORES-200 code such as eng_Latn")
+    return {code: code for code in codes}
 
 
 Languages = Annotated[
