@@ -55,9 +55,9 @@ def test_a_step_that_does_not_divide_its_range_shortens_it_and_is_logged(
     space = read_space(write(tmp_path / "space.yaml", content))
     assert space.values("steps") == [1, 9]
     assert space.values("dropout") == [0.0, pytest.approx(0.2)]
-    messages = [record.message for record in caplog.records]
-    assert messages[0].startswith("steps: The distribution is specified by [1, 10] and step=4")
-    assert messages[1].startswith("dropout: The distribution is specified by [0.0, 0.25]")
+    messages = sorted(record.message for record in caplog.records)
+    assert messages[0].startswith("dropout: The distribution is specified by [0.0, 0.25]")
+    assert messages[1].startswith("steps: The distribution is specified by [1, 10] and step=4")
 
 
 @pytest.mark.parametrize(

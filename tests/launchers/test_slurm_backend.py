@@ -92,10 +92,17 @@ def test_a_study_becomes_arrays_and_a_comparison_that_waits_for_them(
     assert "5 cells in 3 job arrays, 0 have finished already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "postgresql://me:hunter2@host/store",
+        "postgresql://me:/hunter2@host/store",
+        "postgresql:///store?host=host&user=me&password=hunter2",
+    ],
+)
 def test_a_password_in_the_address_is_in_no_file(
-    slurm: FakeSlurm, project: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: FakeSlurm, project: Path, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
-    secret = "postgresql://me:hunter2@host/store"
     other = mlflow.MlflowClient().create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", other)
     launched = SlurmBackend().run(

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ except IsoglossError as error:
 """
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 SECRET = "never-in-a-log-4711"
+LEFT = re.compile(r"cells left, about (\d+) (\w+)")
 STARTED = re.compile(r"cell \d+ of \d+ · (.+): on .+, process (\d+)$", re.MULTILINE)
 
 
@@ -179,6 +181,11 @@ def results(found: list[Run]) -> dict[str, pd.DataFrame | str]:
     return values
 
 
+def seconds(number: str, unit: str) -> int:
+    """The seconds of a time in a log."""
+    return int(number) * {"s": 1, "min": 60, "h": 3600}[unit]
+
+
 def all_gone(processes: list[int]) -> bool:
     return not any(psutil.pid_exists(process) for process in processes)
 
@@ -264,12 +271,16 @@ def test_an_interrupted_and_a_killed_driver_leave_nothing_and_the_same_command_r
 def test_a_cell_whose_worker_is_killed_each_time_fails_and_the_others_are_done(
     cluster: object, study: dict[str, object]
 ) -> None:
+    began = time.monotonic()
     with driving(cluster, study) as driver:
         for attempt in (1, 2, 3):
             os.kill(driver.wait_for_cell("seed 1", attempt), signal.SIGKILL)
         log = driver.finished(1)
     assert re.search(r"finetune .*, seed 1: process \d+ .* in each of 3 attempts\.", log)
     assert "its adapter is missing" in log
+    told = [seconds(*found) for found in LEFT.findall(log)]
+    assert told, log
+    assert max(told) < 3 * (time.monotonic() - began), log
     ended = statuses(runs())
     assert ended["evaluate"] == Counter(FINISHED=2)
     assert ended["finetune"]["FINISHED"] == 1

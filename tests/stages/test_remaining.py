@@ -102,6 +102,55 @@ def test_loading_a_model_tells_no_speed(
     assert remaining.seconds() == pytest.approx(35)
 
 
+def test_a_cell_of_seconds_tells_nothing_of_one_with_far_more_work(
+    clock: Clock, cells: list[StudyCell]
+) -> None:
+    # A base evaluation of 3 s, most of them not its work, and trainings of 8 s.
+    weights = {cell: 300.0 if isinstance(cell, FinetuneCell) else 1.0 for cell in cells}
+    base, first, first_tuned, second, second_tuned = cells
+    remaining = Remaining(cells, lambda: weights, clock)
+    do(remaining, clock, base, 3)
+    assert remaining.words() == ""  # not 3 s * 602
+    do(remaining, clock, first, 8)
+    assert remaining.seconds() == pytest.approx(3 + 8 + 3)
+    assert remaining.words() == "; about 14 s of the study left"
+    do(remaining, clock, second, 8)
+    assert remaining.seconds() == pytest.approx(3 + 3)
+    assert remaining.seconds(workers=2) == pytest.approx(3)
+    do(remaining, clock, first_tuned, 3)
+    do(remaining, clock, second_tuned, 3)
+
+
+def test_an_evaluation_waits_for_its_adapter_however_many_workers_there_are(
+    remaining: Remaining, clock: Clock, cells: list[StudyCell]
+) -> None:
+    do(remaining, clock, cells[0], 30)  # 3 s per unit: 15 s and 30 s for each adapter
+    assert remaining.seconds(workers=2) == pytest.approx(45)
+    assert remaining.seconds(workers=4) == pytest.approx(45)
+
+
+def test_a_running_cell_that_tells_no_share_is_taken_to_be_on_time(
+    remaining: Remaining, clock: Clock, cells: list[StudyCell]
+) -> None:
+    do(remaining, clock, cells[0], 30)
+    remaining.start(cells[1])
+    remaining.start(cells[3])
+    clock.time += 10  # of 15
+    assert remaining.seconds(workers=2) == pytest.approx(5 + 30)
+    clock.time += 10
+    assert remaining.seconds(workers=2) == pytest.approx(30)
+
+
+def test_what_a_worker_says_of_its_own_work_counts(
+    remaining: Remaining, clock: Clock, cells: list[StudyCell]
+) -> None:
+    remaining.start(cells[0])
+    clock.time += 100  # with loading the model
+    remaining.start(cells[0], share=0.5, seconds=10)  # 5 units in 10 s
+    remaining.finish(cells[0])
+    assert remaining.seconds() == pytest.approx(30 * 2)
+
+
 def test_weights_are_in_proportion_to_the_work(model_folder: Callable[[str], Path]) -> None:
     def weights(**changes: object) -> dict[str, float]:
         values = {

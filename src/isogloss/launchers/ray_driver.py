@@ -152,6 +152,7 @@ class Driver:
             self.runs[cell] = mlflow.get_run(outcome.run)
             self.queue.finish(cell)
             started = self.runs[cell].info.start_time / 1000  # of a reused run, earlier
+            self.remaining.start(cell, outcome.share, outcome.seconds)
             self.remaining.finish(cell, computed=started >= time.time() - seconds)
             logger.info(f"{name}: done in {duration(seconds)}{self._rest()}")
         elif outcome.again:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,12 +62,15 @@ class Outcome:
 
     `again`: the worker is the reason, which does not reach MLflow or was cut off, and another one
     may fare better. `unloadable`: the model cannot be loaded, and its other cells would fail, too.
+    `seconds` are those of the work, after a model was loaded and a `share` found on disk.
     """
 
     run: str | None = None
     reason: str = ""
     again: bool = False
     unloadable: bool = False
+    seconds: float = 0.0
+    share: float = 0.0
 
 
 def code_digest() -> str:
@@ -114,9 +118,20 @@ class CellWorker:
             ProcessError,
             TrackingError,
         )
+        from isogloss.stages.progress import study_report
 
+        begun, found_share = time.monotonic(), 0.0
+
+        def report(share: float, found: bool) -> str:
+            nonlocal begun, found_share
+            if found:
+                begun, found_share = time.monotonic(), share
+            return ""  # the driver alone knows the rest of the study
+
+        token = study_report.set(report)
         try:
-            return Outcome(run=self._run(task))
+            run = self._run(task)
+            return Outcome(run=run, seconds=time.monotonic() - begun, share=found_share)
         except KeyboardInterrupt:
             return Outcome(reason="it was interrupted.")
         except Exception as error:  # any failure of a cell leaves the others to be done
@@ -127,6 +142,8 @@ class CellWorker:
                 again=isinstance(error, (LeaseLostError, ProcessError, TrackingError)),
                 unloadable=isinstance(error, ModelError) and not loaded,
             )
+        finally:
+            study_report.reset(token)
 
     def _run(self, task: Task) -> str:
         import mlflow

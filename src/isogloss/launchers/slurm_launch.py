@@ -7,13 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 from pydantic import BaseModel, ValidationError
 
 from isogloss.config import ENTRY_POINTS, MainConfig, StudyConfig, explain
 from isogloss.errors import ConfigError
+from isogloss.formatting import without_password
 from isogloss.launchers import slurm
 from isogloss.launchers.job_arrays import JobArray, cell_options, estimated, job_arrays
 from isogloss.launchers.needs import Needs, cell_needs
@@ -194,7 +194,7 @@ class Launch:
             project = path / "project"
             shutil.copytree(self.project, project, ignore=shutil.ignore_patterns(".git"))
         # A password in the address stays in the environment, which sbatch passes on.
-        public = urlsplit(self.tracking_uri).password is None
+        public = without_password(self.tracking_uri) == self.tracking_uri
         return JobFolder(
             path=path,
             project=project,

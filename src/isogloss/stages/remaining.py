@@ -25,6 +25,7 @@ from isogloss.stages.task_data import evaluation_data
 logger = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.02  # of a cell, from which its speed is taken
+LEAST_PART = 0.05  # of a cell's weight that another kind must have been measured on
 
 Weights = Mapping[StudyCell, float]
 
@@ -52,9 +53,9 @@ class Remaining:
         """The weight of each cell."""
         return self.weigh()
 
-    def start(self, cell: StudyCell, share: float = 0.0) -> None:
-        """A cell begins, or resumes where a `share` of it was done before."""
-        self.running[cell] = (self.now(), share)
+    def start(self, cell: StudyCell, share: float = 0.0, seconds: float = 0.0) -> None:
+        """A cell began so many `seconds` ago, or resumed where a `share` of it was done before."""
+        self.running[cell] = (self.now() - seconds, share)
         self.shares[cell] = share
 
     def reach(self, cell: StudyCell, share: float) -> None:
@@ -74,7 +75,8 @@ class Remaining:
     def seconds(self, workers: int = 1) -> float | None:
         """Seconds until all cells are done by so many workers; None before a speed is known.
 
-        A kind of cell that was not measured yet is as fast as the other kind, by the weights.
+        A kind of cell that was not measured yet is as fast as the other kind, by the weights. A
+        cell of seconds, most of which are not its work, tells nothing of one with far more work.
         """
         measured = dict(self.measured)
         for cell, (since, begun) in self.running.items():
@@ -90,11 +92,25 @@ class Remaining:
             return None
         speed = sum(each[0] for each in measured.values()) / weight
         speeds = {kind: own / of for kind, (own, of) in measured.items() if of}
-        left = sum(
-            self.weights[cell] * (1 - self.shares.get(cell, 0.0)) * speeds.get(_kind(cell), speed)
-            for cell in self.left
+        others = [self.weights[cell] for cell in self.left if _kind(cell) not in speeds]
+        if weight < LEAST_PART * max(others, default=0.0):
+            return None
+        left = {cell: self._left(cell, speeds.get(_kind(cell), speed)) for cell in self.left}
+        # An evaluation waits for its adapter, however many workers there are.
+        chains = (
+            seconds + left.get(cell.finetuned, 0.0)
+            if isinstance(cell, EvaluateCell) and cell.finetuned
+            else seconds
+            for cell, seconds in left.items()
         )
-        return left / workers
+        return max([sum(left.values()) / workers, *chains])
+
+    def _left(self, cell: StudyCell, speed: float) -> float:
+        """Seconds that a cell takes still; one that runs and tells no share is on time."""
+        share = self.shares.get(cell, 0.0)
+        seconds = self.weights[cell] * (1 - share) * speed
+        since, begun = self.running.get(cell, (self.now(), share))
+        return seconds if share > begun else max(seconds - (self.now() - since), 0.0)
 
     def words(self, workers: int = 1) -> str:
         """What is left, as the end of a line of progress; empty if it is not known."""
