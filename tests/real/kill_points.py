@@ -141,10 +141,13 @@ class Harness:
         """Run the command once in the trial's folder; its exit status."""
 
         def work() -> None:
+            from optuna.storages.journal import JournalFileSymlinkLock
+
             from isogloss.cli.main import program
             from isogloss.hpo import storage
 
             storage.HEARTBEAT, storage.GRACE = 1, 3  # seconds until a killed trial is tried again
+            JournalFileSymlinkLock.__init__.__defaults__ = (3,)  # until a killed one's lock is free
             tempfile.gettempdir()  # Python writes a file of its own to try it
             Events(self.folder, points, strike, log).install()
             try:
@@ -319,6 +322,7 @@ def import_everything() -> None:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import torch
     import transformers  # noqa: F401
+    from mlflow.utils import requirements_utils
 
     import isogloss.stages.compare
     import isogloss.stages.evaluate_adapters
@@ -328,6 +332,8 @@ def import_everything() -> None:
     import isogloss.stages.tune  # noqa: F401
     from isogloss.cli.main import program  # noqa: F401
 
+    # As a model is logged, MLflow looks at every file of every installed package, for seconds.
+    requirements_utils._init_packages_to_modules_map()
     torch.set_num_threads(1)
     assert threading.active_count() == 1, threading.enumerate()
 
