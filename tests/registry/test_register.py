@@ -10,13 +10,14 @@ import yaml
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from isogloss.config import EvaluateConfig
+from isogloss.config import EvaluateConfig, RegisterConfig
 from isogloss.errors import ConfigError, ModelError
 from isogloss.models.adapters import adapter_digest
 from isogloss.registry.lookup import adapter_folder, logged_model
 from isogloss.registry.promotion import Promotion
 from isogloss.registry.register import register
 from isogloss.stages.evaluate_adapters import run_evaluate
+from isogloss.stages.register import run_register
 
 NAME = "isogloss-probe-arb_Arab"
 Train = Callable[..., Run]
@@ -137,6 +138,30 @@ def test_finetune_registers_a_candidate_once(train: Train) -> None:
     again = train(register_as="auto")
     assert again.info.run_id == run.info.run_id
     assert len(mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")) == 1
+
+
+def test_a_champion_of_a_quick_training_is_named_as_such(train: Train) -> None:
+    quick, full = train(quick=True), train()
+    remark = "this adapter was trained with quick=true"
+    assert remark in register(quick.info.run_id, None, "champion").message
+    assert aliases() == {"champion": "1"}
+    assert remark not in register(full.info.run_id, None, None).message
+    tags = [version(NAME, number).tags.get("isogloss.quick") for number in (1, 2)]
+    assert tags == ["true", None]
+
+
+def test_a_run_of_register_is_named_by_model_source_and_task(
+    finetuned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = mlflow.MlflowClient().create_run(
+        finetuned.info.experiment_id, tags={"mlflow.project.entryPoint": "register"}
+    )
+    mlflow.MlflowClient().set_tag(opened.info.run_id, "mlflow.runName", "register")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    run_register(RegisterConfig(adapter=finetuned.info.run_id))
+    model = Path(finetuned.data.params["model"]).name
+    name = mlflow.get_run(opened.info.run_id).info.run_name
+    assert name == f"register · {model} on Standard Arabic, seed 0 · probe"
 
 
 def test_a_registered_model_is_for_one_source_and_task(finetuned: Run, train: Train) -> None:

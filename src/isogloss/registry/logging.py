@@ -160,6 +160,7 @@ def model_tags(
         "git_commit": commit,
         "seed": str(adapter.config.seed),
         "step": str(adapter.step),
+        **({"quick": "true"} if adapter.config.quick else {}),
     }
 
 

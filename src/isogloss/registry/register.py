@@ -110,6 +110,8 @@ def _register(
     _update_description(client, logged, version)
     if alias is not None:
         message += f"; {_move_alias(client, alias, version, logged)}"
+    if logged.tags.get(f"{PREFIX}quick"):
+        message += "; this adapter was trained with quick=true, a few steps for a look"
     return Registration(f"{MODELS}{name}/{version.version}", message)
 
 

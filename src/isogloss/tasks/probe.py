@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 from string import Formatter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -229,8 +229,34 @@ def draw_facts(split: Split, index: int, seed: int) -> tuple[str, list[Fact], ra
     return kind, [Fact(*fact) for fact in zip(keys, values, strict=True)], rng
 
 
-def _passage_items(template: Template, split: Split, index: int, seed: int) -> list[Item]:
+class _Question(NamedTuple):
+    """One question about a passage: the fact that is asked for, and the options in order."""
+
+    gold: Fact
+    options: tuple[Fact, ...]
+    answer: int
+
+
+@cache  # the same in every language
+def _draw_passage(
+    split: Split, index: int, seed: int
+) -> tuple[str, tuple[Fact, ...], tuple[_Question, ...]]:
+    """Kind, facts and questions of a passage."""
     kind, facts, rng = draw_facts(split, index, seed)
+    # The four questions of two passages have their answers at four different positions.
+    positions = list(range(OPTIONS))
+    random.Random(f"probe/{seed}/{split}/places/{index // 2}").shuffle(positions)
+    questions = []
+    for number, gold in enumerate(rng.sample(facts, 2)):
+        options = rng.sample([fact for fact in facts if fact != gold], OPTIONS - 1)
+        answer = positions[index % 2 * 2 + number]
+        options.insert(answer, gold)
+        questions.append(_Question(gold, tuple(options), answer))
+    return kind, tuple(facts), tuple(questions)
+
+
+def _passage_items(template: Template, split: Split, index: int, seed: int) -> list[Item]:
+    kind, facts, questions = _draw_passage(split, index, seed)
     key_names, value_name = KINDS[kind]
     wording = template.kinds[kind]
     names = filler_names(template.language)
@@ -244,23 +270,15 @@ def _passage_items(template: Template, split: Split, index: int, seed: int) -> l
     passage = template.join.join(
         wording.fact.format(**keys(fact), **{value_name: value(fact)}) for fact in facts
     )
-    # The four questions of two passages have their answers at four different positions.
-    positions = list(range(OPTIONS))
-    random.Random(f"probe/{seed}/{split}/places/{index // 2}").shuffle(positions)
-    items = []
-    for number, gold in enumerate(rng.sample(facts, 2), start=1):
-        options = rng.sample([fact for fact in facts if fact != gold], OPTIONS - 1)
-        answer = positions[index % 2 * 2 + number - 1]
-        options.insert(answer, gold)
-        items.append(
-            Item(
-                item_id=f"{split}-{index:04d}-{number}",
-                passage_id=f"{split}-{index:04d}",
-                language=template.language,
-                passage=passage,
-                question=wording.question.format(**keys(gold)),
-                options=tuple(value(fact) for fact in options),
-                answer=answer,
-            )
+    return [
+        Item(
+            item_id=f"{split}-{index:04d}-{number}",
+            passage_id=f"{split}-{index:04d}",
+            language=template.language,
+            passage=passage,
+            question=wording.question.format(**keys(question.gold)),
+            options=tuple(value(fact) for fact in question.options),
+            answer=question.answer,
         )
-    return items
+        for number, question in enumerate(questions, start=1)
+    ]
