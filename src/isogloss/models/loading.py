@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from safetensors import SafetensorError, safe_open
 
-from isogloss.compat.interfaces import CausalNetwork
+from isogloss.compat.interfaces import CausalNetwork, Tokenizer
 from isogloss.distributed import processes
 from isogloss.distributed.sharding import shard
 from isogloss.errors import ModelError
@@ -33,6 +33,7 @@ def load(
     dtype: str = "auto",
     attention: str = "auto",
     device_map: str | dict[str, int | str] = "none",
+    tokenizer: Tokenizer | None = None,
 ) -> LanguageModel:
     """Load a located model in evaluation mode, on the GPU if there is one.
 
@@ -40,6 +41,7 @@ def load(
     4-bit weights of linear layers with bfloat16 products, see `nf4_config`. `attention` is an
     attention implementation of transformers, auto its default. `device_map` is none for one device,
     auto to let accelerate distribute layers over all GPUs and CPU memory, or such a map.
+    `tokenizer` is that of the location, where it is in memory already.
     Raises ModelError if this machine cannot load the model that way.
     """
     from transformers import AutoModelForCausalLM
@@ -62,7 +64,8 @@ def load(
         options["device_map"] = device_map
     if dtype == NF4:
         options["quantization_config"] = nf4_config()
-    tokenizer = load_tokenizer(location)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(location)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             location.folder, local_files_only=True, **options

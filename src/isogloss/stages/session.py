@@ -249,6 +249,12 @@ def _load(_: None, request: _LoadRequest, location: ModelLocation | None = None)
             f"{processes.rank()} of {processes.count()}, but {request.revision[:12]} in the leader."
         )
     with sharded_loading():
-        model = load(location, request.dtype, request.attention, request.device_map)
+        model = load(
+            location,
+            request.dtype,
+            request.attention,
+            request.device_map,
+            shared_tokenizer(location),
+        )
     proven_paths(model)
     return model
