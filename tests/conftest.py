@@ -1,5 +1,6 @@
 """Fixtures: a clean environment, a separate store for each test, tiny random models on disk."""
 
+import functools
 import gc
 import logging
 import os
@@ -11,6 +12,7 @@ import mlflow
 import pytest
 import torch
 import transformers  # by name: its classes are imported when they are used
+from mlflow.store.db import utils as mlflow_databases
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from isogloss.models.language_model import LanguageModel
@@ -20,6 +22,11 @@ from isogloss.tasks import Item, items, open_task
 from isogloss.types import Split
 
 torch.set_num_threads(1)  # tests run beside one another
+gc.disable()  # until all tests are imported
+# MLflow compiles its sixty migrations to know the newest, for each store: most of opening one.
+mlflow_databases._get_latest_schema_revision = functools.cache(
+    mlflow_databases._get_latest_schema_revision
+)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -30,6 +37,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def pytest_collection_finish() -> None:
     """Exempt imported objects, which are never freed, from garbage collection."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
@@ -102,6 +110,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)
         mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    gc.collect()
+    gc.freeze()  # what MLflow imports when it is first used
     return path
 
 
@@ -129,6 +139,12 @@ def clean_environment(
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # left there by set_experiment
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures: drawing them is most of the time of a small comparison."""
+    monkeypatch.setattr("isogloss.report.page.figures", lambda _: {})
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from mlflow.models.signature import infer_signature
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import AnyType
+from mlflow.utils import requirements_utils
 
 from isogloss.compat.mlflow import leave_run, limit_requests, log_model
 
@@ -41,6 +42,7 @@ mlflow.models.set_model(Doubled())
 def test_a_model_is_logged_alike_and_loaded_only_by_the_public_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
     loads = tmp_path / "loads.txt"
     code = tmp_path / "doubled.py"
     code.write_text(CODE.format(loads=str(loads)), encoding="utf-8")
@@ -61,6 +63,9 @@ def test_a_model_is_logged_alike_and_loaded_only_by_the_public_path(
         assert bool(loads.read_text()) == (name == "public"), (
             "`Model.log` no longer leaves a model unloaded for `validate_serving_input=False`: "
             "logging an adapter loads its base again (compat/mlflow.py)."
+        )
+        assert (requirements_utils._MODULES_TO_PACKAGES is None) == (name == "private"), (
+            "logging an adapter reads the files of all installed packages again (compat/mlflow.py)."
         )
     private, public = logged["private"], logged["public"]
     assert private.signature == public.signature

@@ -33,6 +33,8 @@ from isogloss.stages.evaluate import evaluate
 from isogloss.stages.import_results import import_results, run_import
 from isogloss.stages.session import Session
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 DATA = Path(__file__).parents[1] / "data" / "imports"
 ROW = {"language": "heb_Hebr", "item_id": "i", "passage_id": "p", "correct": 1}
 NAMED = {"model": "m", "condition": "base", "task": "quiz", "format": "letter"}

@@ -56,7 +56,8 @@ def test_files_are_well_formed(path: Path) -> None:
 
 def test_the_image_has_the_pinned_versions_another_user_and_every_file_that_it_copies() -> None:
     lines = (FOLDER / "Dockerfile").read_text("utf-8").replace("\\\n", " ").splitlines()
-    (image,) = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert [line for line in lines if line.startswith("FROM ")] == ["FROM ${BASE}"]
+    (image,) = [line.partition("=")[2] for line in lines if line.startswith("ARG BASE=")]
     version = image.partition(":")[2].partition("-")[0]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert version in SpecifierSet(project["requires-python"])

@@ -17,6 +17,8 @@ from isogloss.stages.session import Session
 from isogloss.stages.study import run_main, run_study
 from isogloss.tracking import read_predictions
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 @pytest.fixture
 def folder(model_folder: Callable[[str], Path]) -> str:

@@ -20,6 +20,8 @@ from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
 from isogloss.stages.study_cells import study_cells
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 LANGUAGES = "arb_Arab,heb_Hebr,amh_Ethi,eng_Latn,fra_Latn"
 
 

@@ -73,6 +73,7 @@ def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
     assert "Model model-9 is left out: it has no tuned run" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_tags_describe_the_comparison() -> None:
     ids = log_runs(tables(gains(0.1, 0.05), n=20), study="s")
     run_compare(CompareConfig(study="s"))
@@ -116,6 +117,7 @@ def test_the_runs_of_all_sources_make_one_crossed_comparison_whose_verdict_is_th
     assert "The spread is estimated from 4 sources" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_shared_vocabulary_is_held_equal_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     log_runs(crossed_tables(0.1, n=40), study="c")
     config = CompareConfig(study="c", source="tur_Latn")
@@ -138,6 +140,7 @@ def test_a_condition_is_not_compared_with_itself() -> None:
         run_compare(CompareConfig(condition="tuned", against="tuned"))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_languages_that_a_run_lacks_are_left_out_and_named() -> None:
     predictions = tables(gains(0.1, 0.05), n=20)
     log_run(BASE, predictions[BASE])
@@ -172,6 +175,7 @@ def test_every_option_that_decides_the_result_is_part_of_the_fingerprint(
     assert plan_comparison(collected, CompareConfig(**change)).fingerprint != fingerprint
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_covariates_of_a_file_are_adjusted_for_and_part_of_the_fingerprint(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     rows = [f"{code},{place**2}" for place, code in enumerate((*RELATED, *CONTROL))]
@@ -202,6 +206,7 @@ def test_runs_and_omissions_are_part_of_the_fingerprint() -> None:
     assert len(set(fingerprints)) == 3
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_comparison_reads_predictions_and_no_metrics_of_languages() -> None:
     ids = log_runs(tables(gains(0.1, 0.05), n=20)).values()
     run_compare(CompareConfig(source="arb_Arab"))

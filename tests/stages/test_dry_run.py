@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from safetensors import safe_open
-from stages.test_study import LANGUAGES, study_config
+from tiny_study import LANGUAGES, study_config
 
 from isogloss.config import MainConfig, StudyConfig
 from isogloss.errors import ConfigError
@@ -14,7 +14,8 @@ from isogloss.models.locate import locate
 from isogloss.models.shapes import shape_of
 from isogloss.stages.dry_run import dry_run
 from isogloss.stages.dry_run_report import print_dry_run
-from isogloss.stages.study import run_main, run_study
+from isogloss.stages.study import run_main
+from isogloss.tracking.experiments import OWN
 
 
 @pytest.fixture(autouse=True)
@@ -28,36 +29,37 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def test_a_dry_run_states_what_is_done_and_loads_nothing(
+    study: StudyConfig,
     model_folder: Callable[[str], Path],
     nothing_is_loaded: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = study_config(model_folder("gemma3"))
-    run_study(config)
     nothing_is_loaded()
-    assert [cost.done for cost in dry_run(config).cells] == ["yes", "yes", "yes"]
+    assert [cost.done for cost in dry_run(study).cells] == ["yes", "yes", "yes"]
     two = study_config(model_folder("gemma3"), sources=["arb_Arab", "eng_Latn"])
     dry = dry_run(two)
     assert [cost.done for cost in dry.cells] == ["yes", "yes", "yes", "no", "no"]
-    assert len(mlflow.search_runs(filter_string="tags.`isogloss.kind` = 'study'")) == 1
+    studies = mlflow.search_runs(
+        filter_string="tags.`isogloss.kind` = 'study'", search_all_experiments=True
+    )
+    assert len(studies) == 1
     print_dry_run(dry)
     assert "5 cells, 3 done" in capsys.readouterr().out
 
 
 def test_a_dry_run_looks_into_the_experiment_of_the_study_and_at_the_artifacts(
-    model_folder: Callable[[str], Path],
+    study: StudyConfig,
 ) -> None:
-    config = study_config(model_folder("gemma3"))
-    compared = run_study(config, "elsewhere")
-    assert [cost.done for cost in dry_run(config, "elsewhere").cells] == ["yes", "yes", "yes"]
-    assert [cost.done for cost in dry_run(config, "Default").cells] == ["no", "no", "no"]
     client = mlflow.MlflowClient()
-    experiment = client.get_run(compared).info.experiment_id
+    experiment = client.get_experiment_by_name(OWN).experiment_id
+    client.rename_experiment(experiment, "elsewhere")
+    assert [cost.done for cost in dry_run(study, "elsewhere").cells] == ["yes", "yes", "yes"]
+    assert [cost.done for cost in dry_run(study, "Default").cells] == ["no", "no", "no"]
     (trained,) = client.search_runs([experiment], "tags.`isogloss.kind` = 'finetune'")
     uri = trained.data.tags["isogloss.adapter_uri"]
     client.delete_logged_model(uri.removeprefix("models:/"))
     # The adapter is gone, so its fine-tuning and evaluation would be done again.
-    assert [cost.done for cost in dry_run(config, "elsewhere").cells] == ["yes", "no", "no"]
+    assert [cost.done for cost in dry_run(study, "elsewhere").cells] == ["yes", "no", "no"]
 
 
 def test_costs_follow_items_tokens_and_parameters(model_folder: Callable[[str], Path]) -> None:

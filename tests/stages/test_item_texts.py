@@ -21,6 +21,8 @@ from isogloss.tracking import data_digest
 from isogloss.tracking.comparability import LANGUAGE_DIGEST_LENGTH
 from isogloss.types import Condition
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "tur_Latn")
 CONFIG = EvaluateConfig(task="probe", languages=LANGUAGES, limit=6, shuffle_options=True, seed=3)
 BASE, TUNED = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stages import test_study
+import tiny_study
 
 from isogloss.config import StudyConfig
 from isogloss.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ def nothing_is_loaded_or_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def study_config(folder: Path, **changes: object) -> StudyConfig:
-    return test_study.study_config(folder, **{"finetune": TRAINING, **changes})
+    return tiny_study.study_config(folder, **{"finetune": TRAINING, **changes})
 
 
 def unusable(config: StudyConfig) -> dict[str, str]:

@@ -30,6 +30,8 @@ from isogloss.stages.study import run_study
 from isogloss.tracking.comparability import key_differences
 from isogloss.tracking.resume import work_root
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 LANGUAGES = ("heb_Hebr", "eng_Latn")
 
 

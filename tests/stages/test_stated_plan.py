@@ -12,6 +12,8 @@ from isogloss.stages.compare import run_compare
 from isogloss.stages.stated_plan import plan_tags
 from isogloss.tracking.tags import PREFIX
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 SOURCES = ("arb_Arab", "hin_Deva", "swh_Latn", "tur_Latn")
 CROSSED = {key: rows for key, rows in crossed_tables(n=20).items() if key.source != "swh_Latn"}
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import probe
 from mlflow.entities import Run
 from safetensors.torch import load_file, save_file
+from tiny_study import LANGUAGES, study_config
 
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, StudyConfig
@@ -28,48 +29,9 @@ from isogloss.stages.study import StudyRuns, lost_sources, models_table, run_stu
 from isogloss.stages.study_cells import EvaluateCell, study_cells
 from isogloss.types import Format
 
+pytestmark = pytest.mark.usefixtures("no_figures")  # but of the study that is there
+
 REAL = Path(os.environ.get("ISOGLOSS_TEST_DATA", "absent")) / "sib200"
-LANGUAGES = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn")
-
-
-def study_config(folder: Path, **changes: object) -> StudyConfig:
-    return StudyConfig.model_validate(
-        {
-            "study": "tiny",
-            **({} if "models" in changes else {"model": str(folder)}),
-            "dtype": "float32",
-            "languages": LANGUAGES,
-            "limit": 6,
-            "finetune": {"steps": 2, "batch_size": 4, "dev_limit": 4, "rank": 2, "alpha": 4},
-            **changes,
-        }
-    )
-
-
-@pytest.fixture(scope="session")
-def finished(
-    model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The store after one study."""
-    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("finished") / "mlflow.db"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path.parent)
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # of another store
-        run_study(study_config(model_folder("gemma3")))
-    mlflow.set_tracking_uri(before)
-    return path
-
-
-@pytest.fixture
-def study(
-    finished: Path, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> StudyConfig:
-    """The study of the store that `finished` made, in a copy of it."""
-    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-    shutil.copy(finished, "mlflow.db")
-    return study_config(model_folder("gemma3"))
 
 
 def runs(kind: str) -> list[Run]:
@@ -379,8 +341,9 @@ def test_a_study_of_a_pooled_source_compares_relatives_of_the_pool(
 ) -> None:
     languages = ("arb_Arab", "heb_Hebr", "amh_Ethi", "tir_Ethi", "eng_Latn", "fra_Latn")
     config = study_config(
-        model_folder("gemma3"), source="heb_Hebr+arb_Arab", languages=languages, study="pool"
-    )
+        model_folder("gemma3"), source="heb_Hebr+arb_Arab", languages=languages, study="pool",
+        limit=2,
+    )  # fmt: skip
     compared = mlflow.get_run(run_study(config))
     assert compared.data.tags["isogloss.source"] == "arb_Arab+heb_Hebr"
     note = compared.data.tags["mlflow.note.content"]
@@ -398,7 +361,7 @@ def test_a_study_of_a_pooled_source_compares_relatives_of_the_pool(
 def test_a_control_source_may_be_pooled(model_folder: Callable[[str], Path]) -> None:
     languages = ("arb_Arab", "heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn", "tur_Latn", "fin_Latn")
     config = study_config(
-        model_folder("gemma3"), control_source="fra_Latn+eng_Latn", languages=languages
+        model_folder("gemma3"), control_source="fra_Latn+eng_Latn", languages=languages, limit=2
     )
     compared = mlflow.get_run(run_study(config))
     assert "double_difference/eng_Latn.fra_Latn" in compared.data.metrics
@@ -421,7 +384,10 @@ def test_a_failing_model_does_not_stop_the_others_and_is_run_again(
         {"model": str(broken), "label": "second"},
         {"model": str(model_folder("llama")), "label": "third"},
     ]
-    config = study_config(model_folder("gemma3"), models=models, study="three")
+    languages = ("heb_Hebr", "amh_Ethi", "eng_Latn", "fra_Latn")
+    config = study_config(
+        model_folder("gemma3"), models=models, study="three", languages=languages, limit=2
+    )
     with pytest.raises(StudyError) as caught:
         run_study(config)
     message = str(caught.value)

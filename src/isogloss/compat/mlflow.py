@@ -2,8 +2,10 @@
 
 `mlflow.pyfunc.log_model` loads the logged model, including its base, to try the input example.
 Relies on `Model.log`, its switch `validate_serving_input`, and on it handing that switch to the
-flavor too. A model that a killed process has begun to log is logged on under its id; `Model.log`
-then calls `MlflowClient.log_outputs`, which keeps what it is given as often as it is given.
+flavor too. It also compares the requirements with what is installed, for which it reads the files
+of all installed packages; relies on `mlflow.utils.environment` holding the function. A model that
+a killed process has begun to log is logged on under its id; `Model.log` then calls
+`MlflowClient.log_outputs`, which keeps what it is given as often as it is given.
 
 `mlflow.end_run` writes a status. A run that another process has resumed must keep its status, so
 it is removed from the list of this thread's open runs (`fluent._active_run_stack`).
@@ -39,7 +41,7 @@ from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.tracking import fluent
-from mlflow.utils import name_utils
+from mlflow.utils import environment, name_utils
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 LONGEST_MESSAGE = 2000  # characters of a scoring server's error
 LOG_OUTPUTS = "log_outputs"  # a method of MLflow's client
+CHECK = "warn_dependency_requirement_mismatches"
 
 
 class _Pyfunc:
@@ -59,14 +62,15 @@ class _Pyfunc:
     @staticmethod
     def save_model(*, validate_serving_input: bool, **arguments: object) -> None:
         """Save a model; `validate_serving_input` is for `Model.log` alone."""
-        mlflow.pyfunc.save_model(**arguments)
+        with _silenced(environment, CHECK):
+            mlflow.pyfunc.save_model(**arguments)
 
 
 def log_model(*, model_id: str | None = None, **arguments: object) -> ModelInfo:
     """Log a model from code as `mlflow.pyfunc.log_model` does, without trying its example.
 
-    `arguments` are those of `mlflow.pyfunc.log_model`. `model_id` is a model of the active run that
-    a killed process has begun to log.
+    `arguments` are those of `mlflow.pyfunc.log_model`; its requirements must be what is installed.
+    `model_id` is a model of the active run that a killed process has begun to log.
     """
     if public_only():
         info: ModelInfo = mlflow.pyfunc.log_model(model_id=model_id, **arguments)
@@ -74,7 +78,8 @@ def log_model(*, model_id: str | None = None, **arguments: object) -> ModelInfo:
     run = mlflow.active_run()
     outputs = mlflow.get_run(run.info.run_id).outputs if run and model_id else None
     linked = {output.model_id for output in (outputs.model_outputs if outputs else ())}
-    with _without_outputs() if model_id in linked else nullcontext():
+    # Models that a run has as outputs would become its outputs once more.
+    with _silenced(mlflow.MlflowClient, LOG_OUTPUTS) if model_id in linked else nullcontext():
         info = Model.log(
             artifact_path=None,
             flavor=_Pyfunc,
@@ -87,14 +92,14 @@ def log_model(*, model_id: str | None = None, **arguments: object) -> ModelInfo:
 
 
 @contextmanager
-def _without_outputs() -> Iterator[None]:
-    """Context in which models do not become outputs of runs: MLflow would add them once more."""
-    log_outputs = mlflow.MlflowClient.log_outputs
-    setattr(mlflow.MlflowClient, LOG_OUTPUTS, lambda *_, **__: None)
+def _silenced(owner: object, name: str) -> Iterator[None]:
+    """Context in which a function of MLflow does nothing."""
+    function = getattr(owner, name)
+    setattr(owner, name, lambda *_, **__: None)
     try:
         yield
     finally:
-        setattr(mlflow.MlflowClient, LOG_OUTPUTS, log_outputs)
+        setattr(owner, name, function)
 
 
 def leave_run() -> None:

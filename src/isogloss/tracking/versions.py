@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping
+from functools import cache
 
 from isogloss.prompts.answer_parser import PARSER_VERSION
 from isogloss.prompts.protocol import Protocol
@@ -65,7 +66,12 @@ def statistics_libraries() -> dict[str, str]:
 
 
 def _installed(names: tuple[str, ...]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: _version(name) for name in names}
+
+
+@cache  # the files of each package are read
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
 
 
 def major_version(version: str) -> str:

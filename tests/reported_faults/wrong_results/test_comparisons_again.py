@@ -2,11 +2,14 @@
 
 import mlflow
 import pandas as pd
+import pytest
 from logged_runs import log_run
 from synthetic_predictions import BASE, TUNED, gains, tables
 
 from isogloss.config import CompareConfig
 from isogloss.stages.compare import run_compare
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def test_an_evaluation_that_was_computed_again_is_compared_again() -> None:

@@ -15,6 +15,8 @@ from isogloss.stages.compare import run_compare
 from isogloss.stages.import_results import import_results
 from isogloss.types import Missing
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 LANGUAGES = ("heb_Hebr", "amh_Ethi", "fra_Latn", "tur_Latn")
 Row = dict[str, Any]
 

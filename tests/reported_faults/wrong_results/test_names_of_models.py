@@ -17,6 +17,8 @@ from isogloss.errors import ComparisonError
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.study import run_study
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 Tables = dict[RunKey, pd.DataFrame]
 
 
@@ -47,7 +49,7 @@ def test_a_study_of_a_copied_model_has_all_its_seeds(
         "dtype": "float32",
         "languages": "heb_Hebr,amh_Ethi,fra_Latn,tur_Latn",
         "limit": 2,
-        "finetune": {"steps": 1, "batch_size": 2, "dev_limit": 2, "rank": 2},
+        "finetune": {"steps": 1, "batch_size": 2, "limit": 4, "dev_limit": 2, "rank": 2},
     }
     original = model_folder("llama")
     copy = shutil.copytree(original, tmp_path / "copy")

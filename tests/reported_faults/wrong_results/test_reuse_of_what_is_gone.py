@@ -23,6 +23,8 @@ from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
 from isogloss.tracking import read_predictions
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 def artifacts(run: Run) -> Path:
     return Path(urlparse(run.info.artifact_uri).path)
