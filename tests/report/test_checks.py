@@ -36,7 +36,7 @@ def test_the_lines_state_rank_whole_units_and_floor(comparison):
     assert f"(lowest possible {branch.lowest_p:.2f})" in lines["Whole branches, families"]
     assert "2 languages are the only ones of their families" in lines["Whole branches, families"]
     assert lines["Floor and ceiling"].startswith(
-        "1 language is no better than chance, both before and after ("
+        "1 language is not shown to be above chance, either before or after ("
     )
     assert "(Korean)" in lines["Floor and ceiling"]
 

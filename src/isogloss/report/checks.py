@@ -99,7 +99,7 @@ def _left_out(comparison: Comparison) -> str:
     parts = []
     if result.floor:
         parts.append(
-            f"{_counted(result.floor)} no better than chance, both before and after "
+            f"{_counted(result.floor)} not shown to be above chance, either before or after "
             f"({_names(result.floor)})"
         )
     if result.ceiling:
