@@ -135,8 +135,10 @@ def without_password(text: str) -> str:
     """A text with *** in place of every password in the URLs it contains.
 
     A password ends at the last @ before a space, since it may contain others; that of a query is
-    the value of a parameter with a name of SECRET.
+    the value of a parameter with a name of SECRET. A login of a web address without a password is
+    one: a token.
     """
     # One slash where a URL was taken for a path, or was mistyped.
     text = re.sub(r"(:/{1,2}[^:/\s]*):\S*@", r"\1:***@", text)
+    text = re.sub(r"(https?:/{1,2})[^:/@\s]+@", r"\1***@", text, flags=re.IGNORECASE)
     return re.sub(rf"([?&;](?:{SECRET})=)[^&;\s]*", r"\1***", text, flags=re.IGNORECASE)

@@ -75,6 +75,9 @@ def test_a_step_that_does_not_divide_its_range_shortens_it_and_is_logged(
         ({"rank": [4, 4]}, "distinct values"),
         ({"rank": 4}, "nothing to search"),
         ({"steps": {"low": 1.5, "high": 3}}, "steps"),
+        ({"alpha": {"low": 1, "high": 2, "step": 0.5}}, "alpha: step must be a whole number"),
+        ({"rank": {"low": 1, "high": 8, "step": 2.5}}, "rank: step must be a whole number"),
+        ({"rank": {"low": 1, "high": 8, "step": float("nan")}}, "rank: step must be a whole"),
         ([1, 2], "not a mapping"),
         (
             {"target_modules": ["attention", "q_proj+experts"]},

@@ -134,6 +134,8 @@ def _distribution(name: str, entry: Entry) -> BaseDistribution:
         )
     low, high = _value(name, entry["low"]), _value(name, entry["high"])
     log, step = bool(entry.get("log", False)), entry.get("step")
+    if name in INTEGERS and isinstance(step, float) and (step < 1 or step % 1):
+        raise ValueError(f"step must be a whole number of at least 1, but got {step}.")
     with warnings.catch_warnings(record=True) as caught:  # Optuna's, that a step changes the range
         warnings.simplefilter("always")
         if name in INTEGERS:
