@@ -57,6 +57,7 @@ def test_codes_of_other_standards_and_names_are_recognised(code: str, meant: str
     [
         (["evalute"], "Did you mean 'evaluate'?"),
         (["evaluate", "--formt", "letter"], "--format"),
+        (["evaluate", "--data-dr", "."], "--data_dir"),
         (["evaluate", "--task", "belebel"], "did you mean 'belebele'?"),
         (["evaluate", "--format", "leter"], "did you mean 'letter'?"),
         (["evaluate", "--engine", "{kind: vlm}"], "did you mean 'vllm'?"),
@@ -72,3 +73,13 @@ def test_other_misspelled_names_are_recognised(words: list[str], meant: str) -> 
     if words[0] == "compare":
         log_runs(tables(gains(0.1, 0.05), n=4), study="demo")
     assert meant in refusal(*words)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("--data-dir", "nowhere", "nowhere"), ("--batch-size", "many", "batch_size should be")],
+)
+def test_a_parameter_may_be_written_with_hyphens(name: str, value: str, message: str) -> None:
+    said = refusal("finetune", name, value)
+    assert said == refusal("finetune", name[:2] + name[2:].replace("-", "_"), value)
+    assert message in said

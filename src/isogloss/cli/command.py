@@ -24,7 +24,11 @@ logger = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=BaseModel)
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SETTINGS: dict[str, object] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "token_normalize_func": lambda name: name.replace("-", "_"),  # --data-dir is --data_dir
+}
 # Errors of the machine: a full disk, a file or folder that must not be written.
 CORRECTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformers")
