@@ -5,6 +5,7 @@ Not in output, logs, runs, artifacts, reports, the cache, the journal of a searc
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import mlflow
 import pytest
 import sqlalchemy as sql
 import yaml
+from imported_files import DATA
 
 from real.machines import Database, binary, postgresql
+from real.processes import wait_for
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,20 @@ for arguments in json.loads(sys.argv[1]):
         program(arguments)
     except SystemExit as ended:
         print("exit", arguments[0], ended.code, flush=True)
+"""
+
+SERVED = """
+import sys
+from types import ModuleType
+sys.modules["mlflow.pyfunc.scoring_server.app"] = ModuleType("app")  # as in a server's process
+import mlflow
+from fastapi.testclient import TestClient
+from mlflow.pyfunc.scoring_server import init
+client = TestClient(init(mlflow.pyfunc.load_model(sys.argv[1])))
+good = b'{"inputs": [{"passage": "p", "question": "q", "options": ["a", "b"]}]}'
+for body in (good, good.replace(b'"q"', b"7"), b"[" * 100_000, b'{"inputs": 7}', b"x"):
+    answer = client.post("/invocations", content=body, headers={"Content-Type": "application/json"})
+    print("status", answer.status_code, answer.text, flush=True)
 """
 
 
@@ -73,21 +90,49 @@ def addresses(port: int) -> dict[str, str]:
     }
 
 
-def run(commands: list[list[str]], tracking: str, leases: str, folder: Path) -> str:
-    """What the program prints, in one process for all commands."""
+def environment(tracking: str, leases: str, folder: Path) -> dict[str, str]:
+    """The environment of a user who has planted secrets."""
     keys = {name: value for name, value in SECRETS.items() if name.isupper()}
-    environment = {
+    variables = {
         **os.environ, **keys, "HOME": str(folder), "ISOGLOSS_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "ISOGLOSS_PATIENCE": "1",
         "ISOGLOSS_LEASES": leases,
     }  # fmt: skip
-    environment.pop("ISOGLOSS_UNFINISHED", None)  # unfinished work is in the cache
+    variables.pop("ISOGLOSS_UNFINISHED", None)  # unfinished work is in the cache
+    return variables
+
+
+def run(commands: list[list[str]], tracking: str, leases: str, folder: Path) -> str:
+    """What the program prints, in one process for all commands."""
+    return python(PROGRAM, json.dumps(commands), environment(tracking, leases, folder), folder)
+
+
+def python(code: str, argument: str, variables: dict[str, str], folder: Path) -> str:
+    """What a process prints."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=folder, env=environment,
-        capture_output=True, text=True, timeout=600,
+        [sys.executable, "-c", code, argument], cwd=folder, env=variables, capture_output=True,
+        text=True, timeout=600,
     )  # fmt: skip
     return done.stdout + done.stderr
+
+
+def interrupted(command: list[str], variables: dict[str, str], folder: Path, number: int) -> str:
+    """What a training prints that a signal ends in the middle of its work."""
+    with (folder / "interrupted.txt").open("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "isogloss", *command], cwd=folder, env=variables, stdout=said,
+            stderr=said,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: any((folder / "cache").rglob("metrics.jsonl")))
+            process.send_signal(number)
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        return said.read()
 
 
 def spellings(secret: str) -> set[bytes]:
@@ -135,6 +180,8 @@ def test_planted_secrets_are_found_nowhere(
         ["register", "--adapter", "models:/isogloss-probe-arb_Arab@candidate", "--alias", "champion"],
         ["compare", "--study", "secrets", "--margin", "0.04"],
         ["tune", *tune, "--storage", address["storage"]],
+        ["import", "--path", str(DATA / "quiz.json"), "--source", "arb_Arab", "--task", "quiz",
+         "--model", "m", "--condition", "base"],
         ["cells", "study.yaml"],
         ["doctor"],
     ]  # fmt: skip
@@ -145,7 +192,11 @@ def test_planted_secrets_are_found_nowhere(
         ["evaluate", *tiny, "--engine", f"{{kind: vllm, base_url: '{address['server']}'}}"],
         ["evaluate", *tiny, "--adapter", address["wrong"]],
         ["compare", "--study", address["wrong"]],
+        ["import", "--path", address["wrong"], "--source", "arb_Arab"],
+        ["register", "--adapter", address["wrong"]],
+        ["main", "--study", address["wrong"]],
     ]
+    refused = [[command[0], "--verbose", *command[1:]] for command in refused]  # tracebacks, too
     output = run([*succeed, *refused], address["tracking"], address["leases"], tmp_path)
     ended = [line.split()[1:] for line in output.splitlines() if line.startswith("exit ")]
     names = [command[0] for command in [*succeed, *refused]]
@@ -160,9 +211,20 @@ def test_planted_secrets_are_found_nowhere(
         (address["tracking"], address["leases"].replace(SECRETS["leases"], SECRETS["wrong"])),
         (f"postgresql+psycopg2://me:{SECRETS['wrong']}@127.0.0.1/tracking", address["leases"]),
     ):
-        said = run([["finetune", *train, "--seed", "7"]], tracking, leases, tmp_path)
+        command = ["finetune", "--verbose", *train, "--seed", "7"]
+        said = run([command], tracking, leases, tmp_path)
         assert "exit finetune 2" in said, said[-2000:]
         output += said
+    variables = environment(address["tracking"], address["leases"], tmp_path)
+    output += python(SERVED, "models:/isogloss-probe-arb_Arab@champion", variables, tmp_path)
+    statuses = [line.split()[1] for line in output.splitlines() if line.startswith("status ")]
+    assert statuses == ["200", "200", "400", "400", "400"], output[-3000:]
+    long = ["finetune", "--verbose", *train, "--steps", "3000", "--checkpoint_every", "1"]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        output += interrupted(long, variables, tmp_path, number)
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert {"run.json", "metrics.jsonl"} <= {path.name for path in left}
+    assert {path.stat().st_mode & 0o777 for path in left} == {0o600}, left
     assert "***" in output
     assert leaks(output.encode()) == [], [
         line for line in output.splitlines() if leaks(line.encode())
