@@ -13,9 +13,12 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from isogloss.cli.command import stage_command
+from isogloss.cli.interruptions import ENDING
+from isogloss.compat.mlflow import sqlite_wait, wait_for_sqlite
 from isogloss.config import EvaluateConfig
 from isogloss.tracking import RunKind, open_run
 from isogloss.tracking.resume import kept, locked_work_dir, work_root
+from isogloss.tracking.server import LOCKED
 
 NUMBERS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
@@ -28,6 +31,7 @@ def not_ignored() -> Iterator[None]:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
+    wait_for_sqlite(LOCKED)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -56,6 +60,7 @@ def test_a_signal_ends_the_run_as_killed_with_one_line(number: signal.Signals, s
         f"Interrupted by {number.name}: what was computed is in {folder}, and the same command "
         "resumes from there."
     )
+    assert sqlite_wait() == (LOCKED if number == signal.SIGINT else ENDING)
     (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert run.info.status == "KILLED"
     assert [signal.getsignal(each) for each, _ in NUMBERS] == before

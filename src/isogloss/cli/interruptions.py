@@ -12,6 +12,9 @@ from types import FrameType
 
 import click
 
+# Seconds to wait for a locked database once a signal has arrived: the lock may be that of a
+# transaction which the signal has interrupted, and Slurm kills 30 seconds after it.
+ENDING = 5
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -27,6 +30,8 @@ def interruptions() -> Iterator[None]:
         for other in SIGNALS:  # a second signal does not disturb the end of the first
             signal.signal(other, signal.SIG_IGN)
         received.append(number)
+        if database := sys.modules.get("isogloss.compat.mlflow"):
+            database.wait_for_sqlite(ENDING)
         raise KeyboardInterrupt
 
     before = {}

@@ -115,27 +115,37 @@ def leave_run() -> None:
 
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout"
-_busy_timeout: list[str] = []  # the statement in place of MLflow's
+MLFLOWS_WAIT = 20
+_wait: list[int] = []  # seconds in place of MLflow's
 
 
 def wait_for_sqlite(seconds: int) -> None:
     """Let every connection to a sqlite database wait that long while another process locks it."""
-    if not _busy_timeout:
+    if not _wait:
         event.listen(Engine, "connect", _connected)
         event.listen(Engine, "before_cursor_execute", _replaced, retval=True)
-    _busy_timeout[:] = [f"{_BUSY_TIMEOUT} = {1000 * seconds};"]
+    _wait[:] = [seconds]
+
+
+def sqlite_wait() -> int:
+    """Seconds that a connection to a sqlite database waits while another process locks it."""
+    return _wait[0] if _wait else MLFLOWS_WAIT
+
+
+def _statement() -> str:
+    return f"{_BUSY_TIMEOUT} = {1000 * sqlite_wait()};"
 
 
 def _connected(connection: object, _: object) -> None:
     if isinstance(connection, sqlite3.Connection):
-        connection.execute(_busy_timeout[0])
+        connection.execute(_statement())
 
 
 def _replaced(
     _connection: object, _cursor: object, statement: str, parameters: object, *_: object
 ) -> tuple[str, object]:
     ours = statement.startswith(_BUSY_TIMEOUT)
-    return (_busy_timeout[0] if ours else statement), parameters
+    return (_statement() if ours else statement), parameters
 
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")

@@ -21,7 +21,7 @@ import requests
 from mlflow.exceptions import InvalidUrlException, MlflowException
 from urllib3.exceptions import NameResolutionError
 
-from isogloss.compat.mlflow import errno_of, http_status, is_foreign_page
+from isogloss.compat.mlflow import errno_of, http_status, is_foreign_page, sqlite_wait
 from isogloss.errors import ConfigError, TrackingError
 from isogloss.files import make_room
 from isogloss.formatting import without_password
@@ -160,8 +160,8 @@ def sentence(error: BaseException) -> str:
         return f"this machine cannot write or open files ({clause}); {make_room()}."
     if is_locked(error):
         return (
-            f"{subject} is locked by another process, and was for {LOCKED} seconds; the same "
-            "command resumes when it is free."
+            f"{subject} is locked by another process, and was for {sqlite_wait()} seconds; the "
+            "same command resumes when it is free."
         )
     if kind == Failure.NO_ANSWER:
         return f"{subject} {clause}."
