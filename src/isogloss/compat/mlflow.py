@@ -28,11 +28,11 @@ its clients write do. The revisions of its database's schema are the files of
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 import mlflow
 import requests
@@ -48,8 +48,11 @@ from sqlalchemy.engine import Engine
 from isogloss.compat import public_only
 from isogloss.formatting import shortened
 
-if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+# As ASGI defines them: a connection, an event, and how the application receives and sends events.
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 LONGEST_MESSAGE = 2000  # characters of a scoring server's error
 LOG_OUTPUTS = "log_outputs"  # a method of MLflow's client
@@ -162,8 +165,8 @@ def limit_requests(most_bytes: int) -> None:
     """
     # They take long to import, and servers alone need them.
     import fastapi
+    from fastapi.responses import JSONResponse
     from mlflow.pyfunc import scoring_server
-    from starlette.responses import JSONResponse
 
     if public_only() or hasattr(scoring_server.invocations, "__wrapped__"):
         return
@@ -191,7 +194,7 @@ def limit_requests(most_bytes: int) -> None:
     class BoundedApp(fastapi.FastAPI):
         """An application that takes a request when no more than `most_bytes` have arrived."""
 
-        async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             parts, length, more = [], 0, scope["type"] == "http"
             while more and length <= most_bytes:
                 message = await receive()
@@ -204,7 +207,7 @@ def limit_requests(most_bytes: int) -> None:
                 return
             whole = iter([{"type": "http.request", "body": b"".join(parts)}])
 
-            async def received() -> "Message":
+            async def received() -> Message:
                 return next(whole, None) or await receive()
 
             await super().__call__(scope, received if scope["type"] == "http" else receive, send)
