@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -139,6 +140,19 @@ def clean_environment(
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # left there by set_experiment
+
+
+@contextmanager
+def kept_store(empty_store: Path, folder: Path) -> Iterator[str]:
+    """Context in which MLflow's store is a new one in a folder, for several tests; its URI."""
+    uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # of another store
+        yield uri
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture

@@ -87,22 +87,8 @@ def test_a_comparison_with_its_report_imports_no_library_of_models(tmp_path: Pat
             ]
     table = tmp_path / "answers.csv"
     table.write_text("\n".join(rows), "utf-8")
-    commands = [
-        [
-            "import",
-            "--path",
-            str(table),
-            "--source",
-            "arb_Arab",
-            "--task",
-            "t",
-            "--format",
-            "letter",
-            "--study",
-            "s",
-        ],
-        ["compare", "--study", "s"],
-    ]
+    table_words = f"import --path {table} --source arb_Arab --task t --format letter --study s"
+    commands = [table_words.split(), ["compare", "--study", "s"]]
     outcomes, modules = imported(commands, MODEL_LIBRARIES)
     assert [code for code, _ in outcomes] == [0, 0], outcomes
     assert "report.html" in str(outcomes[1][1])

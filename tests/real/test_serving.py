@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import mlflow
 import psutil
 import pytest
 import requests
-from conftest import probe
+from conftest import kept_store, probe
 
 from isogloss.config import FinetuneConfig
 from isogloss.registry.register import register
@@ -38,20 +37,14 @@ def store(
     model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """The URI of a store that has a registered adapter."""
-    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("serving") / "mlflow.db"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
     config = FinetuneConfig(
         model=str(model_folder("gemma3")), dtype="float32", format="letter",
         prompt_language="target", **TRAINING,
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-        patch.chdir(path.parent)
+    with kept_store(empty_store, tmp_path_factory.mktemp("serving")) as uri:
         trained = finetune(config, Session(config.model, "float32"))
-    register(trained.data.tags["isogloss.adapter_uri"], "reader", "champion")
-    mlflow.set_tracking_uri(before)
-    return f"sqlite:///{path}"
+        register(trained.data.tags["isogloss.adapter_uri"], "reader", "champion")
+    return uri
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,10 @@ def evaluate(folder: Path, adapter: str | None) -> Run:
 
 def test_a_version_has_the_tags_card_and_run_that_identify_how_it_was_made(finetuned: Run) -> None:
     registration = register(finetuned.info.run_id, None, "candidate")
-    assert registration == (f"models:/{NAME}/1", "registered; alias candidate is at version 1")
+    assert registration.uri == f"models:/{NAME}/1"
+    assert registration.message == "registered; alias candidate is at version 1"
     registered = version(NAME, 1)
+    assert registration.tags == registered.tags
     assert registered.run_id == finetuned.info.run_id
     for name in (
         "base_model", "base_revision", "source", "task", "data_digest", "dev_digest",

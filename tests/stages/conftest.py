@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
+from conftest import kept_store
 from tiny_study import study_config
 
 from isogloss.config import StudyConfig
@@ -17,15 +17,10 @@ def finished(
     model_folder: Callable[[str], Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The store after one study."""
-    path = Path(shutil.copy(empty_store, tmp_path_factory.mktemp("finished") / "mlflow.db"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path.parent)
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # of another store
+    folder = tmp_path_factory.mktemp("finished")
+    with kept_store(empty_store, folder):
         run_study(study_config(model_folder("gemma3")))
-    mlflow.set_tracking_uri(before)
-    return path
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

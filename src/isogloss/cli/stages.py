@@ -16,11 +16,6 @@ from isogloss.config import (
 
 
 def _main(config: MainConfig) -> None:
-    if config.dry_run:  # without what compares and draws
-        from isogloss.stages.dry_run_report import run_dry
-
-        run_dry(config)
-        return
     from isogloss.launchers.studies import run_main
 
     run_main(config)

@@ -1,5 +1,6 @@
 """Registering adapters: versions of registered models, their descriptions and aliases."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import mlflow
@@ -28,10 +29,11 @@ PROMOTION = f"{PREFIX}promotion"  # tag of a version: the decision about the ali
 
 
 class Registration(NamedTuple):
-    """A version, and a message about it and its alias."""
+    """A version, a message about it and its alias, and the tags of its logged model."""
 
     uri: str
     message: str
+    tags: Mapping[str, str]
 
 
 def check_registrable(name: str | None, task: str, source: LanguageCode) -> None:
@@ -112,7 +114,7 @@ def _register(
         message += f"; {_move_alias(client, alias, version, logged)}"
     if logged.tags.get(f"{PREFIX}quick"):
         message += "; this adapter was trained with quick=true, a few steps for a look"
-    return Registration(f"{MODELS}{name}/{version.version}", message)
+    return Registration(f"{MODELS}{name}/{version.version}", message, tags)
 
 
 def _version_of(client: mlflow.MlflowClient, name: str, logged: LoggedModel) -> ModelVersion | None:

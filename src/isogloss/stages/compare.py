@@ -161,12 +161,12 @@ def _overlaps(collected: CollectedRuns) -> Overlaps | None:
 
 
 def print_verdict(run: Run) -> None:
-    """Print the checks and claims, then the answer, and where the report is.
+    """Print the answer with numbers and checks, the verdict once more, and where the report is.
 
-    The answer comes last because the end of a long output is what a terminal shows.
+    The verdict is repeated because a terminal shows the end of a long output.
     """
-    answer, _, checks = run.data.tags["mlflow.note.content"].rpartition("\n\n")
-    print(f"\nBehind the answer (in the report with figures and items):\n{checks}\n\n{answer}\n")
+    print(f"\n{run.data.tags['mlflow.note.content']}\n")
+    print(f"verdict: {tag(run, 'verdict')}")
     print(f"report: {tracking.artifact_path(run, REPORT)}")
 
 

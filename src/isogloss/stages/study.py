@@ -33,7 +33,6 @@ from isogloss.formatting import aligned, decimal, duration
 from isogloss.models.memory import return_freed_memory
 from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
-from isogloss.stages.compare import compare_runs, print_verdict
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run_report import run_dry
 from isogloss.stages.preflight import check_study
@@ -97,6 +96,8 @@ def run_study(
     Finished cells are reused. Unusable parameters and data raise before the first run is opened.
     Raises StudyError at the end if cells failed; the comparison is then that of the others.
     """
+    from isogloss.stages.compare import print_verdict  # draws, which takes long to import
+
     cells = study_cells(config)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
     preflight = check_study(config, sessions, cells)
@@ -287,6 +288,8 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
 
     `labels` are the names of models by revision: a run that is reused may know another name.
     """
+    from isogloss.stages.compare import compare_runs  # see `run_study`
+
     if not runs.evaluated:
         logger.error("no comparison: nothing has been evaluated")
         return None
