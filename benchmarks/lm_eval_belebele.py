@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 34),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 35),
+    "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from isogloss import threads
-from isogloss.threads import Threads, chosen, cpu_quota, limit_threads, usable_cores
+from isogloss.threads import (
+    Threads,
+    chosen,
+    cpu_quota,
+    limit_threads,
+    others_running,
+    usable_cores,
+    waiting,
+)
 
 
 @pytest.fixture
@@ -132,8 +140,9 @@ def test_variables_are_set_once_and_those_of_the_user_stay(
 ) -> None:
     names = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_WAIT_POLICY")
     monkeypatch.setattr(threads, "chosen", lambda environment: Threads(2, "CPU quota"))
+    monkeypatch.setattr(threads, "others_running", lambda: inf)
     for given in ({}, {"RAYON_NUM_THREADS": "5"}, {"OMP_WAIT_POLICY": "active"}):
-        for name in names:
+        for name in (*names, "GOMP_SPINCOUNT"):
             monkeypatch.delenv(name, raising=False)
         for name, value in given.items():
             monkeypatch.setenv(name, value)
@@ -154,3 +163,68 @@ def test_a_number_that_openmp_cannot_read_is_replaced(monkeypatch: pytest.Monkey
     limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == "2"
     limit_threads.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("running", "number", "expected"),
+    [
+        (0, 2, "spinning 5000 turns before they sleep (GOMP_SPINCOUNT)"),
+        (2, 2, "spinning 5000 turns before they sleep (GOMP_SPINCOUNT)"),
+        (3, 2, "waiting passive (OMP_WAIT_POLICY)"),
+        (0, 1, "waiting passive (OMP_WAIT_POLICY)"),
+        (inf, 2, "waiting passive (OMP_WAIT_POLICY)"),
+    ],
+)
+def test_threads_spin_briefly_where_processors_are_idle(
+    monkeypatch: pytest.MonkeyPatch, running: float, number: int, expected: str
+) -> None:
+    monkeypatch.setattr(threads, "chosen", lambda environment: Threads(number, "one per core"))
+    monkeypatch.setattr(threads, "usable_cpus", lambda: set(range(4)))
+    monkeypatch.setattr(threads, "others_running", lambda: running)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "THP_MEM_ALLOC_ENABLE"):
+        monkeypatch.delenv(name, raising=False)
+    limit_threads.cache_clear()
+    limit_threads()
+    limit_threads.cache_clear()
+    assert waiting() == expected
+    assert ("GOMP_SPINCOUNT" in os.environ) != ("OMP_WAIT_POLICY" in os.environ)
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("GOMP_SPINCOUNT", "7", "spinning 7 turns before they sleep (GOMP_SPINCOUNT)"),
+        ("OMP_WAIT_POLICY", "ACTIVE", "waiting active (OMP_WAIT_POLICY)"),
+    ],
+)
+def test_the_users_way_of_waiting_stays(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, value)
+    limit_threads.cache_clear()
+    limit_threads()
+    limit_threads.cache_clear()
+    assert waiting() == expected
+
+
+@pytest.mark.parametrize(
+    ("loadavg", "others"),
+    [
+        ("0.10 0.20 0.30 1/300 4242", 0),
+        ("9.10 0.20 0.30 4/300 4242", 3),
+        ("0.10 0.20 0.30 0/300 4242", 0),
+        ("nothing that is known", inf),
+        ("", inf),
+    ],
+)
+def test_what_else_runs_is_read_from_the_system(
+    tmp_path: Path, loadavg: str, others: float
+) -> None:
+    assert others_running(write(tmp_path, {"proc/loadavg": loadavg})) == others
+
+
+def test_a_system_that_does_not_tell_what_runs_counts_as_busy(tmp_path: Path) -> None:
+    assert others_running(tmp_path) == inf

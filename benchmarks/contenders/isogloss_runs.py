@@ -1,8 +1,13 @@
 """isogloss: scoring, training, generation, and the cost of scoring as a study grows."""
 
+# ruff: noqa: E402 - threads are limited before torch is imported, as the program does
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from isogloss.threads import limit_threads
+
+limit_threads()
 
 import torch
 

@@ -1,19 +1,27 @@
 """How many threads the numerical libraries of this process start, and how they wait.
 
 Their own defaults count the processors of the machine or of the process's affinity, never the CPU
-quota of its container, and OpenMP's threads spin while they wait, which takes time from others.
+quota of its container, and OpenMP's threads spin for long while they wait, which takes time from
+others. Beside other work they sleep at once, as it then counts most; on an idle machine they spin
+for half a millisecond, because a thread that has slept wakes later than the next small operation
+lasts (docs/findings.md).
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import inf
 from pathlib import Path
+from statistics import median
 
 # OpenMP's variable is read by torch, MKL, OpenBLAS and Arrow, the other one by tokenizers.
 OPENMP, RAYON = "OMP_NUM_THREADS", "RAYON_NUM_THREADS"
-WAITING = "OMP_WAIT_POLICY"
+WAITING, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+BRIEFLY = "5000"  # turns of GNU OpenMP's waiting loop
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch: fewer and larger pages for large tensors
+GLANCES, BETWEEN = 5, 0.004  # seconds
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,20 @@ def limit_threads() -> Threads:
     if threads.reason != OPENMP:
         os.environ[OPENMP] = str(threads.number)
     os.environ.setdefault(RAYON, str(threads.number))
-    os.environ.setdefault(WAITING, "PASSIVE")
+    os.environ.setdefault(HUGE_PAGES, "1")
+    if WAITING not in os.environ and SPINS not in os.environ:
+        if threads.number > 1 and others_running() + threads.number <= len(usable_cpus()):
+            os.environ[SPINS] = BRIEFLY
+        else:
+            os.environ[WAITING] = "PASSIVE"
     return threads
+
+
+def waiting() -> str:
+    """Return how the threads of this process wait, and which variable says so."""
+    if WAITING in os.environ:
+        return f"waiting {os.environ[WAITING].lower()} ({WAITING})"
+    return f"spinning {os.environ.get(SPINS, 'without a limit')} turns before they sleep ({SPINS})"
 
 
 def chosen(environment: Mapping[str, str], root: Path = Path("/")) -> Threads:
@@ -72,6 +92,22 @@ def usable_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
+
+
+def others_running(root: Path = Path("/")) -> float:
+    """Return how many threads of the machine use or await a processor, beside the calling one.
+
+    The median of five glances within 20 ms; infinity where the system does not tell.
+    """
+    running = []
+    for _ in range(GLANCES):
+        time.sleep(BETWEEN)
+        counts = _text(root / "proc/loadavg").split()[3:4]  # running/all
+        number = counts[0].partition("/")[0] if counts else ""
+        if not number.isdecimal():
+            return inf
+        running.append(int(number) - 1)
+    return max(median(running), 0)
 
 
 def cpu_quota(root: Path = Path("/")) -> float:

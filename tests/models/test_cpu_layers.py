@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers.activations import GELUTanh
 
-from isogloss.models.cpu_layers import lighter_forwards, lighter_layers
+from isogloss.compat.transformers import ROTARY, rotary_functions
+from isogloss.models import tree_attention
+from isogloss.models.cpu_layers import lighter_forwards, lighter_layers, lighter_rotations
 from isogloss.models.forward import hidden_states
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
@@ -83,7 +85,7 @@ def test_states_of_trees_are_those_of_the_layers_up_to_rounding(
             states[dtype] = hidden_states(model, [tree], [nodes])
             if dtype == "bfloat16":
                 assert model.lighter
-                model.lighter = {}
+                model.lighter, model.lighter_rotations = {}, {}
                 states["own layers"] = hidden_states(model, [tree], [nodes])
             else:
                 assert model.lighter is None
@@ -91,7 +93,9 @@ def test_states_of_trees_are_those_of_the_layers_up_to_rounding(
     errors = {name: float((states[name] - exact).norm() / exact.norm()) for name in states}
     if architecture == "gemma3":  # the others round the same numbers, once instead of three times
         assert not torch.equal(states["bfloat16"], states["own layers"])
-    assert errors["bfloat16"] < 1.25 * errors["own layers"] < 0.1
+    # A token that is nearly between two experts may take the other one.
+    factor = 2 if architecture == "qwen3_moe" else 1.25
+    assert errors["bfloat16"] < factor * errors["own layers"] < 0.1
 
 
 def test_gradients_pass_through_the_layers_of_the_model(model_folder: ModelFolder) -> None:
@@ -109,3 +113,101 @@ def test_a_norm_that_does_something_else_is_left_alone(model_folder: ModelFolder
     odd = norms_of_layers(model)[0]
     odd.forward = lambda states: states * odd.weight
     assert odd not in lighter_forwards(model)
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "llama", "qwen3", "mistral", "qwen3_moe"])
+def test_queries_and_keys_are_rotated_in_float32_and_rounded_once(
+    architecture: str, model_folder: ModelFolder
+) -> None:
+    model = loaded(model_folder, architecture)
+    ((module, rotate),) = lighter_rotations(model).items()
+    own = rotary_functions(model.network)[module]
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(1, heads, 9, 16, generator=generator) for heads in (4, 2))
+    angles = torch.randn(1, 9, 8, generator=generator).repeat(1, 1, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        given = query.to(dtype), key.to(dtype), angles.cos(), angles.sin()
+        exact = own(*(states.double() for states in given))
+        for rotated, wanted, unchanged in zip(rotate(*given), exact, own(*given), strict=True):
+            assert rotated.dtype == torch.bfloat16
+            assert (rotated - wanted).norm() <= 1.001 * (unchanged.bfloat16() - wanted).norm()
+
+
+def test_a_rotation_of_a_part_or_of_another_form_is_the_models_own(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(model_folder, "llama")
+    ((module, rotate),) = lighter_rotations(model).items()
+    query, angles = torch.randn(1, 4, 9, 16), torch.randn(1, 9, 4).repeat(1, 1, 2)
+    with pytest.raises(RuntimeError):  # as the model's own, which rotates all of a head
+        rotate(query, query, angles.cos(), angles.sin())
+    monkeypatch.setattr(module, ROTARY, lambda query, key, cos, sin: (query * cos, key * sin))
+    assert lighter_rotations(model) == {}
+
+
+def test_rotations_are_replaced_within_a_pass_that_keeps_no_keys(model_folder: ModelFolder) -> None:
+    model = loaded(model_folder, "gemma3")
+    ((module, own),) = rotary_functions(model.network).items()
+    with torch.inference_mode():
+        with lighter_layers(model):
+            assert getattr(module, ROTARY) is not own
+        with lighter_layers(model, caches=True):
+            assert getattr(module, ROTARY) is own
+    assert getattr(module, ROTARY) is own
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "llama", "mistral"])
+def test_with_matrix_units_attention_is_fused_and_as_exact(
+    architecture: str, model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = [TokenTree(), TokenTree()]
+    nodes = [
+        trees[0].insert([*range(5, 90)]) + trees[0].insert([*range(5, 40), *range(200, 220)])[35:],
+        trees[1].insert([*range(7, 60)]),
+    ]
+    errors, calls = {}, []
+
+    def fused(*arguments: object, **options: object) -> torch.Tensor:
+        calls.append(arguments)
+        return torch.nn.functional.scaled_dot_product_attention(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tree_attention, "scaled_dot_product_attention", fused)
+    exact = None
+    for dtype, units in (("float32", True), ("bfloat16", False), ("bfloat16", True)):
+        monkeypatch.setattr(tree_attention, "matrix_units", lambda units=units: units)
+        model = loaded(model_folder, architecture, dtype)
+        before = len(calls)
+        with torch.inference_mode():
+            states = hidden_states(model, trees, nodes).float()
+        exact = states if exact is None else exact
+        errors[dtype, units] = float((states - exact).norm() / exact.norm())
+        assert (len(calls) > before) == (units and dtype == "bfloat16")
+    assert errors["bfloat16", True] < 1.1 * errors["bfloat16", False] < 0.1
+
+
+def test_training_keeps_plain_products(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_attention, "matrix_units", lambda: True)
+    monkeypatch.setattr(tree_attention, "scaled_dot_product_attention", None)
+    model = loaded(model_folder, "gemma3")
+    tree = TokenTree()
+    nodes = tree.insert(list(range(5, 60)))
+    with torch.enable_grad():
+        assert hidden_states(model, [tree], [nodes]).isfinite().all()
+
+
+def test_soft_capped_scores_keep_plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_attention, "matrix_units", lambda: True)
+    tree = TokenTree()
+    tree.insert(list(range(5, 60)))
+    row = tree_attention.Row.of([tree], torch.device("cpu"))
+    query, key = (torch.randn(1, heads, 55, 8) for heads in (4, 2))
+    outputs = {}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for softcap in (None, 1e9, 0.1):
+            outputs[softcap], _ = tree_attention.attend(
+                torch.nn.Module(), query, key, key, None, row=row, softcap=softcap
+            )
+    assert torch.allclose(outputs[None].float(), outputs[1e9].float(), atol=0.02)
+    assert not torch.allclose(outputs[None].float(), outputs[0.1].float(), atol=0.2)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import isogloss
+from isogloss.models import memory
 from isogloss.models.language_model import LanguageModel
-from isogloss.models.memory import training_token_budget
+from isogloss.models.memory import cpu_tokens_per_batch, training_token_budget
 
 
 def test_a_training_pass_uses_a_quarter_of_the_total_memory(
@@ -70,3 +71,18 @@ print(kept, resident() - before)
     if kept < 300:
         pytest.skip("the C library does not keep freed memory")
     assert left < 100
+
+
+@pytest.mark.parametrize(
+    ("dtype", "units", "tokens"),
+    [
+        (torch.bfloat16, True, 4096),
+        (torch.bfloat16, False, 1024),
+        (torch.float32, True, 1024),
+    ],
+)
+def test_batches_are_larger_where_products_are_faster(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, units: bool, tokens: int
+) -> None:
+    monkeypatch.setattr(memory, "matrix_units", lambda: units)
+    assert cpu_tokens_per_batch(dtype) == tokens

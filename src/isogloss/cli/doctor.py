@@ -17,7 +17,7 @@ import isogloss
 from isogloss.cli.command import SETTINGS, set_verbosity, verbosity_options
 from isogloss.cli.models import default_dtypes, folder_size
 from isogloss.formatting import aligned, size
-from isogloss.threads import WAITING, limit_threads
+from isogloss.threads import limit_threads, waiting
 
 ANSWER_SECONDS = 5  # to wait for a tracking server
 PYPROJECT = Path(isogloss.__file__).parents[2] / "pyproject.toml"
@@ -104,8 +104,7 @@ def settings() -> list[Finding]:
         Finding("processes", processes),
         Finding(
             "threads",
-            f"{torch.get_num_threads()} ({threads.reason}), "
-            f"waiting {os.environ[WAITING].lower()} ({WAITING})",
+            f"{torch.get_num_threads()} ({threads.reason}), {waiting()}",
         ),
         Finding("dtype nf4", "available" if bitsandbytes_installed() else "needs bitsandbytes"),
         Finding("hub", "offline (HF_HUB_OFFLINE)" if _offline() else "allowed (not tried)"),

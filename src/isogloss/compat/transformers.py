@@ -2,12 +2,15 @@
 
 Relies on `_can_set_attn_implementation`, on `_attn_implementation` of a configuration taking effect
 at the next pass, on forward passes handing unknown keyword arguments to the attention function, and
-on no mask being made for an attention function without a mask function.
+on no mask being made for an attention function without a mask function. Further on the attention
+layers of a model looking `apply_rotary_pos_emb` up in their own Python module.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, cast
 
 import torch
@@ -17,6 +20,8 @@ from transformers.cache_utils import DynamicCache
 from isogloss.compat import public_only
 from isogloss.compat.interfaces import CausalNetwork
 
+ROTARY = "apply_rotary_pos_emb"
+Rotation = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -57,6 +62,26 @@ def replaced_attention(network: CausalNetwork, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = own
+
+
+def rotary_functions(network: CausalNetwork) -> dict[ModuleType, Rotation]:
+    """What rotates queries and keys, by the Python module in which layers look it up."""
+    if public_only():
+        return {}
+    names = {type(module).__module__ for module in network.modules()}
+    found = {sys.modules[name]: getattr(sys.modules[name], ROTARY, None) for name in names}
+    return {module: function for module, function in found.items() if callable(function)}
+
+
+@contextmanager
+def replaced_rotation(module: ModuleType, rotation: Rotation) -> Iterator[None]:
+    """Context in which the layers of a Python module rotate with another function."""
+    own = getattr(module, ROTARY)
+    setattr(module, ROTARY, rotation)
+    try:
+        yield
+    finally:
+        setattr(module, ROTARY, own)
 
 
 def rescaling_length(network: CausalNetwork) -> int | None:

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
         return torch.float32 if dtype == "float32" else torch.bfloat16
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
+    if not (torch.cpu.get_capabilities().get("avx512_bf16") or matrix_units()):
         return torch.float32
     machine = hashlib.sha256(f"{torch.__version__} {_processor()}".encode()).hexdigest()[:12]
     cached = cache_dir() / f"dtype-{machine}.txt"
@@ -42,6 +42,12 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     make_cache_dir()
     write_whole(cached, faster.encode())
     return resolve_dtype(faster)
+
+
+@cache
+def matrix_units() -> bool:
+    """Whether this processor has matrix units for bfloat16 (AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def weights_dtype(dtype: str, device: torch.device) -> torch.dtype:

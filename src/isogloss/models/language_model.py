@@ -16,8 +16,11 @@ from isogloss.models.dtypes import NF4
 from isogloss.models.locate import ModelLocation
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from peft import PeftModel
 
+    from isogloss.compat.transformers import Rotation
     from isogloss.models.cpu_layers import Forward
 
 
@@ -78,6 +81,7 @@ class LanguageModel:
     decoding: Decoding | None = None  # cached by decoding.proven_decoding
     compiled: dict[torch.nn.Module, object] | None = None  # calls of layers, see compilation
     lighter: "dict[torch.nn.Module, Forward] | None" = None  # cached by cpu_layers
+    lighter_rotations: "dict[ModuleType, Rotation]" = field(default_factory=dict)  # with it
     cached_heads: list[tuple[int, int, int]] | None = None  # cached by slots
     captures: bool | None = None  # whether a decode step gives a CUDA graph; cached by slots
 

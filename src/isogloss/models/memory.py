@@ -11,6 +11,7 @@ import torch
 
 from isogloss.errors import ConfigError
 from isogloss.formatting import size
+from isogloss.models.dtypes import matrix_units
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lora import weights_per_rank
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # peft takes seconds to import
     from peft import LoraConfig
 
 CPU_TOKENS_PER_BATCH = 1024
+MATRIX_TOKENS_PER_BATCH = 4096  # 1.2 times as fast as 1024 with AMX: weights are read less often
 GPU_TOKENS_PER_BATCH = 32768
 CPU_TRAINING_TOKENS = 2048
 
@@ -30,8 +32,14 @@ def token_budget(model: LanguageModel) -> int:
     if model.device.type == "cuda":
         free, most = torch.cuda.mem_get_info(model.device)[0], GPU_TOKENS_PER_BATCH
     else:
-        free, most = psutil.virtual_memory().available, CPU_TOKENS_PER_BATCH
+        free, most = psutil.virtual_memory().available, cpu_tokens_per_batch(model.dtype)
     return int(max(min(free // 2 // _bytes_per_token(model), most), 1))
+
+
+def cpu_tokens_per_batch(dtype: torch.dtype) -> int:
+    """The measured optimum of tokens per scoring batch, for products in that dtype on this CPU."""
+    fast = dtype == torch.bfloat16 and matrix_units()
+    return MATRIX_TOKENS_PER_BATCH if fast else CPU_TOKENS_PER_BATCH
 
 
 def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> int:

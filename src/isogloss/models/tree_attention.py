@@ -13,6 +13,7 @@ from torch.nn.functional import dropout as dropout_
 from torch.nn.functional import scaled_dot_product_attention
 
 from isogloss.compat.transformers import register_attention
+from isogloss.models.dtypes import matrix_units
 from isogloss.models.packed_attention import Branches, attend_branches, branches, kernel_takes
 from isogloss.models.prefix_tree import TokenTree
 
@@ -93,7 +94,7 @@ def attend(
     Returns attended values [1, T, H, E]. On a GPU by one kernel for the branches of the row, where
     it applies. On a CPU by plain products, 128 queries at a time, each with the keys up to its own:
     torch's fused attention is no faster in bfloat16 than in float32 there, and it computes masked
-    entries too.
+    entries too. With matrix units it is 1.1 to 2.8 times as fast as those products all the same.
     """
     scale = query_1HTE.shape[-1] ** -0.5 if scaling is None else scaling
     plain = softcap is None and not dropout
@@ -102,13 +103,19 @@ def attend(
             query_1HTE, key_1KTE, value_1KTE, row.branches, scale, sliding_window
         )
         return attended_1THE, None
+    on_cpu = query_1HTE.device.type == "cpu"
+    fused_on_cpu = on_cpu and plain and _fused_is_faster()
+    if fused_on_cpu:  # cast once instead of in each segment
+        query_1HTE, key_1KTE, value_1KTE = (
+            whole.to(torch.bfloat16) for whole in (query_1HTE, key_1KTE, value_1KTE)
+        )
     attended = []
     sizes = [segment.size for segment in row.segments]
     # Split instead of sliced: the gradient of every slice would have the size of the row.
     parts = (torch.split(whole, sizes, dim=2) for whole in (query_1HTE, key_1KTE, value_1KTE))
     for segment, query, key, value in zip(row.segments, *parts, strict=True):
         mask_TT = segment.mask(sliding_window, query.device)
-        if query.device.type == "cpu" or softcap is not None:
+        if softcap is not None or (on_cpu and not fused_on_cpu):
             attended.append(
                 _in_blocks(query[0], key[0], value[0], mask_TT, scale, softcap, dropout)
             )
@@ -125,6 +132,17 @@ def attend(
             )
             attended.append(fused[0].transpose(0, 1))
     return torch.cat(attended)[None], None
+
+
+def _fused_is_faster() -> bool:
+    """Whether a CPU computes attention by torch's fused kernel: bfloat16 with matrix units.
+
+    Without gradients only: a training that was begun with plain products ends with them.
+    """
+    in_bfloat16 = (
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+    return in_bfloat16 and matrix_units() and not torch.is_grad_enabled()
 
 
 def _in_blocks(

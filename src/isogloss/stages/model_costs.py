@@ -27,9 +27,9 @@ from isogloss.inference.generation import TOKENS_PER_BATCH
 from isogloss.models.dtypes import resolve_dtype
 from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.memory import (
-    CPU_TOKENS_PER_BATCH,
     CPU_TRAINING_TOKENS,
     GPU_TOKENS_PER_BATCH,
+    cpu_tokens_per_batch,
 )
 from isogloss.models.shapes import published_shape, shape_of
 
@@ -137,7 +137,8 @@ def scoring_peak(
     """
     free = machine.memory - weight_bytes(shape, precision)
     per_token = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.kinds)
-    most = CPU_TOKENS_PER_BATCH if machine.on_cpu else GPU_TOKENS_PER_BATCH
+    dtype = torch.float32 if precision == Precision.FLOAT32 else torch.bfloat16
+    most = cpu_tokens_per_batch(dtype) if machine.on_cpu else GPU_TOKENS_PER_BATCH
     return scoring_memory(
         shape,
         precision,

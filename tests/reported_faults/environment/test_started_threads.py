@@ -64,7 +64,7 @@ def test_libraries_start_as_many_threads_as_quota_or_affinity_allow(
     clean = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("OMP_", "RAYON_", "MKL_", "OPENBLAS_"))
+        if not name.startswith(("OMP_", "GOMP_", "RAYON_", "MKL_", "OPENBLAS_"))
     }
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(given=given)], cwd=ROOT, capture_output=True,
