@@ -23,11 +23,15 @@ from isogloss.costs.time import (
     scoring_seconds,
     training_seconds,
 )
-from isogloss.models.memory import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
+from isogloss.models.memory import (
+    CPU_TOKENS_PER_BATCH,
+    GPU_TOKENS_PER_BATCH,
+    MATRIX_TOKENS_PER_BATCH,
+)
 from isogloss.models.shapes import shape_from_config
 
 FOLDER = Path(__file__).resolve().parent
-FILES = ("results-no_bf16.json", "results-avx512_bf16-2026-11-24.json")
+FILES = ("results-no_bf16.json", "results-avx512_bf16-2026-11-24.json", "results-amx.json")
 GPU_FILE = "results-gpu-2026-11-27.json"
 PASS_TOKENS = 32_491
 PASSES = {
@@ -184,12 +188,14 @@ def _of_case(
         "prompts" if part == "generation" else "distinct"
     ])  # fmt: skip
     measured = rounds[0]["seconds"]
+    matrix_units = results["machine"]["kind"] == "amx" and precision == Precision.BFLOAT16
+    batch = MATRIX_TOKENS_PER_BATCH if matrix_units else CPU_TOKENS_PER_BATCH
     memory: Memory
     if part == "scoring":
         items = rounds[0]["items"]
         measured = items * median(one["seconds"] / one["items"] for one in rounds)
         seconds = scoring_seconds(shape, work, machine)
-        memory = scoring_memory(shape, precision, CPU_TOKENS_PER_BATCH, on_cpu=True)
+        memory = scoring_memory(shape, precision, batch, on_cpu=True)
     elif part == "training":
         seconds = training_seconds(shape, work, machine, LORA)
         steps = results["settings"]["sizes"]["steps"] - 1  # the first is not timed
@@ -201,9 +207,7 @@ def _of_case(
         prompts = work._replace(last=rows, positions=0)
         seconds = generation_seconds(shape, prompts, rows, tokens / rows, machine, precision)
         cached = work.tokens + tokens
-        memory = scoring_memory(
-            shape, precision, CPU_TOKENS_PER_BATCH, on_cpu=True, cached_tokens=cached
-        )
+        memory = scoring_memory(shape, precision, batch, on_cpu=True, cached_tokens=cached)
     name = f"{part}, {case}, {precision}"
     label = _label(results)
     yield Check(label, name, "s", seconds, measured)

@@ -14,6 +14,9 @@ MISSES = {
     ("AMD EPYC, 2026-11-24", "training, probe, bfloat16", "GB"),
     ("AMD EPYC, 2026-11-24", "training, sib200, bfloat16", "GB"),
     ("AMD EPYC, 2026-11-27", "scoring, letter, nf4", "GB"),
+    ("Intel Xeon, 2026-11-27", "training, probe, bfloat16", "s"),
+    ("Intel Xeon, 2026-11-27", "training, sib200, bfloat16", "s"),
+    ("Intel Xeon, 2026-11-27", "generation, cot, bfloat16", "s"),
     ("NVIDIA H200", "a pass of letters, Qwen3 8B, compiled", "s"),
 }
 
@@ -24,7 +27,7 @@ def measured() -> list[Check]:
 
 
 def test_memory_is_within_15_percent_and_time_within_30(measured: list[Check]) -> None:
-    assert len(measured) >= 38
+    assert len(measured) >= 48
     outside = {(check.machine, check.what, check.unit) for check in measured if not check.within}
     assert outside == MISSES
 

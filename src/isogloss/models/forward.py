@@ -79,8 +79,8 @@ def _tree_states(
     with ExitStack() as this_pass:
         stack = contexts or this_pass
         stack.enter_context(replaced_attention(model.network, NAME))
-        stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
         stack.enter_context(lighter_layers(model, caches=cache is not None))
+        stack.enter_context(_last_layer_at(model, places_N, len(tokens_T)))
         if cache is None:
             stack.enter_context(compiled_layers(model))
         return forward(
