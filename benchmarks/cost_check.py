@@ -23,7 +23,7 @@ from isogloss.costs.time import (
     scoring_seconds,
     training_seconds,
 )
-from isogloss.models.memory import (
+from isogloss.models.batch_limits import (
     CPU_TOKENS_PER_BATCH,
     GPU_TOKENS_PER_BATCH,
     MATRIX_TOKENS_PER_BATCH,

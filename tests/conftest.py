@@ -132,6 +132,8 @@ def clean_environment(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ISOGLOSS_UNFINISHED", str(tmp_path / "unfinished"))
+    # Tests use the cache of the machine, for its dequantised model, and keep no facts there.
+    monkeypatch.setattr("isogloss.models.kept_facts.cache_dir", lambda: tmp_path / "facts")
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")

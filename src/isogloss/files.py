@@ -151,6 +151,13 @@ def temporary_files() -> Iterator[None]:
         shutil.rmtree(own, ignore_errors=True)
 
 
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache that saves time later, if the cache can be written to."""
+    with suppress(OSError):
+        make_cache_dir()
+        write_whole(path, content)
+
+
 def delete_parts(folder: Path) -> None:
     """Delete what killed writers left in a folder in which nobody writes now."""
     for path in folder.glob(f"*{PART}"):

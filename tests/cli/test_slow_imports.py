@@ -4,18 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "optuna", "datasets"}
+SLOW = {"matplotlib", "scipy.stats", "safetensors"}
 CODE = """
 import json, sys
 from click.testing import CliRunner
 from isogloss.cli.main import program
 results = [CliRunner().invoke(program, words) for words in json.loads(sys.argv[1])]
-print(json.dumps([[result.exit_code, result.output[-400:]] for result in results]))
+print(json.dumps([[result.exit_code, result.output[-4000:]] for result in results]))
 print(json.dumps(sorted(set(sys.modules) & set(json.loads(sys.argv[2])))))
 """
 
@@ -67,6 +69,13 @@ def test_misspelt_names_are_refused_before_any_slow_import(tmp_path: Path) -> No
         f"main --study {study} --format lettr": "did you mean 'letter'?",
         f"cells {study} --languages arb_Arabb": "unknown language 'arb_Arabb'",
         f"cell {study} embedded.base --source arb_Arabb": "unknown language 'arb_Arabb'",
+        "evaluate --model /no/such/folder": "'/no/such/folder' is neither `embedded`, a folder",
+        "evaluate --model qwen/typo": "'qwen/typo' is neither `embedded`, a folder",
+        "finetune --model qwen/typo@v2": "'qwen/typo@v2' is neither `embedded`, a folder",
+        "tune --model absent.gguf": "'absent.gguf' does not exist",
+        "finetune --recipe nothing.yaml": "'nothing.yaml' cannot be read",
+        f"main --study {study} --recipe nothing.yaml": "'nothing.yaml' cannot be read",
+        f"main --study {study} --model embeded": "did you mean 'embedded'?",
     }
     slow = MODEL_LIBRARIES | {"mlflow", "pandas", "matplotlib", "scipy"}
     outcomes, modules = imported([words.split() for words in refused], slow)
@@ -74,6 +83,47 @@ def test_misspelt_names_are_refused_before_any_slow_import(tmp_path: Path) -> No
         assert code == 2, (words, output)
         assert sentence in str(output), words
     assert modules == set()
+
+
+def test_misspelt_adapters_and_runs_are_refused_before_a_library_of_models_is_imported() -> None:
+    refused = {
+        "evaluate --adapter runs:/nothing": "'runs:/nothing' cannot be fetched",
+        "evaluate --adapter nothing": "'nothing' is neither a folder, the id of a run",
+        "evaluate --adapter models:/nothing/1": "'models:/nothing/1' cannot be fetched",
+        "evaluate --adapter none,nothing,other": "2 of 3 adapters cannot be evaluated",
+        "register --adapter nothing": "'nothing' is neither a folder, the id of a run",
+        "register --adapter models:/nothing/1": "'models:/nothing/1' cannot be registered",
+    }
+    outcomes, modules = imported([words.split() for words in refused], MODEL_LIBRARIES | SLOW)
+    for (words, sentence), (code, output) in zip(refused.items(), outcomes, strict=True):
+        assert code == 2, (words, output)
+        assert sentence in str(output), words
+    assert modules == set()
+
+
+def test_a_dry_run_imports_no_library_of_models_once_its_facts_are_kept(
+    model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        f"study: s\nmodels: [{model_folder('gemma3')}, Qwen/Qwen3-4B]\nlimit: 4\n"
+        "languages: arb_Arab,heb_Hebr,amh_Ethi,fra_Latn,eng_Latn\n",
+        "utf-8",
+    )
+    command = [["main", "--study", str(study), "--dry_run", "true"]]
+    first, modules = imported(command, MODEL_LIBRARIES)
+    assert modules >= {"torch", "transformers"}
+    again, modules = imported(command, MODEL_LIBRARIES | SLOW | {"tokenizers"})
+    assert modules == set()
+    assert [code for code, _ in (*first, *again)] == [0, 0]
+    tables = [_without_log(str(output)) for ((_, output),) in (first, again)]
+    assert "1: mlflow run" in tables[0]
+    assert tables[0] == tables[1]
+
+
+def _without_log(output: str) -> str:
+    return "\n".join(line for line in output.splitlines() if " INFO " not in line)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -20,8 +20,12 @@ from hostile.fuzzing import TEXT, VALUE, as_json, fuzzed, nearly, readable, with
 from isogloss.analysis.covariate_file import read_covariates
 from isogloss.config import ImportConfig
 from isogloss.importers.read_results import read_results
-from isogloss.models.adapter_files import own_chat_template, peft_config, read_adapter
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import (
+    adapter_digest,
+    own_chat_template,
+    peft_config,
+    read_adapter,
+)
 from isogloss.models.locate import locate
 from isogloss.models.skeleton import skeleton
 from isogloss.prompts import chat

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from hostile.fuzzing import LONGEST, NASTY, TEXT, VALUE, as_json, fuzzed, nearly, readable
 from isogloss.config import Hyperparameters, StudyConfig, as_text, explain
-from isogloss.config.engine import Engine
+from isogloss.config.engine import Engine, is_address
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study_files import read_recipe, read_study
 from isogloss.hpo.space import read_space
@@ -22,7 +22,7 @@ from isogloss.languages.codes import languages_of
 from isogloss.launchers.slurm_config import SlurmConfig, read_backend_config
 from isogloss.servers import address
 from isogloss.stages.search_runs import parse_tags
-from isogloss.stages.served_model import is_address, served_model
+from isogloss.stages.served_model import served_model
 from isogloss.tasks.description import Description, read_description
 from isogloss.types import EngineKind
 

@@ -57,7 +57,7 @@ def test_batched_generation_equals_a_naive_greedy_loop(
     for entry, stop in zip(generated, stops, strict=True):
         assert entry.ended or not stop(entry.text)
     assert sum(counts) == len(items)
-    monkeypatch.setattr(generation, "TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr(generation, "GENERATION_TOKENS", 1)
     assert [entry.text for entry in generate(model, contexts, 24, stops)] == expected
     monkeypatch.undo()
     model.paths = replace(model.paths, batching=Batching.PADDED)
@@ -98,7 +98,7 @@ def test_end_of_sequence_tokens_are_the_generation_configs_or_the_tokenizers(
 def test_batches_hold_prompts_and_new_tokens_of_all_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(generation, "TOKENS_PER_BATCH", 40)
+    monkeypatch.setattr(generation, "GENERATION_TOKENS", 40)
     prompts = [[0] * length for length in (3, 10, 5, 10, 4, 30)]
     assert list(generation._batches(prompts, 10)) == [[5], [1, 3], [2, 4], [0]]
 

@@ -25,7 +25,7 @@ def test_the_seconds_of_a_cell_are_those_of_its_work(
         time.sleep(LOADING)
         return load(*arguments)
 
-    monkeypatch.setattr("isogloss.stages.session.load", slow)
+    monkeypatch.setattr("isogloss.models.loading.load", slow)
     config = StudyConfig.model_validate(
         {
             "study": "s", "model": str(model_folder("gemma3")), "dtype": "float32", "limit": 2,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from isogloss.compat.torch_build import TorchBuild
 from isogloss.models import dtypes
 from isogloss.models.dtypes import resolve_dtype, weights_dtype
 
@@ -12,6 +13,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
+    monkeypatch.setattr(dtypes, "torch_build", lambda: TorchBuild("2.0", for_gpu=True))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bfloat16)
 

@@ -1,5 +1,7 @@
 """Shapes read from config.json: parameters of published models, and attention of each layer."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import CONFIGS
@@ -7,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from isogloss.costs.memory import Precision, cache_bytes
 from isogloss.costs.shape import MatrixKind
+from isogloss.models import kept_facts, shapes
 from isogloss.models.shapes import published_shape, read_shape, shape_from_config
 
 # Totals as published; active ones without embeddings that are only looked up, as gpt-oss's model
@@ -54,6 +57,22 @@ def test_a_shape_from_a_configuration_is_that_of_the_network(family: str) -> Non
     )
     kinds = {MatrixKind.ATTENTION, MatrixKind.MLP}
     assert linear == sum(matrix.weights for matrix in shape.matrices if matrix.kind in kinds)
+
+
+def test_a_shape_is_kept_and_no_network_is_built_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kept_facts, "cache_dir", lambda: tmp_path)
+    config = CONFIGS["deepseek_v3"]().to_dict()  # layers of two kinds
+    shapes._shape.cache_clear()
+    shape = shape_from_config(config)
+    shapes._shape.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(shapes, "_built", lambda _: pytest.fail("a network is built"))
+        assert shape_from_config(config) == shape
+    assert len({*shape.layers}) == 2
+    other = shape_from_config({**config, "hidden_size": 64})
+    assert other.hidden == 64
 
 
 def test_a_cache_holds_keys_and_values_or_what_they_are_computed_from() -> None:

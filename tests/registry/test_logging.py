@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from isogloss.registry.lookup import adapter_folder
 from isogloss.training import loop
-from isogloss.training.loop import DEV_PREDICTIONS
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
 
 Train = Callable[..., Run]
 

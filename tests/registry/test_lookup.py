@@ -8,7 +8,7 @@ import pytest
 from mlflow.entities import Run
 
 from isogloss.errors import ModelError
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.registry.lookup import AdapterRef, adapter_folder, logged_model, model_uri
 
 NAME = "isogloss-probe-arb_Arab"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from isogloss.registry.promotion import Promotion, compare_on_dev
-from isogloss.training.loop import DEV_PREDICTIONS
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
 
 THIRD = [True, False, False] * 20
 ALL = [True] * 60

@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from isogloss.config import EvaluateConfig, RegisterConfig
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.registry.lookup import adapter_folder, logged_model
 from isogloss.registry.promotion import Promotion
 from isogloss.registry.register import register
@@ -234,7 +234,7 @@ def test_the_champion_is_replaced_only_by_a_better_adapter(
         compared.append([(folder / "adapter_model.safetensors").read_bytes() for folder in folders])
         return Promotion(True, "better in this test")
 
-    monkeypatch.setattr("isogloss.registry.register.compare_on_dev", promote)
+    monkeypatch.setattr("isogloss.registry.promotion.compare_on_dev", promote)
     message = register(f"models:/{NAME}/2", None, "champion").message
     moved = "alias champion is at version 2, until now at version 1: better in this test"
     assert message == f"registered before; {moved}"

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from isogloss.cli.main import program
 from isogloss.config import StudyConfig
 from isogloss.errors import ConfigError, LeaseLostError, StudyError
-from isogloss.stages import cell as cell_module
+from isogloss.stages import evaluate as evaluate_stage
 from isogloss.stages.cell import cell_id, cell_states, cells_by_id, run_cell
 from isogloss.stages.session import Session
 from isogloss.stages.study import run_study
@@ -137,7 +137,7 @@ def test_the_commands(study: StudyConfig, tmp_path: Path) -> None:
 def test_a_cell_that_another_process_took_over_returns_the_run_of_the_other(
     study: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = cell_module.evaluate
+    evaluate = evaluate_stage.evaluate
     calls = []
 
     def lose_the_first(*args: object, **kwargs: object) -> Run:
@@ -146,6 +146,6 @@ def test_a_cell_that_another_process_took_over_returns_the_run_of_the_other(
             raise LeaseLostError("another process has taken over evaluate-0.")
         return calls[-1]
 
-    monkeypatch.setattr(cell_module, "evaluate", lose_the_first)
+    monkeypatch.setattr(evaluate_stage, "evaluate", lose_the_first)
     run = run_cell(study, next(iter(cells_by_id(study))))
     assert [call.info.run_id for call in calls] == [run.info.run_id] * 2

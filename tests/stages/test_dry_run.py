@@ -22,7 +22,7 @@ from isogloss.tracking.experiments import OWN
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid() -> None:
         monkeypatch.setattr(
-            "isogloss.stages.session.load", lambda *_: pytest.fail("the model was loaded")
+            "isogloss.models.loading.load", lambda *_: pytest.fail("the model was loaded")
         )
 
     return forbid

@@ -12,8 +12,8 @@ from mlflow.entities import Run
 from isogloss import tracking
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, ModelError
+from isogloss.models import loading
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.stages import session
 from isogloss.stages.collect_runs import collect_runs
 from isogloss.stages.compare import compare_runs
 from isogloss.stages.evaluate import evaluate
@@ -78,8 +78,8 @@ def test_several_adapters_and_the_base_are_evaluated_with_one_load(
 ) -> None:
     adapters = [finetune_adapter(folder, seed=seed) for seed in (0, 1)]
     loads: list[str] = []
-    load = session.load
-    monkeypatch.setattr(session, "load", lambda *args: (loads.append("once"), load(*args))[1])
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda *args: (loads.append("once"), load(*args))[1])
     names = ["none", *(run.info.run_id for run in adapters)]
     run_evaluate(evaluate_config(folder, adapter=",".join(names)))
     assert loads == ["once"]

@@ -19,8 +19,9 @@ from isogloss.config import (
     RegisterConfig,
     TuneConfig,
 )
-from isogloss.errors import ConfigError, DataError
-from isogloss.stages.opening import opening
+from isogloss.errors import ConfigError, DataError, ModelError
+from isogloss.models.locate import locate
+from isogloss.stages.opening import opening, require_models
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +77,45 @@ def test_a_folder_that_is_missing_stops_a_study_but_no_dry_run(study: str) -> No
     with pytest.raises(DataError, match="data_dir '/no/such' is not a folder"):
         opening(config)
     assert opening(config.model_copy(update={"dry_run": True}))
+
+
+@pytest.mark.parametrize("kind", [EvaluateConfig, FinetuneConfig, TuneConfig])
+def test_a_model_that_does_not_exist_is_refused_as_when_it_is_located(
+    kind: type[EvaluateConfig | FinetuneConfig | TuneConfig],
+) -> None:
+    with pytest.raises(ModelError) as located:
+        locate("qwen/typo")
+    with pytest.raises(ModelError) as refused:
+        require_models(kind(model="qwen/typo"))
+    assert str(refused.value) == str(located.value)
+    require_models(kind())
+
+
+def test_all_models_of_a_study_that_do_not_exist_are_named(study: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        require_models(MainConfig(study=study))
+    first, second = str(refused.value).splitlines()
+    assert "'org/A-1B' is neither" in first
+    assert "'org/B-2B' is neither" in second
+    with pytest.raises(ConfigError) as quick:
+        require_models(MainConfig(study=study, quick="true"))
+    assert str(quick.value) == first
+    require_models(MainConfig(study=study, models="embedded"))
+
+
+def test_a_dry_run_and_a_list_of_cells_need_no_model(study: str) -> None:
+    require_models(MainConfig(study=study, dry_run=True))
+    require_models(CellsConfig(study=study))
+    require_models(PlanConfig())
+
+
+def test_a_model_of_a_server_is_not_looked_for_here() -> None:
+    server = {"kind": "vllm", "base_url": "http://127.0.0.1:9/v1"}
+    require_models(EvaluateConfig.model_validate({"model": "their/name", "engine": server}))
+    require_models(EvaluateConfig(model="http://127.0.0.1:9/v1#their/name"))
+    trainer = {"kind": "command", "train": "train {train} {recipe} {output} {model}"}
+    with pytest.raises(ModelError):
+        require_models(FinetuneConfig.model_validate({"model": "a/typo", "engine": trainer}))
 
 
 def test_the_line_comes_before_mlflow_and_torch() -> None:

@@ -21,7 +21,7 @@ TRAINING = {"steps": 2, "batch_size": 2, "limit": 4, "dev_limit": 4, "rank": 2, 
 @pytest.fixture(autouse=True)
 def nothing_is_loaded_or_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "isogloss.stages.session.load", lambda *_: pytest.fail("the model was loaded")
+        "isogloss.models.loading.load", lambda *_: pytest.fail("the model was loaded")
     )
     monkeypatch.setattr("mlflow.start_run", lambda *_, **__: pytest.fail("a run was opened"))
 

@@ -106,7 +106,7 @@ def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
     study: StudyConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "isogloss.stages.session.load", lambda *_: pytest.fail("the model was loaded")
+        "isogloss.models.loading.load", lambda *_: pytest.fail("the model was loaded")
     )
     run_study(study)
     assert [len(runs(kind)) for kind in ("study", "evaluate", "finetune", "compare")] == [

@@ -18,7 +18,8 @@ from isogloss.predictions.table import Prediction
 from isogloss.training import loop as training
 from isogloss.training.checkpoints import CHECKPOINT
 from isogloss.training.contamination import RECORD
-from isogloss.training.loop import DEV_PREDICTIONS, TrainingResult, train
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
+from isogloss.training.loop import TrainingResult, train
 from isogloss.training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -15,8 +15,8 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from isogloss.errors import ModelError
 from isogloss.files import file_sha256
-from isogloss.models.adapter_files import CONFIG, WEIGHTS
-from isogloss.models.adapters import adapter_digest, attach, detach
+from isogloss.models.adapter_files import CONFIG, WEIGHTS, adapter_digest
+from isogloss.models.adapters import attach, detach
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate

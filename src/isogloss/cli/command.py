@@ -102,11 +102,12 @@ def stage_command(
 
 def _open(config: BaseModel, *, say: bool) -> None:
     """Refuse what can be refused, and say what is done, before slow libraries are imported."""
-    from isogloss.stages.opening import opening  # not for --help
+    from isogloss.stages.opening import opening, require_models  # not for --help
 
     line = opening(config)
     if line and say:
         logger.info(line)
+    require_models(config)
 
 
 def _run(name: str, run: Callable[[C], None], config: C) -> None:

@@ -22,6 +22,7 @@ from isogloss.files import load_yaml, user_path
 from isogloss.types import EngineKind
 
 SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
+SCHEMES = ("http://", "https://")
 TINKER_KEY = "TINKER_API_KEY"
 # What Tinker's SDK decides itself.
 NOT_OF_TINKER = ("train", "timeout", "retries")
@@ -195,6 +196,11 @@ class Engine(Config):
                 {"lacking": lacking, "command": repr(self.train)},
             )
         return self
+
+
+def is_address(model: str) -> bool:
+    """Whether the parameter `model` is the address of a server, as in http://host:8000/v1#NAME."""
+    return model.startswith(SCHEMES)
 
 
 def _read(value: object) -> object:

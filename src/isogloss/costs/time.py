@@ -26,6 +26,7 @@ class Machine:
 
     `share` is the share of product speed that the whole computation reaches. With None it follows
     from `bytes_per_second`: products and memory traffic take turns, as they do on a CPU.
+    `matrix_units` are those of a CPU for bfloat16.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Machine:
     share: float | None = ASSUMED_SHARE
     head_operations_per_second: float | None = None
     on_cpu: bool = False
+    matrix_units: bool = False
 
     def product_seconds(self, operations: Operations) -> float:
         """Time of the products alone."""

@@ -38,6 +38,7 @@ import torch
 import torch.distributed as dist
 
 from isogloss import logs
+from isogloss.distributed.world import world
 from isogloss.errors import IsoglossError, ProcessError
 
 P = ParamSpec("P")
@@ -59,7 +60,7 @@ _state = _State()
 
 def count() -> int:
     """Number of processes."""
-    return 1 if _state.group is None else dist.get_world_size()
+    return world.size
 
 
 def count_tag() -> str | None:
@@ -69,7 +70,7 @@ def count_tag() -> str | None:
 
 def rank() -> int:
     """Number of this process; 0 is the leader."""
-    return 0 if _state.group is None else dist.get_rank()
+    return world.rank
 
 
 def is_leader() -> bool:
@@ -252,10 +253,12 @@ def _start() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     _state.group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    world.size, world.rank = dist.get_world_size(), dist.get_rank()
 
 
 def _end() -> None:
     _state.group = None
+    world.size, world.rank = 1, 0
     dist.destroy_process_group()
 
 

@@ -26,7 +26,7 @@ from isogloss.config import Hyperparameters, explain
 from isogloss.config.study_files import read_yaml
 from isogloss.errors import ConfigError
 from isogloss.files import line_of
-from isogloss.models.lora import has_experts, reject_dropout
+from isogloss.models.target_modules import has_experts, reject_dropout
 
 logger = logging.getLogger(__name__)
 

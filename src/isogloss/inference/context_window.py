@@ -4,12 +4,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nlargest
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from isogloss.compat.interfaces import ModelConfig, Tokenizer
 from isogloss.config import SharedConfig
 from isogloss.errors import DataError, ModelError
-from isogloss.models.language_model import LanguageModel
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import (
     Prompt,
@@ -21,6 +20,9 @@ from isogloss.prompts.render import (
 from isogloss.prompts.tokenisation import EncodedPrompt, encode
 from isogloss.tasks import Item
 from isogloss.types import Reasoning
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from isogloss.models.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Fitted(NamedTuple):
 LIMITS = ("max_position_embeddings", "index_topk", "keep_window_size")
 
 
-def context_window(model: LanguageModel, max_length: int | None) -> int:
+def context_window(model: "LanguageModel", max_length: int | None) -> int:
     """Return the most tokens of a prompt and its generated text: the model's, or `max_length`."""
     return window_of(model.network.config, model.tokenizer, max_length)
 
@@ -54,7 +56,7 @@ def window_of(config: ModelConfig, tokenizer: Tokenizer, max_length: int | None)
 
 
 def fit_to_model(
-    items: Sequence[Item], model: LanguageModel, protocol: Protocol, config: SharedConfig
+    items: Sequence[Item], model: "LanguageModel", protocol: Protocol, config: SharedConfig
 ) -> Fitted:
     """Fit the items into the model's context window and log how many passages were cut.
 

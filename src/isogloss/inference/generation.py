@@ -24,12 +24,11 @@ from isogloss.inference.growing_text import GrowingText, texts_so_far
 from isogloss.inference.progress import Progress, no_progress
 from isogloss.inference.slot_decoding import decode_in_slots
 from isogloss.inference.slots import SLOT_DEVICES
+from isogloss.models.batch_limits import GENERATION_TOKENS
 from isogloss.models.forward import finish_passes
 from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.memory import token_budget
 from isogloss.prompts.tokenisation import decoded, hidden_tokens, prefix_tokens
-
-TOKENS_PER_BATCH = 12288  # prompts and new tokens of all rows: the size of the key-value cache
 
 IsComplete = Callable[[str], bool]
 
@@ -130,7 +129,7 @@ def _decode_in_batches(
 ) -> None:
     """Continue prompts of similar length together; the next batch begins when all have ended."""
     # Without a head apart, a pass has the logits of all tokens.
-    most_tokens = None if model.head_apart else min(TOKENS_PER_BATCH, token_budget(model))
+    most_tokens = None if model.head_apart else min(GENERATION_TOKENS, token_budget(model))
     for rows in _batches(prompts, max_new_tokens, most_tokens):
         batch = start(model, [prompts[row] for row in rows], max_new_tokens)
         while rows:
@@ -165,9 +164,9 @@ def _batches(
 ) -> Iterator[list[int]]:
     """Yield indices of prompts, the longest first, in batches of up to `most_tokens`.
 
-    By default as many as TOKENS_PER_BATCH.
+    By default as many as GENERATION_TOKENS.
     """
-    most_tokens = most_tokens or TOKENS_PER_BATCH
+    most_tokens = most_tokens or GENERATION_TOKENS
     batch: list[int] = []
     for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True):
         width = len(prompts[batch[0]]) + max_new_tokens if batch else 0

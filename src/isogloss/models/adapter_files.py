@@ -5,6 +5,7 @@ would be scored as if it were tuned. Such adapters are rejected here, by what th
 `models.adapters` rejects those that show themselves only in a model.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -13,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.errors import ModelError
-from isogloss.files import user_path
+from isogloss.files import file_sha256, user_path
 from isogloss.formatting import shortened
 from isogloss.models import model_files
 from isogloss.models.locate import ModelLocation
 from isogloss.models.tokenizers import json_template
 
-if TYPE_CHECKING:  # peft takes seconds to import
+if TYPE_CHECKING:  # they take seconds to import
+    import torch
     from peft import PeftConfig
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class AdapterFiles:
 
     folder: Path
     settings: Mapping[str, Any]  # Any: parsed JSON
-    tensors: Mapping[str, torch.Tensor]
+    tensors: "Mapping[str, torch.Tensor]"
 
     @property
     def name(self) -> str:
@@ -74,6 +74,16 @@ def read_settings(folder: Path) -> dict[str, Any]:  # Any: parsed JSON
         if not (folder / name).is_file():
             raise ModelError(f"adapter folder {str(folder)!r} has no {name}.")
     return dict(model_files.read_settings(folder / CONFIG, f"adapter {str(folder)!r}"))
+
+
+def adapter_digest(folder: Path) -> str:
+    """Sha256 of an adapter's weights and configuration; ModelError if one is missing."""
+    config = read_settings(folder)
+    for name, value in config.items():
+        if isinstance(value, list):  # peft writes sets, in an order that differs by process
+            config[name] = sorted(value, key=str)
+    canonical = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{canonical}".encode()).hexdigest()
 
 
 def read_adapter(folder: Path) -> AdapterFiles:
@@ -97,7 +107,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
     if not tensors:
         raise ModelError(f"{files.name} has no weights: its {WEIGHTS} holds no tensor.")
     for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not bool(tensor.isfinite().all()):
             raise ModelError(
                 f"{files.name} has weights that are NaN or infinite, first in {key!r}."
             )

@@ -1,7 +1,5 @@
 """Adapters: saving, identifying, and attaching to a model."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,15 +10,13 @@ import torch
 from isogloss.compat.peft import fuse_lora
 from isogloss.distributed import processes
 from isogloss.errors import ModelError
-from isogloss.files import file_sha256
 from isogloss.models.adapter_files import (
-    WEIGHTS,
     AdapterFiles,
+    adapter_digest,
     check_base,
     check_tokens,
     peft_config,
     read_adapter,
-    read_settings,
 )
 from isogloss.models.adapter_weights import MisfitError, insert, remove_layers
 from isogloss.models.forward import finish_passes, hidden_states
@@ -46,16 +42,6 @@ def save_adapter(peft_model: "PeftModel", folder: Path, location: ModelLocation)
     peft_config.revision = location.revision
     # The default "auto" would look the base up on the Hub.
     peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-
-
-def adapter_digest(folder: Path) -> str:
-    """Sha256 of an adapter's weights and configuration; ModelError if one is missing."""
-    config = read_settings(folder)
-    for name, value in config.items():
-        if isinstance(value, list):  # peft writes sets, in an order that differs by process
-            config[name] = sorted(value, key=str)
-    canonical = json.dumps(config, sort_keys=True)
-    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)}\n{canonical}".encode()).hexdigest()
 
 
 def attach(model: LanguageModel, folder: Path, allow_base: Collection[str] = ()) -> str:

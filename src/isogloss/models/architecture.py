@@ -1,14 +1,33 @@
 """Architecture: whether a model can be a causal language model, by its config.json alone."""
 
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
 from typing import cast
 
 from isogloss.compat.interfaces import ModelConfig
 from isogloss.errors import ModelError
+from isogloss.files import cache_dir, keep
 from isogloss.formatting import shortened
 from isogloss.models.locate import ModelLocation
 from isogloss.models.model_files import LONGEST_REASON, model_settings
 
 EXPECTED = "expected a causal language model of transformers, such as Gemma, Llama or Qwen"
+
+
+def require_scorable(location: ModelLocation) -> None:
+    """`check_architecture`, which takes seconds, once per config.json and transformers."""
+    path = location.folder / "config.json"
+    if not path.is_file():
+        check_architecture(location)  # says what is missing
+        return
+    digest = hashlib.sha256(version("transformers").encode())
+    for decisive in (Path(__file__), path):
+        digest.update(decisive.read_bytes())
+    kept = cache_dir() / f"scorable-{digest.hexdigest()[:32]}"
+    if not kept.is_file():
+        check_architecture(location)
+        keep(kept, b"")
 
 
 def check_architecture(location: ModelLocation) -> ModelConfig:

@@ -16,8 +16,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import torch
-
 from isogloss.compat.gguf import shared_reader
 from isogloss.errors import ModelError
 from isogloss.files import cache_dir, file_sha256, looked_for, user_path
@@ -69,22 +67,67 @@ def locate(model: str) -> ModelLocation:
     if model == EMBEDDED:
         return _embedded()
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(
-                f"model {model!r} does not exist; expected a GGUF file{looked_for(model)}."
-            )
+        _require_gguf(path, model)
         return ModelLocation(model, dequantise(path, sha256 := file_sha256(path)), sha256)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model folder {model!r} has no config.json.")
-        if (path / "adapter_config.json").is_file():
-            raise ModelError(
-                f"model folder {model!r} has an adapter_config.json, and transformers would load "
-                f"the adapter and its base model; expected the folder of a model alone."
-            )
-        _require_safetensors(path, model)
+        _require_model_alone(path, model)
         return ModelLocation(str(path.resolve()), path, folder_sha256(path))
     return _from_hub(model)
+
+
+def is_local(model: str) -> bool:
+    """Whether a name is `embedded`, a folder or a .gguf file, and not a model of the Hub."""
+    path = user_path(model)
+    return model == EMBEDDED or path.suffix == ".gguf" or path.is_dir()
+
+
+def require_known(model: str) -> None:
+    """Raise what `locate` raises for a name that nothing has: no weights are read or downloaded.
+
+    Asks the Hub for a name that is in no folder and not in its local cache.
+    """
+    path = user_path(model)
+    if model == EMBEDDED:
+        return
+    if path.suffix == ".gguf":
+        _require_gguf(path, model)
+    elif path.is_dir():
+        _require_model_alone(path, model)
+    elif on_this_machine(model) is None and not _on_hub(model):
+        _from_hub(model)
+
+
+def _require_gguf(path: Path, model: str) -> None:
+    if not path.is_file():
+        raise ModelError(
+            f"model {model!r} does not exist; expected a GGUF file{looked_for(model)}."
+        )
+
+
+def _require_model_alone(path: Path, model: str) -> None:
+    """Raise ModelError for a folder that is not that of a model in transformers' layout."""
+    if not (path / "config.json").is_file():
+        raise ModelError(f"model folder {model!r} has no config.json.")
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model folder {model!r} has an adapter_config.json, and transformers would load "
+            f"the adapter and its base model; expected the folder of a model alone."
+        )
+    _require_safetensors(path, model)
+
+
+def _on_hub(model: str) -> bool:
+    """Whether the Hub answers that it has a model."""
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    name, _, revision = model.partition("@")
+    try:
+        HfApi().model_info(name, revision=revision or None)
+    except (HTTPError, OSError, HFValidationError):
+        return False
+    return True
 
 
 def on_this_machine(model: str) -> ModelLocation | None:
@@ -184,6 +227,7 @@ def dequantise(gguf: Path, sha256: str) -> Path:
 
 
 def _write_dequantised(gguf: Path, folder: Path, name: str) -> None:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 

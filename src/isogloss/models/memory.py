@@ -11,17 +11,17 @@ import torch
 
 from isogloss.errors import ConfigError
 from isogloss.formatting import size
+from isogloss.models.batch_limits import (
+    CPU_TRAINING_TOKENS,
+    GPU_TOKENS_PER_BATCH,
+    cpu_tokens,
+)
 from isogloss.models.dtypes import matrix_units
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.lora import weights_per_rank
 
 if TYPE_CHECKING:  # peft takes seconds to import
     from peft import LoraConfig
-
-CPU_TOKENS_PER_BATCH = 1024
-MATRIX_TOKENS_PER_BATCH = 4096  # 1.2 times as fast as 1024 with AMX: weights are read less often
-GPU_TOKENS_PER_BATCH = 32768
-CPU_TRAINING_TOKENS = 2048
 
 
 def token_budget(model: LanguageModel) -> int:
@@ -38,8 +38,7 @@ def token_budget(model: LanguageModel) -> int:
 
 def cpu_tokens_per_batch(dtype: torch.dtype) -> int:
     """The measured optimum of tokens per scoring batch, for products in that dtype on this CPU."""
-    fast = dtype == torch.bfloat16 and matrix_units()
-    return MATRIX_TOKENS_PER_BATCH if fast else CPU_TOKENS_PER_BATCH
+    return cpu_tokens(bfloat16=dtype == torch.bfloat16, matrix_units=matrix_units())
 
 
 def training_token_budget(model: LanguageModel, checkpointing: bool = False) -> int:

@@ -7,17 +7,23 @@ exactly for every architecture it knows, mixtures of experts and latent attentio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
+from pydantic import TypeAdapter
 
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.costs.shape import Layer, Matrix, MatrixKind, ModelShape
+from isogloss.models.kept_facts import kept_fact, versions_of
 from isogloss.models.locate import ModelLocation
 from isogloss.models.model_files import model_settings
 
+if TYPE_CHECKING:  # takes seconds to import
+    import torch
+
+SHAPE_VERSION = 1  # of what is read of a network
 # What of a layer feeds only the output of the same token; see `forward.TOKENWISE`.
 OWN_TOKEN = ("q_proj", "o_proj", "mlp")
 # Names of the number of experts that a token is sent to.
@@ -56,6 +62,33 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
 
 @lru_cache
 def _shape(text: str) -> ModelShape:
+    """The kept shape of a configuration: building the network takes seconds."""
+    depends_on = {"config": text, "version": SHAPE_VERSION, **versions_of("transformers")}
+    kept = kept_fact("shape", depends_on, TypeAdapter(_Kept), lambda: _Kept.of(_built(text)))
+    return kept.shape()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A shape with each of its different layers once, and the number of that of each layer."""
+
+    kinds: tuple[Layer, ...]
+    order: tuple[int, ...]
+    rest: ModelShape
+
+    @classmethod
+    def of(cls, shape: ModelShape) -> "_Kept":
+        """What is kept of a shape."""
+        order = tuple(map(shape.kinds.index, shape.layers))
+        return cls(shape.kinds, order, replace(shape, layers=()))
+
+    def shape(self) -> ModelShape:
+        """The shape again."""
+        return replace(self.rest, layers=tuple(self.kinds[at] for at in self.order))
+
+
+def _built(text: str) -> ModelShape:
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = json.loads(text)
@@ -86,7 +119,7 @@ def read_shape(network: CausalNetwork) -> ModelShape:
     return ModelShape(layers, hidden, vocabulary, tied, total - shape.parameters)
 
 
-def _layer(module: torch.nn.Module, config: Any, kind: str | None) -> Layer:
+def _layer(module: "torch.nn.Module", config: Any, kind: str | None) -> Layer:
     matrices = tuple(_matrices(module, config))
     total = sum(weight.numel() for weight in module.parameters())
     sizes: dict[str, Any] = {}
@@ -100,7 +133,7 @@ def _layer(module: torch.nn.Module, config: Any, kind: str | None) -> Layer:
     )
 
 
-def _matrices(layer: torch.nn.Module, config: Any) -> Iterator[Matrix]:
+def _matrices(layer: "torch.nn.Module", config: Any) -> Iterator[Matrix]:
     used = next((at for name in USED_EXPERTS if (at := getattr(config, name, None))), 1)
     for name, module in layer.named_modules():
         parts = name.split(".")
@@ -151,7 +184,7 @@ def _attention(config: Any, kind: str | None) -> dict[str, Any]:
     }
 
 
-def _normed(layer: torch.nn.Module, sizes: Mapping[str, Any]) -> int:
+def _normed(layer: "torch.nn.Module", sizes: Mapping[str, Any]) -> int:
     """Values per token that the norms of a layer take in."""
     values = 0
     for name, module in layer.named_modules():

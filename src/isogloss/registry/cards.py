@@ -19,6 +19,7 @@ from isogloss.training.early_stopping import DevScore
 from isogloss.types import LanguageCode
 
 CARD = "README.md"
+NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
 HEADER = re.compile(r"---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)  # YAML before the Markdown
 RESULTS = "## Results"
 NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -P adapter=RUN_ID`."

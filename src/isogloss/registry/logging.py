@@ -17,22 +17,21 @@ from isogloss.compat.mlflow import log_model
 from isogloss.config import FinetuneConfig, command_line
 from isogloss.inference.context_window import context_window
 from isogloss.languages import source_languages
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.models.dtypes import NF4
 from isogloss.models.language_model import LanguageModel
 from isogloss.models.locate import ModelLocation
 from isogloss.prompts.protocol import Protocol
-from isogloss.registry.cards import CARD, CardFacts, card, git_commit, without_header
+from isogloss.registry.cards import CARD, NOTE, CardFacts, card, git_commit, without_header
 from isogloss.registry.lookup import ADAPTER, RUNS, has_logged_models
 from isogloss.registry.pyfunc_model import EXAMPLE, SIGNATURE
 from isogloss.tracking.artifacts import delete_partial_artifacts
 from isogloss.tracking.runs import active_run
 from isogloss.tracking.tags import PREFIX, RunTags, prefixed
 from isogloss.training.contamination import read_record
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
 from isogloss.training.early_stopping import DevScore
-from isogloss.training.loop import DEV_PREDICTIONS
 
-NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
 REQUIREMENTS = (
     "torch",
     "mlflow",

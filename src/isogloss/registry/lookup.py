@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ModelError
 from isogloss.files import looked_for, user_path
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.project_run import Link
 from isogloss.tracking.search import experiments
@@ -20,7 +20,7 @@ from isogloss.tracking.server import hides_artifacts, is_missing, reason
 from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import PREFIX, RunKind
 from isogloss.training.contamination import RECORD
-from isogloss.training.loop import DEV_PREDICTIONS
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
 
 MODELS = "models:/"
 RUNS = "runs:/"  # where a server without logged models has an adapter

@@ -8,7 +8,7 @@ import pandas as pd
 
 from isogloss.formatting import interval_points, p_value, points
 from isogloss.stats.paired import paired_gain
-from isogloss.training.loop import CONTENT, DEV_PREDICTIONS
+from isogloss.training.dev_predictions import CONTENT, DEV_PREDICTIONS
 
 LEVEL = 0.05  # two-sided
 ITEM_KEY = ["task", "language", "item_id", CONTENT]

@@ -12,10 +12,8 @@ from isogloss.config.words import is_registered_name
 from isogloss.errors import ConfigError, ModelError
 from isogloss.languages import source_name
 from isogloss.models.adapter_files import read_adapter
-from isogloss.registry.cards import CARD, with_results, without_header
-from isogloss.registry.logging import NOTE
+from isogloss.registry.cards import CARD, NOTE, with_results, without_header
 from isogloss.registry.lookup import ADAPTER, MODELS, adapter_folder, logged_model_at, model_uri
-from isogloss.registry.promotion import compare_on_dev
 from isogloss.registry.results import evaluation_results
 from isogloss.tracking.artifacts import delete_partial_artifacts
 from isogloss.tracking.resume import exclusive
@@ -181,6 +179,8 @@ def _move_alias(
     if alias == CHAMPION and current is None:
         client.set_model_version_tag(name, version.version, PROMOTION, "the first champion")
     elif alias == CHAMPION:
+        from isogloss.registry.promotion import compare_on_dev  # statistics, which take seconds
+
         with (
             adapter_folder(f"{MODELS}{name}/{current}") as champion,
             adapter_folder(f"{MODELS}{logged.model_id}") as challenger,

@@ -20,11 +20,8 @@ from isogloss.formatting import aligned, did_you_mean
 from isogloss.models.locate import on_this_machine
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
-from isogloss.stages.evaluate import evaluate
 from isogloss.stages.evaluation_plan import plan_evaluation
-from isogloss.stages.finetune import finetune
 from isogloss.stages.finetune_plan import plan_finetune
-from isogloss.stages.preflight import check_study
 from isogloss.stages.session import Session
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_cells
 from isogloss.tracking import RunKind, choose_experiment, find_finished, tag
@@ -132,6 +129,10 @@ def do_cell(
 def _do_cell(
     cell: StudyCell, session: Session, label: str, finetuned: Run | None, experiment: str | None
 ) -> Run:
+    # Here and below: torch and transformers take seconds, which `cells` does not need.
+    from isogloss.stages.evaluate import evaluate
+    from isogloss.stages.finetune import finetune
+
     own = {} if experiment is None else {"experiment": experiment}
     if isinstance(cell, FinetuneCell):
         return finetune(cell.config.model_copy(update=own), session, label)
@@ -180,8 +181,7 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
     for cell in cells:
         model = cell.config.model
         if model not in here:
-            served = sessions[model].served is not None
-            here[model] = served or on_this_machine(model) is not None
+            here[model] = _is_here(sessions[model])
         finetuned = cell.finetuned if isinstance(cell, EvaluateCell) else None
         finished = None
         if here[model]:
@@ -207,8 +207,23 @@ def cell_states(study: StudyConfig, experiment: str | None = None) -> list[CellS
     return states
 
 
+def _is_here(session: Session) -> bool:
+    """Whether the cells of a session can be looked for: its model is served, or its files are here.
+
+    The session is told where they are: no weights are read again to be sure of them.
+    """
+    if session.served:
+        return True
+    location = on_this_machine(session.name)
+    if location is not None:
+        session.files = location
+    return location is not None
+
+
 def check_cell(study: StudyConfig, cell: StudyCell, session: Session) -> None:
     """Check a study as far as it concerns one cell; raises what would stop the cell later."""
+    from isogloss.stages.preflight import check_study
+
     finetuned = cell.finetuned if isinstance(cell, EvaluateCell) else cell
     cells = [
         other

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlflow.entities import Run
+from pydantic import TypeAdapter
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import Hyperparameters, StudyConfig, command_line
@@ -24,10 +25,14 @@ from isogloss.costs.time import (
 )
 from isogloss.errors import IsoglossError, ModelError
 from isogloss.inference.context_window import encoded_prompts, prompt_lengths
-from isogloss.inference.generation import TOKENS_PER_BATCH
 from isogloss.inference.work import scoring_work, training_work
-from isogloss.models.lora import has_experts
-from isogloss.models.tokenizers import shared_tokenizer
+from isogloss.models.batch_limits import GENERATION_TOKENS
+from isogloss.models.kept_facts import kept_fact, versions_of
+from isogloss.models.locate import is_local
+from isogloss.models.target_modules import has_experts
+from isogloss.models.tokenizers import shared_tokenizer, tokenizer_digest
+from isogloss.prompts.protocol import Protocol
+from isogloss.prompts.render import PROMPT_VERSION
 from isogloss.stages.cell import finished_run
 from isogloss.stages.model_costs import (
     CARDS,
@@ -52,11 +57,12 @@ from isogloss.stages.study_cells import (
 )
 from isogloss.stages.task_data import evaluation_data
 from isogloss.tasks import Item, Task
-from isogloss.tracking import choose_experiment
+from isogloss.tracking import choose_experiment, data_digest
 from isogloss.types import Format, LanguageCode, Reasoning
 
 logger = logging.getLogger(__name__)
 
+WORK_VERSION = 1  # of how the work of items is counted
 SAMPLE = 8  # passages per language whose items are tokenised
 CHARACTERS_PER_TOKEN = 3  # of a model whose tokenizer is not on this machine
 TOKENS_PER_ITEM = 400  # where no data can be read
@@ -111,6 +117,10 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
         name: ModelFacts(None, None) if sessions[name].served else model_facts(model)
         for name, model in models.items()
     }
+    for name, session in sessions.items():
+        location = facts[name].location
+        if location and is_local(name):
+            session.files = location  # not read again: no weights are loaded
     task, items = _data(config, cells)
     experiment_id = choose_experiment(experiment)
     finished: dict[StudyCell, Run | None] = {}
@@ -188,14 +198,31 @@ def item_work(
     if session.served:
         with _server_may_be_away(session):
             tokenizer = session.tokenizer
-    elif facts.location:
-        tokenizer = shared_tokenizer(facts.location)
+    if facts.location:
+        protocol = session.protocol(cell.config, task, reasoning_of(cell))
+        depends_on = {
+            "tokenizer": tokenizer_digest(facts.location.folder),
+            "items": data_digest(sample),
+            "protocol": protocol.as_dict(),
+            "prompts": PROMPT_VERSION,
+            "version": WORK_VERSION,
+            **versions_of("transformers", "tokenizers"),
+        }
+        location = facts.location
+        form = TypeAdapter(ItemWork)
+        return kept_fact(
+            "work", depends_on, form, lambda: _counted(sample, shared_tokenizer(location), protocol)
+        )
     if tokenizer is None:
         characters = sum(
             len(item.passage) + len(item.question) + sum(map(len, item.options)) for item in sample
         )
         return _assumed_work(characters / len(sample) / CHARACTERS_PER_TOKEN)
-    protocol = session.protocol(cell.config, task, reasoning_of(cell))
+    return _counted(sample, tokenizer, session.protocol(cell.config, task, reasoning_of(cell)))
+
+
+def _counted(sample: Sequence[Item], tokenizer: Tokenizer, protocol: Protocol) -> ItemWork:
+    """The mean work of an item of a sample."""
     encoded = encoded_prompts(sample, tokenizer, protocol)
     share = 1 / len(sample)
     lengths = prompt_lengths(sample, tokenizer, protocol)
@@ -265,7 +292,7 @@ def cell_seconds(
     precision, new_tokens = precision_of(cell.config.dtype), _new_tokens(cell)
     seconds = 0.0
     if new_tokens:
-        fit = TOKENS_PER_BATCH // (work.prompt + new_tokens)
+        fit = GENERATION_TOKENS // (work.prompt + new_tokens)
         rows = max(min(fit, n_items), 1)
         prompts = work.scoring._replace(positions=0).times(rows)
         batch = generation_seconds(facts.shape, prompts, rows, new_tokens, machine, precision)

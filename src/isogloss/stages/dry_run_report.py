@@ -5,7 +5,7 @@ from isogloss.costs.time import ASSUMED_SHARE, H100
 from isogloss.formatting import aligned, size
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import DryRun, dry_run, total
-from isogloss.stages.preflight import check_contrast
+from isogloss.stages.study_contrast import check_contrast
 from isogloss.tracking.project_run import name_project_run
 
 

@@ -12,7 +12,6 @@ from isogloss import tracking
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ConfigError, DataError, IsoglossError, ModelError, ServerError
 from isogloss.registry.lookup import AdapterRef, adapter_folder
-from isogloss.stages.evaluate import check_adapter, evaluate
 from isogloss.stages.evaluation_plan import plan_evaluation
 from isogloss.stages.quick import quick_evaluation
 from isogloss.stages.session import Session
@@ -46,6 +45,8 @@ def run_evaluate(config: EvaluateConfig) -> list[str]:
     if len(names) == 1:
         with ExitStack() as stack:
             own, adapter = _of_adapter(config, names[0], stack)
+            from isogloss.stages.evaluate import evaluate  # torch: a refusal does not need it
+
             run = evaluate(own, session, adapter)
         _print_accuracies(run)
         return [run.info.run_id]
@@ -77,6 +78,8 @@ def _evaluate_several(
             except OF_ONE_ADAPTER as error:
                 rejected[name] = error
         _refuse(rejected, len(names))  # before a model is loaded
+        from isogloss.stages.evaluate import evaluate  # see `run_evaluate`
+
         for name, (own, adapter) in evaluations.items():
             try:
                 if adapter:
@@ -110,6 +113,8 @@ def _evaluate_several(
 
 def _try(config: EvaluateConfig, session: Session, adapter: AdapterRef) -> None:
     """Attach an adapter that has no finished run yet, so that misfits show before a run is open."""
+    from isogloss.stages.evaluate import check_adapter  # see `run_evaluate`
+
     evaluation = plan_evaluation(config, session, adapter.digest)
     experiment = choose_experiment(config.experiment)
     if find_finished(RunKind.EVALUATE, evaluation.fingerprint, experiment) is None:

@@ -45,6 +45,7 @@ from isogloss.tracking.runs import active_run
 from isogloss.tracking.server import UNREACHABLE, uploading
 from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.tracking.versions import versions_text
+from isogloss.training.dev_predictions import CONTENT, DEV_PREDICTIONS, content_digest
 from isogloss.training.early_stopping import DevScore, dev_score
 from isogloss.training.external import (
     Attempt,
@@ -62,7 +63,6 @@ from isogloss.training.external_data import (
     trainer_items,
     write_json,
 )
-from isogloss.training.loop import CONTENT, DEV_PREDICTIONS, content_digest
 from isogloss.training.recipe import Recipe
 from isogloss.types import EngineKind, Split
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.registry.logging import AdapterBase, TrainedAdapter, log_adapter
 from isogloss.registry.lookup import DEV_ACCURACY, adapter_problem
 from isogloss.registry.register import check_registrable, register

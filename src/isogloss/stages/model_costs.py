@@ -1,13 +1,16 @@
 """What each model of a study needs: its shape, memory for scoring and training, and GPUs."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import psutil
-import torch
+from pydantic import TypeAdapter
 
+from isogloss.compat.torch_build import torch_build
 from isogloss.config.study import StudyModel
 from isogloss.costs.memory import (
     GPU_COPIES,
@@ -23,20 +26,28 @@ from isogloss.costs.operations import Lora, Work
 from isogloss.costs.shape import ModelShape, assumed_shape
 from isogloss.costs.time import ASSUMED_SHARE, H100, H200, Machine
 from isogloss.formatting import aligned, size
-from isogloss.inference.generation import TOKENS_PER_BATCH
-from isogloss.models.dtypes import resolve_dtype
-from isogloss.models.locate import ModelLocation, on_this_machine
-from isogloss.models.memory import (
+from isogloss.models.batch_limits import (
     CPU_TRAINING_TOKENS,
+    GENERATION_TOKENS,
     GPU_TOKENS_PER_BATCH,
-    cpu_tokens_per_batch,
+    cpu_tokens,
 )
+from isogloss.models.dtypes import (
+    matrix_units,
+    processor,
+    product_dtype,
+    resolve_dtype,
+)
+from isogloss.models.kept_facts import kept_fact
+from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.shapes import published_shape, shape_of
 
 CARDS = (H100, H200)
 ESTIMATE = 1.3  # of activations: how far `models.memory` is on the safe side with Qwen3-8B
 USABLE = 0.92  # of a card's memory: the rest is CUDA's, and fragments
 MOST_CARDS = 64
+LINUX = sys.platform == "linux"
+DAYS_OF_SPEEDS = 7  # a measurement beside other programs is not kept for ever
 COPIED_FLOATS = 2**24  # of 64 MB, more than a cache holds
 # What transformers raises for configurations that it cannot build a network from.
 UNREADABLE = (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError)
@@ -96,13 +107,55 @@ def model_facts(model: StudyModel) -> ModelFacts:
 def precision_of(dtype: str) -> Precision:
     """The precision of a parameter `dtype`; auto is what this machine resolves it to."""
     if dtype not in set(Precision):
-        dtype = str(resolve_dtype(dtype)).removeprefix("torch.")
+        dtype = product_dtype(dtype)
     return Precision(dtype)
 
 
 @cache
 def machine_here(dtype: str) -> Machine:
-    """This machine, with speeds of a product and of a copy, measured in a tenth of a second."""
+    """This machine, with speeds of a product and of a copy, measured in a tenth of a second.
+
+    Those of a CPU are kept for some days, so that torch is not imported for them.
+    """
+    if torch_build().for_gpu:
+        import torch
+
+        if torch.cuda.is_available():
+            memory = torch.cuda.mem_get_info()[1]
+            speeds = _measured(dtype)
+            return Machine("here", speeds.operations, speeds.bytes, memory, ASSUMED_SHARE)
+    machine = {
+        "processor": processor(),  # and its flags
+        "processors": len(psutil.Process().cpu_affinity() or ()) if LINUX else os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "dtype": product_dtype(dtype),
+        "torch": torch_build().version,
+    }
+    form = TypeAdapter(Speeds)
+    speeds = kept_fact("speed", machine, form, lambda: _measured(dtype), DAYS_OF_SPEEDS)
+    return Machine(
+        "here",
+        speeds.operations,
+        speeds.bytes,
+        psutil.virtual_memory().total,
+        share=None,
+        on_cpu=True,
+        matrix_units=speeds.matrix_units,
+    )
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Operations and bytes per second of a machine, and whether its CPU has matrix units."""
+
+    operations: float
+    bytes: float
+    matrix_units: bool
+
+
+def _measured(dtype: str) -> Speeds:
+    import torch
+
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     left = torch.ones(2048, 2048, dtype=resolve_dtype(dtype), device=device)
@@ -117,15 +170,7 @@ def machine_here(dtype: str) -> Machine:
         target.copy_(source)
         target[-1].item()
         copies.append(time.perf_counter() - started)
-    memory = torch.cuda.mem_get_info()[1] if gpu else psutil.virtual_memory().total
-    return Machine(
-        "here",
-        operations_per_second=2 * 2048**3 / min(products),
-        bytes_per_second=2 * source.nbytes / min(copies),
-        memory=memory,
-        share=ASSUMED_SHARE if gpu else None,
-        on_cpu=not gpu,
-    )
+    return Speeds(2 * 2048**3 / min(products), 2 * source.nbytes / min(copies), matrix_units())
 
 
 def scoring_peak(
@@ -137,14 +182,17 @@ def scoring_peak(
     """
     free = machine.memory - weight_bytes(shape, precision)
     per_token = max(layer_bytes(layer, shape.hidden, precision) for layer in shape.kinds)
-    dtype = torch.float32 if precision == Precision.FLOAT32 else torch.bfloat16
-    most = cpu_tokens_per_batch(dtype) if machine.on_cpu else GPU_TOKENS_PER_BATCH
+    most = GPU_TOKENS_PER_BATCH
+    if machine.on_cpu:
+        most = cpu_tokens(
+            bfloat16=precision != Precision.FLOAT32, matrix_units=machine.matrix_units
+        )
     return scoring_memory(
         shape,
         precision,
         min(most, max(free / 2 / (GPU_COPIES * per_token), 1)),
         on_cpu=machine.on_cpu,
-        cached_tokens=TOKENS_PER_BATCH if generates else 0,
+        cached_tokens=GENERATION_TOKENS if generates else 0,
     )
 
 

@@ -19,12 +19,12 @@ from isogloss.models.adapter_files import (
     CONFIG,
     WEIGHTS,
     AdapterFiles,
+    adapter_digest,
     check_base,
     check_chat_template,
     check_tokens,
     read_adapter,
 )
-from isogloss.models.adapters import adapter_digest
 from isogloss.models.architecture import check_architecture
 from isogloss.models.skeleton import require_fit
 from isogloss.models.tokenizers import shared_tokenizer

@@ -15,7 +15,6 @@ from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import FinetuneConfig, StudyConfig
 from isogloss.errors import ConfigError, IsoglossError, ModelError
 from isogloss.inference.context_window import check_fit, fit
-from isogloss.languages import group, source_name
 from isogloss.models.architecture import check_architecture
 from isogloss.models.loading import check_options, check_weight_files
 from isogloss.models.tokenizers import shared_tokenizer
@@ -26,15 +25,14 @@ from isogloss.stages.study_cells import (
     EvaluateCell,
     FinetuneCell,
     StudyCell,
-    sources_without_relatives,
     study_reasonings,
-    study_sources,
 )
+from isogloss.stages.study_contrast import check_contrast
 from isogloss.stages.task_data import check_labels, evaluation_data
 from isogloss.stages.training_inputs import SourceData, recipe_of, source_data
 from isogloss.tasks import Item, Task
 from isogloss.training.contamination import refuse_contamination, training_record
-from isogloss.types import Group, LanguageCode
+from isogloss.types import LanguageCode
 
 logger = logging.getLogger(__name__)
 
@@ -100,31 +98,6 @@ def _study_data(config: StudyConfig, cells: Sequence[StudyCell]) -> _Data:
             share_passages=config.share_passages,
         )
     return _Data(task, evaluated, trained)
-
-
-def check_contrast(config: StudyConfig, languages: Sequence[LanguageCode]) -> None:
-    """Raise ConfigError if the contrast of these languages has fewer than two in a group.
-
-    Warn of sources of a crossed study that have no relative among the languages.
-    """
-    source = study_sources(config)[0].source
-    groups = [group(code, source, config.compare.branch) for code in languages]
-    relations = {
-        Group.RELATED: f"related to {source_name(source)}",
-        Group.CONTROL: "controls",
-    }
-    for name, relation in relations.items():
-        if groups.count(name) < 2:
-            raise ConfigError(
-                f"a contrast needs two related and two control languages, but of the languages of "
-                f"study {config.study!r} {groups.count(name)} are {relation}; "
-                f"choose other languages or another branch."
-            )
-    for unrelated in sources_without_relatives(config, languages):
-        logger.warning(
-            f"none of the languages of study {config.study!r} is related to source {unrelated!r}: "
-            "its adapter says nothing about kinship; add relatives to `languages`"
-        )
 
 
 def _check_models(sessions: Mapping[str, Session]) -> None:

@@ -15,13 +15,18 @@ BEST_RECIPE = "best.yaml"  # artifact of a tune run
 RUN_ID_LENGTH = 32
 
 
+def may_be_run(recipe: str) -> bool:
+    """Whether a recipe is the id of a tune run, which MLflow knows, and not a file."""
+    return len(recipe) == RUN_ID_LENGTH and not Path(recipe).exists()
+
+
 def load_recipe(recipe: str, config: SharedConfig) -> dict[str, Any]:  # YAML
     """Hyperparameters from a YAML file, or from the best recipe of a tune run given by its id.
 
     Logs in what the search of that run differs from `config`. Raises ConfigError if there is no
     such recipe.
     """
-    if Path(recipe).exists() or len(recipe) != RUN_ID_LENGTH:
+    if not may_be_run(recipe):
         return read_recipe(Path(recipe))
     import mlflow  # takes seconds, which a study file does not need
     from mlflow.exceptions import MlflowException

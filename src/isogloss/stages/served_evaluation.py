@@ -24,12 +24,12 @@ from isogloss.inference.served import Served, tells_logprobs
 from isogloss.models.adapter_files import (
     CONFIG,
     WEIGHTS,
+    adapter_digest,
     check_base,
     check_chat_template,
     check_tokens,
     read_adapter,
 )
-from isogloss.models.adapters import adapter_digest
 from isogloss.models.locate import ModelLocation
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol

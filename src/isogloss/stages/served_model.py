@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from isogloss.config.engine import Engine
+from isogloss.config.engine import Engine, is_address
 from isogloss.errors import ConfigError
 from isogloss.formatting import shortened
 from isogloss.models.locate import ModelLocation
@@ -18,8 +18,6 @@ from isogloss.servers.opening import found_kind, open_server
 from isogloss.servers.types import PromptsAs
 from isogloss.tracking import RunTags
 from isogloss.types import EngineKind
-
-SCHEMES = ("http://", "https://")
 
 
 @dataclass
@@ -123,11 +121,6 @@ class ServedModel:
         tokenizer = shared_tokenizer(self.tokenizer_files)
         limits = (max_length, length and length - 1, tokenizer.model_max_length)
         return int(min(limit for limit in limits if limit))
-
-
-def is_address(model: str) -> bool:
-    """Whether the parameter `model` is the address of a server, as in http://host:8000/v1#NAME."""
-    return model.startswith(SCHEMES)
 
 
 def served_model(name: str, engine: Engine | None) -> ServedModel | None:

@@ -6,22 +6,20 @@ A model on an inference server is asked instead of loaded; only its tokenizer is
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-import torch
+from hashlib import sha256
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import SharedConfig
 from isogloss.config.engine import Engine
-from isogloss.distributed import processes
-from isogloss.distributed.sharding import sharded_loading
+from isogloss.distributed.world import world
 from isogloss.errors import ConfigError, ModelError
-from isogloss.models.architecture import check_architecture
-from isogloss.models.dtypes import NF4, resolve_dtype
-from isogloss.models.language_model import LanguageModel
-from isogloss.models.loading import load
+from isogloss.files import cache_dir, keep
+from isogloss.models.architecture import require_scorable
+from isogloss.models.dtypes import NF4, product_dtype
 from isogloss.models.locate import ModelLocation, locate
-from isogloss.models.paths import proven_paths
-from isogloss.models.tokenizers import has_chat_template, shared_tokenizer
+from isogloss.models.tokenizers import has_chat_template, shared_tokenizer, tokenizer_digest
 from isogloss.prompts.chat import chat_format
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import PROMPT_VERSION
@@ -30,6 +28,9 @@ from isogloss.tasks import Task
 from isogloss.tracking import RunTags
 from isogloss.tracking.versions import client_libraries, model_libraries
 from isogloss.types import Condition, Normalisation, Reasoning
+
+if TYPE_CHECKING:  # torch takes seconds, which a command without a model does not need
+    from isogloss.models.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Session:
     def location(self) -> ModelLocation:
         """`files`. Raises ModelError for an architecture that cannot be scored."""
         if not self.served:
-            check_architecture(self.files)
+            require_scorable(self.files)
         return self.files
 
     @property
@@ -100,9 +101,7 @@ class Session:
     @cached_property
     def dtype(self) -> str:
         """The name of the dtype of matrix products, or nf4."""
-        if self.requested_dtype == NF4:
-            return NF4
-        return str(resolve_dtype(self.requested_dtype)).removeprefix("torch.")
+        return NF4 if self.requested_dtype == NF4 else product_dtype(self.requested_dtype)
 
     @property
     def numerics(self) -> dict[str, str]:
@@ -116,7 +115,7 @@ class Session:
         return {"dtype": self.dtype, **attention}
 
     @cached_property
-    def model(self) -> LanguageModel:
+    def model(self) -> "LanguageModel":
         """The model in memory; each of several processes loads it.
 
         Raises ConfigError for a served model.
@@ -127,6 +126,10 @@ class Session:
                 f"model {self.name!r} is on an inference server; its trainer, engine.train, works "
                 "for finetune and studies alone."
             )
+        import torch
+
+        from isogloss.distributed import processes
+
         several = f"{processes.count()} processes, " if processes.count() > 1 else ""
         threads = torch.get_num_threads()
         logger.info(f"loading {self.name} ({self.dtype}, {several}{threads} threads)")
@@ -195,12 +198,20 @@ class Session:
         thinking = {protocol.reasoning == Reasoning.COT}
         if protocol.normalisation == Normalisation.UNCONDITIONAL and not protocol.shows_options:
             thinking.add(False)  # options without their question are answered directly
+        # A tokenizer takes seconds to load, so what it says is kept.
+        facts = (tokenizer_digest(self.location.folder), sorted(thinking), PROMPT_VERSION,
+                 client_libraries(), version("jinja2"))  # fmt: skip
+        kept = cache_dir() / f"template-{sha256(repr(facts).encode()).hexdigest()[:32]}.txt"
+        if kept.is_file():
+            return kept.read_text("utf-8") or None
         tokenizer = shared_tokenizer(self.location)
         try:
             dates = [chat_format(tokenizer, each).date for each in sorted(thinking)]
         except ModelError as error:
             raise ModelError(f"model {self.name!r}: {error}") from error
-        return next(filter(None, dates), None)
+        date = next(filter(None, dates), None)
+        keep(kept, (date or "").encode())
+        return date
 
     def run_tags(
         self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
@@ -223,7 +234,7 @@ class Session:
             template_date=protocol.template_date,
             dtype=None if served else self.dtype,
             attention=None if self.attention == AUTO else self.attention,
-            processes=processes.count() if processes.count() > 1 and not served else None,
+            processes=world.size if world.size > 1 and not served else None,
             libraries=client_libraries() if served else model_libraries(adapter=condition.tuned),
         )
         return served.tagged(tags) if served else tags
@@ -240,13 +251,17 @@ class _LoadRequest:
     device_map: str
 
 
-def _load(_: None, request: _LoadRequest, location: ModelLocation | None = None) -> LanguageModel:
+def _load(_: None, request: _LoadRequest, location: ModelLocation | None = None) -> "LanguageModel":
     """Load the model; only the leader is given its `location`, the others locate it themselves."""
+    from isogloss.distributed.sharding import sharded_loading
+    from isogloss.models.loading import load
+    from isogloss.models.paths import proven_paths
+
     location = location or locate(request.name)
     if location.revision != request.revision:
         raise ModelError(
             f"model {request.name!r} has revision {location.revision[:12]} in process "
-            f"{processes.rank()} of {processes.count()}, but {request.revision[:12]} in the leader."
+            f"{world.rank} of {world.size}, but {request.revision[:12]} in the leader."
         )
     with sharded_loading():
         model = load(

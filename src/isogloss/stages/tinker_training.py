@@ -16,7 +16,7 @@ from isogloss.files import write_whole
 from isogloss.inference.answer_journal import Journal
 from isogloss.inference.predict import predict_with
 from isogloss.inference.served import Served, UnansweredError
-from isogloss.models.adapters import adapter_digest
+from isogloss.models.adapter_files import adapter_digest
 from isogloss.predictions.table import Prediction, frame
 from isogloss.registry.lookup import adapter_problem
 from isogloss.servers.tinker import TinkerServer, open_tinker
@@ -34,9 +34,9 @@ from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import uploading
 from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.tracking.versions import versions_text
+from isogloss.training.dev_predictions import CONTENT, DEV_PREDICTIONS, content_digest
 from isogloss.training.early_stopping import DevScore, dev_score
 from isogloss.training.external_data import trainer_items
-from isogloss.training.loop import CONTENT, DEV_PREDICTIONS, content_digest
 from isogloss.training.tinker import (
     SavedTraining,
     TinkerJob,

@@ -1,14 +1,13 @@
 """What finetune and tune train on: source-language data and the recipe."""
 
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from isogloss.config import FinetuneConfig, Hyperparameters, TuneConfig
 from isogloss.errors import ConfigError
 from isogloss.inference.context_window import fit_to_model
 from isogloss.languages import source_languages
-from isogloss.models.language_model import LanguageModel
-from isogloss.models.lora import has_experts, reject_dropout
+from isogloss.models.target_modules import has_experts, reject_dropout
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import as_shown, require_wording
 from isogloss.prompts.tokenisation import label_tokens
@@ -18,6 +17,9 @@ from isogloss.tasks import Item, Task, items, languages_of
 from isogloss.training.contamination import refuse_overlap
 from isogloss.training.recipe import Recipe
 from isogloss.types import LanguageCode, Reasoning, Split
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from isogloss.models.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def _pooled(
 
 def fit_source_data(
     data: SourceData,
-    model: LanguageModel,
+    model: "LanguageModel",
     protocol: Protocol,
     config: FinetuneConfig | TuneConfig,
 ) -> SourceData:

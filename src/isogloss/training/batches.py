@@ -4,17 +4,18 @@ import random
 import typing
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from isogloss.compat import public_only
-from isogloss.models.language_model import LanguageModel
-from isogloss.models.paths import can_share
 from isogloss.models.prefix_tree import TokenTree
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode
 from isogloss.tasks import Item
 from isogloss.training.recipe import Recipe
+
+if TYPE_CHECKING:  # imports torch
+    from isogloss.models.language_model import LanguageModel
 
 
 class HasItems(typing.Protocol):
@@ -41,9 +42,11 @@ class TrainingRow(NamedTuple):
 
 
 def training_rows(
-    model: LanguageModel, items: Sequence[Item], protocol: Protocol
+    model: "LanguageModel", items: Sequence[Item], protocol: Protocol
 ) -> list[TrainingRow]:
     """One row per passage, or per item if the model cannot share prefixes; in item order."""
+    from isogloss.models.paths import can_share  # torch, which a plan does not need
+
     prompts = [prompt(item, protocol, model.tokenizer) for item in items]
     encoded = encode(model.tokenizer, prompts, chat=protocol.chat)
     share = can_share(model) or public_only()  # batches are the same with public interfaces

@@ -4,8 +4,6 @@ The loss of a step is the mean negative log-likelihood (nats) over the answer to
 as transformers' Trainer computes it when everything but the answer is masked.
 """
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +40,7 @@ from isogloss.tasks import Item
 from isogloss.training.batches import TrainingRow, plan_batches, split_by_tokens, training_rows
 from isogloss.training.checkpoints import TrainingState
 from isogloss.training.contamination import training_record
+from isogloss.training.dev_predictions import CONTENT, DEV_PREDICTIONS, content_digest
 from isogloss.training.early_stopping import (
     DevScore,
     best_step,
@@ -54,10 +53,8 @@ from isogloss.training.recipe import MAX_GRADIENT_NORM, Recipe
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
-DEV_PREDICTIONS = "dev_predictions.parquet"
 LAST = "last"  # name of a folder
 BEST = "best-"  # of the name of a folder, before the step
-CONTENT = "content"  # its column with the `content_digest` of each item
 LogMetrics = Callable[[int, dict[str, float]], None]
 OnMeasurement = Callable[[int, list[Prediction]], None]
 
@@ -355,15 +352,6 @@ def _save(
         table = frame(predictions)
         table[CONTENT] = list(map(content_digest, job.dev_items))
         table.to_parquet(folder / DEV_PREDICTIONS, index=False)
-
-
-def content_digest(item: Item) -> str:
-    """A hash of an item's texts and of its right answer, whatever its id and the order of options.
-
-    Ids may be row numbers, which other data have too.
-    """
-    texts = [item.passage, item.question, item.options[item.answer], *sorted(item.options)]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def _accumulate_gradients(model: LanguageModel, batch: Sequence[TrainingRow], budget: int) -> float:

@@ -22,7 +22,7 @@ from isogloss.errors import ConfigError, TrainingError
 from isogloss.files import write_whole
 from isogloss.logs import progress_bar
 from isogloss.models.adapter_files import CONFIG, WEIGHTS
-from isogloss.models.lora import GROUPS
+from isogloss.models.target_modules import GROUPS
 from isogloss.servers.tinker import open_service, told
 from isogloss.tasks import Item
 from isogloss.training.batches import plan_batches

@@ -364,7 +364,7 @@ def test_a_server_without_logged_models_keeps_adapters_as_artifacts(
     model_folder: Callable[[str], Path],
 ) -> None:
     from isogloss.config import FinetuneConfig
-    from isogloss.models.adapters import adapter_digest
+    from isogloss.models.adapter_files import adapter_digest
     from isogloss.stages.evaluate_adapters import run_evaluate
     from isogloss.stages.finetune import finetune
     from isogloss.stages.session import Session

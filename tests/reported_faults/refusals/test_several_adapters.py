@@ -15,7 +15,8 @@ from tiny_adapters import ALL, change_config, change_weights, write_adapter
 from isogloss.cli.stages import COMMANDS
 from isogloss.config import EvaluateConfig
 from isogloss.errors import ModelError, ServerError
-from isogloss.stages import evaluate_adapters, session
+from isogloss.models import loading
+from isogloss.stages import evaluate as evaluate_stage
 from isogloss.stages.evaluate_adapters import run_evaluate
 
 
@@ -83,7 +84,7 @@ def test_misfits_are_named_before_the_base_is_evaluated(
 def test_adapters_that_do_not_exist_are_named_before_a_model_is_loaded(
     written: Path, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "load", lambda *_: pytest.fail("a model is loaded"))
+    monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("a model is loaded"))
     result = call(["none", str(copy(written, "whole")), "absent", "models:/no/1"], parameters)
     assert result.exit_code == 2
     error = result.stderr.strip().splitlines()[-1]
@@ -96,14 +97,14 @@ def test_adapters_that_do_not_exist_are_named_before_a_model_is_loaded(
 def test_an_adapter_that_fails_later_does_not_keep_the_others_from_their_runs(
     written: Path, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = evaluate_adapters.evaluate
+    evaluate = evaluate_stage.evaluate
 
     def fail_for_the_second(config: EvaluateConfig, *others: Any) -> Run:
         if config.adapter == ("second",):
             raise ServerError("the server is away.")
         return evaluate(config, *others)
 
-    monkeypatch.setattr(evaluate_adapters, "evaluate", fail_for_the_second)
+    monkeypatch.setattr(evaluate_stage, "evaluate", fail_for_the_second)
     with_comma, second = copy(written, "rank 8, first"), copy(written, "second")
     change_weights(second, lambda key, value: (key, 2 * value))
     result = call([str(with_comma), "second", "none"], parameters)

@@ -11,7 +11,8 @@ from isogloss.inference.predict import predict
 from isogloss.models.language_model import LanguageModel
 from isogloss.predictions.table import Prediction
 from isogloss.training import loop as training
-from isogloss.training.loop import DEV_PREDICTIONS, train
+from isogloss.training.dev_predictions import DEV_PREDICTIONS
+from isogloss.training.loop import train
 
 
 class PowerCutError(Exception):

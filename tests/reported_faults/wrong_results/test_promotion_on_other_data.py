@@ -14,7 +14,7 @@ from isogloss.registry.lookup import adapter_folder
 from isogloss.registry.promotion import compare_on_dev
 from isogloss.stages.finetune import finetune
 from isogloss.stages.session import Session
-from isogloss.training.loop import DEV_PREDICTIONS, content_digest
+from isogloss.training.dev_predictions import DEV_PREDICTIONS, content_digest
 
 
 @pytest.fixture
