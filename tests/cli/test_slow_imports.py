@@ -85,8 +85,13 @@ def test_misspelt_names_are_refused_before_any_slow_import(tmp_path: Path) -> No
     assert modules == set()
 
 
-def test_misspelt_adapters_and_runs_are_refused_before_a_library_of_models_is_imported() -> None:
+def test_misspelt_adapters_and_runs_are_refused_before_a_library_of_models_is_imported(
+    tmp_path: Path,
+) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("study: s\nlanguages: arb_Arab,heb_Hebr,eng_Latn,fra_Latn\n", "utf-8")
     refused = {
+        f"cell {study} embeded.base --model embeded": "did you mean 'embedded'?",
         "evaluate --adapter runs:/nothing": "'runs:/nothing' cannot be fetched",
         "evaluate --adapter nothing": "'nothing' is neither a folder, the id of a run",
         "evaluate --adapter models:/nothing/1": "'models:/nothing/1' cannot be fetched",

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from isogloss.config import CellConfig, CellsConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, LeaseLostError, ModelError, StudyError
 from isogloss.formatting import aligned, did_you_mean
-from isogloss.models.locate import on_this_machine
+from isogloss.models.locate import on_this_machine, require_known
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.evaluation_plan import plan_evaluation
@@ -243,6 +243,8 @@ def run_cell_command(config: CellConfig) -> str:
     study = configured_study(config)
     cell = find_cell(study, config.cell)
     session = Session.of(cell.config)
+    if not session.served:
+        require_known(session.name)  # before torch is imported
     check_cell(study, cell, session)
     run = run_cell(study, config.cell, config.experiment, config.parent, session)
     print(f"cell {config.cell}\nrun {run.info.run_id}")
