@@ -7,7 +7,7 @@ folder is made; or when half of a file is written (see `write_events`). At each 
 runs again to its end, and what is there must be what one whole start leaves (see `store_facts`).
 
 With --kill, which --sample implies, each trial starts the command and kills it with signal 9; with
---terminate it is told to end with SIGTERM, and must end with status 143.
+--terminate it is told to end with SIGTERM, and must end with status 143 and no run left running.
 Without, one start is photographed: at each point the folder is copied as a kill would leave it, so
 a trial is the second start alone, from one of the copies. A process that has imported everything
 forks one child per start.
@@ -208,6 +208,12 @@ class Harness:
             return self.start([point]) == -signal.SIGKILL
         return self.start([point], terminate) == TERMINATED
 
+    def left_running(self) -> list[str]:
+        """Runs that a process left running, although it was told to end; one line each."""
+        with sqlite3.connect(f"file:{self.folder / 'mlflow.db'}?mode=ro", uri=True) as store:
+            names = store.execute("SELECT name FROM runs WHERE status = 'RUNNING'").fetchall()
+        return [f"{name} is left running" for (name,) in names]
+
     def trial(self, expected: Expected) -> list[str]:
         """Run the command after a kill; what is not as expected."""
         done = not expected.differences(self.facts(), lambda name: name.startswith("left: "))
@@ -268,7 +274,8 @@ def survived(
         if not harness.killed(point, end):
             print(f"{entry}: not reached: {point.number} ({point.label})", flush=True)
             continue
-        wrong = harness.trial(expected)
+        wrong = harness.left_running() if end == End.TERMINATE else []
+        wrong += harness.trial(expected)
         tried += 1
         good += not wrong
         if tried % PROGRESS == 0:

@@ -77,6 +77,28 @@ def test_a_search_completes_when_one_of_its_two_workers_is_killed(
     assert not list(Path("unfinished").glob("tune-*"))
 
 
+def test_a_search_that_is_told_to_end_leaves_no_run_running(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    space = {"learning_rate": 1e-3, "rank": 2, "steps": 6, "batch_size": 2}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    settings |= {
+        "study": "search", "storage": "journal", "trials": 1, "pruning": False,
+        "space": str(tmp_path / "space.yaml"), "measurements": 2,
+    }  # fmt: skip
+    with started("tune", 0.5, settings) as worker:
+        wait_for(lambda: len(runs("trial")) == 1)
+        worker.send_signal(signal.SIGINT)
+        worker.communicate(timeout=90)
+    (search,), (trial,) = runs("tune"), runs("trial")
+    assert (search.info.status, trial.info.status) == ("KILLED", "FAILED")
+    assert "tried again as trial 1" in trial.data.tags["isogloss.reason"]
+    with started("tune", 0.0, settings) as worker:
+        finished(worker)
+    assert [run.info.status for run in runs("tune")] == ["FINISHED"]
+    assert [run.info.status for run in runs("trial")] == ["FAILED", "FINISHED"]
+
+
 def test_finetune_killed_three_times_ends_with_the_weights_of_an_uninterrupted_one_in_one_run(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,18 +22,19 @@ from isogloss.stages.study_cells import study_cells
 LANGUAGES = "amh_Ethi,arb_Arab,eng_Latn,fin_Latn,fra_Latn,heb_Hebr,mlt_Latn,swh_Latn"
 
 
-def test_a_study_keeps_two_relatives_three_controls_and_one_adapter(
+def test_a_study_keeps_two_relatives_three_controls_and_an_adapter_of_each_of_two_sources(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = StudyConfig.model_validate(
-        {"study": "s", "models": ["a", "b"], "sources": ["arb_Arab", "eng_Latn"], "seeds": [3, 4],
+        {"study": "s", "models": ["a", "b"], "sources": ["arb_Arab", "heb_Hebr", "eng_Latn"], "seeds": [3, 4],
          "languages": LANGUAGES, "limit": 32, "reasoning": "both", "finetune": {"steps": 12}}
     )  # fmt: skip
     cells = study_cells(quick_study(config))
     assert [cell.label for cell in cells] == [
-        "base", "finetune · Standard Arabic, seed 3", "tuned · Standard Arabic, seed 3"
+        "base", "finetune · Standard Arabic, seed 3", "tuned · Standard Arabic, seed 3",
+        "finetune · English, seed 3", "tuned · English, seed 3",
     ]  # fmt: skip
-    base, training, tuned = (cell.config for cell in cells)
+    base, training, tuned, *_ = (cell.config for cell in cells)
     assert base.languages == tuned.languages
     assert base.languages == (
         "amh_Ethi",
@@ -47,7 +48,7 @@ def test_a_study_keeps_two_relatives_three_controls_and_one_adapter(
     assert base.quick
     assert training.quick
     assert (
-        "quick: 1 models instead of 2, 1 sources instead of 2, 1 seeds instead of 2, 6 languages "
+        "quick: 1 models instead of 2, 2 sources instead of 3, 1 seeds instead of 2, 6 languages "
         "instead of 8, 4 items per language instead of 32, 4 steps instead of 12, 4 items per "
         "step instead of 16 and 4 dev items instead of 60; for a look, not for a result"
     ) in caplog.text
@@ -61,8 +62,32 @@ def test_what_is_small_already_is_not_made_larger() -> None:
 
 
 def test_languages_of_a_quick_study_of_few_are_all_of_them() -> None:
-    assert quick_languages("arb_Arab", ["heb_Hebr", "eng_Latn"]) == ["heb_Hebr", "eng_Latn"]
+    targets = ["heb_Hebr", "eng_Latn"]
+    assert quick_languages("arb_Arab", targets=targets) == targets
     assert group("heb_Hebr", "arb_Arab") == "related"
+
+
+def test_the_controls_of_a_crossed_study_are_the_second_source_and_its_relatives() -> None:
+    targets = [*LANGUAGES.split(","), "azj_Latn", "kaz_Cyrl", "kir_Cyrl", "tur_Latn"]
+    chosen = quick_languages("arb_Arab", "tur_Latn", targets=targets)
+    assert chosen == ["amh_Ethi", "arb_Arab", "heb_Hebr", "azj_Latn", "kaz_Cyrl", "tur_Latn"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "kept"),
+    [
+        ({"source": "arb_Arab"}, ["arb_Arab"]),
+        ({"source": "arb_Arab", "control_source": "eng_Latn"}, ["arb_Arab", "eng_Latn"]),
+        ({"sources": ["arb_Arab", "heb_Hebr"]}, ["arb_Arab"]),  # of one branch
+        ({"sources": ["arb_Arab", "eng_Latn+fin_Latn", "fin_Latn"]}, ["arb_Arab", "fin_Latn"]),
+        ({"sources": ["arb_Arab+eng_Latn", "fin_Latn"]}, ["arb_Arab+eng_Latn"]),
+    ],
+)
+def test_a_study_keeps_a_second_source_of_another_branch(
+    sources: dict[str, object], kept: list[str]
+) -> None:
+    config = StudyConfig.model_validate({"study": "s", "languages": LANGUAGES, **sources})
+    assert [own.source for own in quick_study(config).sources or ()] == kept
 
 
 def test_the_parameter_of_main_cuts_the_study(tmp_path: Path) -> None:

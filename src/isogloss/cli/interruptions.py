@@ -1,21 +1,37 @@
 """Ctrl-C, SIGTERM and SIGHUP: runs end as killed, and one line says how to resume.
 
-Slurm and Kubernetes send SIGTERM, a terminal that closes SIGHUP.
+Slurm and Kubernetes send SIGTERM, a terminal that closes SIGHUP. The first signal becomes a
+KeyboardInterrupt; later ones do not disturb the end that it began. The exception waits while MLflow
+writes to its database: a transaction that is broken off leaves a run that nobody knows of, or a
+lock that keeps its own process from writing how the run ended. It is raised again if it was lost:
+Python ignores an exception in a destructor, and memory may be too short for a new one.
 """
 
+import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
-# Seconds to wait for a locked database once a signal has arrived: the lock may be that of a
-# transaction which the signal has interrupted, and Slurm kills 30 seconds after it.
+logger = logging.getLogger(__name__)
+
+# Seconds to wait for a locked database once a signal has arrived, for a transaction to end, and
+# until a second Ctrl-C is obeyed. Slurm kills 30 seconds after its SIGTERM.
 ENDING = 5
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+ALARM = getattr(signal, "SIGALRM", None)  # Windows has none, nor timers that interrupt
+# Whose functions are not broken off: they open and end runs, or have a transaction open.
+UNBROKEN = ("sqlalchemy.", "mlflow.store.", "mlflow.tracking.fluent")
+UNTIL_WRITTEN = 0.05  # seconds between two looks at whether one of these functions is running
+UNTIL_LOST = 1.0  # seconds between two looks at whether the exception was lost
 
 
 @contextmanager
@@ -25,31 +41,80 @@ def interruptions() -> Iterator[None]:
     A signal that the process ignores, as SIGHUP under nohup, stays ignored.
     """
     received: list[int] = []  # not in the exception: Ray replaces one that is raised while it waits
+    arrived, raised = 0.0, False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for other in SIGNALS:  # a second signal does not disturb the end of the first
-            signal.signal(other, signal.SIG_IGN)
+        nonlocal arrived
+        if received:
+            if number == signal.SIGINT and time.monotonic() > arrived + ENDING:
+                raise KeyboardInterrupt  # the end itself takes too long for somebody who waits
+            return
         received.append(number)
+        arrived = time.monotonic()
+        if ALARM is not None:
+            before[ALARM] = signal.signal(ALARM, strike)
+        strike(number, frame)
+
+    def strike(_: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        _alarm_after(UNTIL_WRITTEN)  # first, for the case that what follows has no memory
+        if ALARM is not None and _is_writing(frame) and time.monotonic() < arrived + ENDING:
+            return
+        _alarm_after(UNTIL_LOST)
+        if raised and _is_handled():
+            return
         if database := sys.modules.get("isogloss.compat.mlflow"):
             database.wait_for_sqlite(ENDING)
+        raised = True
         raise KeyboardInterrupt
 
-    before = {}
+    before: dict[int, Any] = {}  # the handlers that these replace
     if threading.current_thread() is threading.main_thread():
-        before = {
+        before |= {
             number: signal.signal(number, interrupt)
             for number in SIGNALS
             if signal.getsignal(number) not in (signal.SIG_IGN, None)
         }
     try:
         yield
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        if received:
+            _alarm_after(0)
+        elif not isinstance(error, KeyboardInterrupt):
+            raise
+        if not isinstance(error, KeyboardInterrupt):
+            logger.debug("an error while the command ended", exc_info=error)
         number = received[0] if received else signal.SIGINT
         click.echo(f"Interrupted by {signal.Signals(number).name}: {_what_is_kept()}.", err=True)
         raise SystemExit(128 + number) from error
     finally:
+        if received:
+            _alarm_after(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _alarm_after(seconds: float) -> None:
+    """Send this process an alarm; 0 stops the one that was to come."""
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _is_writing(frame: FrameType | None) -> bool:
+    """Whether a function that is not broken off is running; `frame` is the innermost one."""
+    while frame is not None:
+        if f"{frame.f_globals.get('__name__')}.".startswith(UNBROKEN):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_handled() -> bool:
+    """Whether an interruption, or an error that was raised because of one, is being handled now."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _what_is_kept() -> str:

@@ -9,7 +9,7 @@ same time is still done once, as with any other launcher (see `stages.cell`).
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import mlflow
@@ -26,6 +26,7 @@ from isogloss.stages.remaining import Remaining, study_weights
 from isogloss.stages.session import Session
 from isogloss.stages.study import RunCells, StudyRuns
 from isogloss.stages.study_cells import EvaluateCell, FinetuneCell, StudyCell, study_models
+from isogloss.tracking.ending import insist
 from isogloss.tracking.experiments import EXPERIMENT_ID, EXPERIMENT_NAME, PROJECT_RUN
 from isogloss.tracking.leases import say_local_exclusion
 from isogloss.tracking.runs import active_run, end_children
@@ -107,8 +108,7 @@ def _run_cells(
         ) from error
     finally:
         driver.stop()
-        with suppress(Exception):  # what ended the loop is to be seen
-            end_children(parent, "FAILED" if queue.finished else "KILLED")
+        insist(partial(end_children, parent, "FAILED" if queue.finished else "KILLED"))
     return StudyRuns(
         {cell: run for cell, run in driver.runs.items() if isinstance(cell, FinetuneCell)},
         {cell: run for cell, run in driver.runs.items() if isinstance(cell, EvaluateCell)},

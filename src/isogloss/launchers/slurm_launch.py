@@ -177,9 +177,11 @@ class Launch:
                 self._submit_array(array, folder, submitted)
             self._submit_last(folder, submitted)
         except BaseException:
-            if submitted:
-                slurm.cancel(list(submitted.values()))
-            mlflow.MlflowClient().set_terminated(self.run_id, "FAILED")
+            try:
+                if submitted:
+                    slurm.cancel(list(submitted.values()))
+            finally:
+                mlflow.MlflowClient().set_terminated(self.run_id, "FAILED")
             raise
         client = mlflow.MlflowClient()
         client.set_tag(self.run_id, NAME_TAG, self.plan.title)

@@ -6,12 +6,13 @@ compared with, what was not cut.
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 
 from isogloss.config import EvaluateConfig, FinetuneConfig, SharedConfig, StudyConfig
 from isogloss.config.finetune import Hyperparameters
-from isogloss.config.study import StudyTraining
+from isogloss.config.study import StudySource, StudyTraining
 from isogloss.formatting import listed
-from isogloss.languages import group
+from isogloss.languages import group, is_mixed, source_branch
 from isogloss.stages.study_cells import study_models, study_seeds, study_sources
 from isogloss.stages.task_data import configured_task
 from isogloss.tasks import languages_of
@@ -28,22 +29,26 @@ DEFAULTS = Hyperparameters()
 
 
 def quick_study(config: StudyConfig) -> StudyConfig:
-    """A study without what takes time: its first model, source and seed, few languages and items.
+    """A study without what takes time: its first model and seed, few languages and items.
 
-    Logs what was cut. Raises errors of the task's data.
+    Of several sources there are two, of different branches, which show what a crossed study looks
+    like. Logs what was cut. Raises errors of the task's data.
     """
     models, sources = study_models(config), study_sources(config)
     seeds = study_seeds(config, sources[0])
-    first = sources[0].model_copy(update={"seeds": seeds[:1]})
+    kept = [
+        source.model_copy(update={"seeds": study_seeds(config, source)[:1]})
+        for source in quick_sources(sources)
+    ]
     values = {name: getattr(config, name) for name in SharedConfig.model_fields}
-    base = EvaluateConfig.model_validate(values | {"source": first.source})
+    base = EvaluateConfig.model_validate(values | {"source": kept[0].source})
     targets = languages_of(configured_task(base), config.languages)
-    chosen = quick_languages(first.source, targets)
+    chosen = quick_languages(*(source.source for source in kept), targets=targets)
     limit = _least(ITEMS, config.limit)
     tokens = _least(NEW_TOKENS, config.max_new_tokens)
     _log_cut(
         (len(models), 1, "models"),
-        (len(sources), 1, "sources"),
+        (len(sources), len(kept), "sources"),
         (len(seeds), 1, "seeds"),
         (len(targets), len(chosen), "languages"),
         (config.limit, limit, "items per language"),
@@ -55,7 +60,7 @@ def quick_study(config: StudyConfig) -> StudyConfig:
         update={
             "study": f"{config.study.removesuffix(SUFFIX)}{SUFFIX}",
             "models": models[:1] if config.models else None,
-            "sources": (first,),
+            "sources": tuple(kept),
             "control_source": None,
             "languages": tuple(chosen),
             "limit": limit,
@@ -70,7 +75,7 @@ def quick_study(config: StudyConfig) -> StudyConfig:
 def quick_evaluation(config: EvaluateConfig) -> EvaluateConfig:
     """An evaluation of a few items in a few languages; logs what was cut."""
     targets = languages_of(configured_task(config), config.languages)
-    chosen = quick_languages(config.source, targets)
+    chosen = quick_languages(config.source, targets=targets)
     limit = _least(ITEMS, config.limit)
     _log_cut((len(targets), len(chosen), "languages"), (config.limit, limit, "items per language"))
     tokens = _least(NEW_TOKENS, config.max_new_tokens)
@@ -84,16 +89,35 @@ def quick_finetune(config: FinetuneConfig) -> FinetuneConfig:
     return config.model_copy(update={**_training(config), "quick": True})
 
 
-def quick_languages(source: str, targets: Sequence[LanguageCode]) -> list[LanguageCode]:
-    """The source and the first relatives and controls among the targets, in their order."""
-    wanted = {Group.SOURCE: len(targets), Group.RELATED: RELATED, Group.CONTROL: CONTROLS}
-    chosen: list[LanguageCode] = []
-    for code in targets:
-        of = group(code, source)
-        if wanted.get(of, 0) > 0:
-            wanted[of] -= 1
-            chosen.append(code)
-    return chosen
+def quick_sources(sources: Sequence[StudySource]) -> list[StudySource]:
+    """The first source, and the next one of another branch: a source of several has none."""
+    first = sources[0]
+    if is_mixed(first.source):
+        return [first]
+    own = source_branch(first.source)
+    others = (
+        source
+        for source in sources[1:]
+        if not is_mixed(source.source) and source_branch(source.source) != own
+    )
+    return [first, *islice(others, 1)]
+
+
+def quick_languages(
+    source: str, other: str | None = None, *, targets: Sequence[LanguageCode]
+) -> list[LanguageCode]:
+    """The source and the first relatives and controls among the targets, in their order.
+
+    With another source, the controls are that one and its first relatives, if there are any.
+    """
+    groups = {code: group(code, source) for code in targets}
+    relatives = [code for code in targets if groups[code] == Group.RELATED][:RELATED]
+    controls = [code for code in targets if groups[code] == Group.CONTROL]
+    if other is not None:
+        nearness = {Group.SOURCE: 0, Group.RELATED: 1}
+        controls.sort(key=lambda code: nearness.get(group(code, other), 2))
+    chosen = {*relatives, *controls[:CONTROLS]}
+    return [code for code in targets if code in chosen or groups[code] == Group.SOURCE]
 
 
 def _training(config: StudyTraining | FinetuneConfig) -> dict[str, object]:

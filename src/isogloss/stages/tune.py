@@ -46,12 +46,13 @@ from isogloss.prompts.protocol import Protocol
 from isogloss.stages.recipe_by_name import BEST_RECIPE
 from isogloss.stages.session import Session
 from isogloss.stages.training_inputs import SourceData, fit_source_data, source_data
+from isogloss.tracking.ending import insist
 from isogloss.tracking.experiments import choose_experiment
 from isogloss.tracking.leases import Lease
 from isogloss.tracking.metric_log import SHORT_WAIT, MetricLog
 from isogloss.tracking.resume import WorkDir, work_folder, work_lock
 from isogloss.tracking.reuse import left_run
-from isogloss.tracking.server import UNREACHABLE, no_retries, uploading
+from isogloss.tracking.server import UNREACHABLE, in_a_hurry, no_retries, uploading
 from isogloss.tracking.tags import NO_ADAPTER, RunKind, RunTags, prefixed
 from isogloss.tracking.trials import TrialRun, publish_trial
 from isogloss.tracking.versions import training_versions
@@ -62,6 +63,7 @@ from isogloss.types import Condition
 logger = logging.getLogger(__name__)
 
 DECISIVE = "begun_with"  # attribute of a study: what its trials have in common
+LONGEST_LOCK = 3  # seconds to wait for another worker, in one that was interrupted
 RUN_ID = "run_id"  # attribute of a study: its run in MLflow
 
 
@@ -144,11 +146,15 @@ def run_tune(config: TuneConfig) -> str:
         search = Search(plan, session, data, study, lock, run)
         with lock, uploading(plan.folder):
             _publish_finished_trials(search)
-        run_trials(
-            Worker(study, lock, config.trials, config.seed),
-            objective=partial(_train_trial, search),
-            after_trial=partial(_try_to_publish, search),
-        )
+        try:
+            run_trials(
+                Worker(study, lock, config.trials, config.seed),
+                objective=partial(_train_trial, search),
+                after_trial=partial(_try_to_publish, search),
+            )
+        except BaseException as error:
+            insist(partial(_publish_interrupted, search), error)
+            raise
         with lock, uploading(plan.folder):
             _publish_finished_trials(search)
             best = _log_results(search)
@@ -346,6 +352,12 @@ def _publish_finished_trials(search: Search) -> None:
 def _try_to_publish(search: Search) -> None:
     """Send finished trials unless the server is unreachable: the end of the search waits for it."""
     with search.lock, suppress(*UNREACHABLE), no_retries():
+        _publish_finished_trials(search)
+
+
+def _publish_interrupted(search: Search) -> None:
+    """Send what has finished, and end the run of the trial that was interrupted."""
+    with in_a_hurry(), search.lock.acquire(LONGEST_LOCK):
         _publish_finished_trials(search)
 
 

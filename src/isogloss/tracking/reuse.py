@@ -14,13 +14,13 @@ from isogloss.errors import LeaseLostError
 from isogloss.formatting import listed
 from isogloss.process_ids import has_ended
 from isogloss.tracking.artifacts import PREDICTIONS, damage
+from isogloss.tracking.ending import PROCESS, REASON, RUNNING
 from isogloss.tracking.experiments import choose_experiment, searched_with
 from isogloss.tracking.fingerprints import fingerprint as digest
 from isogloss.tracking.leases import LEASES
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.project_run import Link, link_project_run
 from isogloss.tracking.resume import WorkDir, locked_work_dir
-from isogloss.tracking.runs import PROCESS, REASON
 from isogloss.tracking.search import FINISHED, find_runs
 from isogloss.tracking.server import is_missing
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
@@ -182,14 +182,13 @@ def end_left_run(work: WorkDir, experiment_id: str) -> None:
         if not is_missing(error):
             raise
         return
-    running = RunStatus.to_string(RunStatus.RUNNING)
     searched = searched_with(experiment_id)
     if info.experiment_id not in searched or info.lifecycle_stage != LifecycleStage.ACTIVE:
         return
     client = mlflow.MlflowClient()
     if work.lease.left_whole and info.status != RunStatus.to_string(RunStatus.FINISHED):
         client.set_terminated(left, "FINISHED")
-    elif info.status == running and left != work.run_id:
+    elif info.status == RUNNING and left != work.run_id:
         client.set_tag(left, REASON, "its process ended, and another began again")
         client.set_terminated(left, "KILLED")
 

@@ -4,35 +4,33 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 import mlflow
 from mlflow import ActiveRun
 from mlflow.data.dataset import Dataset
-from mlflow.entities import Metric, Run, RunStatus
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
-from isogloss.compat.mlflow import leave_run
 from isogloss.config import as_text
-from isogloss.errors import LeaseLostError, TrackingError
+from isogloss.errors import TrackingError
 from isogloss.process_ids import this_process
 from isogloss.tracking.artifacts import (
     delete_partial_artifacts,
     require_reachable_artifacts,
     writing_artifacts,
 )
+from isogloss.tracking.ending import PROCESS, REASON, Opening, end_broken, finish
 from isogloss.tracking.experiments import PROJECT_RUN, choose_experiment, missing, parent_run
 from isogloss.tracking.project_run import Link, link_project_run, name_project_run
 from isogloss.tracking.resume import Resumable
-from isogloss.tracking.server import UNREACHABLE, no_retries, shown_uri, uploading
-from isogloss.tracking.tags import PREFIX, RunKind, prefixed
+from isogloss.tracking.server import shown_uri, uploading
+from isogloss.tracking.tags import RunKind, prefixed
 
 logger = logging.getLogger(__name__)
 
 PARENT_TAG = "mlflow.parentRunId"
-REASON = f"{PREFIX}reason"  # why a run was ended
-PROCESS = "process"  # tag: the process that opened or resumed a run
 
 
 @contextmanager
@@ -85,21 +83,25 @@ def open_run(
     parent = active.info.run_id if active else parent_run.get()
     values = {"kind": kind, **tags, PROCESS: this_process()}
     # Set as the run is created: one that is killed next is found by them (see `reuse`).
-    run = mlflow.start_run(
-        run_id=interrupted,
-        run_name=None if adopted or interrupted else name,
-        nested=active is not None,
-        parent_run_id=parent,
-        tags=prefixed({key: value for key, value in values.items() if value}),
-    )
+    own = prefixed({key: value for key, value in values.items() if value})
+    opening = Opening(experiment_id, interrupted, active.info.run_id if active else None, own)
+    run_id, whole = None, False
     try:
-        if not run.info.run_id:
+        run = mlflow.start_run(
+            run_id=interrupted,
+            run_name=None if adopted or interrupted else name,
+            nested=active is not None,
+            parent_run_id=parent,
+            tags=own,
+        )
+        run_id = run.info.run_id
+        if not run_id:
             raise TrackingError(
                 f"MLflow at {shown_uri()} answers, but opens no run; see MLFLOW_TRACKING_URI and "
                 "the proxy in front of it."
             )
         if work:
-            work.record_run(run.info.run_id)
+            work.record_run(run_id)
         if interrupted:
             delete_partial_artifacts(run.info.artifact_uri)
         if interrupted and parent:  # it was the child of a run that has ended
@@ -107,12 +109,13 @@ def open_run(
         _log_config(config, run)
         yield run
         if work:
-            work.lease.commit(run.info.run_id)
+            work.lease.commit(run_id)
+        whole = True
+        with uploading(work.folder) if work else nullcontext():
+            finish(run_id)
     except BaseException as error:
-        _end_failed(error, run, work)
+        end_broken(error, run_id, opening, work, whole=whole)
         raise
-    with uploading(work.folder) if work else nullcontext():
-        mlflow.end_run()
 
 
 def end_children(run_id: str, status: str) -> None:
@@ -187,29 +190,3 @@ def _can_resume(run_id: str, experiment_id: str) -> bool:
             raise
         return False
     return bool(info.lifecycle_stage == "active" and info.experiment_id == experiment_id)
-
-
-def _end_failed(error: BaseException, run: Run, work: Resumable | None) -> None:
-    """End the active run as failed, unless another process has resumed it.
-
-    An unreachable server must not hide the original error, and a process that is to end has no
-    time for retries.
-    """
-    hurried = isinstance(error, TrackingError | KeyboardInterrupt)
-    with suppress(*UNREACHABLE), no_retries() if hurried else nullcontext():
-        run_id = run.info.run_id
-        if work and (isinstance(error, LeaseLostError) or work.lease.lost):
-            status = mlflow.get_run(run_id).info.status
-            if status != RunStatus.to_string(RunStatus.RUNNING) or work.lease.is_anothers(run_id):
-                leave_run()
-                return
-            mlflow.set_tag(REASON, str(error))
-            mlflow.end_run("KILLED")
-        elif work and work.lease.is_anothers(run_id):
-            leave_run()
-        elif isinstance(error, KeyboardInterrupt):
-            if work and work.run_id is None:  # interrupted before it was recorded
-                work.record_run(run_id)
-            mlflow.end_run("KILLED")
-        else:
-            mlflow.end_run("FAILED")

@@ -203,12 +203,17 @@ def _processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Context in which SIGTERM interrupts like Ctrl-C, so that the command is ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
+    """Context in which SIGTERM interrupts like Ctrl-C, so that the command is ended.
+
+    Where something handles it already, as the program's commands do, it stays so.
+    """
+    main = threading.current_thread() is threading.main_thread()  # which alone may set handlers
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one does not disturb the end
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
