@@ -80,7 +80,12 @@ def test_a_search_completes_when_one_of_its_two_workers_is_killed(
 def test_a_search_that_is_told_to_end_leaves_no_run_running(
     settings: dict[str, object], tmp_path: Path
 ) -> None:
-    space = {"learning_rate": 1e-3, "rank": 2, "steps": 6, "batch_size": 2}
+    space = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "rank": 2,
+        "steps": 6,
+        "batch_size": 2,
+    }
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
     settings |= {
         "study": "search", "storage": "journal", "trials": 1, "pruning": False,
