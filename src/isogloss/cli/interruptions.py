@@ -57,11 +57,11 @@ def interruptions() -> Iterator[None]:
 
     def strike(_: int, frame: FrameType | None) -> None:
         nonlocal raised
-        _alarm_after(UNTIL_WRITTEN)  # first, for the case that what follows has no memory
-        if ALARM is not None and _is_writing(frame) and time.monotonic() < arrived + ENDING:
-            return
-        _alarm_after(UNTIL_LOST)
+        _alarm_after(UNTIL_LOST)  # first, for the case that what follows has no memory
         if raised and _is_handled():
+            return
+        if ALARM is not None and _is_writing(frame) and time.monotonic() < arrived + ENDING:
+            _alarm_after(UNTIL_WRITTEN)
             return
         if database := sys.modules.get("isogloss.compat.mlflow"):
             database.wait_for_sqlite(ENDING)
