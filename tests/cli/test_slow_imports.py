@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from isogloss.compat.torch_build import torch_build
+
 ROOT = Path(__file__).parents[2]
 MODEL_LIBRARIES = {"torch", "transformers", "peft", "optuna", "datasets"}
 SLOW = {"matplotlib", "scipy.stats", "safetensors"}
+DRAWING = {"matplotlib", "scipy.optimize"}
 CODE = """
 import json, sys
 from click.testing import CliRunner
@@ -144,15 +148,47 @@ def test_a_comparison_with_its_report_imports_no_library_of_models(tmp_path: Pat
     table.write_text("\n".join(rows), "utf-8")
     table_words = f"import --path {table} --source arb_Arab --task t --format letter --study s"
     commands = [table_words.split(), ["compare", "--study", "s"]]
-    outcomes, modules = imported(commands, MODEL_LIBRARIES)
+    outcomes, modules = imported(commands, MODEL_LIBRARIES | {"scipy.stats"})
     assert [code for code, _ in outcomes] == [0, 0], outcomes
     assert "report.html" in str(outcomes[1][1])
+    assert modules == set()
+    # The run is there: nothing is compared, nothing drawn.
+    outcomes, modules = imported(commands[1:], MODEL_LIBRARIES | DRAWING | {"scipy.stats"})
+    assert [code for code, _ in outcomes] == [0], outcomes
+    assert "report.html" in str(outcomes[0][1])
     assert modules == set()
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_compare_of_nothing_and_plan_import_no_library_of_models() -> None:
     commands = [["compare"], ["plan", "--control", "8"], ["plan", "--sources", "4"]]
-    outcomes, modules = imported(commands, MODEL_LIBRARIES)
+    outcomes, modules = imported(commands, MODEL_LIBRARIES | {"scipy.stats"})
     assert [code for code, _ in outcomes] == [2, 0, 0], outcomes
+    assert modules == set()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(torch_build().for_gpu, reason="torch alone knows whether there is a GPU")
+def test_what_asks_about_models_and_the_machine_imports_no_library_of_models_again(
+    model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
+    folders = [tmp_path / name for name in ("plain", "chat")]
+    for folder in folders:
+        shutil.copytree(model_folder("gemma3"), folder)
+    (folders[1] / "chat_template.jinja").write_text(
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<model>{% endif %}{{ strftime_now('%Y') }}",
+        "utf-8",
+    )
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        f"study: s\nmodels: {json.dumps(list(map(str, folders)))}\nlimit: 2\n", "utf-8"
+    )
+    commands = [["cells", str(study)], ["doctor"], ["models", *map(str, folders)]]
+    first, _ = imported(commands, set())
+    again, modules = imported(commands, MODEL_LIBRARIES | DRAWING | {"scipy.stats"})
+    assert [code for code, _ in again] == [0, 0, 0], again
+    assert again[0] == first[0]
+    assert "0 of 6 cells have finished." in str(again[0][1])
     assert modules == set()

@@ -6,11 +6,11 @@ Shapes are suffixes: T languages in the contrast (related and control).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
 from isogloss.languages import source_distance
+from isogloss.stats.distributions import ranks
 from isogloss.stats.slopes import SlopeTest, noise_free_scatter, slope_test
 from isogloss.types import FloatArray, Measure
 
@@ -50,5 +50,5 @@ def distance_test(study: AlignedStudy) -> DistanceTest | None:
 
     return DistanceTest(
         slope=regress(distance_T, gain_T),
-        rank=regress(stats.rankdata(distance_T), stats.rankdata(gain_T)),
+        rank=regress(ranks(distance_T), ranks(gain_T)),
     )

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from isogloss.analysis.aligned_study import AlignedStudy
 from isogloss.analysis.gains import gains_by_measure
 from isogloss.errors import ComparisonError
 from isogloss.stats.contrasts import Contrast, relatedness_contrast
+from isogloss.stats.distributions import t_quantile
 from isogloss.stats.paired import clustered_standard_error
 from isogloss.types import BoolArray, FloatArray, Interval, Measure
 
@@ -96,5 +96,5 @@ def accuracy_interval(correct_I: FloatArray, passage_I: npt.ArrayLike) -> Interv
     degrees = len(np.unique(np.asarray(passage_I))) - 1
     if degrees == 0:
         return Interval(math.nan, math.nan)
-    half = clustered_standard_error(correct_I, passage_I) * float(stats.t.ppf(0.975, degrees))
+    half = clustered_standard_error(correct_I, passage_I) * t_quantile(0.975, degrees)
     return Interval(accuracy - half, accuracy + half)

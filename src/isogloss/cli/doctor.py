@@ -66,10 +66,11 @@ def package(requirement: str) -> Finding:
 def devices() -> list[Finding]:
     """Processors and GPUs, their memory and whether they compute in bfloat16."""
     import psutil
-    import torch
 
-    capabilities = torch.cpu.get_capabilities()
-    instructions = [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name)]
+    from isogloss.compat.torch_build import torch_build
+    from isogloss.models.dtypes import bfloat16_instructions
+
+    instructions = bfloat16_instructions()
     memory = psutil.virtual_memory()
     findings = [
         Finding(
@@ -78,6 +79,10 @@ def devices() -> list[Finding]:
         ),
         Finding("memory", f"{size(memory.available)} available of {size(memory.total)}"),
     ]
+    if not torch_build().for_gpu:
+        return [*findings, Finding("gpu", "none")]
+    import torch  # takes seconds
+
     if not torch.cuda.is_available():
         return [*findings, Finding("gpu", "none")]
     bfloat16 = "yes" if torch.cuda.is_bf16_supported() else "no"
@@ -94,18 +99,13 @@ def devices() -> list[Finding]:
 
 def settings() -> list[Finding]:
     """What a run would use: precision, threads, processes, optional packages."""
-    import torch
-
     from isogloss.models.dtypes import bitsandbytes_installed
 
     processes, threads = os.environ.get("WORLD_SIZE", "1"), limit_threads()
     return [
         Finding("dtype", default_dtypes()),
         Finding("processes", processes),
-        Finding(
-            "threads",
-            f"{torch.get_num_threads()} ({threads.reason}), {waiting()}",
-        ),
+        Finding("threads", f"{threads.number} ({threads.reason}), {waiting()}"),
         Finding("dtype nf4", "available" if bitsandbytes_installed() else "needs bitsandbytes"),
         Finding("hub", "offline (HF_HUB_OFFLINE)" if _offline() else "allowed (not tried)"),
     ]

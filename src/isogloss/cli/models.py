@@ -134,14 +134,16 @@ def lines(summary: ModelSummary, dtypes: str) -> list[tuple[str, ...]]:
 
 def default_dtypes() -> str:
     """The dtypes that `dtype=auto` means on this machine."""
-    import torch
+    from isogloss.compat.torch_build import torch_build
+    from isogloss.models.dtypes import AUTO, product_dtype
 
-    from isogloss.models.dtypes import resolve_dtype, weights_dtype
+    products, device = product_dtype(AUTO), "cpu"
+    if torch_build().for_gpu:
+        import torch  # takes seconds
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    products, weights = resolve_dtype("auto"), weights_dtype("auto", device)
-    names = [str(dtype).removeprefix("torch.") for dtype in (products, weights)]
-    return f"{names[0]} products of {names[1]} weights on {device.type} (auto)"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = "float32" if device == "cpu" else products
+    return f"{products} products of {weights} weights on {device} (auto)"
 
 
 def _models(names: tuple[str, ...], verbose: bool, quiet: bool) -> None:

@@ -9,6 +9,8 @@ sequence in a row of its own, with the model's own attention |
 | `optuna` | heartbeats of a storage | a journal without heartbeats |
 | `gguf` | one reader shared by transformers' readings of a file | a reader per reading |
 | `mlflow` | a stand-in for the pyfunc flavor | `mlflow.pyfunc.log_model`, which tries the model |
+| `scipy` | functions behind two distributions | `scipy.stats`, which takes long to import |
+| `torch_build` | the file with torch's version | `torch.version`, which imports torch |
 
 With `ISOGLOSS_PUBLIC_INTERFACES=1` in the environment only the public paths are used: the results
 are the same up to rounding, and slower. Set it when a new release of a dependency has changed a

@@ -4,9 +4,11 @@ import hashlib
 import platform
 import time
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from isogloss.compat.torch_build import torch_build
 from isogloss.errors import ModelError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # they take seconds to import
 
 AUTO = "auto"
 NF4 = "nf4"
+OLDEST_BITSANDBYTES = "0.46.1"  # that transformers takes, which takes seconds to ask
 BFLOAT16_SPEEDUP = 1.3  # of bfloat16 products over float32 ones, below which a CPU uses float32
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # for products in bfloat16, as Linux names them
 
@@ -112,11 +115,11 @@ def weights_dtype(dtype: str, device: "torch.device") -> "torch.dtype":
 
 def bitsandbytes_installed() -> bool:
     """Whether weights can be quantised (the extra `qlora`)."""
-    if find_spec("bitsandbytes") is None:
+    try:
+        installed = version("bitsandbytes")
+    except PackageNotFoundError:
         return False
-    from transformers.utils.import_utils import is_bitsandbytes_available
-
-    return bool(is_bitsandbytes_available())
+    return Version(installed) >= Version(OLDEST_BITSANDBYTES)
 
 
 def nf4_config() -> "BitsAndBytesConfig":

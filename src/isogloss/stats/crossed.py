@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stats.crossed_design import (
@@ -22,6 +21,7 @@ from isogloss.stats.crossed_design import (
     covariate_slopes,
     crossed_design,
 )
+from isogloss.stats.distributions import t_quantile, t_upper
 from isogloss.stats.matchings import matching_test
 from isogloss.stats.power import detectable_by_t
 from isogloss.stats.source_effects import SourceEffect, source_effects
@@ -162,9 +162,7 @@ def effect_in_design(
     robust_error, df = _robust_error(design, residual_BT, test.estimate)
     robust, robust_90 = (
         Interval(test.estimate - half, test.estimate + half)
-        for half in (
-            robust_error * float(stats.t.isf(alpha / 2, df)) for alpha in (ALPHA, 2 * ALPHA)
-        )
+        for half in (robust_error * -t_quantile(alpha / 2, df) for alpha in (ALPHA, 2 * ALPHA))
     )
     p = test.p(0.0)
     equivalence_p: float | None = None
@@ -222,7 +220,7 @@ def _robust_error(
 def _robust_p_within(estimate: float, error: float, df: int, margin: float) -> float:
     """The larger p of two one-sided t tests against -margin and +margin (Schuirmann 1987)."""
     room = margin - abs(estimate)
-    return float(stats.t.sf(room / error, df)) if error > 0 else float(room <= 0)
+    return t_upper(room / error, df) if error > 0 else float(room <= 0)
 
 
 def _verdict(estimate: float, p: float, equivalence_p: float | None) -> Verdict:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize
 
 from isogloss.stats.permutation import permutation_p
 from isogloss.types import BoolArray, FloatArray
@@ -53,6 +52,8 @@ def breaking_correlation(
         return 0.0
     if shortfall(MOST) < 0:
         return None
+    from scipy import optimize  # takes long to import
+
     return float(optimize.brentq(shortfall, 0.0, MOST))
 
 

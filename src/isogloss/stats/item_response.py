@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from isogloss.types import FloatArray
 
@@ -58,6 +58,8 @@ def fit_abilities(correct_RI: npt.ArrayLike, guessing: float) -> Abilities:
         np.nan_to_num(correct_RI), (~np.isnan(correct_RI)).astype(np.float64), guessing
     )
     accuracy_R = answers.right.sum(axis=1) / answers.asked.sum(axis=1)
+    from scipy import optimize  # takes long to import
+
     start_R = special.logit(np.clip((accuracy_R - guessing) / (1 - guessing), 0.05, 0.95))
     fit = optimize.minimize(
         _loss,

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from isogloss.compat.scipy import binomial_cdf
 from isogloss.errors import ComparisonError
+from isogloss.stats.distributions import normal_quantile, t_quantile, t_upper
 from isogloss.types import FloatArray, Interval
 
 
@@ -70,7 +71,7 @@ def mcnemar_exact(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> float:
     """
     before, after = np.asarray(before_I, dtype=bool), np.asarray(after_I, dtype=bool)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    return min(1.0, 2 * float(stats.binom.cdf(min(lost, won), lost + won, 0.5)))
+    return min(1.0, 2 * binomial_cdf(min(lost, won), lost + won, 0.5))
 
 
 def mcnemar_interval(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> Interval:
@@ -86,7 +87,7 @@ def mcnemar_interval(before_I: npt.ArrayLike, after_I: npt.ArrayLike) -> Interva
     """
     change = np.asarray(after_I, dtype=np.float64) - np.asarray(before_I, dtype=np.float64)
     gain = float(change.mean())
-    half = float(stats.norm.ppf(0.975)) * float(change.std()) / math.sqrt(len(change))
+    half = normal_quantile(0.975) * float(change.std()) / math.sqrt(len(change))
     return Interval(*np.clip((gain - half, gain + half), -1.0, 1.0).tolist())
 
 
@@ -129,11 +130,11 @@ def paired_gain(
     se = clustered_standard_error(after - before, cluster_I)
     gain = float((after - before).mean())
     df = len(np.unique(np.asarray(cluster_I))) - 1
-    half = se * float(stats.t.ppf(0.975, df)) if se > 0 else math.nan
+    half = se * t_quantile(0.975, df) if se > 0 else math.nan
     interval = Interval(*np.clip((gain - half, gain + half), -1.0, 1.0).tolist())
     t_p = math.nan
     if se > 0:
-        t_p = float(2 * stats.t.sf(abs(gain) / se, df))
+        t_p = 2 * t_upper(abs(gain) / se, df)
     elif se == 0:
         t_p = float(gain == 0)
     binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())

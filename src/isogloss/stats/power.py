@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
+from isogloss.compat.scipy import noncentral_t_sf
 from isogloss.errors import ConfigError
+from isogloss.stats.distributions import chi2_quantile, normal_quantile, t_quantile
 from isogloss.stats.permutation import attained_level
 from isogloss.types import FloatArray, Interval
 
@@ -104,7 +106,7 @@ def pilot_spread(
 
 def spread_interval(measured: float, df: int) -> Interval:
     """95% interval of a standard deviation estimated with `df` degrees of freedom (chi-square)."""
-    low, high = (measured * math.sqrt(df / stats.chi2.ppf(q, df)) for q in (0.975, 0.025))
+    low, high = (measured * math.sqrt(df / float(chi2_quantile(q, df))) for q in (0.975, 0.025))
     return Interval(low, high)
 
 
@@ -183,7 +185,7 @@ def equivalence(spread: float, n_related: int, n_control: int, margin: float) ->
 
 def limiting_effect(spread: float, n_related: int, alpha: float = 0.05) -> float:
     """Limit of the minimum detectable effect as the number of controls grows."""
-    return float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(TARGET_POWER)) * _standard_error(
+    return (normal_quantile(1 - alpha / 2) + normal_quantile(TARGET_POWER)) * _standard_error(
         spread, n_related, math.inf
     )
 
@@ -224,7 +226,7 @@ def critical_effect(error: float, df: int, level: float) -> float:
 
     `error` is the standard error of the estimate, with `df` degrees of freedom.
     """
-    return float(stats.t.ppf(1 - level / 2, df)) * error if level else math.inf
+    return t_quantile(1 - level / 2, df) * error if level else math.inf
 
 
 def detectable_by_t(error: float, df: int, level: float, *, power: float = TARGET_POWER) -> float:
@@ -235,11 +237,11 @@ def detectable_by_t(error: float, df: int, level: float, *, power: float = TARGE
 @lru_cache(maxsize=256)
 def detectable_noncentrality(df: float, level: float, *, power: float = TARGET_POWER) -> float:
     """The true effect, in standard errors, that a two-sided t test at `level` detects."""
-    critical = float(stats.t.ppf(1 - level / 2, df))
+    critical = t_quantile(1 - level / 2, df)
 
     def shortfall(noncentrality: float) -> float:
         # Without the far tail: it is negligible near the target power, and NaN in scipy.
-        return float(stats.nct.sf(critical, df, noncentrality)) - power
+        return noncentral_t_sf(critical, df, noncentrality) - power
 
     return float(optimize.brentq(shortfall, 0.0, critical + 5))
 
@@ -249,7 +251,7 @@ def power_of_t(effect: float, error: float, df: int, level: float) -> float:
     if level == 0:
         return 0.0
     # Averaged over estimated spreads: the far tail of the noncentral t can be NaN in scipy.
-    bound_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
+    bound_Q = t_quantile(1 - level / 2, df) * _estimated_over_true(df)
     centre = effect / error
     return float((special.ndtr(centre - bound_Q) + special.ndtr(-centre - bound_Q)).mean())
 
@@ -258,7 +260,7 @@ def equivalence_by_t(margin: float, error: float, df: int, level: float) -> floa
     """Probability that Student's interval of level 1 - `level` lies within the margin at zero."""
     if level == 0:
         return 0.0
-    half_Q = float(stats.t.ppf(1 - level / 2, df)) * _estimated_over_true(df)
+    half_Q = t_quantile(1 - level / 2, df) * _estimated_over_true(df)
     room_Q = np.maximum(margin / error - half_Q, 0.0)
     return float((2 * special.ndtr(room_Q) - 1).mean())
 
@@ -268,8 +270,10 @@ def _standard_error(spread: float, n_related: float, n_control: float) -> float:
     return spread * math.sqrt(1 / n_related + 1 / n_control)
 
 
+@lru_cache(maxsize=64)  # of each point of a power curve
 def _estimated_over_true(df: int) -> FloatArray:
     """Quantiles of estimated over true standard deviation, at even probabilities, [Q]."""
     share_Q = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    ratio_Q: FloatArray = np.sqrt(stats.chi2.ppf(share_Q, df) / df)
+    ratio_Q: FloatArray = np.sqrt(chi2_quantile(share_Q, df) / df)
+    ratio_Q.flags.writeable = False
     return ratio_Q

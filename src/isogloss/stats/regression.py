@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from isogloss.errors import ComparisonError
+from isogloss.stats.distributions import t_quantile, t_upper
 from isogloss.types import Interval
 
 INTERCEPT = "intercept"
@@ -86,6 +86,6 @@ def least_squares(y_N: npt.ArrayLike, columns: Mapping[str, npt.ArrayLike]) -> L
 
 
 def _coefficient(estimate: float, se: float, df: int) -> Coefficient:
-    half = se * float(stats.t.ppf(0.975, df))
-    p = float(2 * stats.t.sf(abs(estimate) / se, df)) if se > 0 else float(estimate == 0)
+    half = se * t_quantile(0.975, df)
+    p = 2 * t_upper(abs(estimate) / se, df) if se > 0 else float(estimate == 0)
     return Coefficient(estimate, se, Interval(estimate - half, estimate + half), p)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from isogloss.errors import ComparisonError
 from isogloss.stats.crossed_design import TOLERANCE, crossed_design
+from isogloss.stats.distributions import t_quantile, t_upper
 from isogloss.types import FloatArray, Interval
 
 
@@ -106,7 +106,7 @@ def _against_others(source: int, own: float, other_R: FloatArray) -> SourceEffec
     distance_R = np.abs(deviation_R)
     difference = float(deviation_R[-1] - deviation_R[:-1].mean())
     error = float(deviation_R[:-1].std(ddof=1)) * math.sqrt(1 + 1 / (n - 1))
-    half = error * float(stats.t.ppf(0.975, n - 2))
+    half = error * t_quantile(0.975, n - 2)
     return SourceEffect(
         source=source,
         estimate=own,
@@ -114,9 +114,7 @@ def _against_others(source: int, own: float, other_R: FloatArray) -> SourceEffec
         difference=difference,
         interval_95=Interval(difference - half, difference + half),
         student_p=(
-            float(2 * stats.t.sf(abs(difference) / error, n - 2))
-            if error
-            else float(difference == 0)
+            2 * t_upper(abs(difference) / error, n - 2) if error else float(difference == 0)
         ),
         p=float((distance_R >= distance_R[-1] * (1 - 1e-9)).mean()),
         lowest_p=1 / n,

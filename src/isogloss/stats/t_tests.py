@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from isogloss.errors import ComparisonError
+from isogloss.stats.distributions import t_quantile, t_upper
 from isogloss.types import FloatArray, Interval
 
 
@@ -53,9 +53,9 @@ def welch_test(related_R: FloatArray, control_C: FloatArray) -> WelchTest:
     # Welch and Satterthwaite's degrees of freedom.
     df = 1 / (shares[0] ** 2 / (len(related_R) - 1) + shares[1] ** 2 / (len(control_C) - 1))
     t = estimate / se
-    half = se * float(stats.t.ppf(0.975, df))
+    half = se * t_quantile(0.975, df)
     interval = Interval(estimate - half, estimate + half)
-    return WelchTest(t, df, se, float(2 * stats.t.sf(abs(t), df)), interval)
+    return WelchTest(t, df, se, 2 * t_upper(abs(t), df), interval)
 
 
 def mean_test(value_L: npt.ArrayLike) -> MeanTest:
@@ -70,10 +70,10 @@ def mean_test(value_L: npt.ArrayLike) -> MeanTest:
         raise ComparisonError(f"a mean needs at least 2 values for a test, but got {len(value)}.")
     estimate = float(value.mean())
     se = math.sqrt(_variance_of_mean(value))
-    p = float(2 * stats.t.sf(abs(estimate) / se, len(value) - 1)) if se else float(estimate == 0)
+    p = 2 * t_upper(abs(estimate) / se, len(value) - 1) if se else float(estimate == 0)
     interval_95, interval_90 = (
         Interval(estimate - half, estimate + half)
-        for half in (se * float(stats.t.ppf(level, len(value) - 1)) for level in (0.975, 0.95))
+        for half in (se * t_quantile(level, len(value) - 1) for level in (0.975, 0.95))
     )
     return MeanTest(estimate, se, p, interval_95, interval_90, len(value))
 
@@ -88,7 +88,7 @@ def tost(related_R: FloatArray, control_C: FloatArray, margin: float) -> float:
     welch = welch_test(related_R, control_C)
     if welch.se == 0:
         return float(abs(estimate) >= margin)
-    return float(stats.t.sf((margin - abs(estimate)) / welch.se, welch.df))
+    return t_upper((margin - abs(estimate)) / welch.se, welch.df)
 
 
 def _variance_of_mean(values_N: FloatArray) -> float:

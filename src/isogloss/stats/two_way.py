@@ -7,9 +7,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from isogloss.errors import ComparisonError
+from isogloss.stats.distributions import t_quantile, t_upper
 from isogloss.types import FloatArray, Interval
 
 
@@ -26,20 +26,20 @@ class TwoWayMean(NamedTuple):
 
     def adjusted_interval(self, tests: int) -> Interval:
         """The 95% interval, adjusted for a number of tests by Bonferroni's method."""
-        half = self.se * float(stats.t.isf(0.025 / tests, self.df))
+        half = self.se * -t_quantile(0.025 / tests, self.df)
         return Interval(self.estimate - half, self.estimate + half)
 
     def p_within(self, margin: float) -> float:
         """The larger p of two one-sided tests against -margin and +margin (Schuirmann 1987)."""
         if self.se == 0:
             return float(abs(self.estimate) >= margin)
-        return float(stats.t.sf((margin - abs(self.estimate)) / self.se, self.df))
+        return t_upper((margin - abs(self.estimate)) / self.se, self.df)
 
     def p_beyond(self, value: float) -> float:
         """The p of a one-sided test that the mean is not above `value`."""
         if self.se == 0:
             return float(self.estimate <= value)
-        return float(stats.t.sf((self.estimate - value) / self.se, self.df))
+        return t_upper((self.estimate - value) / self.se, self.df)
 
 
 def two_way_mean(value_PL: FloatArray, weight_PL: FloatArray) -> TwoWayMean:
@@ -78,7 +78,7 @@ def two_way_mean(value_PL: FloatArray, weight_PL: FloatArray) -> TwoWayMean:
     df, se = max(variance**2 / parts, 1.0), math.sqrt(variance)
     interval_95, interval_90 = (
         Interval(estimate - half, estimate + half)
-        for half in (se * float(stats.t.ppf(level, df)) for level in (0.975, 0.95))
+        for half in (se * t_quantile(level, df) for level in (0.975, 0.95))
     )
-    p = float(2 * stats.t.sf(abs(estimate) / se, df))
+    p = 2 * t_upper(abs(estimate) / se, df)
     return TwoWayMean(estimate, se, df, p, interval_95, interval_90, n_languages)
