@@ -14,6 +14,7 @@ from isogloss.stages.training_inputs import SourceData, recipe_of, source_data
 from isogloss.tracking.tags import RunTags
 from isogloss.tracking.versions import scoring_versions, training_versions
 from isogloss.training.recipe import Recipe
+from isogloss.training.tinker import check_recipe
 from isogloss.types import Condition
 
 
@@ -79,8 +80,6 @@ def _trainer(engine: Engine, session: Session, recipe: Recipe) -> dict[str, obje
     """What trains in place of this process; ConfigError for a recipe that it cannot follow."""
     if engine.train is not None:
         return {"kind": "command", **command_facts(engine.train)}
-    from isogloss.training.tinker import check_recipe  # torch takes seconds
-
     check_recipe(recipe)
     assert session.served is not None
     return {"kind": str(engine.kind), "model": session.served.served_name}
