@@ -35,6 +35,20 @@ def test_rounding_of_another_processor_is_no_change(example: Component) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("[-5.5, +1.3] of 13%", True),
+        ("[-5.5, +1.4] of 13%", False),
+        ("[-5.5, +1.25] of 13%", False),
+        ("[-5.5, +1.2] of 14%", False),
+        ("[+5.5, +1.2] of 13%", False),
+    ],
+)
+def test_a_printed_number_may_be_rounded_to_its_neighbour(text: str, same: bool) -> None:
+    assert (next(stored.differences("[-5.5, +1.2] of 13%", text), None) is None) == same
+
+
+@pytest.mark.parametrize(
     "change", [{"text": "b"}, {"number": 1.001}, {"list": [1]}, {"list": [2, None]}, {"more": 1}]
 )
 def test_a_change_names_the_version_to_raise(example: Component, change: dict[str, object]) -> None:
