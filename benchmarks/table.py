@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.flops import Speed, Work, least_seconds
 from benchmarks.lines import fit, points
-from benchmarks.plan import LINES, MATMUL, UNTUNED, VLLM
+from benchmarks.plan import LINES, MATMUL, PARTS, UNTUNED, VLLM
 
 RANK = 16
 
@@ -52,17 +52,24 @@ def rate(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
+def _rounds(results: dict[str, Any]) -> str:
+    """How many rounds of each part were measured; a run that was broken off has fewer than set."""
+    numbers: dict[str, int] = {}
+    for one in results["measurements"]:
+        if one["part"] in PARTS:
+            numbers[one["part"]] = max(numbers.get(one["part"], 0), one["round"] + 1)
+    return ", ".join(f"{number} of {part}" for part, number in numbers.items())
+
+
 def _machine(results: dict[str, Any]) -> str:
     machine = results["machine"]
-    sizes = results["settings"]["sizes"]
     measured = _of(results, MATMUL)
     loads = [one["load"] for one in results["measurements"] if "load" in one]
     during = f", {min(loads):.1f} to {max(loads):.1f} before each measurement" if loads else ""
     lines = [
         f"- {results['started'][:10]}, commit {machine['commit']}; load of the machine before the "
         f"run: {machine['load']:.2f}{during}",
-        f"- rounds: {sizes['rounds']} of scoring and generation (median, range in "
-        f"parentheses), {sizes['training_rounds']} of training, {sizes['line_rounds']} of lines",
+        f"- rounds (median, range in parentheses if there are several): {_rounds(results)}",
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; "
         f"{', '.join(machine['flags']) or 'neither AVX-512 BF16 nor AMX'}",
         "- Gemma 3 270M (embedded), no GPU",

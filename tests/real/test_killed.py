@@ -34,20 +34,26 @@ def settings(model_folder: Callable[[str], Path]) -> dict[str, object]:
     }  # fmt: skip
 
 
+def search_space(folder: Path, steps: int) -> str:
+    """The path of a file in which only the learning rate is searched."""
+    space = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "rank": 2,
+        "steps": steps,
+        "batch_size": 2,
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    return str(folder / "space.yaml")
+
+
 @pytest.mark.parametrize("storage", ["deep/journal", "sqlite:///search.db"])
 def test_a_search_completes_when_one_of_its_two_workers_is_killed(
     settings: dict[str, object], storage: str, tmp_path: Path
 ) -> None:
-    space = {
-        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-        "rank": 2,
-        "steps": 2,
-        "batch_size": 2,
-    }
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    space = search_space(tmp_path, steps=2)
     settings |= {
         "study": "search", "storage": storage, "trials": 8, "pruning": False,
-        "space": str(tmp_path / "space.yaml"), "measurements": 2,
+        "space": space, "measurements": 2,
     }  # fmt: skip
     with started("tune", 0.7, settings) as one, started("tune", 0.7, settings) as other:
         at = "tune-*/trial-*/trial.json"
@@ -80,16 +86,10 @@ def test_a_search_completes_when_one_of_its_two_workers_is_killed(
 def test_a_search_that_is_told_to_end_leaves_no_run_running(
     settings: dict[str, object], tmp_path: Path
 ) -> None:
-    space = {
-        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-        "rank": 2,
-        "steps": 6,
-        "batch_size": 2,
-    }
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
+    space = search_space(tmp_path, steps=6)
     settings |= {
         "study": "search", "storage": "journal", "trials": 1, "pruning": False,
-        "space": str(tmp_path / "space.yaml"), "measurements": 2,
+        "space": space, "measurements": 2,
     }  # fmt: skip
     with started("tune", 0.5, settings) as worker:
         wait_for(lambda: len(runs("trial")) == 1)

@@ -1,14 +1,15 @@
 """Architecture: whether a model can be a causal language model, by its config.json alone."""
 
-import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
+from pydantic import TypeAdapter
+
 from isogloss.compat.interfaces import ModelConfig
 from isogloss.errors import ModelError
-from isogloss.files import cache_dir, keep
+from isogloss.files import file_sha256
 from isogloss.formatting import shortened
+from isogloss.models.kept_facts import kept_fact, versions_of
 from isogloss.models.locate import ModelLocation
 from isogloss.models.model_files import LONGEST_REASON, model_settings
 
@@ -21,13 +22,17 @@ def require_scorable(location: ModelLocation) -> None:
     if not path.is_file():
         check_architecture(location)  # says what is missing
         return
-    digest = hashlib.sha256(version("transformers").encode())
-    for decisive in (Path(__file__), path):
-        digest.update(decisive.read_bytes())
-    kept = cache_dir() / f"scorable-{digest.hexdigest()[:32]}"
-    if not kept.is_file():
+    depends_on = {
+        "config": file_sha256(path),
+        "rules": file_sha256(Path(__file__)),
+        **versions_of("transformers"),
+    }
+
+    def check() -> bool:
         check_architecture(location)
-        keep(kept, b"")
+        return True
+
+    kept_fact("scorable", depends_on, TypeAdapter(bool), check)
 
 
 def check_architecture(location: ModelLocation) -> ModelConfig:

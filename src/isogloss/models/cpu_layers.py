@@ -4,9 +4,9 @@ The residual stream is float32, products are bfloat16. A norm of the stream is r
 of once by every product that takes it; a norm of a product's output stays in float32, in which the
 stream or the rotary positions take it. GELU with tanh is computed through the sigmoid, whose kernel
 takes a ninth of the time of tanh (docs/findings.md), in pieces that fit the cache, and multiplied
-in float32 where it gates another product. Queries and keys
-are rotated with half the reads and writes, in float32, and rounded once. Without gradients only.
-Suffixes of names: N tokens, D size, H heads, E head size.
+in float32 where it gates another product. Queries and keys are rotated in float32 with half the
+reads and writes, and rounded once. Without gradients only. Suffixes of names: N tokens, D size, H
+heads, E head size.
 """
 
 import math
@@ -67,7 +67,7 @@ def lighter_layers(model: LanguageModel, *, caches: bool = False) -> Iterator[No
 def lighter_forwards(model: LanguageModel) -> dict[torch.nn.Module, Forward]:
     """Modules of the layers and what replaces their `forward`; each is tried on random numbers."""
     found: dict[torch.nn.Module, Forward] = {}
-    gated: dict[type, bool] = {}  # tried once per class, since a trial reads all weights of one
+    gated: dict[type, bool] = {}  # by class, since a trial reads all weights of an MLP
     for layer in getattr(model.network.get_decoder(), "layers", None) or ():
         for module in layer.modules():
             eps = norm_epsilon(module)
@@ -78,11 +78,10 @@ def lighter_forwards(model: LanguageModel) -> dict[torch.nn.Module, Forward]:
                         found[module] = norm
             elif type(module).__module__ in ACTIVATIONS and _is_tanh_gelu(module):
                 found[module] = _gelu
-            else:
-                if type(module) not in gated:
-                    gated[type(module)] = _is_gated_gelu(module)
-                if gated[type(module)]:
-                    found[module] = partial(_gated_mlp, module)
+            elif gated.get(type(module)) is None:
+                gated[type(module)] = _is_gated_gelu(module)
+            if gated.get(type(module)):
+                found[module] = partial(_gated_mlp, module)
     return found
 
 

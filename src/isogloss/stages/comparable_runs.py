@@ -133,7 +133,7 @@ def _check_adapters(runs: Sequence[Run]) -> None:
 
 
 def _advice(groups: Iterable[Sequence[Run]]) -> str:
-    """Advice for runs that are not comparable: the parameter that leaves out the smallest group."""
+    """Say which parameter leaves out the smallest group of runs, so that the others compare."""
     # Of several that are as small, the one with the oldest run: a newer run was meant to count.
     fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))
     ids = ",".join(run.info.run_id for run in fewest)

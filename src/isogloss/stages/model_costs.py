@@ -1,7 +1,6 @@
 """What each model of a study needs: its shape, memory for scoring and training, and GPUs."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,12 +40,12 @@ from isogloss.models.dtypes import (
 from isogloss.models.kept_facts import kept_fact
 from isogloss.models.locate import ModelLocation, on_this_machine
 from isogloss.models.shapes import published_shape, shape_of
+from isogloss.threads import usable_cpus
 
 CARDS = (H100, H200)
 ESTIMATE = 1.3  # of activations: how far `models.memory` is on the safe side with Qwen3-8B
 USABLE = 0.92  # of a card's memory: the rest is CUDA's, and fragments
 MOST_CARDS = 64
-LINUX = sys.platform == "linux"
 DAYS_OF_SPEEDS = 7  # a measurement beside other programs is not kept for ever
 COPIED_FLOATS = 2**24  # of 64 MB, more than a cache holds
 # What transformers raises for configurations that it cannot build a network from.
@@ -126,7 +125,7 @@ def machine_here(dtype: str) -> Machine:
             return Machine("here", speeds.operations, speeds.bytes, memory, ASSUMED_SHARE)
     machine = {
         "processor": processor(),  # and its flags
-        "processors": len(psutil.Process().cpu_affinity() or ()) if LINUX else os.cpu_count(),
+        "processors": len(usable_cpus()),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "dtype": product_dtype(dtype),
         "torch": torch_build().version,

@@ -6,18 +6,18 @@ A model on an inference server is asked instead of loaded; only its tokenizer is
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from isogloss.compat.interfaces import Tokenizer
 from isogloss.config import SharedConfig
 from isogloss.config.engine import Engine
 from isogloss.distributed.world import world
 from isogloss.errors import ConfigError, ModelError
-from isogloss.files import cache_dir, keep
 from isogloss.models.architecture import require_scorable
 from isogloss.models.dtypes import NF4, product_dtype
+from isogloss.models.kept_facts import kept_fact, versions_of
 from isogloss.models.locate import ModelLocation, locate
 from isogloss.models.tokenizers import has_chat_template, shared_tokenizer, tokenizer_digest
 from isogloss.prompts.chat import chat_format
@@ -198,20 +198,24 @@ class Session:
         thinking = {protocol.reasoning == Reasoning.COT}
         if protocol.normalisation == Normalisation.UNCONDITIONAL and not protocol.shows_options:
             thinking.add(False)  # options without their question are answered directly
-        # A tokenizer takes seconds to load, so what it says is kept.
-        facts = (tokenizer_digest(self.location.folder), sorted(thinking), PROMPT_VERSION,
-                 client_libraries(), version("jinja2"))  # fmt: skip
-        kept = cache_dir() / f"template-{sha256(repr(facts).encode()).hexdigest()[:32]}.txt"
-        if kept.is_file():
-            return kept.read_text("utf-8") or None
-        tokenizer = shared_tokenizer(self.location)
-        try:
-            dates = [chat_format(tokenizer, each).date for each in sorted(thinking)]
-        except ModelError as error:
-            raise ModelError(f"model {self.name!r}: {error}") from error
-        date = next(filter(None, dates), None)
-        keep(kept, (date or "").encode())
-        return date
+        depends_on = {
+            "tokenizer": tokenizer_digest(self.location.folder),
+            "thinking": sorted(thinking),
+            "prompts": PROMPT_VERSION,
+            "libraries": client_libraries(),
+            **versions_of("jinja2"),
+        }
+
+        def find() -> str | None:
+            tokenizer = shared_tokenizer(self.location)  # takes seconds to load
+            try:
+                dates = [chat_format(tokenizer, each).date for each in sorted(thinking)]
+            except ModelError as error:
+                raise ModelError(f"model {self.name!r}: {error}") from error
+            return next(filter(None, dates), None)
+
+        form: TypeAdapter[str | None] = TypeAdapter(str | None)
+        return kept_fact("template", depends_on, form, find)
 
     def run_tags(
         self, config: SharedConfig, task: Task, protocol: Protocol, condition: Condition
