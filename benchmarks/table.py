@@ -57,7 +57,7 @@ def _rounds(results: dict[str, Any]) -> str:
     numbers: dict[str, int] = {}
     for one in results["measurements"]:
         if one["part"] in PARTS:
-            numbers[one["part"]] = max(numbers.get(one["part"], 0), one["round"] + 1)
+            numbers[one["part"]] = max(numbers.get(one["part"], 0), one.get("round", 0) + 1)
     return ", ".join(f"{number} of {part}" for part, number in numbers.items())
 
 

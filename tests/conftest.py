@@ -122,6 +122,7 @@ def clean_environment(
     tmp_path: Path,
     empty_store: Path,
     caplog: pytest.LogCaptureFixture,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
     """No user settings, no network, an MLflow store in the test's own folder, progress logged."""
     caplog.set_level(logging.INFO, "isogloss")
@@ -132,8 +133,9 @@ def clean_environment(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ISOGLOSS_UNFINISHED", str(tmp_path / "unfinished"))
-    # Tests use the cache of the machine, for its dequantised model, and keep no facts there.
-    monkeypatch.setattr("isogloss.models.kept_facts.cache_dir", lambda: tmp_path / "facts")
+    # Tests use the cache of the machine, for its dequantised model, but each has its own facts.
+    facts = tmp_path_factory.mktemp("facts")
+    monkeypatch.setattr("isogloss.models.kept_facts.cache_dir", lambda: facts)
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")

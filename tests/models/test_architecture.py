@@ -8,16 +8,13 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import ModelError
-from isogloss.models import architecture
+from isogloss.models import architecture, kept_facts
 from isogloss.models.architecture import require_scorable
 from isogloss.models.locate import ModelLocation
 
 
 @pytest.fixture
-def folder(
-    model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
+def folder(model_folder: Callable[[str], Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder("llama"), tmp_path / "model"))
 
 
@@ -53,4 +50,4 @@ def test_a_cache_that_cannot_be_written_to_keeps_nothing_and_stops_nothing(
 
     monkeypatch.setattr("isogloss.files.write_whole", full)
     require_scorable(ModelLocation("model", folder, ""))
-    assert not list((folder.parent / "cache").glob("scorable-*"))
+    assert not list(kept_facts.cache_dir().iterdir())
