@@ -121,6 +121,15 @@ def duration(seconds: float) -> str:
     return f"{round(hours / 24)} days"
 
 
+def gpu_hours(hours: float | None) -> str:
+    """Hours of a GPU as text: unknown, < 0.01, 0.25, 1,240."""
+    if hours is None:
+        return "unknown"
+    if 0 < hours < 0.005:
+        return "< 0.01"
+    return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text as lines, in columns two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -18,6 +18,7 @@ from isogloss.models.adapters import attach, detach
 from isogloss.models.language_model import Decoding, LanguageModel
 from isogloss.models.loading import load
 from isogloss.models.locate import locate
+from isogloss.models.shapes import published_shape, shape_of
 from isogloss.prompts.protocol import Protocol
 from isogloss.prompts.render import prompt
 from isogloss.prompts.tokenisation import encode, label_tokens
@@ -38,6 +39,10 @@ def embedded() -> LanguageModel:
     torch.set_num_threads(os.cpu_count() or 1)
     yield load(locate("embedded"), "float32")
     torch.set_num_threads(threads)
+
+
+def test_the_shape_known_beforehand_is_that_of_the_files() -> None:
+    assert published_shape("embedded") == shape_of(locate("embedded"))
 
 
 def test_two_processes_that_start_at_once_make_one_whole_copy(tmp_path: Path) -> None:

@@ -109,6 +109,23 @@ def test_models_and_data_that_are_not_on_this_machine_are_estimated(
     assert (unknown.memory, unknown.hours_h100, unknown.disk) == (None, None, 40_000)
 
 
+def test_the_embedded_model_has_its_costs_before_it_is_first_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "empty"))
+    dry = dry_run(StudyConfig.model_validate({"study": "s", "limit": 8}))
+    assert not list((tmp_path / "empty").glob("*/model.safetensors"))
+    for cost in dry.cells:
+        assert cost.memory
+        assert cost.hours_here
+        assert cost.hours_h100
+    assert [cost.done for cost in dry.cells] == ["unknown"] * 3
+    print_dry_run(dry)
+    printed = capsys.readouterr().out
+    assert "Tokens of embedded are assumed" in printed
+    assert " 0.3B " in printed
+
+
 def test_a_dry_run_refuses_a_study_without_a_contrast(model_folder: Callable[[str], Path]) -> None:
     Path("study.yaml").write_text("study: s")
     with pytest.raises(ConfigError, match=r"two related and two control .* 0 are related"):

@@ -17,13 +17,14 @@ from pydantic import TypeAdapter
 from isogloss.compat.interfaces import CausalNetwork
 from isogloss.costs.shape import Layer, Matrix, MatrixKind, ModelShape
 from isogloss.models.kept_facts import kept_fact, versions_of
-from isogloss.models.locate import ModelLocation
+from isogloss.models.locate import EMBEDDED, ModelLocation
 from isogloss.models.model_files import model_settings
 
 if TYPE_CHECKING:  # takes seconds to import
     import torch
 
 SHAPE_VERSION = 1  # of what is read of a network
+EMBEDDED_ON_HUB = "google/gemma-3-270m"  # the model that the embedded one is quantised from
 # What of a layer feeds only the output of the same token; see `forward.TOKENWISE`.
 OWN_TOKEN = ("q_proj", "o_proj", "mlp")
 # Names of the number of experts that a token is sent to.
@@ -42,12 +43,14 @@ def shape_of(location: ModelLocation) -> ModelShape:
 
 
 def published_shape(name: str) -> ModelShape | None:
-    """The shape of a model of the Hub whose config.json isogloss knows by heart; None for others.
+    """The shape of a model whose config.json isogloss knows by heart; None for others.
 
-    The file has of each config.json what decides the sizes.
+    These are the embedded model, before it is dequantised, and models of the Hub. The file has of
+    each config.json what decides the sizes.
     """
     text = (resources.files("isogloss.models") / "published_configs.json").read_text("utf-8")
-    config = json.loads(text).get(name.partition("@")[0])
+    name = EMBEDDED_ON_HUB if name == EMBEDDED else name.partition("@")[0]
+    config = json.loads(text).get(name)
     return shape_from_config(config) if config else None
 
 

@@ -101,11 +101,15 @@ class CellCost:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The costs of all cells, the table of what each model needs, and the languages if known."""
+    """The costs of all cells, the table of what each model needs, and the languages if known.
+
+    `assumed_tokens` names the models whose tokenizer is not on this machine.
+    """
 
     cells: list[CellCost]
     needs: str
     languages: tuple[LanguageCode, ...]
+    assumed_tokens: tuple[str, ...] = ()
 
 
 def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
@@ -152,7 +156,10 @@ def dry_run(config: StudyConfig, experiment: str | None = None) -> DryRun:
                     hours=total(cost.hours_h100 for cost in own) or 0.0,
                 )
             )
-    return DryRun(costs, needs_table(needs), tuple(items))
+    without_tokenizer = (
+        name for name, session in sessions.items() if not (facts[name].location or session.served)
+    )
+    return DryRun(costs, needs_table(needs), tuple(items), tuple(without_tokenizer))
 
 
 @contextmanager

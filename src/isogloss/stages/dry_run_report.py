@@ -2,9 +2,9 @@
 
 from isogloss.config import MainConfig
 from isogloss.costs.time import ASSUMED_SHARE, H100
-from isogloss.formatting import aligned, size
+from isogloss.formatting import aligned, duration, gpu_hours, listed, size
 from isogloss.stages.configured_study import configured_study
-from isogloss.stages.dry_run import DryRun, dry_run, total
+from isogloss.stages.dry_run import CHARACTERS_PER_TOKEN, DryRun, dry_run, total
 from isogloss.stages.study_contrast import check_contrast
 from isogloss.tracking.project_run import name_project_run
 
@@ -22,7 +22,7 @@ def run_dry(config: MainConfig) -> None:
 def print_dry_run(dry: DryRun) -> None:
     """Print what each model needs, one line per cell, the totals, and the commands."""
     costs = dry.cells
-    rows = [("", "cell", "items", "tokens", "done", "memory", "hours here", "H100 hours", "disk")]
+    rows = [("", "cell", "items", "tokens", "done", "memory", "time here", "H100 hours", "disk")]
     for number, cost in enumerate(costs, 1):
         rows.append(
             (
@@ -32,8 +32,8 @@ def print_dry_run(dry: DryRun) -> None:
                 f"{cost.tokens:,}",
                 cost.done,
                 _size(cost.memory),
-                _hours(cost.hours_here),
-                _hours(cost.hours_h100),
+                _time(cost.hours_here),
+                gpu_hours(cost.hours_h100),
                 _size(cost.disk),
             )
         )
@@ -52,9 +52,14 @@ def print_dry_run(dry: DryRun) -> None:
     print(
         f"\n{len(costs)} cells, {len(costs) - len(missing)} done; to do: "
         f"{sum(cost.tokens for cost in missing):,} tokens, "
-        f"{_hours(total(cost.hours_here for cost in missing))} hours here{beyond}, "
-        f"{_hours(total(cost.hours_h100 for cost in missing))} {H100.name} hours."
+        f"{_time(total(cost.hours_here for cost in missing))} here{beyond}, "
+        f"{gpu_hours(total(cost.hours_h100 for cost in missing))} {H100.name} hours."
     )
+    if dry.assumed_tokens:
+        print(
+            f"Tokens of {listed(dry.assumed_tokens)} are assumed, {CHARACTERS_PER_TOKEN} "
+            f"characters each: the tokenizer is not on this machine yet."
+        )
     print("\ncommands of single cells (a tuned cell takes the id of its finetune run)")
     for number, cost in enumerate(costs, 1):
         print(f"{number}: {cost.command}")
@@ -64,5 +69,5 @@ def _size(n_bytes: float | None) -> str:
     return "unknown" if n_bytes is None else size(round(n_bytes))
 
 
-def _hours(hours: float | None) -> str:
-    return "unknown" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+def _time(hours: float | None) -> str:
+    return "unknown" if hours is None else duration(3600 * hours)
