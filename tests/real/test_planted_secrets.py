@@ -135,6 +135,25 @@ def interrupted(command: list[str], variables: dict[str, str], folder: Path, num
         return said.read()
 
 
+def at_once(command: list[str], variables: dict[str, str], folder: Path, number: int) -> str:
+    """What several processes of the same command print; each must succeed."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "isogloss", *command], cwd=folder, env=variables,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for _ in range(number)
+    ]  # fmt: skip
+    try:
+        said = [worker.communicate(timeout=600)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert [worker.returncode for worker in workers] == [0] * number, said
+    return "".join(said)
+
+
 def spellings(secret: str) -> set[bytes]:
     """A secret as it is and as URLs, JSON and HTML write it."""
     texts = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
@@ -182,6 +201,7 @@ def test_planted_secrets_are_found_nowhere(
         ["tune", *tune, "--storage", address["storage"]],
         ["import", "--path", str(DATA / "quiz.json"), "--source", "arb_Arab", "--task", "quiz",
          "--model", "m", "--condition", "base"],
+        ["plan", "--control", "8", "--study", "secrets"],
         ["cells", "study.yaml"],
         ["doctor"],
     ]  # fmt: skip
@@ -219,6 +239,8 @@ def test_planted_secrets_are_found_nowhere(
     output += python(SERVED, "models:/isogloss-probe-arb_Arab@champion", variables, tmp_path)
     statuses = [line.split()[1] for line in output.splitlines() if line.startswith("status ")]
     assert statuses == ["200", "200", "400", "400", "400"], output[-3000:]
+    search = ["tune", "--verbose", *tune[:-1], "shared", "--storage", address["storage"]]
+    output += at_once(search, variables, tmp_path, 2)
     long = ["finetune", "--verbose", *train, "--steps", "3000", "--checkpoint_every", "1"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         output += interrupted(long, variables, tmp_path, number)
@@ -244,4 +266,4 @@ def test_planted_secrets_are_found_nowhere(
         run.data.tags["isogloss.kind"]
         for run in mlflow.search_runs(search_all_experiments=True, output_format="list")
     }
-    assert {"study", "evaluate", "finetune", "compare", "tune", "trial"} <= kinds
+    assert {"study", "evaluate", "finetune", "compare", "plan", "tune", "trial"} <= kinds
