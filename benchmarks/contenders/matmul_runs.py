@@ -1,4 +1,7 @@
-"""The machine's own speed: matrix products in the shapes of the model's layers, best of many."""
+"""The machine's own speed: matrix products in the shapes of the model's layers, and copies.
+
+Each is the best of many.
+"""
 
 import platform
 import time
@@ -13,6 +16,7 @@ from benchmarks.flops import Shape, head_shape, layer_shapes, product_flops
 TOKENS = 2048
 HEAD_POSITIONS = 256
 SECONDS, LEAST = 0.6, 5  # per shape: minimum duration and number of repetitions
+COPIED_FLOATS = 1 << 24  # 64 MB: more than a cache holds, as dry runs measure it
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "lm_eval", "trl")
 
 
@@ -28,9 +32,22 @@ def _seconds(rows: int, shape: Shape, dtype: torch.dtype) -> float:
     return min(seconds)
 
 
+def _copy_bytes_per_second() -> float:
+    """Bytes read and written per second in copies."""
+    source = torch.ones(COPIED_FLOATS)
+    target = torch.empty_like(source)
+    seconds: list[float] = []
+    stop = time.perf_counter() + SECONDS
+    while len(seconds) < LEAST or time.perf_counter() < stop:
+        started = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - started)
+    return 2 * source.nbytes / min(seconds)
+
+
 @torch.inference_mode()
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Operations per second: of each shape, of a whole block, and of the LM head."""
+    """Operations per second of each shape, of a whole block and of the LM head; bytes of copies."""
     dtype = getattr(torch, job["dtype"])
     shapes = layer_shapes(job["config"])
     head = head_shape(job["config"])
@@ -38,6 +55,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     with watch:
         seconds = {shape: _seconds(TOKENS, shape, dtype) for shape in dict.fromkeys(shapes)}
         head_seconds = _seconds(HEAD_POSITIONS, head, dtype)
+        copied = _copy_bytes_per_second()
     named = {
         f"[{TOKENS}, {shape.inputs}] x [{shape.inputs}, {shape.outputs}]": TOKENS
         * product_flops([shape])
@@ -52,6 +70,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "body": TOKENS * product_flops(shapes) / sum(seconds[shape] for shape in shapes),
         "head": HEAD_POSITIONS * product_flops([head]) / head_seconds,
         "shapes": named,
+        "copy_bytes_per_second": copied,
         "threads": torch.get_num_threads(),
         "dtype": job["dtype"],
         "capabilities": sorted(
