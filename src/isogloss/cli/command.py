@@ -1,9 +1,12 @@
 """Commands with one option per field of a configuration, and errors in one sentence."""
 
+import atexit
 import errno
+import gc
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -36,6 +39,12 @@ CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformer
 
 PROJECT_RUN = "MLFLOW_RUN_ID"  # the run that `mlflow run` has opened
 LONGEST_MESSAGE = 4000  # characters
+# By module: an error of one that was never imported cannot have been raised.
+SERVER_ERRORS = (
+    ("mlflow.exceptions", "MlflowException"),
+    ("requests", "RequestException"),
+    ("sqlalchemy.exc", "SQLAlchemyError"),
+)
 LONG_WORD = re.compile(r"\S{201,}")  # a value that somebody has named; prose has no such words
 
 
@@ -55,10 +64,13 @@ def stage_command(
     run: Callable[[C], None],
     arguments: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    answer: Callable[[C], Callable[[], object] | None] | None = None,
 ) -> click.Command:
     """The command of an entry point: it fills `config_class` from its options and calls `run`.
 
-    Fields in `arguments` are given by position, those in `left_out` not at all. User errors
+    Fields in `arguments` are given by position, those in `left_out` not at all. `answer` prints
+    what needs no MLflow, before its database is opened, and returns what is called in place of
+    `run` to record it; None if nothing can be answered without MLflow. User errors
     (IsoglossError, an unknown option, an invalid value) exit with status 2 and one sentence,
     without a traceback.
     """
@@ -79,11 +91,11 @@ def stage_command(
             _open(config, say=not follower)
             with server_errors():
                 if "LOCAL_RANK" not in os.environ:
-                    _run(name, run, config)
+                    _run(name, run, config, answer)
                     return
                 from isogloss.distributed import processes  # torch takes seconds
 
-                processes.run_on_leader(lambda: _run(name, run, config))
+                processes.run_on_leader(lambda: _run(name, run, config, answer))
 
     positional = [click.Argument([argument]) for argument in arguments]
     options = [
@@ -110,16 +122,25 @@ def _open(config: BaseModel, *, say: bool) -> None:
     require_models(config)
 
 
-def _run(name: str, run: Callable[[C], None], config: C) -> None:
-    from isogloss.tracking.store import ensure_store  # imports MLflow
-
+def _run(
+    name: str,
+    run: Callable[[C], None],
+    config: C,
+    answer: Callable[[C], Callable[[], object] | None] | None,
+) -> None:
     with temporary_files():
+        record = answer(config) if answer else None
+        from isogloss.tracking.store import ensure_store  # imports MLflow
+
         ensure_store()
         if os.environ.get(PROJECT_RUN):
             from isogloss.tracking.project_run import name_at_start
 
             name_at_start(name)
-        run(config)
+        if record:
+            record()
+        else:
+            run(config)
 
 
 def _option(parameter: str, field: FieldInfo) -> click.Option:
@@ -187,20 +208,28 @@ def user_errors() -> Iterator[None]:
 @contextmanager
 def server_errors() -> Iterator[None]:
     """Do the same with every error of MLflow and of its server."""
-    from mlflow.exceptions import MlflowException  # takes seconds, which --help does not need
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
-        from isogloss.tracking.server import sentence
+    except Exception as error:
+        if not _is_server_error(error):
+            raise
+        from isogloss.tracking.server import sentence  # imports MLflow
 
         raise UserError(sentence(error)) from error
 
 
+def _is_server_error(error: Exception) -> bool:
+    return any(
+        isinstance(error, getattr(sys.modules[module], name, ()))
+        for module, name in SERVER_ERRORS
+        if module in sys.modules
+    )
+
+
 def start(command: click.Command, name: str) -> None:
     """Run a command as a program; of several processes, only the first reports its errors."""
+    # As it ends, Python would look for garbage in all that was imported, which takes a second.
+    atexit.register(gc.freeze)
     if os.environ.get("RANK", "0") == "0":
         try:
             command.main(prog_name=name)

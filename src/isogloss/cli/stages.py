@@ -1,5 +1,7 @@
 """The commands of the entry points, each of which imports its stage when it runs."""
 
+from collections.abc import Callable
+
 import click
 
 from isogloss.cli.command import stage_command
@@ -63,6 +65,21 @@ def _plan(config: PlanConfig) -> None:
     run_plan(config)
 
 
+def _answer_plan(config: PlanConfig) -> Callable[[], object] | None:
+    if config.like:  # a run
+        return None
+    from isogloss.stages.plan import answer
+
+    planned = answer(config)
+
+    def record_it() -> None:
+        from isogloss.stages.plan_record import record
+
+        record(planned, config)
+
+    return record_it
+
+
 COMMANDS: dict[str, click.Command] = {
     "main": stage_command("main", MainConfig, _main),
     "tune": stage_command("tune", TuneConfig, _tune),
@@ -71,5 +88,5 @@ COMMANDS: dict[str, click.Command] = {
     "compare": stage_command("compare", CompareConfig, _compare),
     "register": stage_command("register", RegisterConfig, _register),
     "import": stage_command("import", ImportConfig, _import),
-    "plan": stage_command("plan", PlanConfig, _plan),
+    "plan": stage_command("plan", PlanConfig, _plan, answer=_answer_plan),
 }

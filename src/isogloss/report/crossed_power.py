@@ -1,25 +1,13 @@
-"""What a planned crossed design can show: table, sentences, power figure and proposed languages."""
+"""What a planned crossed design can show: table, sentences and proposed languages."""
 
 import math
 from dataclasses import dataclass
-from itertools import cycle
-
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from isogloss.analysis.design_proposal import Proposal
 from isogloss.formatting import decimal, listed, points
 from isogloss.languages import language
-from isogloss.report.power import STYLES, percent
-from isogloss.report.style import FAINT, GRID, INK, MARGIN_COLOUR
-from isogloss.stats.crossed_power import CrossedPower, CrossedSpread, matching_level
-from isogloss.stats.power import TARGET_POWER, power_of_t
-
-HEIGHT = 4.6  # inches
+from isogloss.report.power import percent
+from isogloss.stats.crossed_power import CrossedPower, CrossedSpread
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ def text(plan: CrossedPlan) -> str:
         for line in lines
     ]
     heading = (
-        f"crossed design: {plan.items} items per language, {_seeds(plan)}; margin "
+        f"crossed design: {plan.items} items per language, {in_seeds(plan)}; margin "
         f"±{_points(plan.margin)} points; effects of kinship in points"
     )
     return "\n".join([heading, "", *rows])
@@ -127,70 +115,6 @@ def study_fragment(proposal: Proposal, seeds: int, margin: float) -> str:
     return "\n".join([*lines, "compare:", f"  margin: {margin:g}"])
 
 
-def figure(plan: CrossedPlan) -> Figure:
-    """Power against the true effect of kinship, one line per number of sources."""
-    detectable = [
-        outlook.power.minimum_detectable_effect
-        for outlook in plan.outlooks
-        if math.isfinite(outlook.power.minimum_detectable_effect)
-    ]
-    reach = max(1.3 * plan.effect, 2 * plan.margin, *(1.3 * effect for effect in detectable), 0.0)
-    drawing = Figure(figsize=(8, HEIGHT), layout="constrained")
-    axes = drawing.add_subplot()
-    axes.axvspan(0, 100 * plan.margin, color=MARGIN_COLOUR, alpha=0.35, linewidth=0)
-    axes.axhline(100 * TARGET_POWER, color=INK, linewidth=0.8, linestyle=":")
-    axes.axvline(100 * plan.effect, color=INK, linewidth=0.8, linestyle=":")
-    handles = _power_lines(axes, plan, reach)
-    handles.append(
-        Line2D(
-            [], [], color=INK, linewidth=0.8, linestyle=":",
-            label=f"{percent(TARGET_POWER)} power; {_points(plan.effect)} points",
-        )
-    )  # fmt: skip
-    label = f"margin, ±{_points(plan.margin)} points"
-    handles.append(Patch(color=MARGIN_COLOUR, alpha=0.35, linewidth=0, label=label))
-    axes.set(xlim=(0, 100 * reach), ylim=(0, 100))
-    axes.set_xlabel("true effect of kinship on a gain, points")
-    axes.set_ylabel("power: chance that p ≤ 0.05, %")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawing.legend(handles=handles, loc="outside right center", frameon=False, fontsize=9)
-    drawing.suptitle(
-        f"{_title(plan.best.power)}\n",
-        x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK,
-    )  # fmt: skip
-    drawing.text(
-        0.01, 1 - 0.42 / HEIGHT, f"crossed design, {plan.items} items per language, {_seeds(plan)}",
-        ha="left", va="center", fontsize=9.5, color=FAINT,
-    )  # fmt: skip
-    return drawing
-
-
-def _power_lines(axes: Axes, plan: CrossedPlan, reach: float) -> list[Artist]:
-    effects = np.linspace(0, reach, 61)
-    handles: list[Artist] = []
-    for place, (outlook, (colour, marker, dashes)) in enumerate(zip(plan.outlooks, cycle(STYLES))):
-        design = outlook.power
-        df, level = design.sources - 1, matching_level(design.sources, 0.05)
-        power = [100 * power_of_t(effect, design.error, df, level) for effect in effects]
-        handles += axes.plot(
-            100 * effects, power, color=colour, linestyle=dashes, linewidth=1.8, marker=marker,
-            markersize=5.5, markevery=(2 * (place % 5), 10), clip_on=False, zorder=3,
-            label=f"{design.sources} sources, {design.relatives} relatives each",
-        )  # fmt: skip
-    return handles
-
-
-def _title(best: CrossedPower) -> str:
-    if math.isinf(best.minimum_detectable_effect):
-        return "Too few sources to detect any effect of kinship"
-    return (
-        f"{best.sources} sources with {best.relatives} relatives each detect "
-        f"{_points(best.minimum_detectable_effect)} points with {percent(TARGET_POWER)} power"
-    )
-
-
 def _detection(best: CrossedPower) -> str:
     design = f"{best.sources} sources with {best.relatives} relatives each"
     if math.isinf(best.minimum_detectable_effect):
@@ -229,7 +153,8 @@ def languages_table(proposal: Proposal) -> str:
     )
 
 
-def _seeds(plan: CrossedPlan) -> str:
+def in_seeds(plan: CrossedPlan) -> str:
+    """The number of seeds in words."""
     return "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
 
 

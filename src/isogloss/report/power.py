@@ -1,30 +1,13 @@
-"""What a planned design can show: table, sentences and power figure."""
+"""What a planned design can show: table and sentences."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
-
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from isogloss.formatting import points
-from isogloss.report.style import FAINT, GRID, INK, MARGIN_COLOUR
 from isogloss.stats import power as statistics
 from isogloss.stats.power import TARGET_POWER, DesignPower, Spread
 from isogloss.types import Interval
-
-# Okabe and Ito's palette, safe for colour-blind readers, ordered by contrast with each other.
-STYLES = [
-    ("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"),
-    ("#E69F00", "v", "-"), ("#56B4E9", "P", "--"), ("#000000", "X", "-."),
-]  # fmt: skip
-UNLIMITED = 10**6  # controls: power no longer changes
-HEIGHT = 4.6  # inches
 
 
 @dataclass(frozen=True)
@@ -81,78 +64,13 @@ def text(plan: Plan) -> str:
         "  ".join(value.rjust(width) for value, width in zip(line, widths, strict=True))
         for line in lines
     ]
-    heading = f"{_design(plan)}; margin ±{_points(plan.margin)} points; contrasts in points"
+    heading = f"{design(plan)}; margin ±{_points(plan.margin)} points; contrasts in points"
     return "\n".join([heading, "", *rows])
 
 
 def sentences(plan: Plan) -> list[str]:
     """What the table means, one statement each: detection, equivalence, where the spread is."""
     return [_detection(plan), *_equivalence(plan), *_spread(plan)]
-
-
-def figure(plan: Plan) -> Figure:
-    """Power against the true contrast, one line per number of controls; the margin is shaded."""
-    detectable = [
-        outlook.minimum_detectable_effect
-        for outlook in plan.outlooks
-        if math.isfinite(outlook.minimum_detectable_effect)
-    ]
-    reach = max(1.3 * plan.effect, 2 * plan.margin, *(1.3 * effect for effect in detectable), 0.0)
-    drawing = Figure(figsize=(8, HEIGHT), layout="constrained")
-    axes = drawing.add_subplot()
-    shade = Patch(
-        color=MARGIN_COLOUR,
-        alpha=0.35,
-        linewidth=0,
-        label=f"margin, ±{_points(plan.margin)} points",
-    )
-    axes.axvspan(0, 100 * plan.margin, color=MARGIN_COLOUR, alpha=0.35, linewidth=0)
-    axes.axhline(100 * TARGET_POWER, color=INK, linewidth=0.8, linestyle=":")
-    axes.axvline(100 * plan.effect, color=INK, linewidth=0.8, linestyle=":")
-    asked = Line2D(
-        [], [], color=INK, linewidth=0.8, linestyle=":",
-        label=f"{percent(TARGET_POWER)} power; {_points(plan.effect)} points",
-    )  # fmt: skip
-    handles = _power_lines(axes, plan, reach)
-    axes.set(xlim=(0, 100 * reach), ylim=(0, 100))
-    axes.set_xlabel("true contrast (mean gain of related minus that of controls), points")
-    axes.set_ylabel("power: chance that p ≤ 0.05, %")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawing.legend(
-        handles=[*handles, asked, shade], loc="outside right center", frameon=False, fontsize=9
-    )
-    most = plan.outlooks[-1]
-    title = (
-        f"{most.control} controls detect {_points(most.minimum_detectable_effect)} points with "
-        f"{percent(TARGET_POWER)} power"
-        if detectable
-        else "Too few languages to detect any contrast"
-    )
-    drawing.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    drawing.text(
-        0.01, 1 - 0.42 / HEIGHT, f"{_design(plan)}; spread of gains {_points(plan.spread)} points",
-        ha="left", va="center", fontsize=9.5, color=FAINT,
-    )  # fmt: skip
-    return drawing
-
-
-def _power_lines(axes: Axes, plan: Plan, reach: float) -> list[Artist]:
-    effects = np.linspace(0, reach, 61)
-    styles = [(outlook.control, style) for outlook, style in zip(plan.outlooks, cycle(STYLES))]
-    styles.append((UNLIMITED, (FAINT, "", "-")))
-    handles: list[Artist] = []
-    for place, (control, (colour, marker, dashes)) in enumerate(styles):
-        power = [
-            100 * statistics.power(effect, plan.spread, plan.related, control) for effect in effects
-        ]
-        handles += axes.plot(
-            100 * effects, power, color=colour, linestyle=dashes, linewidth=1.8, marker=marker,
-            markersize=5.5, markevery=(2 * (place % 5), 10), clip_on=False, zorder=3,
-            label=f"{control} controls" if control < UNLIMITED else "unlimited controls",
-        )  # fmt: skip
-    return handles
 
 
 def _detection(plan: Plan) -> str:
@@ -229,7 +147,8 @@ def _chances(outlooks: Sequence[DesignPower], name: str) -> str:
     return phrase.replace("<", "under ").replace(">", "over ")
 
 
-def _design(plan: Plan) -> str:
+def design(plan: Plan) -> str:
+    """The design in words, without its controls."""
     seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
     return f"{plan.related} related languages, {plan.items} items per language, {seeds}"
 

@@ -1,16 +1,11 @@
 """Plans of crossed designs: what sources and relatives show, what they cost, which to choose."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import mlflow
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from isogloss.analysis.design_proposal import (
     Proposal,
@@ -22,9 +17,9 @@ from isogloss.config import Hyperparameters, PlanConfig
 from isogloss.costs.operations import Lora, Work
 from isogloss.costs.shape import assumed_shape
 from isogloss.costs.time import H100, Machine, scoring_seconds, training_seconds
-from isogloss.errors import ComparisonError, ConfigError
+from isogloss.errors import ConfigError
 from isogloss.formatting import listed
-from isogloss.languages import group, is_mixed, language, source_branch, table
+from isogloss.languages import language, source_branch, table
 from isogloss.report.crossed_power import (
     CrossedOutlook,
     CrossedPlan,
@@ -42,17 +37,12 @@ from isogloss.stats.crossed_power import (
 )
 from isogloss.tasks import languages_of, open_task
 from isogloss.tasks.hub_files import hub_names
-from isogloss.tracking import RunKind, metrics_of, tag
-from isogloss.tracking.server import is_missing
-from isogloss.tracking.similar import similar_runs
-from isogloss.tracking.tags import read_parts
-from isogloss.types import FloatArray, Group, LanguageCode
+from isogloss.types import FloatArray, LanguageCode
 
 RELATIVES, ITEMS, SEEDS = 4, 900, 1
 ITEMS_OF_TASKS = {"belebele": 900, "sib200": 204, "global_mmlu": 14_042, "afrixnli": 600}
 PASSAGES_PER_ITEM = 488 / 900  # Belebele's
 TOLERANCE = 0.1  # of minimum detectable effects that count as nearly the same
-METRICS = ("significant", "minimum_detectable_effect", "power", "equivalence")
 
 
 @dataclass(frozen=True)
@@ -152,58 +142,6 @@ def design_cost(
     return DesignCost(adapters, evaluations, hours)
 
 
-def read_crossed_pilot(run_id: str) -> CrossedPilot:
-    """Accuracies of the adapters that a compare run compared.
-
-    ComparisonError if it is not a finished compare run, or has adapters of one source only.
-    """
-    compared = _run(run_id)
-    if (
-        compared is None
-        or tag(compared, "kind") != RunKind.COMPARE
-        or compared.info.status != "FINISHED"
-    ):
-        ending = similar_runs(run_id, RunKind.COMPARE) if compared is None else "."
-        raise ComparisonError(f"like: {run_id!r} is not the id of a finished compare run{ending}")
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    seeds: dict[str, set[str]] = defaultdict(set)
-    counts = []
-    for run in filter(None, map(_run, read_parts(compared, "cells"))):
-        source = tag(run, "source")
-        if tag(run, "condition") != "tuned" or source is None or is_mixed(source):
-            continue
-        seeds[source].add(tag(run, "seed") or "")
-        metrics = metrics_of(run)
-        for code, accuracy in _accuracies(metrics):
-            values[source, code].append(accuracy)
-            counts.append(metrics.get(f"n/{code}", 0))
-    if len(seeds) < 2:
-        raise ComparisonError(
-            f"like: compare run {run_id!r} has adapters of {len(seeds)} source languages; the "
-            f"spread of a crossed design needs several."
-        )
-    sources, targets = sorted(seeds), sorted({code for _, code in values})
-    accuracy_ST = np.array(
-        [
-            [
-                np.mean(values[source, code])
-                if values[source, code] and group(code, source) in (Group.RELATED, Group.CONTROL)
-                else np.nan
-                for code in targets
-            ]
-            for source in sources
-        ]
-    )
-    return CrossedPilot(
-        run_id=run_id,
-        accuracy=accuracy_ST,
-        sources=tuple(sources),
-        targets=tuple(targets),
-        items=max(1, round(float(np.mean(counts)))),
-        seeds=min(map(len, seeds.values())),
-    )
-
-
 def printed(plan: CrossedPlan) -> str:
     """What the command prints, without the place of the figure."""
     parts = [text(plan), "\n".join(sentences(plan))]
@@ -211,29 +149,6 @@ def printed(plan: CrossedPlan) -> str:
         fragment = study_fragment(plan.proposal, plan.seeds, plan.margin)
         parts += [languages_table(plan.proposal), f"for a study file:\n\n{fragment}"]
     return "\n\n".join(parts)
-
-
-def crossed_table(plan: CrossedPlan) -> pd.DataFrame:
-    """One row per design, with the fields of CrossedPower and DesignCost."""
-    return pd.DataFrame([asdict(outlook.power) | asdict(outlook.cost) for outlook in plan.outlooks])
-
-
-def crossed_metrics(plan: CrossedPlan) -> dict[str, float]:
-    """Finite numbers by name and number of sources."""
-    values = {
-        f"plan/{name}/sources-{outlook.power.sources}": float(getattr(outlook.power, name))
-        for outlook in plan.outlooks
-        for name in METRICS
-    }
-    values |= {
-        f"plan/evaluations/sources-{outlook.power.sources}": float(outlook.cost.evaluations)
-        for outlook in plan.outlooks
-    }
-    values |= {
-        "plan/spread_of_languages": plan.spread.languages,
-        "plan/spread_of_branches": plan.spread.branches,
-    }
-    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _spread(config: PlanConfig, items: int, pilot: CrossedPilot | None) -> CrossedSpread:
@@ -333,19 +248,3 @@ def _within(config: PlanConfig, cost: DesignCost) -> bool:
     if config.budget_hours is None or cost.hours is None:
         return affordable
     return affordable and cost.hours <= config.budget_hours
-
-
-def _accuracies(metrics: Mapping[str, float]) -> Iterator[tuple[LanguageCode, float]]:
-    for name, value in metrics.items():
-        if name.startswith("accuracy/") and name != "accuracy/mean":
-            yield name.removeprefix("accuracy/"), value
-
-
-def _run(run_id: str) -> Run | None:
-    """A run by id; None if it does not exist, or no longer."""
-    try:
-        return mlflow.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        return None
