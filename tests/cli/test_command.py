@@ -3,6 +3,7 @@
 import errno
 import importlib
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -195,3 +196,26 @@ def test_only_the_first_of_several_processes_reports_a_mistake(
         assert caught.value.code == 2
         shown = capsys.readouterr().err
         assert message in shown if message else not shown
+
+
+def test_a_program_ends_without_a_search_for_garbage() -> None:
+    code = """
+import gc
+import click
+from isogloss.cli.command import start
+class Kept:
+    def __del__(self):
+        print("searched")
+@click.command()
+def small():
+    kept = Kept()
+    kept.itself = kept
+    click.echo("ran")
+gc.disable()
+start(small, "small")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "ran\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def imported(
     )  # fmt: skip
     outcomes, modules = done.stdout.splitlines()[-2:]
     return json.loads(outcomes), set(json.loads(modules))
+
+
+def imported_until(answer: str, words: list[str]) -> set[str]:
+    """What a command has imported as it prints or logs its answer, and not what it needs later."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "isogloss", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    until, found, _ = done.stdout.partition(answer)
+    assert found, done.stdout[-4000:]
+    return set(re.findall(r"^import time: .*\| +(\S+)$", until, re.MULTILINE))
 
 
 def test_help_tables_and_refusals_of_parameters_import_no_mlflow() -> None:
@@ -154,6 +167,11 @@ def test_a_comparison_with_its_report_imports_no_library_of_models(tmp_path: Pat
     assert [code for code, _ in outcomes] == [0, 0], outcomes
     assert "report.html" in str(outcomes[1][1])
     assert modules == set()
+    # The verdict is in the run before anything is drawn.
+    before = imported_until(
+        "verdict 'nothing to compare'", ["compare", "--study", "s", "--margin", ".04"]
+    )
+    assert before & {"mlflow", "matplotlib"} == {"mlflow"}
     # The run is there: nothing is compared, nothing drawn.
     outcomes, modules = imported(commands[1:], MODEL_LIBRARIES | DRAWING | {"scipy.stats"})
     assert [code for code, _ in outcomes] == [0], outcomes
@@ -167,6 +185,21 @@ def test_compare_of_nothing_and_plan_import_no_library_of_models() -> None:
     outcomes, modules = imported(commands, MODEL_LIBRARIES | {"scipy.stats"})
     assert [code for code, _ in outcomes] == [2, 0, 0], outcomes
     assert modules == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("--control 8", "Power of the verdict equivalent"),
+        ("--sources 4", "Power of the verdict equivalent"),
+        ("--propose belebele --budget 200", "for a study file"),
+    ],
+)
+def test_a_plan_answers_before_mlflow_and_what_draws_are_imported(words: str, answer: str) -> None:
+    before = imported_until(answer, ["plan", *words.split()])
+    assert "isogloss.stats.power" in before
+    slow = {"mlflow", "pandas", "requests", "sqlalchemy", "matplotlib"} | SLOW | MODEL_LIBRARIES
+    assert before & slow == set()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -189,7 +222,8 @@ def test_what_asks_about_models_and_the_machine_imports_no_library_of_models_aga
     )
     commands = [["cells", str(study)], ["doctor"], ["models", *map(str, folders)]]
     first, _ = imported(commands, set())
-    again, modules = imported(commands, MODEL_LIBRARIES | DRAWING | {"scipy.stats"})
+    unused = {"scipy.stats", "huggingface_hub.hf_api"}
+    again, modules = imported(commands, MODEL_LIBRARIES | DRAWING | unused)
     assert [code for code, _ in again] == [0, 0, 0], again
     assert again[0] == first[0]
     assert "0 of 6 cells have finished." in str(again[0][1])

@@ -17,8 +17,11 @@ from isogloss.analysis.comparison import compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.config import PlanConfig
 from isogloss.errors import ComparisonError, ConfigError
-from isogloss.report.power import figure, sentences, text
+from isogloss.report.power import sentences, text
+from isogloss.report.power_figures import plan_figure
 from isogloss.stages import plan as stage
+from isogloss.stages.plan_pilots import read_pilot
+from isogloss.stages.plan_record import metrics
 from isogloss.stats.power import design_power
 
 
@@ -84,14 +87,25 @@ def test_a_plan_is_printed_and_logged_as_a_run():
     assert mlflow.artifacts.load_image(uri + "power.png").width > 800
 
 
+@pytest.mark.parametrize("design", [("--control", "8"), ("--sources", "4")])
+def test_a_store_that_cannot_be_used_comes_after_the_answer(design, tmp_path, monkeypatch):
+    mlflow.set_tracking_uri(f"file://{tmp_path}")
+    result = run(*design)
+    assert result.exit_code == 2
+    assert "Power of the verdict equivalent at a true" in result.stdout
+    assert "figure:" not in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: MLFLOW_TRACKING_URI must begin with one of http://")
+
+
 def test_columns_are_aligned_and_too_few_languages_are_reported():
     planned = stage.plan(PlanConfig(related=2, control=(3, 4)))
     _, _, heading, *rows = text(planned).splitlines()
     assert {len(row) for row in rows} == {len(heading)}
     assert "too few relabellings for any contrast" in " ".join(sentences(planned))
     assert "∞" not in text(planned) + " ".join(sentences(planned))
-    assert "Too few languages" in figure(planned).get_suptitle()
-    assert all(math.isfinite(value) for value in stage.metrics(planned).values())
+    assert "Too few languages" in plan_figure(planned).get_suptitle()
+    assert all(math.isfinite(value) for value in metrics(planned).values())
 
 
 def test_a_margin_of_a_percentage_is_one_of_the_expected_gain():
@@ -117,7 +131,7 @@ def test_the_recommended_number_of_languages_reaches_80_percent_power():
 
 def test_the_figure_has_one_line_per_number_of_controls_with_its_power():
     planned = stage.plan(PlanConfig(control=(4, 12)))
-    lines = {line.get_label(): line for line in figure(planned).axes[0].lines}
+    lines = {line.get_label(): line for line in plan_figure(planned).axes[0].lines}
     assert {"4 controls", "12 controls", "unlimited controls"} <= set(lines)
     for row in planned.outlooks:
         x, y = lines[f"{row.control} controls"].get_data()
@@ -146,7 +160,7 @@ def pilot() -> str:
 
 
 def test_a_pilot_replaces_the_assumed_spread_and_sample_sizes(pilot):
-    measured = stage.read_pilot(pilot)
+    measured = read_pilot(pilot)
     sizes = (measured.related, measured.control, measured.items, measured.seeds)
     assert sizes == (4, 12, 100, 1)
     low, high = measured.interval
@@ -176,10 +190,10 @@ def test_an_incomplete_pilot_is_rejected_in_one_sentence(pilot, missing, message
         mlflow.log_metrics({k: v for k, v in complete.metrics.items() if k != missing})
         mlflow.set_tags({k: v for k, v in complete.tags.items() if k != missing})
     with pytest.raises(ComparisonError, match=re.escape(message)):
-        stage.read_pilot(other.info.run_id)
+        read_pilot(other.info.run_id)
 
 
 def test_a_pilot_whose_items_explain_its_spread_is_called_a_best_case(pilot):
-    measured = replace(stage.read_pilot(pilot), item_error=0.5)
+    measured = replace(read_pilot(pilot), item_error=0.5)
     statements = sentences(stage.plan(PlanConfig(like=pilot), measured))
     assert "a best case" in statements[-1]

@@ -16,8 +16,11 @@ from entrypoints import plan as entry
 from isogloss.config import PlanConfig, StudyConfig
 from isogloss.errors import ComparisonError, ConfigError
 from isogloss.languages import group
-from isogloss.report.crossed_power import figure, sentences, study_fragment, text
+from isogloss.report.crossed_power import sentences, study_fragment, text
+from isogloss.report.power_figures import crossed_plan_figure
 from isogloss.stages import plan_crossed as stage
+from isogloss.stages.plan_pilots import read_crossed_pilot
+from isogloss.stages.plan_record import crossed_metrics
 from isogloss.stats.crossed_power import CrossedSpread, answer_spread, crossed_power
 from isogloss.types import Group
 
@@ -64,13 +67,13 @@ def test_columns_are_aligned_and_three_sources_cannot_reach_significance():
     _, _, heading, *rows = text(planned).splitlines()
     assert {len(row) for row in rows} == {len(heading)}
     assert "no effect can reach p = 0.05" in sentences(planned)[0]
-    assert "Too few sources" in figure(planned).get_suptitle()
-    assert all(math.isfinite(value) for value in stage.crossed_metrics(planned).values())
+    assert "Too few sources" in crossed_plan_figure(planned).get_suptitle()
+    assert all(math.isfinite(value) for value in crossed_metrics(planned).values())
 
 
 def test_the_figure_shows_the_power_of_each_design():
     planned = stage.crossed_plan(PlanConfig(sources=(4, 6), effect=0.05))
-    lines = {line.get_label(): line for line in figure(planned).axes[0].lines}
+    lines = {line.get_label(): line for line in crossed_plan_figure(planned).axes[0].lines}
     for outlook in planned.outlooks:
         x, y = lines[f"{outlook.power.sources} sources, 4 relatives each"].get_data()
         assert np.interp(5.0, x, y) == pytest.approx(100 * outlook.power.power, abs=0.5)
@@ -180,7 +183,7 @@ def pilot() -> str:
 
 
 def test_a_pilot_provides_the_spread_and_the_sample_sizes(pilot):
-    measured = stage.read_crossed_pilot(pilot)
+    measured = read_crossed_pilot(pilot)
     assert (measured.items, measured.seeds) == (100, 2)
     assert measured.accuracy.shape == (4, 16)
     assert set(measured.sources) == set(SOURCES)  # not the one pooled from two branches
@@ -201,10 +204,10 @@ def test_a_pilot_of_one_source_or_none_is_refused(pilot):
     with mlflow.start_run() as other:
         mlflow.set_tags({"isogloss.kind": "compare", "isogloss.cells": " ".join(cells[:2])})
     with pytest.raises(ComparisonError, match="has adapters of 1 source languages"):
-        stage.read_crossed_pilot(other.info.run_id)
+        read_crossed_pilot(other.info.run_id)
     for run_id in ("nothing", cells[0]):
         with pytest.raises(ComparisonError, match="is not the id of a finished compare run"):
-            stage.read_crossed_pilot(run_id)
+            read_crossed_pilot(run_id)
 
 
 def test_the_best_outlook_of_given_sources_is_the_largest():

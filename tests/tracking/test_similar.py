@@ -9,8 +9,7 @@ from isogloss.config import CompareConfig, FinetuneConfig
 from isogloss.errors import ComparisonError, ConfigError, IsoglossError, ModelError
 from isogloss.registry.lookup import model_uri
 from isogloss.stages.collect_runs import collect_runs
-from isogloss.stages.plan import read_pilot
-from isogloss.stages.plan_crossed import read_crossed_pilot
+from isogloss.stages.plan_pilots import read_crossed_pilot, read_pilot
 from isogloss.stages.recipe_by_name import load_recipe
 from isogloss.stages.search_runs import search_runs
 from isogloss.tracking import RunKind

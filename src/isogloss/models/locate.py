@@ -132,9 +132,6 @@ def _on_hub(model: str) -> bool:
 
 def on_this_machine(model: str) -> ModelLocation | None:
     """`locate` without downloading or dequantising; None if that would be needed."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     path = user_path(model)
     if path.is_dir():
         return locate(model)
@@ -146,6 +143,13 @@ def on_this_machine(model: str) -> ModelLocation | None:
         sha256 = EXPECTED_SHA256 if model == EMBEDDED else file_sha256(path)
         folder = dequantised_folder(sha256)
         return ModelLocation(model, folder, sha256) if folder.is_dir() else None
+    return _in_hub_cache(model)
+
+
+def _in_hub_cache(model: str) -> ModelLocation | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     name, _, revision = model.partition("@")
     try:
         snapshot = snapshot_download(name, revision=revision or None, local_files_only=True)

@@ -1,10 +1,10 @@
 """Tables of gains by group, language and model."""
 
 from isogloss.analysis.comparison import Comparison
-from isogloss.analysis.gains import ConditionGains, GroupMean, LanguageGain
+from isogloss.analysis.gains import ConditionGains, GroupMean
 from isogloss.formatting import decimal, interval_points, points
 from isogloss.report.style import model_labels
-from isogloss.report.table import Table, p_text
+from isogloss.report.table import Table, language_name, p_text
 from isogloss.types import Interval
 
 
@@ -129,8 +129,3 @@ def _further_table(comparison: Comparison) -> Table:
 def _all_means(gains: ConditionGains) -> dict[str, GroupMean]:
     """Means over all languages and over each group, by name."""
     return {"all": gains.mean} | {str(group): mean for group, mean in gains.group_means.items()}
-
-
-def language_name(row: LanguageGain) -> str:
-    """Name and code of a language, as tables show it."""
-    return f"{row.name} ({row.code})"

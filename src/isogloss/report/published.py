@@ -15,8 +15,7 @@ from isogloss.analysis.published import (
 from isogloss.formatting import decimal, interval_points, interval_text, p_value, points, sentence
 from isogloss.report.crossed import effect_interval
 from isogloss.report.evidence import contrast_evidence
-from isogloss.report.language_tables import language_name
-from isogloss.report.table import Table, p_text
+from isogloss.report.table import Table, language_name, p_text
 from isogloss.stats.regression import INTERCEPT, Coefficient, LeastSquares
 from isogloss.types import Interval
 

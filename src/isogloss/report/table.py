@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from isogloss.analysis.gains import LanguageGain
 from isogloss.formatting import p_value
 
 
@@ -29,3 +30,8 @@ class Table(NamedTuple):
 def p_text(p: float) -> str:
     """A p value for a cell; empty where there is none."""
     return "" if math.isnan(p) else p_value(p).removeprefix("= ")
+
+
+def language_name(row: LanguageGain) -> str:
+    """Name and code of a language, as tables show it."""
+    return f"{row.name} ({row.code})"

@@ -71,7 +71,7 @@ def compare_runs(
         if run:
             logger.info(f"compare: reusing run {finished_words(run)}")
             return run
-        from isogloss.stages.comparison_run import compute  # what draws takes long to import
+        from isogloss.stages.comparison_run import compute  # takes long to import
 
         return compute(plan, experiment, work)
 
