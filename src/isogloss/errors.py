@@ -59,3 +59,13 @@ class ComparisonError(IsoglossError):
 
 class StudyError(IsoglossError):
     """Cells of a study that failed while others finished."""
+
+
+def is_interruption(error: BaseException | None) -> bool:
+    """Whether an error is a KeyboardInterrupt, or was raised while one was handled.
+
+    A library may raise an error of its own in its place, and Python a MemoryError.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

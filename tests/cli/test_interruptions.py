@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
+from isogloss.cli import interruptions
 from isogloss.cli.command import stage_command
 from isogloss.cli.interruptions import ENDING
 from isogloss.compat.mlflow import sqlite_wait, wait_for_sqlite
@@ -64,6 +65,25 @@ def test_a_signal_ends_the_run_as_killed_with_one_line(number: signal.Signals, s
     (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
     assert run.info.status == "KILLED"
     assert [signal.getsignal(each) for each, _ in NUMBERS] == before
+
+
+def test_a_signal_for_which_there_is_no_memory_ends_the_run_as_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(_: float) -> None:
+        raise MemoryError
+
+    def work(_: Nothing) -> None:
+        with open_run(RunKind.EVALUATE, "base", EvaluateConfig(), {}):
+            monkeypatch.setattr(interruptions, "_alarm_after", no_memory)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                monkeypatch.undo()
+
+    assert CliRunner().invoke(stage_command("work", Nothing, work), []).exit_code == 143
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert run.info.status == "KILLED"
 
 
 def test_before_anything_is_computed_the_line_names_no_folder() -> None:

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -39,6 +40,8 @@ from real.kill_points import forked
 
 PAUSE = 1.5  # seconds that a shortage lasts: longer than one try to end a run
 FLUENT, RESUME = "mlflow.tracking.fluent", "isogloss.tracking.resume"
+ENTRIES = 200_000  # more than there are free blocks
+SMALL = range(479, 0, -16)  # for an object in each size of Python's small blocks from 48 bytes
 LOCK = 7.0  # seconds that a database is locked: longer than a process waits that is to end
 
 
@@ -122,35 +125,40 @@ def in_a_thread() -> None:
     time.sleep(30)
 
 
-def without_memory(*, held: bool) -> None:
-    """Let memory run out, then be told to end; what fills it is `held` for a moment, or a local."""
+def without_memory(filling: list[object], *, told: bool = True) -> None:
+    """Let memory run out to the last of Python's small blocks, then be told to end, or fail."""
+    filling += [None] * (2 * ENTRIES)
+    del filling[ENTRIES:]  # leaves room: a list that had to grow would be full before memory is
+    process = os.getpid()
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**22, resource.RLIM_INFINITY))
-    filling = KEPT if held else []
-    for size in (2**20, 2**16, 2**12, 2**9, 64):
+    sizes = 2**20, 2**16, 2**12, *SMALL
+    for make in (*(partial(bytes, size) for size in sizes), partial(float, 1), object):
         try:
             while True:
-                filling.append(bytearray(size))
+                filling.append(make())
         except MemoryError:
             pass
-    send(signal.SIGTERM)
+    if not told:
+        raise MemoryError
+    os.kill(process, signal.SIGTERM)
     time.sleep(30)
 
 
-KEPT: list[bytearray] = []
+KEPT: list[object] = []
 
 
 def held_for_a_moment() -> None:
-    releasing = threading.Event()
+    begun = threading.Event()
 
     def release() -> None:
-        releasing.wait()
+        begun.set()
         time.sleep(PAUSE)
         KEPT.clear()
 
     threading.Thread(target=release, daemon=True).start()
-    releasing.set()
-    without_memory(held=True)
+    begun.wait()
+    without_memory(KEPT)
 
 
 def without_disk() -> None:
@@ -234,8 +242,10 @@ SCENARIOS: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
     "garbage collection": (nothing, in_a_garbage_collection),
     "thread": (nothing, in_a_thread),
     "atexit": (nothing, at_exit),
-    "memory in a frame": (nothing, lambda: without_memory(held=False)),
+    "memory in a frame": (nothing, lambda: without_memory([])),
     "memory held": (nothing, held_for_a_moment),
+    "memory never free": (nothing, lambda: without_memory(KEPT)),
+    "error without memory": (nothing, lambda: without_memory(KEPT, told=False)),
     "disk": (nothing, without_disk),
     "lock": (nothing, while_locked),
 }

@@ -1,5 +1,6 @@
 """Runs that an error or a signal breaks off end, whatever else fails at the same time."""
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from mlflow.tracking import fluent
 from isogloss.config import EvaluateConfig
 from isogloss.errors import TrackingError
 from isogloss.tracking import RunKind, ending, open_run
-from isogloss.tracking.ending import insist
+from isogloss.tracking.ending import free_memory, insist
 from isogloss.tracking.resume import WorkDir
 
 CONFIG = EvaluateConfig(limit=3)
@@ -234,4 +235,92 @@ def test_memory_of_the_error_is_freed_before_another_try() -> None:
     with pytest.raises(MemoryError) as raised:
         work()
     assert insist(action, raised.value) is None
+    assert seen == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["in_a_hurry", "_is_lasting", "is_interruption"])
+def test_memory_may_be_short_for_what_surrounds_the_status(
+    name: str, work: WorkDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, ending, name, MemoryError(), MemoryError())
+    refuse = partial(failing, monkeypatch, mlflow.MlflowClient, "set_terminated", LOCKED)
+    with pytest.raises(KeyboardInterrupt):
+        broken_off(KeyboardInterrupt, refuse, work)
+    assert statuses() == ["KILLED"]
+    assert mlflow.active_run() is None
+
+
+def test_mlflow_does_not_finish_a_run_because_memory_was_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing(monkeypatch, ending, "leave_run", MemoryError(), MemoryError())
+    refuse = partial(failing, monkeypatch, ending, "in_a_hurry", *[MemoryError()] * 1000)
+    with pytest.raises(KeyboardInterrupt):
+        broken_off(KeyboardInterrupt, refuse)
+    assert statuses() == ["RUNNING"]
+    assert mlflow.active_run() is None
+
+
+def test_ctrl_c_between_two_tries_does_not_keep_the_run_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        failing(monkeypatch, mlflow.MlflowClient, "set_terminated", LOCKED)
+        failing(monkeypatch, ending.time, "sleep", KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off(ValueError, refuse)
+    assert statuses() == ["FAILED"]
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_an_error_in_place_of_an_interruption_is_one(error: type[Exception], work: WorkDir) -> None:
+    def interrupted() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise error from None
+
+    with pytest.raises(error):
+        broken_off(error, interrupted, work)
+    assert statuses() == ["KILLED"]
+    assert work.run_id is not None
+
+
+def test_memory_is_freed_that_an_earlier_error_holds() -> None:
+    class Big:
+        pass
+
+    held: list[weakref.ref[Big]] = []
+
+    def first() -> None:
+        big = Big()
+        held.append(weakref.ref(big))
+        raise KeyError
+
+    def second() -> None:
+        try:
+            first()
+        except KeyError:
+            raise MemoryError from None
+
+    with pytest.raises(MemoryError) as raised:
+        second()
+    assert held[0]() is not None
+    free_memory(raised.value)
+    assert held[0]() is None
+
+
+def test_a_reserve_is_released_before_another_try() -> None:
+    with open_run(RunKind.EVALUATE, "base", CONFIG, {}):
+        assert [len(block) for block in ending._reserve] == [ending.RESERVE]
+    seen: list[int] = []
+
+    def action() -> None:
+        seen.append(len(ending._reserve))
+        if len(seen) == 1:
+            raise MemoryError
+
+    assert insist(action) is None
     assert seen == [1, 0]

@@ -65,6 +65,23 @@ def test_a_lease_is_held_renewed_and_forgotten() -> None:
     assert row() is None
 
 
+def test_a_lease_is_renewed_after_a_moment_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, calls = Lease.renew, []
+
+    def short_of_memory(held: Lease) -> None:
+        calls.append(held)
+        if len(calls) == 1:
+            raise MemoryError
+        renew(held)
+
+    monkeypatch.setattr(Lease, "renew", short_of_memory)
+    with lease(NAME):
+        deadline = time.monotonic() + 20
+        while len(calls) < 2:
+            assert time.monotonic() < deadline, "the thread that renews it has ended"
+            time.sleep(0.05)
+
+
 def test_an_error_frees_the_lease_and_keeps_the_run() -> None:
     with pytest.raises(OSError, match="disk"), lease(NAME) as held:  # noqa: PT012
         held.record_run("a" * 32)

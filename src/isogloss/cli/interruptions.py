@@ -4,7 +4,8 @@ Slurm and Kubernetes send SIGTERM, a terminal that closes SIGHUP. The first sign
 KeyboardInterrupt; later ones do not disturb the end that it began. The exception waits while MLflow
 writes to its database: a transaction that is broken off leaves a run that nobody knows of, or a
 lock that keeps its own process from writing how the run ended. It is raised again if it was lost:
-Python ignores an exception in a destructor, and memory may be too short for a new one.
+Python ignores an exception in a destructor. Without memory for it, one that exists is raised. A
+signal whose handler Python has no memory to call is lost, and the work ends by its MemoryError.
 """
 
 import logging
@@ -18,6 +19,8 @@ from types import FrameType
 from typing import Any
 
 import click
+
+from isogloss.errors import is_interruption
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +43,37 @@ def interruptions() -> Iterator[None]:
 
     A signal that the process ignores, as SIGHUP under nohup, stays ignored.
     """
-    received: list[int] = []  # not in the exception: Ray replaces one that is raised while it waits
+    received = 0  # not in the exception: Ray replaces one that is raised while it waits
     arrived, raised = 0.0, False
+    ready = KeyboardInterrupt()  # for the case that there is no memory for another one
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal arrived
+        nonlocal received, arrived
         if received:
             if number == signal.SIGINT and time.monotonic() > arrived + ENDING:
                 raise KeyboardInterrupt  # the end itself takes too long for somebody who waits
             return
-        received.append(number)
-        arrived = time.monotonic()
-        if ALARM is not None:
-            before[ALARM] = signal.signal(ALARM, strike)
-        strike(number, frame)
+        received = number  # first what needs no memory
+        if ending := sys.modules.get("isogloss.tracking.ending"):
+            ending.release_reserve()
+        try:
+            arrived = time.monotonic()
+            if ALARM is not None:
+                before[ALARM] = signal.signal(ALARM, alarmed)
+            strike(frame)
+        except MemoryError:
+            raise ready from None
 
-    def strike(_: int, frame: FrameType | None) -> None:
+    def alarmed(_: int, frame: FrameType | None) -> None:
+        try:
+            strike(frame)
+        except MemoryError:
+            raise ready from None
+
+    def strike(frame: FrameType | None) -> None:
         nonlocal raised
         _alarm_after(UNTIL_LOST)  # first, for the case that what follows has no memory
-        if raised and _is_handled():
+        if raised and is_interruption(sys.exc_info()[1]):  # it is being handled
             return
         if ALARM is not None and _is_writing(frame) and time.monotonic() < arrived + ENDING:
             _alarm_after(UNTIL_WRITTEN)
@@ -84,7 +99,7 @@ def interruptions() -> Iterator[None]:
             raise
         if not isinstance(error, KeyboardInterrupt):
             logger.debug("an error while the command ended", exc_info=error)
-        number = received[0] if received else signal.SIGINT
+        number = received or signal.SIGINT
         click.echo(f"Interrupted by {signal.Signals(number).name}: {_what_is_kept()}.", err=True)
         raise SystemExit(128 + number) from error
     finally:
@@ -107,14 +122,6 @@ def _is_writing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _is_handled() -> bool:
-    """Whether an interruption, or an error that was raised because of one, is being handled now."""
-    error = sys.exc_info()[1]
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
 
 
 def _what_is_kept() -> str:

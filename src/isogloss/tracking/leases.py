@@ -210,6 +210,8 @@ class Lease:
                 self.renew()
             except SQLAlchemyError as error:
                 logger.debug(f"the lease of {_short(self.name)} is not renewed: {cause(error)}")
+            except MemoryError:
+                pass  # the work may go on, and needs its lease
             if self._lost.is_set():
                 logger.error(f"{self._error()}")
                 return

@@ -22,7 +22,7 @@ import mlflow
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 
-from isogloss.errors import ConfigError
+from isogloss.errors import ConfigError, is_interruption
 from isogloss.files import (
     cache_dir,
     delete_parts,
@@ -202,7 +202,7 @@ def _locked_folder(name: str, held: Lease) -> Iterator[Path]:
     except BaseException as error:
         # It may have opened a run that it did not live to record, which a successor looks for in
         # a folder that it finds.
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted = is_interruption(error)
         if not held.lost and _has_results(folder):
             kept.append(folder)
         raise

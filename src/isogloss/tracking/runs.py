@@ -21,7 +21,14 @@ from isogloss.tracking.artifacts import (
     require_reachable_artifacts,
     writing_artifacts,
 )
-from isogloss.tracking.ending import PROCESS, REASON, Opening, end_broken, finish
+from isogloss.tracking.ending import (
+    PROCESS,
+    REASON,
+    Ending,
+    Opening,
+    finish,
+    hold_reserve,
+)
 from isogloss.tracking.experiments import PROJECT_RUN, choose_experiment, missing, parent_run
 from isogloss.tracking.project_run import Link, link_project_run, name_project_run
 from isogloss.tracking.resume import Resumable
@@ -85,7 +92,8 @@ def open_run(
     # Set as the run is created: one that is killed next is found by them (see `reuse`).
     own = prefixed({key: value for key, value in values.items() if value})
     opening = Opening(experiment_id, interrupted, active.info.run_id if active else None, own)
-    run_id, whole = None, False
+    ending = Ending(opening, work)
+    hold_reserve()
     try:
         run = mlflow.start_run(
             run_id=interrupted,
@@ -94,7 +102,7 @@ def open_run(
             parent_run_id=parent,
             tags=own,
         )
-        run_id = run.info.run_id
+        ending.run_id = run_id = run.info.run_id
         if not run_id:
             raise TrackingError(
                 f"MLflow at {shown_uri()} answers, but opens no run; see MLFLOW_TRACKING_URI and "
@@ -110,11 +118,11 @@ def open_run(
         yield run
         if work:
             work.lease.commit(run_id)
-        whole = True
+        ending.whole = True
         with uploading(work.folder) if work else nullcontext():
             finish(run_id)
     except BaseException as error:
-        end_broken(error, run_id, opening, work, whole=whole)
+        ending.end(error)
         raise
 
 
