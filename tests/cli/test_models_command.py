@@ -123,3 +123,15 @@ def test_every_name_is_printed_with_the_dtype_of_this_machine(
     ]  # fmt: skip
     assert result.output.count("  dtype          ") == 2
     assert "(auto)" in result.output
+
+
+def test_a_name_that_nothing_has_does_not_hide_the_next(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = str(model_folder("llama"))
+    result = CliRunner().invoke(program, ["models", "missing.gguf", folder, "absent.gguf"])
+    assert result.exit_code == 2
+    assert f"{folder}\n  kind" in result.output
+    assert "'missing.gguf'" in result.output
+    assert "'absent.gguf'" in result.output

@@ -1,10 +1,12 @@
 """Study files are checked before anything is loaded."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from isogloss.config import study_files
+from isogloss.errors import ConfigError
 from isogloss.languages import group, source_branch
 from isogloss.types import Group
 
@@ -174,3 +176,30 @@ def test_a_file_that_is_not_there_may_be_one_beside_it(tmp_path: Path) -> None:
     with pytest.raises(study_files.ConfigError) as raised:
         study_files.read_study(path, {})
     assert str(raised.value).endswith(f"; did you mean {str(tmp_path / 'demo.yaml')!r}?")
+
+
+@pytest.mark.parametrize(
+    ("limit", "overrides", "expected"),
+    [
+        (4, {"format": "multiple"}, "command line: format should be"),
+        (4, {"seed": "3", "seeds": "1,2"}, "command line: seed has no effect"),
+        (0, {}, "study file 'study.yaml': line 2: limit should be"),
+        (0, {"model": "m"}, "study file 'study.yaml': line 2: limit should be"),
+        (0, {"format": "x", "model": "m"}, "study file 'study.yaml', with format and model of"),
+    ],
+)
+def test_a_fault_of_the_command_line_is_not_blamed_on_the_file(
+    limit: int, overrides: dict[str, str], expected: str
+) -> None:
+    Path("study.yaml").write_text(f"study: s\nlimit: {limit}\n")
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}"):
+        study_files.read_study(Path("study.yaml"), overrides)
+
+
+def test_faults_are_in_the_order_of_the_file_and_know_the_section() -> None:
+    Path("study.yaml").write_text("study: s\nsteps: 4\nlimit: 0\n")
+    with pytest.raises(ConfigError) as caught:
+        study_files.read_study(Path("study.yaml"), {})
+    first, second = str(caught.value).splitlines()
+    assert first.endswith("line 2: unknown parameter 'steps'; did you mean 'finetune.steps'?")
+    assert second.startswith("line 3: limit should be at least 1")

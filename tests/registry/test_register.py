@@ -94,7 +94,7 @@ def test_a_version_has_the_tags_card_and_run_that_identify_how_it_was_made(finet
         "mlflow run . -e finetune --env-manager local -P model=",
         "-P steps=2",
         registered.tags["isogloss.git_commit"],
-        "Not evaluated yet",
+        "Registration adds what is known by then",
     ):
         assert text in card, text
     assert registered.description in card  # without the YAML header

@@ -44,8 +44,14 @@ def test_the_runs_of_a_model_must_agree_in_how_it_was_computed(name):
     assert str(error.value) == (
         f"the runs of m cannot be compared: {name} is 'one' in {base.info.run_id}; 'other' in "
         f"{tuned.info.run_id}. Leave out what does not belong, such as "
-        f"without={base.info.run_id}, or choose runs with `runs`, `study` or `tags`."
+        f"without={base.info.run_id}, name a `study`, or choose with `runs` or `tags`."
     )
+
+
+def test_the_advice_names_one_of_several_studies():
+    runs = [run(study="first"), run(TUNED, study="second", dtype="other")]
+    with pytest.raises(ComparisonError, match="name one study, such as study=first, or choose"):
+        check_comparable(runs)
 
 
 def test_the_runs_of_a_kind_of_reasoning_must_agree_in_the_length_of_answers():

@@ -112,7 +112,9 @@ def test_a_run_that_blocks_a_comparison_is_left_out_as_the_message_says() -> Non
     blocking = log_run(TUNED._replace(seed="1"), two[TUNED], dtype="bfloat16")
     with pytest.raises(ComparisonError) as raised:
         collect_runs(CompareConfig())
-    assert f"Leave out what does not belong, such as without={blocking}, or" in str(raised.value)
+    assert f"Leave out what does not belong, such as without={blocking}, name a" in str(
+        raised.value
+    )
     collected = collect_runs(CompareConfig(without=blocking))
     assert {run.info.run_id for run in collected.runs} == set(ids.values())
     with pytest.raises(ComparisonError, match="is not the id of a run that would be compared"):

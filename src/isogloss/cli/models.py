@@ -150,8 +150,16 @@ def _models(names: tuple[str, ...], verbose: bool, quiet: bool) -> None:
     set_verbosity(verbose, quiet)
     with user_errors():
         dtypes = default_dtypes()
+        unknown = []
         for name in names:
-            click.echo(f"{name}\n{aligned(lines(summarise(name), dtypes))}")
+            try:
+                summary = summarise(name)
+            except ModelError as error:  # the others are shown all the same
+                unknown.append(str(error))
+                continue
+            click.echo(f"{name}\n{aligned(lines(summary, dtypes))}")
+        if unknown:
+            raise ModelError("\n".join(unknown))
 
 
 models = click.Command(

@@ -15,8 +15,8 @@ DEFAULT_SOURCE: LanguageCode = "arb_Arab"  # of the built-in tasks
 Source = Annotated[
     str,
     text(
-        "the language fine-tuned on, a FLORES-200 code such as arb_Arab (your own data have no "
-        "default)"
+        "the language fine-tuned on, a FLORES-200 code such as arb_Arab (required with your own "
+        "data, since it decides which languages are related)"
     ),
     fields.pooled(),
     Field(

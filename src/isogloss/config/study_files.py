@@ -11,7 +11,7 @@ from isogloss.config.study import LISTS, StudyConfig, StudyModel, is_set
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
 from isogloss.files import line_of, load_yaml, looked_for
-from isogloss.formatting import did_you_mean
+from isogloss.formatting import did_you_mean, listed
 
 
 def read_study(
@@ -40,7 +40,7 @@ def read_study(
         study = StudyConfig.model_validate({**content, **overrides, "finetune": training})
     except ValidationError as error:
         raise ConfigError(
-            f"study file {str(path)!r}: {explain(error, StudyConfig, line)}"
+            f"{_blamed(error, overrides, path)}: {explain(error, StudyConfig, line)}"
         ) from error
     _refuse_without_effect(study, overrides, recipe, path)
     models = study.models and tuple(_with_recipe(model, path) for model in study.models)
@@ -71,7 +71,22 @@ def _refuse_without_effect(
             f"recipe has no effect on model {own_recipes[0]!r}, which has its own; change the file"
         )
     if lost:
-        raise ConfigError(f"study file {str(path)!r}: {lost}.")
+        where = f"study file {str(path)!r}"
+        if {"seed", "seeds"} <= set(overrides):
+            where = "command line"
+        raise ConfigError(f"{where}: {lost}.")
+
+
+def _blamed(error: ValidationError, overrides: Mapping[str, str], path: Path) -> str:
+    """Where the faulty values are: in the study file, on the command line, or in both together."""
+    faults = [entry["loc"][:1] for entry in error.errors()]
+    replaced = [str(name) for place in faults for name in place if name in overrides]
+    if len(replaced) == len(faults):
+        return "command line"
+    where = f"study file {str(path)!r}"
+    if overrides and (replaced or () in faults):  # a check of several parameters together
+        where += f", with {listed(sorted(overrides))} of the command line"
+    return where
 
 
 def _with_recipe(model: StudyModel, study_file: Path) -> StudyModel:

@@ -79,9 +79,10 @@ def explain(
     `line_of` tells the line of the file that has the parameter, if there is a file.
     """
     entries = error.errors()
+    numbered = [((line_of(entry["loc"]) if line_of else None), entry) for entry in entries]
+    numbered.sort(key=lambda pair: pair[0] or 0)  # pydantic names unknown parameters last
     lines = []
-    for entry in entries[:MOST_LINES]:
-        line = line_of(entry["loc"]) if line_of else None
+    for line, entry in numbered[:MOST_LINES]:
         place = "" if line is None else f"line {line}: "
         lines.append(place + _sentence(entry, config_class))
     if len(entries) > MOST_LINES:
@@ -155,7 +156,13 @@ def shown(value: object) -> str:
 
 def _unknown(names: Sequence[str], fields: dict[str, FieldInfo]) -> str:
     *sections, name = names
-    meant = [".".join([*sections, field]) for field in closest(name, fields)[:1]]
+    within = [
+        f"{section}.{name}"
+        for section, field in fields.items()
+        if (section_class := section_class_of(field.annotation)) is not None
+        and name in section_class.model_fields
+    ]
+    meant = [".".join([*sections, field]) for field in [*within, *closest(name, fields)][:1]]
     ending = f"; did you mean {meant[0]!r}?" if meant else f"; expected one of {', '.join(fields)}."
     return f"unknown parameter {shown('.'.join(names))}{ending}"
 

@@ -22,7 +22,6 @@ CARD = "README.md"
 NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model
 HEADER = re.compile(r"---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)  # YAML before the Markdown
 RESULTS = "## Results"
-NO_RESULTS = "Not evaluated yet: `mlflow run . -e evaluate --env-manager local -P adapter=RUN_ID`."
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class CardFacts:
     """What a card says about a new adapter.
 
     `dev` is its score on `dev_items` source-language items after `step`, None if it was not
-    measured; `command` trains it again.
+    measured; `command` trains it again. `run_id` is that of its finetune run.
     """
 
     base: ModelLocation
@@ -41,6 +40,7 @@ class CardFacts:
     step: int
     command: str
     commit: str
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,11 @@ an evaluation on the same passages, in any language, is contaminated.
 
 {RESULTS}
 
-{NO_RESULTS}
+Registration adds what is known by then. Other languages are measured by
+
+```sh
+mlflow run . -e evaluate --env-manager local -P adapter={facts.run_id}
+```
 """
 
 

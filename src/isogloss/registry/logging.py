@@ -97,7 +97,7 @@ def log_adapter(adapter: TrainedAdapter, base: AdapterBase) -> str:
     if begun:
         delete_partial_artifacts(begun.artifact_location)
     commit = run.data.tags.get("mlflow.source.git.commit") or git_commit()
-    text = card(_card_facts(adapter, base.location, commit))
+    text = card(_card_facts(adapter, base.location, commit, run.info.run_id))
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as scratch:
         # Without permissions, which are narrow in a cache and which MLflow copies on.
@@ -163,7 +163,9 @@ def model_tags(
     }
 
 
-def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> CardFacts:
+def _card_facts(
+    adapter: TrainedAdapter, base: ModelLocation, commit: str, run_id: str
+) -> CardFacts:
     record = read_record(adapter.folder)
     predictions = adapter.folder / DEV_PREDICTIONS
     return CardFacts(
@@ -175,6 +177,7 @@ def _card_facts(adapter: TrainedAdapter, base: ModelLocation, commit: str) -> Ca
         step=adapter.step,
         command=command_line("finetune", adapter.config),
         commit=commit,
+        run_id=run_id,
     )
 
 

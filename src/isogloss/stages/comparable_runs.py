@@ -21,8 +21,6 @@ from isogloss.types import Condition, LanguageCode
 
 logger = logging.getLogger(__name__)
 
-ADVICE = "or choose runs with `runs`, `study` or `tags`."
-
 
 def run_key(run: Run, names: Mapping[str, str] | None = None) -> RunKey:
     """What a run measured; an adapter without a known seed is identified by its digest.
@@ -135,9 +133,15 @@ def _check_adapters(runs: Sequence[Run]) -> None:
 def _advice(groups: Iterable[Sequence[Run]]) -> str:
     """Say which parameter leaves out the smallest group of runs, so that the others compare."""
     # Of several that are as small, the one with the oldest run: a newer run was meant to count.
+    groups = list(groups)
     fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))
     ids = ",".join(run.info.run_id for run in fewest)
-    return f"Leave out what does not belong, such as without={ids}, {ADVICE}"
+    studies = sorted({study for runs in groups for run in runs if (study := tag(run, "study"))})
+    one = f"name one study, such as study={studies[0]}" if len(studies) > 1 else "name a `study`"
+    return (
+        f"Leave out what does not belong, such as without={ids}, {one}, or choose with `runs` or "
+        f"`tags`."
+    )
 
 
 def _values(difference: Difference) -> str:

@@ -68,7 +68,7 @@ def parallel_items(
     if task.parallel:
         first = languages[0]
         for code in languages[1:]:
-            _check_parallel(task, first, by_language[first], code, by_language[code])
+            _check_parallel(task, split, first, by_language[first], code, by_language[code])
     return {code: whole[:limit] for code, whole in by_language.items()}
 
 
@@ -80,10 +80,15 @@ def _read(task: Task, language: str, split: Split) -> list[Item]:
 
 
 def _check_parallel(
-    task: Task, first: str, first_items: list[Item], other: str, other_items: list[Item]
+    task: Task,
+    split: Split,
+    first: str,
+    first_items: list[Item],
+    other: str,
+    other_items: list[Item],
 ) -> None:
     """Raise DataError that lists the first differing items of two languages, if there are any."""
-    prefix = f"task {task.name!r} is not parallel"
+    prefix = f"task {task.name!r} is not parallel in split {str(split)!r}"
     first_ids = [item.item_id for item in first_items]
     other_ids = [item.item_id for item in other_items]
     for language, ids, reference, reference_ids in (
