@@ -121,8 +121,8 @@ def duration(seconds: float) -> str:
     return f"{round(hours / 24)} days"
 
 
-def gpu_hours(hours: float | None) -> str:
-    """Hours of a GPU as text: unknown, < 0.01, 0.25, 1,240."""
+def in_hours(hours: float | None) -> str:
+    """Hours as text: unknown, < 0.01, 0.25, 1,240."""
     if hours is None:
         return "unknown"
     if 0 < hours < 0.005:

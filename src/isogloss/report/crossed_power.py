@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from isogloss.analysis.design_proposal import Proposal
-from isogloss.formatting import decimal, listed, points
+from isogloss.formatting import decimal, in_hours, listed, points
 from isogloss.languages import language
 from isogloss.report.power import percent
 from isogloss.stats.crossed_power import CrossedPower, CrossedSpread
@@ -62,7 +62,7 @@ def text(plan: CrossedPlan) -> str:
         lines.append(
             (
                 *map(str, (power.sources, power.relatives, cost.adapters, cost.evaluations)),
-                _hours(cost.hours),
+                in_hours(cost.hours),
                 *map(_effect, (power.significant, power.minimum_detectable_effect)),
                 *map(percent, (power.power, power.equivalence)),
             )
@@ -156,12 +156,6 @@ def languages_table(proposal: Proposal) -> str:
 def in_seeds(plan: CrossedPlan) -> str:
     """The number of seeds in words."""
     return "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
-
-
-def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "unknown"
-    return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
 
 
 def _points(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from isogloss.config import MainConfig
 from isogloss.costs.time import ASSUMED_SHARE, H100
-from isogloss.formatting import aligned, duration, gpu_hours, listed, size
+from isogloss.formatting import aligned, duration, in_hours, listed, size
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import CHARACTERS_PER_TOKEN, DryRun, dry_run, total
 from isogloss.stages.study_contrast import check_contrast
@@ -33,7 +33,7 @@ def print_dry_run(dry: DryRun) -> None:
                 cost.done,
                 _size(cost.memory),
                 _time(cost.hours_here),
-                gpu_hours(cost.hours_h100),
+                in_hours(cost.hours_h100),
                 _size(cost.disk),
             )
         )
@@ -53,7 +53,7 @@ def print_dry_run(dry: DryRun) -> None:
         f"\n{len(costs)} cells, {len(costs) - len(missing)} done; to do: "
         f"{sum(cost.tokens for cost in missing):,} tokens, "
         f"{_time(total(cost.hours_here for cost in missing))} here{beyond}, "
-        f"{gpu_hours(total(cost.hours_h100 for cost in missing))} {H100.name} hours."
+        f"{in_hours(total(cost.hours_h100 for cost in missing))} {H100.name} hours."
     )
     if dry.assumed_tokens:
         print(

@@ -24,7 +24,7 @@ from isogloss.costs.memory import (
 from isogloss.costs.operations import Lora, Work
 from isogloss.costs.shape import ModelShape, assumed_shape
 from isogloss.costs.time import ASSUMED_SHARE, H100, H200, Machine
-from isogloss.formatting import aligned, gpu_hours, size
+from isogloss.formatting import aligned, in_hours, size
 from isogloss.models.batch_limits import (
     CPU_TRAINING_TOKENS,
     GENERATION_TOKENS,
@@ -277,7 +277,7 @@ def needs_table(models: Sequence[ModelNeeds]) -> str:
                 *(cards.name if cards else f"more than {MOST_CARDS}" for cards in pooled),
                 size(round(scoring_peak(shape, precision, on, model.generates).total)),
                 size(round(training_peak(shape, precision, on, model.step).total)),
-                gpu_hours(model.hours),
+                in_hours(model.hours),
             )
         )
     return aligned(rows)
