@@ -56,7 +56,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
         ("evaluate", ["--task", "belebele", "--data_dir", "."], "belebele finds no language"),
         ("evaluate", ["--task", "files", "--source", "eng_Latn"], "'files' needs data_dir"),
         ("evaluate", ["--task", "files"],
-         "source should be the language fine-tuned on, a FLORES-200 code such as arb_Arab (your"),
+         "source should be the language fine-tuned on, a FLORES-200 code such as arb_Arab (required with"),
         ("evaluate", ["--format", "essay"],
          "format should be 'letter', 'cloze', 'generate' or 'auto'"),
         ("evaluate", ["--max_length", "0"], "max_length should be at least 1 or 'auto'"),
