@@ -191,3 +191,15 @@ def test_varieties_of_one_language_count_once():
     assert len(comparison.languages) == 12
     with pytest.raises(ComparisonError, match=r"of the 4 languages that all runs have 3 .* and 1"):
         compare_pair(pair({code: gain[code] for code in list(gain)[:9]}), source="tur_Latn")
+
+
+def test_sources_of_two_branches_have_no_crossed_section_and_it_is_named_as_missing():
+    comparison = compare(study(1, n=24), source="arb_Arab")
+    assert comparison.crossed is None
+    (omission,) = (
+        each for each in comparison.omissions if each.reason == OmissionReason.NO_CROSSED_DESIGN
+    )
+    assert sorted(omission.sources) == ["arb_Arab", "eng_Latn"]
+    assert "at least 3 branches" in omission.problem
+    one = compare(study(1, n=24, sources=("arb_Arab",)), source="arb_Arab")
+    assert OmissionReason.NO_CROSSED_DESIGN not in {each.reason for each in one.omissions}

@@ -51,6 +51,22 @@ def test_languages_at_the_top_before_and_after_are_at_the_ceiling():
     assert compare_pair(runs).informative.ceiling == ("deu_Latn", "fra_Latn")
 
 
+@pytest.mark.parametrize("end", ["floor", "ceiling"])
+def test_a_language_far_from_either_end_has_too_few_items_to_tell(end):
+    runs = pair(gains(0.1, 0.05), n=8)
+    for code, share in (("deu_Latn", 0.625), ("jpn_Jpan", 1.0), ("kor_Hang", 0.125)):
+        runs = with_accuracy(runs, code, share, share)
+    if end == "floor":  # all but one are right above, and the interval is as wide
+        runs = with_accuracy(runs, "deu_Latn", 0.375, 0.375)
+    result = compare_pair(runs).informative
+    assert "deu_Latn" in getattr(result, end)
+    assert "deu_Latn" in result.too_few_items
+    assert "jpn_Jpan" in result.ceiling
+    assert "kor_Hang" in result.floor
+    assert not {"jpn_Jpan", "kor_Hang"} & set(result.too_few_items)
+    assert set(result.too_few_items) <= set(result.left_out)
+
+
 def test_without_options_chance_and_the_floor_are_unknown():
     runs = [
         run.drop(columns=["choice_logprobs", "answer", "prediction", "forced", "greedy"])

@@ -1,12 +1,14 @@
 """Checks of a single-source contrast in sentences, tables, figure, metrics and contrasts.csv."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from synthetic_predictions import compare_pair, pair
 
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.analysis.estimates import EstimateKind, estimates
+from isogloss.analysis.informative import InformativeContrast
 from isogloss.report.checks import check_lines, check_tables, ordinal
 from isogloss.report.placebo_figure import placebo
 
@@ -39,6 +41,19 @@ def test_the_lines_state_rank_whole_units_and_floor(comparison):
         "1 language is not shown to be above chance, either before or after ("
     )
     assert "(Korean)" in lines["Floor and ceiling"]
+
+
+def test_languages_with_too_few_items_are_not_said_to_be_at_either_end(comparison):
+    told = InformativeContrast(
+        ("heb_Hebr", "kor_Hang"), ("deu_Latn", "jpn_Jpan"), None, ("deu_Latn", "heb_Hebr"), "few"
+    )
+    line = dict(check_lines(replace(comparison, informative=told)))["Floor and ceiling"]
+    assert line == (
+        "1 language is not shown to be above chance, either before or after (Korean), 1 language "
+        "has too few items to tell accuracy from chance (Hebrew), 1 language is at 100% or too "
+        "close to tell, both before and after (Japanese) and 1 language has too few items to tell "
+        "accuracy from 100% (German); without them no contrast is possible."
+    )
 
 
 def test_one_other_branch_and_none_have_sentences_of_their_own():

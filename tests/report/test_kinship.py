@@ -12,6 +12,7 @@ from isogloss.analysis.learning import Learning
 from isogloss.formatting import interval_points
 from isogloss.report.claims import claim_texts
 from isogloss.report.next_steps import next_steps
+from isogloss.report.plan_command import plan_command
 from isogloss.report.verdict import summary
 from isogloss.stats.two_way import TwoWayMean
 from isogloss.types import Interval, Units, Verdict
@@ -49,6 +50,24 @@ def test_the_interval_of_the_source_that_decided_is_adjusted_for_the_number_of_s
         "none of 4 sources has a gain to compare: from a, accuracy is not shown to be above chance "
         "(25.0%), neither before (25.0%) nor after (25.0%)."
     )
+
+
+def test_too_few_items_are_not_taken_for_a_lack_of_skill():
+    comparison = compare(tables(gains(0.0, 0.0)), source="arb_Arab")
+    few = replace(comparison, learning=learnt("m", -0.05, before=0.6, se=0.2))
+    assert claim_verdicts(few).kinship == "nothing to compare"
+    assert summary(few).headline == (
+        "too few items to tell 60.0% before and 55.0% after from chance (25.0%)."
+    )
+    assert next_steps(few) == (
+        "What would settle it: more items per language (here 200), or more languages, to tell "
+        "accuracy from chance."
+    )
+    assert plan_command(few) == ""
+    same = replace(comparison, learning=learnt("m", 0.0, before=0.6, se=0.2))
+    assert summary(same).headline == "too few items to tell 60.0% from chance (25.0%)."
+    near = replace(comparison, learning=learnt("m", 0.01, before=0.26, se=0.2))
+    assert summary(near).headline.startswith("accuracy is not shown to be above chance (25.0%)")
 
 
 def test_equal_gains_of_sources_that_taught_nothing_are_not_supported(crossed):

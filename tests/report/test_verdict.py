@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 from synthetic_predictions import BASE, CONTROL, RELATED, TUNED, gains, pair, study, tables
 
-from isogloss.analysis.comparison import Comparison, compare
+from isogloss.analysis.comparison import Comparison, QuickLook, compare
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.formatting import interval_points, points
 from isogloss.report import contrast_figure
 from isogloss.report.claims import claim_texts
+from isogloss.report.content import report_content
 from isogloss.report.estimate_tables import estimate_tables
+from isogloss.report.markdown import markdown
 from isogloss.report.next_steps import fewest_controls, next_steps
 from isogloss.report.verdict import note, summary
 from isogloss.stats.permutation import attained_level
@@ -269,7 +271,10 @@ def test_the_recommended_languages_have_80_percent_power_of_equivalence():
 def test_next_steps_name_seeds_and_sources_until_there_are_enough():
     single = seeds(1)
     sources = "sources of at least four branches, each"
-    assert f"at least 3 seeds and {sources}" in next_steps(single)
+    assert re.match(
+        f"What would settle it: {sources} .* and at least 3 seeds \\(or, with a single source, about ",
+        next_steps(single),
+    )
     assert "one source cannot separate kinship" in lines(single)["Second source"]
     assert "between-seed variance is unknown" in lines(single)["Seeds"]
     two = seeds(2, sources=("arb_Arab", "eng_Latn"))
@@ -284,6 +289,29 @@ def test_next_steps_name_seeds_and_sources_until_there_are_enough():
         f"{100 * value:+.1f}".replace("-", "−") for value in three.overall.contrast_by_seed
     )
     assert lines(three)["Seeds"].startswith(f"3 seeds, contrasts of {by_seed} points; seeds show ")
+
+
+def test_runs_of_a_quick_look_have_no_answer_and_no_advice():
+    full = compare(tables(gains(0.12, 0.1), n=4), source="arb_Arab")
+    look = replace(full, quick=QuickLook(4, "mlflow run . -e main"))
+    text, plain = summary(look), summary(full)
+    assert f"{text.verdict}: {text.headline}" == (
+        "Quick look: 4 items per language and 4 steps show what a study does, and are no result; "
+        "run the same command without quick."
+    )
+    assert (text.numbers, text.command) == ("", "mlflow run . -e main")
+    assert text.next_steps == "What next: the same command without quick."
+    assert text.details[0].text == f"{plain.verdict}: {plain.headline} {plain.numbers}"
+    assert list(text.details[1:]) == list(plain.details)
+    assert note(look) == (
+        f"Quick look: {text.headline}\n\n{text.next_steps}\n\n    mlflow run . -e main"
+    )
+    unknown = summary(replace(full, quick=QuickLook()))
+    assert unknown.headline.startswith("4 items per language and a few steps show what a study")
+    assert unknown.next_steps == "What next: the same command without quick=true."
+    page = markdown(report_content(look, [], {}, []))
+    assert page.index("Quick look") < page.index("mlflow run") < page.index("These numbers")
+    assert page.index("These numbers") < page.index("points in 4 related")
 
 
 def test_one_or_two_sources_never_settle_a_claim_on_kinship():

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from logged_runs import log_run
 from synthetic_predictions import BASE, TUNED, gains, tables
 
+from isogloss.analysis.comparison import QuickLook
 from isogloss.config import CompareConfig, EvaluateConfig, FinetuneConfig, MainConfig, StudyConfig
 from isogloss.errors import ComparisonError
 from isogloss.languages import group
 from isogloss.stages.collect_runs import collect_runs
-from isogloss.stages.configured_study import configured_study
+from isogloss.stages.compare import plan_comparison, run_compare
+from isogloss.stages.configured_study import command_without_quick, configured_study
 from isogloss.stages.evaluation_plan import evaluation_tags, plan_evaluation
 from isogloss.stages.finetune_plan import plan_finetune
 from isogloss.stages.quick import quick_finetune, quick_languages, quick_study
@@ -95,6 +98,35 @@ def test_the_parameter_of_main_cuts_the_study(tmp_path: Path) -> None:
     path.write_text(f"study: s\nlanguages: [{LANGUAGES}]\n", "utf-8")
     assert configured_study(MainConfig(study=str(path))).limit is None
     assert configured_study(MainConfig(study=str(path), quick="true")).limit == 4
+
+
+def test_the_command_without_quick_keeps_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"study: s\nlanguages: [{LANGUAGES}]\n", "utf-8")
+    config = MainConfig(study=str(path), limit="8", quick="true")
+    command = f"mlflow run . -e main --env-manager local -P study={path} -P limit=8"
+    assert command_without_quick(config) == command
+    path.write_text(f"study: s\nlanguages: [{LANGUAGES}]\nquick: true\n", "utf-8")
+    assert command_without_quick(config) == f"{command} -P quick=false"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_comparison_of_quick_runs_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    predictions = tables(gains(0.1, 0.05), n=20)
+    for key in (BASE, TUNED):
+        log_run(key, predictions[key], quick="true")
+    run = mlflow.get_run(run_compare(CompareConfig()))
+    printed = capsys.readouterr().out
+    assert printed.lstrip().startswith("Quick look: 20 items per language and a few steps show ")
+    assert "verdict" not in printed
+    assert run.data.tags["isogloss.quick"] == "true"
+    assert run.data.tags["mlflow.note.content"] in printed
+    collected = collect_runs(CompareConfig())
+    plans = [
+        plan_comparison(collected, CompareConfig(), look)
+        for look in (None, QuickLook(4), QuickLook(4, "mlflow run ."))
+    ]
+    assert len({plan.fingerprint for plan in plans}) == 3
 
 
 def test_fingerprints_and_tags_keep_a_quick_run_apart_from_an_equal_one(

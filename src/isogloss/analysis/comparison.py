@@ -13,6 +13,7 @@ from isogloss.analysis.adjusted_contrast import Adjustment, Covariates, adjustme
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
 from isogloss.analysis.alignment import align
 from isogloss.analysis.crossed import CrossedComparison, Overlaps, crossed_comparison
+from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.distance import DistanceTest, distance_test
 from isogloss.analysis.double_difference import DoubleDifference, double_differences
 from isogloss.analysis.family_correlation import FamilyCorrelation, family_correlation
@@ -57,6 +58,17 @@ FEWEST_BRANCHES = 3  # of sources in a crossed design; two can be matched in two
 
 
 @dataclass(frozen=True)
+class QuickLook:
+    """Runs of quick=true, which show what a study does and are no result.
+
+    `steps` are those of training, `command` is the one without quick; None and empty if unknown.
+    """
+
+    steps: int | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class ConditionResult:
     """A condition against the reference: averaged over models (`overall`) and for each model.
 
@@ -95,6 +107,7 @@ class Comparison:
     of guessing, None where items have no choices. `learning` is what was learnt on average,
     `model_learning` by each model and `source_learning` from each source of `crossed`, in its
     order and over its targets. `omissions` are runs, languages and analyses that are missing.
+    `quick` is None unless the runs are of quick=true.
     """
 
     change: str
@@ -126,6 +139,7 @@ class Comparison:
     unit_permutations: UnitPermutations
     informative: InformativeContrast
     omissions: tuple[Omission, ...]
+    quick: QuickLook | None = None
 
     @property
     def overall(self) -> ConditionGains:
@@ -176,6 +190,7 @@ def compare(
     omissions: Iterable[Omission] = (),
     shared_vocabulary: Overlaps | None = None,
     missing: Missing = Missing.REFUSE,
+    quick: QuickLook | None = None,
 ) -> Comparison:
     """Compare two conditions from tables of predictions, one table per run.
 
@@ -186,7 +201,7 @@ def compare(
     of languages, by name and code, that the contrast is adjusted for. Models without one of the two
     conditions are left out; `omissions` are those made before. `shared_vocabulary`, by source and
     language, is a covariate of the crossed design. `missing` says what becomes of items that some
-    run lacks: refuse them, or drop them from all runs.
+    run lacks: refuse them, or drop them from all runs. `quick` says that the runs were cut down.
 
     Raises ComparisonError if the tables do not hold the same items of one task and format, or if
     there are fewer than two related or two control languages.
@@ -260,6 +275,7 @@ def compare(
             *no_baseline_slope,
             *no_cot_slope,
         ),
+        quick=quick,
     )
 
 
@@ -315,8 +331,15 @@ def _crossed(
 ) -> tuple[CrossedComparison | None, tuple[Omission, ...]]:
     """The crossed design; None with two branches, which have only the double difference."""
     crossed, omissions = crossed_comparison(study, shared_vocabulary=shared_vocabulary)
-    few = crossed is not None and crossed.overall.n_branches < FEWEST_BRANCHES
-    return None if few else crossed, omissions
+    if crossed is None or crossed.overall.n_branches >= FEWEST_BRANCHES:
+        return crossed, omissions
+    few = Omission(
+        OmissionReason.NO_CROSSED_DESIGN,
+        sources=tuple(source.code for source in crossed.sources),
+        problem=f"a crossed section needs sources of at least {FEWEST_BRANCHES} branches, and a "
+        f"verdict on kinship of {MIN_RELATED_BRANCHES}.",
+    )
+    return None, (*omissions, few)
 
 
 def _missing_seeds(study: AlignedStudy) -> list[Omission]:

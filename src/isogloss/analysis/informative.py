@@ -27,12 +27,14 @@ class InformativeContrast:
     `floor` holds the codes of languages whose accuracy is not above chance, neither before nor
     after; it is None where chance is unknown. `ceiling` holds those not below 100%, neither before
     nor after. `contrast` is None where no language is left out, or where too few are left; then
-    `problem` says so.
+    `problem` says so. `too_few_items` are those at either end whose accuracy, before or after, is
+    further from it than the margin: more items might tell them apart.
     """
 
     floor: tuple[str, ...] | None
     ceiling: tuple[str, ...]
     contrast: Contrast | None
+    too_few_items: tuple[str, ...] = ()
     problem: str = ""
 
     @property
@@ -49,21 +51,27 @@ def informative_contrast(study: AlignedStudy) -> InformativeContrast:
     Leaving languages out by their results can
     itself create a contrast, so this is a check and not a second verdict.
     """
-    scores = study.scores
+    scores, margin = study.scores, study.spec.margin
+    values = [weight_K @ scores.correct for weight_K in study.run_weights()]
     bounds_KL2 = np.array(
         [
             [accuracy_interval(value_N[rows], scores.row_passage[rows]) for rows in scores.slices]
-            for value_N in (weight_K @ scores.correct for weight_K in study.run_weights())
+            for value_N in values
         ]
     )
+    accuracy_KL = np.array([[value_N[rows].mean() for rows in scores.slices] for value_N in values])
     ceiling_T = _all_members(study, np.all(bounds_KL2[..., 1] >= 1, axis=0))
+    few_T = ceiling_T & _any_member(study, np.any(1 - accuracy_KL > margin, axis=0))
     floor_T = np.zeros(len(study.codes), dtype=bool)
     if scores.chance is not None:
         at_chance_L = np.all(bounds_KL2[..., 0] <= scores.chance, axis=0)
         floor_T = _all_members(study, at_chance_L) & ~ceiling_T
+        above_L = np.any(accuracy_KL - scores.chance > margin, axis=0)
+        few_T |= floor_T & _any_member(study, above_L)
     codes = np.array(study.codes)
     floor = None if scores.chance is None else tuple(codes[floor_T].tolist())
     ceiling = tuple(codes[ceiling_T].tolist())
+    few = tuple(codes[few_T].tolist())
     kept_T = ~(floor_T | ceiling_T)
     if kept_T.all():
         return InformativeContrast(floor, ceiling, None)
@@ -76,13 +84,18 @@ def informative_contrast(study: AlignedStudy) -> InformativeContrast:
             seed=study.spec.seed,
         )
     except ComparisonError as error:
-        return InformativeContrast(floor, ceiling, None, str(error))
-    return InformativeContrast(floor, ceiling, contrast)
+        return InformativeContrast(floor, ceiling, None, few, str(error))
+    return InformativeContrast(floor, ceiling, contrast, few)
 
 
 def _all_members(study: AlignedStudy, true_L: BoolArray) -> BoolArray:
     """Whether it is true of every variety of a language in the contrast, [T]."""
     return np.array([true_L[list(places)].all() for places in study.members])
+
+
+def _any_member(study: AlignedStudy, true_L: BoolArray) -> BoolArray:
+    """Whether it is true of some variety of a language in the contrast, [T]."""
+    return np.array([true_L[list(places)].any() for places in study.members])
 
 
 def accuracy_interval(correct_I: FloatArray, passage_I: npt.ArrayLike) -> Interval:

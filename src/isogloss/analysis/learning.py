@@ -17,6 +17,7 @@ class Obstacle(StrEnum):
     """Why there is nothing to compare."""
 
     AT_CHANCE = "accuracy is not above chance"
+    TOO_FEW_ITEMS = "too few items to tell accuracy from chance"
     EVERYONE_RIGHT = "almost everything was right before and after"
     NO_GAIN = "the mean gain does not differ from zero"
     LARGE_MARGIN = "the margin is not small beside the mean gain"
@@ -38,13 +39,15 @@ class Learning:
     def obstacle(self, chance: float | None, margin: float, tests: int = 1) -> Obstacle | None:
         """Why nothing can be said of this gain, if so; see `Obstacle`.
 
-        Accuracy is at chance if neither mean is above it at 2.5%; almost everything was right if
-        both leave less room than the margin; p of the gain is multiplied by `tests`. The margin
-        is judged last, since it matters to claims of equality alone.
+        Accuracy is at chance if neither mean is above it at 2.5%; if one of them exceeds it by more
+        than the margin all the same, items are too few. Almost everything was right if both leave
+        less room than the margin; p of the gain is multiplied by `tests`. The margin is judged
+        last, since it matters to claims of equality alone.
         """
         means = (self.before, self.after)
         if chance is not None and all(mean.p_beyond(chance) > ALPHA / 2 for mean in means):
-            return Obstacle.AT_CHANCE
+            seen = any(mean.estimate - chance > margin for mean in means)
+            return Obstacle.TOO_FEW_ITEMS if seen else Obstacle.AT_CHANCE
         if all(1 - mean.estimate < margin for mean in means):
             return Obstacle.EVERYONE_RIGHT
         if tests * self.gain.p > ALPHA:

@@ -96,17 +96,17 @@ def _whole_units(comparison: Comparison) -> str:
 
 def _left_out(comparison: Comparison) -> str:
     result = comparison.informative
+    few = set(result.too_few_items)
     parts = []
-    if result.floor:
-        parts.append(
-            f"{_counted(result.floor)} not shown to be above chance, either before or after "
-            f"({_names(result.floor)})"
-        )
-    if result.ceiling:
-        parts.append(
-            f"{_counted(result.ceiling)} at 100% or too close to tell, both before and after "
-            f"({_names(result.ceiling)})"
-        )
+    for codes, is_there, end in (
+        (result.floor or (), "not shown to be above chance, either before or after", "chance"),
+        (result.ceiling, "at 100% or too close to tell, both before and after", "100%"),
+    ):
+        if there := [code for code in codes if code not in few]:
+            parts.append(f"{_counted(there)} {is_there} ({_names(there)})")
+        if untold := [code for code in codes if code in few]:
+            several = "1 language has" if len(untold) == 1 else f"{len(untold)} languages have"
+            parts.append(f"{several} too few items to tell accuracy from {end} ({_names(untold)})")
     if not parts:
         return ""
     text = listed(parts)
@@ -201,6 +201,6 @@ def _informative_table(comparison: Comparison) -> Table:
             for label, contrast in compared
             if result.contrast is not None
         ],
-        f"Left out: {_names(result.left_out)}. Where accuracy is not above chance, or not below "
-        f"100%, both before and after, nothing is shown about transfer.",
+        f"Left out: {_names(result.left_out)}. Where accuracy is not shown to be above chance, or "
+        f"below 100%, either before or after, nothing is shown about transfer.",
     )

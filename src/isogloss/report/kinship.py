@@ -81,6 +81,7 @@ def grounds_text(grounds: Grounds, comparison: Comparison, parts: Parts = SOURCE
     learnt, tests = grounds.learnt, grounds.tests
     several, label = tests > 1, learnt.label
     before, after = (points(mean.estimate, signed=False) for mean in (learnt.before, learnt.after))
+    seen = f"{before}%" if before == after else f"{before}% before and {after}% after"
     gain = f"{points(learnt.gain.estimate)} points"
     chance = points(comparison.chance or math.nan, signed=False)
     margin = points(comparison.margin, signed=False)
@@ -95,6 +96,7 @@ def grounds_text(grounds: Grounds, comparison: Comparison, parts: Parts = SOURCE
     text = {
         Obstacle.AT_CHANCE: f"accuracy is not shown to be above chance ({chance}%), neither before "
         f"({before}%) nor after ({after}%)",
+        Obstacle.TOO_FEW_ITEMS: f"too few items to tell {seen} from chance ({chance}%)",
         Obstacle.EVERYONE_RIGHT: f"almost everything was right before ({before}%) and after "
         f"({after}%), which leaves no room for a gain of {margin} points",
         Obstacle.NO_GAIN: f"the mean gain of {gain} does not differ from zero (95% interval "

@@ -17,6 +17,8 @@ from isogloss.types import Group, Verdict
 ALPHA = 0.05
 WHAT_TO_LEARN = {
     Obstacle.AT_CHANCE: "accuracy above chance, from more training, an easier task or other models",
+    Obstacle.TOO_FEW_ITEMS: "more items per language (here {items}), or more languages, to tell "
+    "accuracy from chance",
     Obstacle.EVERYONE_RIGHT: "a more difficult task",
     Obstacle.NO_GAIN: "a mean gain, from more training, items or seeds, or other models",
     Obstacle.LARGE_MARGIN: "a smaller margin, stated before a new study, or a larger gain",
@@ -28,15 +30,20 @@ WHAT_TO_LEARN = {
 def next_steps(comparison: Comparison) -> str:
     """One sentence on what would settle the question, or turn the answer into a claim."""
     if obstacle := claim_verdicts(comparison).obstacle:
-        return f"What would settle it: {WHAT_TO_LEARN[obstacle]}."
+        items = min(row.n for row in comparison.languages)
+        return f"What would settle it: {WHAT_TO_LEARN[obstacle].format(items=items)}."
     crossed = comparison.decisive
     steps = crossed_steps(comparison, crossed) if crossed else list(_steps(comparison))
+    alternative = "" if crossed else _alternative(comparison)
+    if not steps and alternative:
+        steps, alternative = [alternative], ""
     if not steps:
         return "Settled within this design; other models and tasks would show how far it extends."
     verdict = crossed.verdict if crossed else comparison.contrast.verdict
     settled = verdict != Verdict.INCONCLUSIVE
     purpose = "make it a claim" if settled else "settle it"
-    return f"What would {purpose}: {listed(steps)}."
+    instead = f" (or, with a single source, {alternative})" if alternative else ""
+    return f"What would {purpose}: {listed(steps)}{instead}."
 
 
 def fewest_seeds(comparison: Comparison) -> int:
@@ -53,24 +60,29 @@ def fewest_controls(n_related: int) -> int:
 
 
 def _steps(comparison: Comparison) -> Iterator[str]:
-    contrast = comparison.contrast
-    if contrast.verdict == Verdict.INCONCLUSIVE:
-        if not math.isfinite(contrast.permutation.interval_95.low):
-            yield (
-                f"at least {fewest_controls(contrast.n_related)} control languages with these "
-                f"{contrast.n_related} related ones (fewer never reach p = {ALPHA})"
-            )
-        elif contrast.spread > 0:
-            yield _languages(comparison)
+    """What makes of a contrast of one source a verdict on kinship; nothing without tuning."""
     if not comparison.condition.tuned:
         return
-    if fewest_seeds(comparison) < FEWEST_SEEDS:
-        per_model = " per model" if len(comparison.models) > 1 else ""
-        yield f"at least {FEWEST_SEEDS} seeds{per_model}"
     yield (
         "sources of at least four branches, each with relatives among the targets (the crossed "
         "design)"
     )
+    if fewest_seeds(comparison) < FEWEST_SEEDS:
+        per_model = " per model" if len(comparison.models) > 1 else ""
+        yield f"at least {FEWEST_SEEDS} seeds{per_model}"
+
+
+def _alternative(comparison: Comparison) -> str:
+    """The languages that would settle an open contrast of one source; empty where it is settled."""
+    contrast = comparison.contrast
+    if contrast.verdict != Verdict.INCONCLUSIVE:
+        return ""
+    if not math.isfinite(contrast.permutation.interval_95.low):
+        return (
+            f"at least {fewest_controls(contrast.n_related)} control languages with these "
+            f"{contrast.n_related} related ones, since fewer never reach p = {ALPHA}"
+        )
+    return _languages(comparison) if contrast.spread > 0 else ""
 
 
 def _languages(comparison: Comparison) -> str:
@@ -82,7 +94,7 @@ def _languages(comparison: Comparison) -> str:
     )
     limit = f"; but FLORES-200 has only {available} related ones" if available < enough else ""
     return (
-        f"about {enough} related and {enough} control languages (80% power to show equal gains "
+        f"about {enough} related and {enough} control languages, for 80% power to show equal gains "
         f"within ±{points(comparison.margin, signed=False)} points at the observed spread of "
-        f"{points(spread, signed=False)}{limit})"
+        f"{points(spread, signed=False)}{limit}"
     )

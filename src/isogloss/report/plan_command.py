@@ -13,8 +13,14 @@ SOURCES = (4, 6, 8)  # of a crossed design to try
 MORE_SOURCES = (0, 2, 4)  # beyond those that a crossed study has
 PUBLIC_TASKS = ("belebele", "sib200")  # whose languages `plan` knows without their data
 BUDGET = 400  # evaluations of one adapter on one target
-# What more sources, languages, seeds or items do not remedy.
-NO_PLAN = (Obstacle.AT_CHANCE, Obstacle.EVERYONE_RIGHT, Obstacle.NO_GAIN, Obstacle.LARGE_MARGIN)
+# What a plan with the gain that was measured does not remedy.
+NO_PLAN = (
+    Obstacle.AT_CHANCE,
+    Obstacle.TOO_FEW_ITEMS,
+    Obstacle.EVERYONE_RIGHT,
+    Obstacle.NO_GAIN,
+    Obstacle.LARGE_MARGIN,
+)
 
 
 def plan_command(comparison: Comparison, run_id: str = "") -> str:

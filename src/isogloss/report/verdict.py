@@ -42,6 +42,13 @@ from isogloss.report.next_steps import (
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.plan_command import plan_command
 from isogloss.report.published import published_line
+from isogloss.report.quick_look import (
+    NAME,
+    WITH_COMMAND,
+    WITHOUT_COMMAND,
+    quick_headline,
+    quick_numbers,
+)
 from isogloss.stats.power import spread_for_equivalence
 from isogloss.types import Group, Verdict
 
@@ -73,7 +80,8 @@ class Summary(NamedTuple):
 
     `headline` follows the name of the verdict and says in one sentence what it means. `numbers` are
     what it rests on, with the caveat to it if there is one. `command` is the call of `plan` that
-    works out the next steps; empty where a plan would not.
+    works out the next steps; empty where a plan would not. Of a quick look, which has no answer,
+    `numbers` is empty, and `command` the one without quick.
     """
 
     verdict: str
@@ -87,8 +95,24 @@ class Summary(NamedTuple):
 def summary(comparison: Comparison, run_id: str = "") -> Summary:
     """The verdict and what it rests on: the crossed design where sources are enough for it.
 
-    `run_id` is that of the compare run, if there is one.
+    Of a quick look, that it is none. `run_id` is that of the compare run, if there is one.
     """
+    full = _full_summary(comparison, run_id)
+    look = comparison.quick
+    if look is None:
+        return full
+    numbers = Line("These numbers", quick_numbers(full.verdict, full.headline, full.numbers))
+    return Summary(
+        verdict=NAME,
+        headline=quick_headline(comparison, look),
+        numbers="",
+        next_steps=WITH_COMMAND if look.command else WITHOUT_COMMAND,
+        command=look.command,
+        details=[numbers, *full.details],
+    )
+
+
+def _full_summary(comparison: Comparison, run_id: str) -> Summary:
     verdicts = claim_verdicts(comparison)
     if crossed := comparison.decisive:
         return Summary(
@@ -112,8 +136,14 @@ def summary(comparison: Comparison, run_id: str = "") -> Summary:
 
 
 def note(comparison: Comparison, run_id: str = "") -> str:
-    """The summary, the claims and the omissions as Markdown that also reads well in a terminal."""
+    """The summary, the claims and the omissions as Markdown that also reads well in a terminal.
+
+    Of a quick look it has neither claims nor checks, which the report folds away.
+    """
     text = summary(comparison, run_id)
+    command = [f"    {text.command}"] if text.command else []
+    if comparison.quick:
+        return "\n\n".join([f"{text.verdict}: {text.headline}", text.next_steps, *command])
     lines = [*text.details]
     lines += [
         Line(claim.name, f"{claim.conclusion} {claim.key_result}".strip())
@@ -125,7 +155,6 @@ def note(comparison: Comparison, run_id: str = "") -> str:
         if omission.reason != OmissionReason.NO_SLOPE  # part of the claims
     ]
     details = "\n".join(f"- {line.label}: {line.text}" for line in lines)
-    command = [f"    {text.command}"] if text.command else []
     return "\n\n".join(
         [f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, *command, details]
     )

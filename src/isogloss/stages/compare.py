@@ -21,6 +21,7 @@ from isogloss.types import LanguageCode
 
 if TYPE_CHECKING:  # they take long to import, see `stages.comparison_run`
     from isogloss.analysis.adjusted_contrast import Covariates
+    from isogloss.analysis.comparison import QuickLook
     from isogloss.analysis.crossed import Overlaps
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 class ComparisonPlan:
     """Which runs are compared, how and for which source; `fingerprint` covers all of it.
 
-    `shared_vocabulary` is None where it is not known, or nothing was fine-tuned.
+    `shared_vocabulary` is None where it is not known, or nothing was fine-tuned. `quick` is None
+    unless the runs are of quick=true.
     """
 
     collected: CollectedRuns
@@ -40,6 +42,7 @@ class ComparisonPlan:
     covariates: "Covariates | None"
     fingerprint: str
     shared_vocabulary: "Overlaps | None" = None
+    quick: "QuickLook | None" = None
 
 
 def run_compare(config: CompareConfig) -> str:
@@ -56,14 +59,17 @@ def run_compare(config: CompareConfig) -> str:
 
 
 def compare_runs(
-    collected: CollectedRuns, config: CompareConfig, experiment: str | None = None
+    collected: CollectedRuns,
+    config: CompareConfig,
+    experiment: str | None = None,
+    look: "QuickLook | None" = None,
 ) -> Run:
     """Compare evaluate runs; return the run that holds verdict, numbers, figures and report.
 
-    A finished run of the same comparison is reused. `experiment` is where a new run goes. Raises
-    ComparisonError if the runs cannot be compared.
+    A finished run of the same comparison is reused. `experiment` is where a new run goes. `look`
+    says more of runs of quick=true. Raises ComparisonError if the runs cannot be compared.
     """
-    plan = plan_comparison(collected, config)
+    plan = plan_comparison(collected, config, look)
     with tracking.reuse_or_lock(RunKind.COMPARE, plan.fingerprint, experiment, plan.study) as (
         work,
         run,
@@ -76,7 +82,9 @@ def compare_runs(
         return compute(plan, experiment, work)
 
 
-def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> ComparisonPlan:
+def plan_comparison(
+    collected: CollectedRuns, config: CompareConfig, look: "QuickLook | None" = None
+) -> ComparisonPlan:
     """What a configuration compares in runs; ConfigError if a condition is compared with itself."""
     if config.against == config.condition:
         raise ConfigError(f"condition {config.condition.value!r} cannot be compared with itself.")
@@ -87,6 +95,11 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         from isogloss.analysis.covariate_file import read_covariates
 
         covariates = read_covariates(Path(config.covariates))
+    quick = None
+    if any(tag(run, "quick") for run in collected.runs):
+        from isogloss.analysis.comparison import QuickLook
+
+        quick = look or QuickLook()
     fingerprint = tracking.fingerprint(
         kind="compare",
         runs=[
@@ -106,6 +119,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         shared_vocabulary=overlaps
         and [(*pair, round(overlap, 6)) for pair, overlap in sorted(overlaps.items())],
         covariates=covariates,
+        **({"quick": (quick.steps, quick.command)} if quick else {}),
     )
     return ComparisonPlan(
         collected=collected,
@@ -115,6 +129,7 @@ def plan_comparison(collected: CollectedRuns, config: CompareConfig) -> Comparis
         covariates=covariates,
         fingerprint=fingerprint,
         shared_vocabulary=overlaps,
+        quick=quick,
     )
 
 
@@ -130,8 +145,10 @@ def _overlaps(collected: CollectedRuns) -> "Overlaps | None":
 def print_verdict(run: Run) -> None:
     """Print the answer with numbers and checks, the verdict once more, and where the report is.
 
-    The verdict is repeated because a terminal shows the end of a long output.
+    The verdict is repeated because a terminal shows the end of a long output. Of a quick look there
+    is none, and what is printed is short.
     """
     print(f"\n{run.data.tags['mlflow.note.content']}\n")
-    print(f"verdict: {tag(run, 'verdict')}")
+    if not tag(run, "quick"):
+        print(f"verdict: {tag(run, 'verdict')}")
     print(f"report: {tracking.artifact_path(run, REPORT)}")

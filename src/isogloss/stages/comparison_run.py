@@ -52,6 +52,7 @@ def compute(plan: "ComparisonPlan", experiment: str | None, work: WorkDir) -> Ru
         omissions=collected.omissions,
         shared_vocabulary=plan.shared_vocabulary,
         missing=config.missing,
+        quick=plan.quick,
     )
     items = item_data(comparison, tables, item_texts(collected.runs))
     return _log(plan, comparison, items, experiment, work)
@@ -100,6 +101,7 @@ def _tags(plan: "ComparisonPlan", comparison: Comparison) -> dict[str, str | Non
         "condition": plan.config.condition,
         "against": plan.config.against,
         "study": plan.study,
+        "quick": "true" if plan.quick else None,
         "fingerprint": plan.fingerprint,
         "verdict": verdicts.kinship,
         "versions": versions_text(comparison_versions()),

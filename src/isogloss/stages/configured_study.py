@@ -5,6 +5,7 @@ from pathlib import Path
 from isogloss.config import MainConfig, StudyConfig
 from isogloss.config.study import KEEP_FILE
 from isogloss.config.study_files import read_study
+from isogloss.config.text import command_line
 from isogloss.stages.quick import quick_study
 from isogloss.stages.recipe_by_name import load_recipe
 from isogloss.stages.task_data import check_languages
@@ -29,6 +30,14 @@ def study_in_file(config: MainConfig) -> StudyConfig:
     named = (study.source, study.control_source, *sources)
     check_languages(study.languages, list(filter(None, named)))
     return study
+
+
+def command_without_quick(config: MainConfig) -> str:
+    """The command that runs the whole study of a configuration of which `quick` is true."""
+    full = config.model_copy(update={"quick": KEEP_FILE})
+    if study_in_file(full).quick:
+        full = config.model_copy(update={"quick": "false"})
+    return command_line("main", full)
 
 
 def _overrides(config: MainConfig) -> dict[str, str]:

@@ -31,8 +31,8 @@ DEFAULTS = Hyperparameters()
 def quick_study(config: StudyConfig) -> StudyConfig:
     """A study without what takes time: its first model and seed, few languages and items.
 
-    Of several sources there are two, of different branches, which show what a crossed study looks
-    like. Logs what was cut. Raises errors of the task's data.
+    Of several sources there are two, of different branches: each is a control of the other. Logs
+    what was cut. Raises errors of the task's data.
     """
     models, sources = study_models(config), study_sources(config)
     seeds = study_seeds(config, sources[0])

@@ -33,7 +33,7 @@ from isogloss.formatting import aligned, decimal, duration
 from isogloss.models.memory import return_freed_memory
 from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
-from isogloss.stages.configured_study import configured_study
+from isogloss.stages.configured_study import command_without_quick, configured_study
 from isogloss.stages.dry_run_report import run_dry
 from isogloss.stages.preflight import check_study
 from isogloss.stages.remaining import Remaining, reporting, study_weights
@@ -88,13 +88,17 @@ def in_this_process(config: StudyConfig) -> AbstractContextManager[RunCells]:
 
 
 def run_study(
-    config: StudyConfig, experiment: str | None = None, launch: Launch = in_this_process
+    config: StudyConfig,
+    experiment: str | None = None,
+    launch: Launch = in_this_process,
+    full_command: str = "",
 ) -> str:
     """Run a study and return the id of its compare run.
 
-    `launch` gives the function that runs the cells, and what it needs is there within its context.
-    Finished cells are reused. Unusable parameters and data raise before the first run is opened.
-    Raises StudyError at the end if cells failed; the comparison is then that of the others.
+    `full_command` is the one without quick, if known. `launch` gives the function that runs the
+    cells, and what it needs is there within its context. Finished cells are reused. Unusable
+    parameters and data raise before the first run is opened. Raises StudyError at the end if cells
+    failed; the comparison is then that of the others.
     """
     from isogloss.stages.compare import print_verdict  # draws, which takes long to import
 
@@ -120,7 +124,8 @@ def run_study(
             runs = run_all(cells, sessions, preflight.unusable)
             table = models_table(cells, runs)
             revisions = [sessions[model.name].files.revision for model in models]
-            compared = _compare(config, runs, dict(zip(revisions, names, strict=True)))
+            labels = dict(zip(revisions, names, strict=True))
+            compared = _compare(config, runs, labels, full_command)
             _log_results(runs, table, compared)
             evaluated = list(runs.evaluated.values())
             view = save_study_view(config.study, sources[0].source, run, evaluated)
@@ -283,11 +288,14 @@ def _run_cell(cell: StudyCell, runs: StudyRuns, session: Session, label: str) ->
         runs.evaluated[cell] = do_cell(cell, session, label, finetuned)
 
 
-def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) -> Run | None:
+def _compare(
+    config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str], full_command: str
+) -> Run | None:
     """Compare what has been evaluated; None if the failures leave nothing to compare.
 
     `labels` are the names of models by revision: a run that is reused may know another name.
     """
+    from isogloss.analysis.comparison import QuickLook
     from isogloss.stages.compare import compare_runs  # see `run_study`
 
     if not runs.evaluated:
@@ -307,7 +315,8 @@ def _compare(config: StudyConfig, runs: StudyRuns, labels: Mapping[str, str]) ->
         collected = group_runs(
             runs.evaluated.values(), omissions, labels, comparison.allow_versions
         )
-        return compare_runs(collected, comparison)
+        look = QuickLook(config.finetune.steps, full_command)
+        return compare_runs(collected, comparison, look=look)
     except IsoglossError as error:
         if not runs.failed:
             raise
@@ -354,6 +363,7 @@ def run_main(config: MainConfig, launch: Launch = in_this_process) -> str:
         run_dry(config)
         return ""
     study = configured_study(config)
-    run_id = run_study(study, config.experiment, launch)
+    command = command_without_quick(config) if study.quick else ""
+    run_id = run_study(study, config.experiment, launch, command)
     print(f"all runs: `mlflow ui --backend-store-uri {shown_uri()}`")
     return run_id
