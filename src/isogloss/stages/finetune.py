@@ -26,6 +26,7 @@ from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
 from isogloss.tracking.server import is_missing, uploading
 from isogloss.tracking.tags import RunKind, prefixed
+from isogloss.training.checkpoints import CHECKPOINT
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
 from isogloss.training.recipe import Recipe
 from isogloss.types import EngineKind, Split
@@ -83,6 +84,7 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         gradient_checkpointing=config.gradient_checkpointing,
     )
     _begin_again_if_changed(work, recipe)
+    resumed = work.run_id is not None
     name = plan.run_name
     tags = plan.tags.as_dict()
     with tracking.open_run(RunKind.FINETUNE, name, config, tags, config.experiment, work) as run:
@@ -90,6 +92,8 @@ def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> R
         mlflow.log_params({f"recipe.{key}": value for key, value in asdict(recipe).items()})
         tracking.log_items(plan.data.train, task.name, Split.TRAIN)
         tracking.log_items(plan.data.dev, task.name, Split.DEV)
+        if resumed and not (work.folder / CHECKPOINT).is_file():
+            logger.info(f"{label}: no checkpoint was kept, beginning at step 1 of {recipe.steps}")
         with MetricLog(work.folder, lambda: run_id) as metrics:
 
             def log(step: int, values: Mapping[str, float]) -> None:

@@ -18,6 +18,9 @@ from isogloss.training.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+# Bytes of a checkpoint that is written after a signal: a scheduler kills some seconds later, and
+# the end of the run is to be written before.
+LARGEST_AT_INTERRUPTION = 2**30
 Facts = dict[str, Any]  # JSON: param groups and schedule state have no type of their own
 Checkpoint = tuple[Facts, dict[str, torch.Tensor]]
 
@@ -42,6 +45,9 @@ class TrainingState:
         )
         self.step = 0
         self.dev: dict[int, DevScore] = {}
+        self.kept_step: int | None = None  # of the checkpoint that was saved or loaded last
+        self.consistent = True  # false while a step changes weights, moments and schedule
+        self._random: dict[str, torch.Tensor] = {}  # before the step that is being done
 
     @property
     def finished(self) -> bool:
@@ -59,9 +65,7 @@ class TrainingState:
         tensors = {f"weight/{at}": weight.detach() for at, weight in enumerate(self.weights)}
         for at, state in optimizer["state"].items():
             tensors |= {f"optimizer/{at}/{name}": value for name, value in state.items()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors |= self._random or _random_state()
         facts: Facts = {
             "step": self.step,
             "dev": self.dev,
@@ -70,6 +74,36 @@ class TrainingState:
         }
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(folder / CHECKPOINT, save(contiguous, {"facts": json.dumps(facts)}))
+        self.kept_step = self.step
+
+    def begin_step(self) -> None:
+        """Keep the random state, which dropout changes while gradients are computed."""
+        self._random = _random_state()
+
+    def end_step(self) -> None:
+        """Change the weights by the gradients that were computed."""
+        self.consistent = False
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._random = {}
+        self.consistent = True
+
+    def save_interrupted(self, folder: Path) -> None:
+        """Save the steps that an interruption leaves done, unless it broke off a change of state.
+
+        A checkpoint that is large is not saved, and one that cannot be written is only logged.
+        """
+        bytes_ = 3 * sum(weight.nbytes for weight in self.weights)  # AdamW has two moments of each
+        if not (self.consistent and self.dev) or bytes_ > LARGEST_AT_INTERRUPTION:
+            return
+        if self.step == self.kept_step:
+            return
+        try:
+            self.save(folder)
+        except OSError as error:
+            logger.warning(f"the checkpoint of step {self.step} cannot be written: {error}")
 
     def load(
         self,
@@ -99,7 +133,7 @@ class TrainingState:
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random/cuda"])
-        self.step = facts["step"]
+        self.step = self.kept_step = facts["step"]
         self.dev = facts["dev"]
 
     def _read(
@@ -121,6 +155,13 @@ class TrainingState:
             path.unlink(missing_ok=True)
             return None
         return checkpoint
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    state = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["random/cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def _parsed(path: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ The loss of a step is the mean negative log-likelihood (nats) over the answer to
 as transformers' Trainer computes it when everything but the answer is masked.
 """
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ from isogloss.training.recipe import MAX_GRADIENT_NORM, Recipe
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+
+logger = logging.getLogger(__name__)
 
 LAST = "last"  # name of a folder
 BEST = "best-"  # of the name of a folder, before the step
@@ -105,12 +108,13 @@ def train(
 
     An adapter folder has peft's layout (safetensors), a record of the training data and the
     predictions on dev items. `log(step, metrics)` receives `train/loss` (nats per token) and
-    `train/learning_rate` after every step, and `dev/accuracy` and `dev/gold_logprob` before the
+    `train/learning_rate` of every step, and `dev/accuracy` and `dev/gold_logprob` before the
     first step, every `eval_every` steps and after the last. `on_measurement` receives the dev
     predictions at the same steps.
 
     With `job.checkpoint_every`, an interrupted training resumes from its checkpoint; on a CPU the
-    weights are the same, bit for bit. Several processes share the items of every batch; up to
+    weights are the same, bit for bit. A KeyboardInterrupt leaves a checkpoint of the last whole
+    step. Several processes share the items of every batch; up to
     rounding, and up to the random numbers of dropout, the adapter does not depend on their number.
     Raises ConfigError if the model cannot be trained with this recipe, and TrainingError if a loss
     is not finite or memory runs out.
@@ -153,7 +157,15 @@ def _train(
             processes.broadcast_weights(weights)
             if job.checkpoint_every:
                 state.load(job.folder, lambda dev, step: _keeps_best(job, dev, step))
-            _run_steps(model, adapter, state, job, log, on_measurement)
+            if state.kept_step is not None and not state.finished:
+                logger.info(
+                    f"{job.description}: resuming at step {state.step + 1} of {job.recipe.steps}"
+                )
+            try:
+                _run_steps(model, adapter, state, job, log, on_measurement)
+            except KeyboardInterrupt:
+                _keep_interrupted(state, job)
+                raise
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -188,10 +200,11 @@ def _run_steps(
     batches = islice(plan_batches(rows, recipe), state.step, None)
     budget = training_token_budget(model, job.gradient_checkpointing)
     with progress_bar(job.description, "step", total=recipe.steps, initial=state.step) as progress:
-        if not state.dev or _last_is_lost(state, job):
+        if _measurement_is_missing(state) or _last_is_lost(state, job):
             _measure(model, adapter, state, job, log, on_measurement)
         while not state.finished:
             adapter.train()
+            state.begin_step()
             processes.seed_step(recipe.seed, state.step)
             rate = state.learning_rate
             loss = processes.sum_gradients(
@@ -208,19 +221,39 @@ def _run_steps(
                     f"the gradient of step {state.step + 1} has norm {norm} at learning rate "
                     f"{rate:.2g}, with loss {loss:.3g}; a lower learning_rate may help."
                 )
-            state.optimizer.step()
-            state.schedule.step()
-            state.optimizer.zero_grad()
-            state.step += 1
+            # Logged first: a step that is done when a signal comes is not repeated. One that is
+            # not is logged again, as one is that was done after the last checkpoint.
+            log(state.step + 1, {"train/loss": loss, "train/learning_rate": rate})
+            state.end_step()
             accuracy = state.dev[max(state.dev)].accuracy
             progress.set_postfix_str(f"loss {loss:.3f}, dev accuracy {accuracy:.2f}", refresh=False)
             progress.update()
-            log(state.step, {"train/loss": loss, "train/learning_rate": rate})
-            if state.step % recipe.eval_every == 0 or state.step == recipe.steps:
+            if _measurement_is_missing(state):
                 _measure(model, adapter, state, job, log, on_measurement)
             if processes.is_leader() and _checkpoint_due(state, job):
                 state.save(job.folder)
                 _delete_others(job, best_step(state.dev) if max(state.dev) else 0)
+
+
+def _measurement_is_missing(state: TrainingState) -> bool:
+    """Whether dev items are to be scored after this step and have not been."""
+    recipe = state.recipe
+    due = state.step % recipe.eval_every == 0 or state.step == recipe.steps
+    return due and state.step not in state.dev
+
+
+def _keep_interrupted(state: TrainingState, job: TrainingJob) -> None:
+    """Save the steps that are done, if checkpoints are, and log what will be repeated."""
+    if not (job.checkpoint_every and processes.is_leader()):
+        return
+    state.save_interrupted(job.folder)
+    if state.kept_step == state.step and state.consistent:
+        logger.info(f"{job.description}: a checkpoint of step {state.step} is kept")
+    else:
+        logger.info(
+            f"{job.description}: steps after the last checkpoint (step {state.kept_step or 0}) "
+            "are repeated"
+        )
 
 
 def _best_folder(job: TrainingJob, step: int) -> Path:
@@ -316,16 +349,20 @@ def _measure(
             f"the mean dev log-probability is {score.gold_logprob} after step {state.step}; a "
             "lower learning_rate may help."
         )
-    state.dev[state.step] = score
     log(state.step, {f"dev/{name}": value for name, value in score._asdict().items()})
-    if processes.is_leader():
-        if state.finished:
-            _save(model, adapter, job, LAST, predictions)
-        elif state.step > 0 and best_step(state.dev) == state.step:
-            _save(model, adapter, job, _best_folder(job, state.step).name, predictions)
-            if job.checkpoint_every is None:
-                _delete_others(job, state.step)
-    on_measurement(state.step, predictions)
+    try:
+        state.dev[state.step] = score
+        if processes.is_leader():
+            if state.finished:
+                _save(model, adapter, job, LAST, predictions)
+            elif state.step > 0 and best_step(state.dev) == state.step:
+                _save(model, adapter, job, _best_folder(job, state.step).name, predictions)
+                if job.checkpoint_every is None:
+                    _delete_others(job, state.step)
+        on_measurement(state.step, predictions)
+    except KeyboardInterrupt:  # measured again: a checkpoint needs the best adapter on disk
+        state.dev.pop(state.step, None)
+        raise
 
 
 def _save(

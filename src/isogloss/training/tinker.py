@@ -147,7 +147,9 @@ def _trainer(service: "ServiceClient", job: TinkerJob, saved: SavedTraining) -> 
     """A new LoRA, or the one that an interrupted training has saved."""
     recipe = job.recipe
     if saved.state is not None:
-        logger.info(f"{job.description}: resuming on Tinker after step {saved.step}")
+        logger.info(
+            f"{job.description}: resuming on Tinker at step {saved.step + 1} of {recipe.steps}"
+        )
         return service.create_training_client_from_state_with_optimizer(saved.state).result()
     assert job.engine.name is not None
     return service.create_lora_training_client(
