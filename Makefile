@@ -1,6 +1,7 @@
 # make install | run | ui | test | fuzz | faults | check | generate | docs | calibrate | bench | bench-gpu | lock | audit
 # make install-vllm: vLLM's CPU build, which the tests marked `real` use where it is installed.
 # make install-trainers: packages of external trainers, by whose definitions examples are checked.
+# `make ui PORT=5001` serves another port than 5000.
 # `make run` passes ARGS to `mlflow run` (make run ARGS="-P limit=8"), `make bench` to the benchmark.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -66,10 +67,11 @@ run: install
 	mlflow run . --env-manager local $(ARGS)
 
 # Two processes with 490 MB instead of fifteen with 2.6 GB: isogloss uses no jobs, and one person
-# needs no workers.
+# needs no workers. `exec`: make passes SIGTERM to its child, and a shell would not pass it on to
+# MLflow, which ends its server.
 ui: install
-	@echo "in about ten seconds: $$(python scripts/ui_address.py $(or $(PORT),5000))"
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore \
+	@python scripts/ui_address.py $(or $(PORT),5000)
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore exec \
 		mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(PORT),5000) \
 		--workers 1 --uvicorn-opts --no-access-log
 
