@@ -14,4 +14,4 @@ GENERATION_VERSION = "2"  # generated text
 TRAINING_VERSION = "1"  # weights of adapters
 METRICS_VERSION = "1"  # metrics of evaluate runs
 STATISTICS_VERSION = "10"  # estimates, intervals, p-values and verdicts of comparisons
-REPORT_VERSION = "13"  # what the report says about them
+REPORT_VERSION = "14"  # what the report says about them

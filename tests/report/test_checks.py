@@ -4,13 +4,15 @@ import math
 from dataclasses import replace
 
 import pytest
-from synthetic_predictions import compare_pair, pair
+from synthetic_predictions import compare_pair, gains, pair
 
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.analysis.estimates import EstimateKind, estimates
 from isogloss.analysis.informative import InformativeContrast
 from isogloss.report.checks import check_lines, check_tables, ordinal
+from isogloss.report.next_steps import next_steps
 from isogloss.report.placebo_figure import placebo
+from isogloss.report.verdict import summary
 
 GAIN = {
     **{"amh_Ethi": 0.10, "heb_Hebr": 0.12, "mlt_Latn": 0.11, "tir_Ethi": 0.13},
@@ -53,6 +55,24 @@ def test_languages_with_too_few_items_are_not_said_to_be_at_either_end(compariso
         "has too few items to tell accuracy from chance (Hebrew), 1 language is at 100% or too "
         "close to tell, both before and after (Japanese) and 1 language has too few items to tell "
         "accuracy from 100% (German); without them no contrast is possible."
+    )
+
+
+def test_a_run_that_answers_with_one_option_is_named_with_what_to_try():
+    before, after = pair(GAIN, n=40, base=0.25)
+    comparison = compare_pair((before.assign(forced=0, correct=before["answer"] == 0), after))
+    n = 40 * len(GAIN)
+    assert dict(summary(comparison).details)["One option"] == (
+        f"m, base answers option A in {n} of {n} items, whatever the question; accuracy then says "
+        "at which place the right answers are; try shuffle_options=true or format=cloze."
+    )
+    assert "One option" not in dict(summary(compare_pair(pair(GAIN))).details)
+    nothing = replace(
+        compare_pair(pair(gains(0.0, 0.0), base=0.25)), one_position=comparison.one_position
+    )
+    assert next_steps(nothing).startswith(
+        "What would settle it: answers that depend on the question, from shuffle_options=true or "
+        "format=cloze; then accuracy above chance, "
     )
 
 

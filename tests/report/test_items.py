@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from isogloss.analysis.comparison import compare
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.report import items as items_module
 from isogloss.report.items import ItemTexts, item_data
-from isogloss.report.items_page import without_items
+from isogloss.report.items_page import items_note, without_items
 from isogloss.report.page import write, write_items
 from isogloss.tasks import Item
-from isogloss.types import Condition
+from isogloss.types import Condition, Normalisation
 
 HOSTILE = '</script><img src=x onerror="hacked=1"><script>hacked=1</script>&amp;\u2028'
 ARABIC = "سافرت سلمى إلى باريس"
@@ -117,6 +118,78 @@ def test_generated_answers_and_imports_without_choices_have_what_was_recorded():
     assert data["runs"][0]["probabilities"] is None
     assert data["languages"][0]["items"][0] == ("item-000", -1, "", [], -1)
     assert data["missing"] == "none here."
+
+
+@pytest.mark.parametrize("normalisation", ["length", "unconditional"])
+def test_of_normalised_scores_the_shares_are_those_that_decide(runs, comparison, normalisation):
+    """A longer option has the lowest probability and the highest score per character."""
+    rng = np.random.default_rng(1)
+    options = ("a", "bb", "three", "a very long option")
+    cloze, deciding = {}, {}
+    for key, table in runs.items():
+        alone = -9 * rng.random((len(table), 4))
+        logprobs = alone - rng.random((len(table), 4))
+        ranked = (
+            logprobs - alone
+            if normalisation == "unconditional"
+            else (logprobs / np.array([len(option) for option in options]))
+        )
+        deciding[key] = np.exp(ranked) / np.exp(ranked).sum(axis=1, keepdims=True)
+        cloze[key] = table.assign(
+            choice_logprobs=list(logprobs), forced=ranked.argmax(axis=1),
+            unconditional_logprobs=list(alone) if normalisation == "unconditional" else None,
+        )  # fmt: skip
+    texts = texts_of(next(iter(runs.values())), options)
+    asked = replace(comparison, format="cloze")
+    data = item_data(asked, cloze, texts, Normalisation(normalisation))
+    order = [
+        (language["code"], item[0]) for language in data["languages"] for item in language["items"]
+    ]
+    for key, answers in zip(runs, data["runs"], strict=True):
+        at = cloze[key].reset_index().set_index(["language", "item_id"]).loc[order, "index"]
+        assert np.abs(np.array(answers["shares"]) / 1000 - deciding[key][at]).max() <= 0.0005001
+        highest = np.max(answers["shares"], axis=1)
+        chosen = np.take_along_axis(
+            np.array(answers["shares"]), np.array(answers["choices"])[:, None], axis=1
+        )
+        assert (chosen[:, 0] == highest).all()
+        assert answers["shares"] != answers["probabilities"]
+    assert "the option with the highest is the answer" in items_note(data, asked)
+    without = item_data(asked, cloze, ItemTexts({}), Normalisation(normalisation))
+    assert (without["runs"][0]["shares"] is None) == (normalisation == "length")
+    letters = item_data(comparison, cloze, texts, Normalisation.NONE)
+    assert letters["runs"][0]["shares"] is None
+    assert "probabilities of the options" in items_note(letters, comparison)
+
+
+def test_the_page_shows_the_share_that_decides_and_the_probability_below(
+    browser, runs, comparison, tmp_path
+):
+    options = ("a", "bb", "three", "a very long option")
+    texts = texts_of(next(iter(runs.values())), options)
+    cloze = replace(comparison, format="cloze")
+    data = item_data(cloze, runs, texts, Normalisation.LENGTH)
+    write_items(cloze, data, tmp_path / "items.html")
+    browser.open(tmp_path / "items.html", 390, "light")
+    choose(browser, language="heb_Hebr", model="model-0", text="which? item-003")
+    table = runs[RunKey("model-0", Condition.BASE)]
+    (row,) = table[(table["language"] == "heb_Hebr") & (table["item_id"] == "item-003")].to_dict(
+        "records"
+    )
+    for place, option in enumerate(options):
+        scores = np.array(row["choice_logprobs"]) / np.array([len(each) for each in options])
+        share, probability = (
+            100 * np.exp(values[place]) / np.exp(values).sum()
+            for values in (scores, np.array(row["choice_logprobs"]))
+        )
+        answered = " answered" if row["forced"] == place else ""
+        cell = f"document.querySelectorAll('#items-list tbody tr')[{place}].cells[1].textContent"
+        expected = f"{share:.1f}%{answered} probability {probability:.1f}%"
+        assert " ".join(browser.value(cell).split()) == expected, option
+    assert browser.value("document.documentElement.scrollWidth") <= 390
+    choose(browser, text="no such text")
+    count = browser.value("document.getElementById('items-count').textContent")
+    assert count == f"0 of {ANSWERS} answers. No item matches these filters."
 
 
 def test_of_very_many_answers_the_first_items_of_each_language_are_shown(

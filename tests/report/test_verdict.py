@@ -300,7 +300,7 @@ def test_runs_of_a_quick_look_have_no_answer_and_no_advice():
         "run the same command without quick."
     )
     assert (text.numbers, text.command) == ("", "mlflow run . -e main")
-    assert text.next_steps == "What next: the same command without quick."
+    assert text.next_steps == "The same command without quick:"
     assert text.details[0].text == f"{plain.verdict}: {plain.headline} {plain.numbers}"
     assert list(text.details[1:]) == list(plain.details)
     assert note(look) == (
@@ -308,7 +308,7 @@ def test_runs_of_a_quick_look_have_no_answer_and_no_advice():
     )
     unknown = summary(replace(full, quick=QuickLook()))
     assert unknown.headline.startswith("4 items per language and a few steps show what a study")
-    assert unknown.next_steps == "What next: the same command without quick=true."
+    assert unknown.next_steps == "The same command without quick=true."
     page = markdown(report_content(look, [], {}, []))
     assert page.index("Quick look") < page.index("mlflow run") < page.index("These numbers")
     assert page.index("These numbers") < page.index("points in 4 related")

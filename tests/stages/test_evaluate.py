@@ -317,3 +317,27 @@ def test_a_summary_leaves_values_of_languages_to_the_table(
     assert dict(table["accuracy"]) == pytest.approx(dict(accuracy))
     # The choice decides no result.
     assert run_evaluate(evaluate_config(folder, metrics="all")) == [run_id]
+
+
+def test_a_model_that_answers_with_one_option_is_warned_of_once(
+    folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One question asked 24 times, of which the key says something else each time."""
+    rows = [
+        {"question": "Which?", "options": ["one", "two", "three", "four"], "answer": 1 + i % 4,
+         "passage": "A text.", "passage_id": f"p{i}", "item_id": f"q{i}", "split": "test"}
+        for i in range(24)
+    ]  # fmt: skip
+    for code in ("heb_Hebr", "eng_Latn"):
+        pd.DataFrame(rows).to_json(tmp_path / f"{code}.jsonl", orient="records", lines=True)
+    config = evaluate_config(
+        folder, task="files", data_dir=str(tmp_path), source="arb_Arab", limit=None,
+        format="letter",
+    )  # fmt: skip
+    predictions = read_predictions(evaluate_base(config).info.run_id)
+    chosen = "ABCD"[predictions["prediction"].mode()[0]]
+    (warning,) = (text for text in caplog.messages if "whatever the question" in text)
+    assert warning == (
+        f"base: the model answers option {chosen} in 48 of 48 items, whatever the question; try "
+        "shuffle_options=true or format=cloze"
+    )

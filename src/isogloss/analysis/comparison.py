@@ -12,6 +12,7 @@ import pandas as pd
 from isogloss.analysis.adjusted_contrast import Adjustment, Covariates, adjustments
 from isogloss.analysis.aligned_study import AlignedStudy, ComparisonSpec, language_groups
 from isogloss.analysis.alignment import align
+from isogloss.analysis.answer_positions import answer_positions
 from isogloss.analysis.crossed import CrossedComparison, Overlaps, crossed_comparison
 from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.distance import DistanceTest, distance_test
@@ -49,6 +50,7 @@ from isogloss.analysis.score_matrix import RunKey
 from isogloss.analysis.unit_permutations import UnitPermutations, unit_permutations
 from isogloss.errors import ComparisonError
 from isogloss.languages import source_branch, source_name
+from isogloss.predictions.positions import OnePosition
 from isogloss.stats.contrasts import Contrast
 from isogloss.stats.paired import holm
 from isogloss.stats.permutation import ALPHA
@@ -107,6 +109,7 @@ class Comparison:
     of guessing, None where items have no choices. `learning` is what was learnt on average,
     `model_learning` by each model and `source_learning` from each source of `crossed`, in its
     order and over its targets. `omissions` are runs, languages and analyses that are missing.
+    `one_position` has the runs that answer with one position of the options, whatever the question.
     `quick` is None unless the runs are of quick=true.
     """
 
@@ -139,6 +142,7 @@ class Comparison:
     unit_permutations: UnitPermutations
     informative: InformativeContrast
     omissions: tuple[Omission, ...]
+    one_position: Mapping[RunKey, OnePosition]
     quick: QuickLook | None = None
 
     @property
@@ -275,6 +279,7 @@ def compare(
             *no_baseline_slope,
             *no_cot_slope,
         ),
+        one_position=answer_positions(complete),
         quick=quick,
     )
 

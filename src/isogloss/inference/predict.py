@@ -17,6 +17,7 @@ from isogloss.inference.generation import Generated, IsComplete
 from isogloss.inference.progress import Progress, extrapolated, no_progress
 from isogloss.inference.scoring import ItemScores
 from isogloss.models.language_model import LanguageModel
+from isogloss.predictions.ranking import normalised_scores
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.answer_parser import answer_start, parse_answer
 from isogloss.prompts.answer_watch import AnswerWatch
@@ -365,7 +366,4 @@ def ranking_scores(
     """
     if protocol.shows_options or protocol.normalisation == Normalisation.NONE:
         return loglikelihood_C
-    if unconditional_C is not None:
-        return loglikelihood_C - np.asarray(unconditional_C, dtype=np.float64)
-    n_characters_C = np.array([len(option) for option in item.options], dtype=np.float64)
-    return loglikelihood_C / n_characters_C
+    return normalised_scores(loglikelihood_C, options=item.options, unconditional_C=unconditional_C)

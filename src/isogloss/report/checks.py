@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.placebo import FEWEST_TARGETS
+from isogloss.analysis.score_matrix import first_few
 from isogloss.analysis.unit_permutations import PermutedUnit
 from isogloss.formatting import interval_points, listed, p_value, points
 from isogloss.languages import language
+from isogloss.predictions.positions import other_ways_to_ask
 from isogloss.report.evidence import contrast_evidence, contrast_interval
 from isogloss.report.table import Table, p_text
 from isogloss.stats.permutation import ALPHA
@@ -37,6 +39,15 @@ def check_lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
 def check_tables(comparison: Comparison) -> list[Table]:
     """Placebo branches, units permuted, and the contrast without floor and ceiling."""
     return [_placebo_table(comparison), _unit_table(comparison), _informative_table(comparison)]
+
+
+def one_option_line(comparison: Comparison) -> str:
+    """The runs that answer with one option, whatever the question, and what to try."""
+    runs = first_few(f"{run} answers {own}" for run, own in comparison.one_position.items())
+    return (
+        f"{runs}, whatever the question; accuracy then says at which place the right answers are; "
+        f"try {other_ways_to_ask(comparison.format)}."
+    )
 
 
 def ordinal(number: int) -> str:

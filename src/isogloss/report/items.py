@@ -13,8 +13,9 @@ import pandas as pd
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.languages import language, source_name
+from isogloss.predictions.ranking import normalised_scores
 from isogloss.tasks import Item
-from isogloss.types import Format, LanguageCode
+from isogloss.types import FloatArray, Format, LanguageCode, Normalisation
 
 MOST_ROWS = 100_000  # an item answered by one model and adapter, before and after
 PER_MILLE = 1000
@@ -45,7 +46,8 @@ class RunAnswers(TypedDict):
     """The answers of one run to all items in order; None where the run did not record them.
 
     `choices` are places of options, -1 for an answer that is none. `probabilities` are those of an
-    item's options, in thousandths.
+    item's options, in thousandths. `shares` are those of the normalised scores that decide; None
+    where the probabilities decide themselves, or a text does.
     """
 
     label: str
@@ -53,6 +55,7 @@ class RunAnswers(TypedDict):
     correct: str
     choices: list[int] | None
     probabilities: list[list[int]] | None
+    shares: list[list[int]] | None
 
 
 class Pair(TypedDict):
@@ -66,9 +69,13 @@ class Pair(TypedDict):
 
 
 class ItemData(TypedDict):
-    """Everything that the page of items shows; `total` is the number of items of all languages."""
+    """Everything that the page of items shows; `total` is the number of items of all languages.
+
+    `normalisation` is that of the scores that decide; empty where it is unknown.
+    """
 
     missing: str
+    normalisation: str
     total: int
     languages: list[LanguageItems]
     runs: list[RunAnswers]
@@ -76,11 +83,15 @@ class ItemData(TypedDict):
 
 
 def item_data(
-    comparison: Comparison, tables: Mapping[RunKey, pd.DataFrame], texts: ItemTexts
+    comparison: Comparison,
+    tables: Mapping[RunKey, pd.DataFrame],
+    texts: ItemTexts,
+    normalisation: Normalisation | None = None,
 ) -> ItemData:
     """The items that all runs of the comparison answered, and each run's answers to them.
 
-    With more than MOST_ROWS rows, only the first items of each language.
+    `normalisation` is that of the scores of options, None if unknown. With more than MOST_ROWS
+    rows, only the first items of each language.
     """
     models = {model.label for model in comparison.models}
     keys = [key for key in tables if key.model in models]
@@ -91,15 +102,20 @@ def item_data(
         [(code, item) for code, items in index_by_language.items() for item in items], names=ITEM
     )
     tables_N = [table.loc[index] for table in keyed]
+    options_N = [
+        item.options if (item := texts.by_language.get(code, {}).get(item_id)) else ()
+        for code, item_id in index
+    ]
     return ItemData(
         missing=texts.missing,
+        normalisation=normalisation or "",
         total=total,
         languages=[
             _language(code, items, texts.by_language.get(code, {}), tables_N)
             for code, items in index_by_language.items()
         ],
         runs=[
-            _answers(key, table_N, comparison.format)
+            _answers(key, table_N, comparison.format, options_N, normalisation)
             for key, table_N in zip(keys, tables_N, strict=True)
         ],
         pairs=pairs,
@@ -183,7 +199,13 @@ def _language(
     return LanguageItems(code=code, name=language(code).name, passages=list(passages), items=rows)
 
 
-def _answers(run: RunKey, table_N: pd.DataFrame, task_format: str) -> RunAnswers:
+def _answers(
+    run: RunKey,
+    table_N: pd.DataFrame,
+    task_format: str,
+    options_N: Sequence[Sequence[str]],
+    normalisation: Normalisation | None,
+) -> RunAnswers:
     column = "greedy" if task_format == Format.GENERATE else "forced"
     choices = None
     if column in table_N and table_N[column].notna().all():
@@ -194,6 +216,7 @@ def _answers(run: RunKey, table_N: pd.DataFrame, task_format: str) -> RunAnswers
         correct="".join("1" if right else "0" for right in table_N["correct"].astype(bool)),
         choices=choices,
         probabilities=_probabilities(table_N),
+        shares=_shares(table_N, options_N, normalisation) if task_format == Format.CLOZE else None,
     )
 
 
@@ -207,6 +230,37 @@ def _probabilities(table_N: pd.DataFrame) -> list[list[int]] | None:
         if not len(logprob_C) or not np.isfinite(logprob_C).all():
             shares.append([])
             continue
-        share_C = np.exp(logprob_C - np.logaddexp.reduce(logprob_C))
-        shares.append([round(PER_MILLE * share) for share in share_C.tolist()])
+        shares.append(_per_mille(logprob_C))
     return shares if any(shares) else None
+
+
+def _shares(
+    table_N: pd.DataFrame,
+    options_N: Sequence[Sequence[str]],
+    normalisation: Normalisation | None,
+) -> list[list[int]] | None:
+    """The softmax of the normalised scores of options; of items that have all they need."""
+    if normalisation in (None, Normalisation.NONE) or "choice_logprobs" not in table_N:
+        return None
+    unconditional_N: Sequence[Sequence[float] | None] = [None] * len(table_N)
+    if "unconditional_logprobs" in table_N:
+        unconditional_N = list(table_N["unconditional_logprobs"])
+    shares: list[list[int]] = []
+    for values, alone, options in zip(
+        table_N["choice_logprobs"], unconditional_N, options_N, strict=True
+    ):
+        logprob_C = np.asarray([] if values is None else values, dtype=float)
+        needed = alone if normalisation == Normalisation.UNCONDITIONAL else options
+        if needed is None or len(needed) != len(logprob_C) or not len(logprob_C):
+            shares.append([])
+            continue
+        shares.append(
+            _per_mille(normalised_scores(logprob_C, options=options, unconditional_C=alone))
+        )
+    return shares if any(shares) else None
+
+
+def _per_mille(score_C: FloatArray) -> list[int]:
+    """The softmax of scores, in thousandths."""
+    share_C = np.exp(score_C - np.logaddexp.reduce(score_C))
+    return [round(PER_MILLE * share) for share in share_C.tolist()]

@@ -5,7 +5,19 @@ import re
 
 from isogloss.analysis.comparison import Comparison
 from isogloss.report.items import ItemData
+from isogloss.types import Normalisation
 
+_SHARES = (
+    "Percentages are the shares of the options in the scores that decide, {scores}; they add up to "
+    "100%, and the option with the highest is the answer. Below is the model's probability of the "
+    "option itself, which does not decide."
+)
+DECIDING = {
+    Normalisation.LENGTH: _SHARES.format(scores="log-likelihoods divided by characters"),
+    Normalisation.UNCONDITIONAL: _SHARES.format(
+        scores="log-likelihoods minus those without passage and question"
+    ),
+}
 MOST_WITHIN = 2_000_000  # characters of items that the page of the report holds itself
 # In JSON they stand in strings alone, where an escape means the same and ends no element.
 UNSAFE = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"})
@@ -33,7 +45,9 @@ def items_note(data: ItemData, comparison: Comparison) -> str:
         f"Turned right: wrong in {comparison.against} and right in {comparison.condition}; turned "
         "wrong: the other way round."
     ]
-    if any(run["probabilities"] for run in data["runs"]):
+    if any(run["shares"] for run in data["runs"]):
+        parts.append(DECIDING[Normalisation(data["normalisation"])])
+    elif any(run["probabilities"] for run in data["runs"]):
         parts.append(
             "Percentages are the model's probabilities of the options, which add up to 100%. The "
             "answer is the option with the highest score; where scores are normalised, or the text "

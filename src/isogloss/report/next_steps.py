@@ -9,6 +9,7 @@ from isogloss.analysis.crossed_sensitivity import MIN_RELATED_BRANCHES
 from isogloss.analysis.learning import Obstacle
 from isogloss.formatting import listed, points
 from isogloss.languages import group, table
+from isogloss.predictions.positions import other_ways_to_ask
 from isogloss.report.crossed import FEWEST_SEEDS, crossed_steps
 from isogloss.stats.permutation import attained_level
 from isogloss.stats.power import languages_for_equivalence
@@ -31,7 +32,13 @@ def next_steps(comparison: Comparison) -> str:
     """One sentence on what would settle the question, or turn the answer into a claim."""
     if obstacle := claim_verdicts(comparison).obstacle:
         items = min(row.n for row in comparison.languages)
-        return f"What would settle it: {WHAT_TO_LEARN[obstacle].format(items=items)}."
+        learn = WHAT_TO_LEARN[obstacle].format(items=items)
+        if obstacle == Obstacle.AT_CHANCE and comparison.one_position:
+            learn = (
+                f"answers that depend on the question, from "
+                f"{other_ways_to_ask(comparison.format)}; then {learn}"
+            )
+        return f"What would settle it: {learn}."
     crossed = comparison.decisive
     steps = crossed_steps(comparison, crossed) if crossed else list(_steps(comparison))
     alternative = "" if crossed else _alternative(comparison)

@@ -92,7 +92,8 @@
     }
     const all = items.length * data.pairs.length;
     find("items-count").textContent =
-      `${counted.toLocaleString("en")} of ${all.toLocaleString("en")} answers`;
+      `${counted.toLocaleString("en")} of ${all.toLocaleString("en")} answers`
+      + (counted ? "" : ". No item matches these filters.");
     find("items-list").replaceChildren();
     shown = 0;
     more();
@@ -162,11 +163,16 @@
     return table;
   };
   const cell = (run, at, place) => {
-    const share = run.probabilities?.[at]?.[place];
+    const probability = run.probabilities?.[at]?.[place], share = run.shares?.[at]?.[place];
+    const percent = (value) => value === 0 ? "<0.1%" : `${(value / 10).toFixed(1)}%`;
     const chosen = run.choices?.[at] === place;
     const made = element("td", undefined, chosen ? { class: "chosen" } : {});
-    if (share !== undefined) made.append(share === 0 ? "<0.1%" : `${(share / 10).toFixed(1)}%`);
+    const decides = run.shares ? share : probability;
+    if (decides !== undefined) made.append(percent(decides));
     if (chosen) made.append(" ", element("span", "answered"));
+    if (run.shares && probability !== undefined) {
+      made.append(" ", element("small", `probability ${percent(probability)}`));
+    }
     return made;
   };
   let waiting;

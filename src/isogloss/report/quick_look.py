@@ -3,8 +3,8 @@
 from isogloss.analysis.comparison import Comparison, QuickLook
 
 NAME = "Quick look"
-WITH_COMMAND = "What next: the same command without quick."
-WITHOUT_COMMAND = "What next: the same command without quick=true."
+WITH_COMMAND = "The same command without quick:"
+WITHOUT_COMMAND = "The same command without quick=true."
 
 
 def quick_headline(comparison: Comparison, look: QuickLook) -> str:

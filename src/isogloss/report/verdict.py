@@ -17,7 +17,7 @@ from isogloss.analysis.gains import mean_gain_parts
 from isogloss.analysis.omissions import OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
 from isogloss.languages import source_branch, source_name
-from isogloss.report.checks import check_lines
+from isogloss.report.checks import check_lines, one_option_line
 from isogloss.report.claims import claim_texts
 from isogloss.report.crossed import (
     FEWEST_SEEDS,
@@ -400,6 +400,8 @@ def _not_separated(comparison: Comparison) -> str:
 
 
 def _answers(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    if comparison.one_position:
+        yield "One option", one_option_line(comparison)
     rows = comparison.languages
     shares = [
         (row.before_valid, row.after_valid)

@@ -29,6 +29,7 @@ from isogloss.types import Condition, LanguageCode
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = 8
+UNCONDITIONAL = "unconditional_logprobs"  # shown with the items
 SCORES = ("gold_logprob", "choice_logprobs")
 
 
@@ -128,7 +129,7 @@ def read_tables(collected: CollectedRuns) -> dict[RunKey, pd.DataFrame]:
     progress = progress_bar("reading predictions", "run", total=len(runs))
 
     def read(run: Run) -> pd.DataFrame:
-        table = tracking.read_predictions(run.info.run_id, COLUMNS)
+        table = tracking.read_predictions(run.info.run_id, (*COLUMNS, UNCONDITIONAL))
         progress.update()
         return table
 

@@ -24,7 +24,7 @@ from isogloss.stages.run_names import run_name
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
 from isogloss.tracking.resume import WorkDir
-from isogloss.tracking.tags import in_parts
+from isogloss.tracking.tags import in_parts, read_tags
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def compute(plan: "ComparisonPlan", experiment: str | None, work: WorkDir) -> Ru
         missing=config.missing,
         quick=plan.quick,
     )
-    items = item_data(comparison, tables, item_texts(collected.runs))
+    runs = collected.runs
+    imported = any(tag(run, "imported") for run in runs)
+    normalisation = None if imported else read_tags(runs[0]).normalisation  # the same in all
+    items = item_data(comparison, tables, item_texts(runs), normalisation)
     return _log(plan, comparison, items, experiment, work)
 
 

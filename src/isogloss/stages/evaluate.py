@@ -30,6 +30,7 @@ from isogloss.predictions.metrics import (
     logged_metrics,
     token_metrics,
 )
+from isogloss.predictions.positions import one_position, other_ways_to_ask
 from isogloss.predictions.table import BOUNDED, frame
 from isogloss.registry.lookup import AdapterRef, logged_model
 from isogloss.stages.evaluation_plan import (
@@ -99,6 +100,7 @@ def evaluate(
             RunKind.EVALUATE, name, config, tags.as_dict(), config.experiment, work
         ) as run:
             predictions = _predict(evaluation, ready, work, label)
+            _warn_of_one_position(evaluation, predictions, label)
             work.lease.require()
             with uploading(work.folder):
                 tracking.require_first(RunKind.EVALUATE, evaluation.fingerprint, run, work)
@@ -196,6 +198,14 @@ def _predict(
     if BOUNDED in table:  # which a language has only if one of its items is
         table[BOUNDED] = table[BOUNDED].eq(True)
     return table
+
+
+def _warn_of_one_position(evaluation: Evaluation, predictions: pd.DataFrame, label: str) -> None:
+    found = one_position(predictions["prediction"], predictions["answer"])
+    if found is None:
+        return
+    ways = other_ways_to_ask(evaluation.protocol.format, shuffled=evaluation.config.shuffle_options)
+    logger.warning(f"{label}: the model answers {found}, whatever the question; try {ways}")
 
 
 def _predict_language(
