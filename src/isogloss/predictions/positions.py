@@ -16,16 +16,16 @@ EXCESS = 0.1  # of all items, beyond those whose right answer is at that positio
 
 
 class OnePosition(NamedTuple):
-    """The position, from 0, that `count` of the answers to `items` items have."""
+    """The position, from 0, that `chosen` of the answers to `items` items have."""
 
     position: int
-    count: int
+    chosen: int
     items: int
 
     def __str__(self) -> str:
         """As in messages and reports: `option A in 96 of 96 items`."""
         letter = chr(ord("A") + self.position)
-        return f"option {letter} in {self.count} of {self.items} items"
+        return f"option {letter} in {self.chosen} of {self.items} items"
 
 
 def one_position(chosen_N: npt.ArrayLike, answer_N: npt.ArrayLike) -> OnePosition | None:
