@@ -34,6 +34,17 @@ with logs.progress_bar("counting", "step", total=20) as progress:
         time.sleep(0.02)
 logger.warning("ends")
 """
+FINETUNE = """
+import time
+from isogloss import logs
+logs.configure()
+with logs.bars_of("2/3 finetune arb_Arab s0"):
+    with logs.progress_bar("cell 2 of 3 · finetune · Arabic, seed 0", "step", total=120) as bar:
+        for step in range(120):
+            logs.tell(bar, bar="loss 0.33, dev 0.35", line="dev accuracy")
+            bar.update()
+            time.sleep(0.01)
+"""
 LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING) "
 
 
@@ -50,13 +61,14 @@ def in_file(path: Path, level: str = "logging.INFO") -> str:
     return path.read_bytes().decode()
 
 
-def on_terminal(level: str = "logging.INFO") -> str:
+def on_terminal(level: str = "logging.INFO", code: str | None = None, columns: int = 100) -> str:
     """What the program writes to a terminal."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = program(level) if code is None else [sys.executable, "-c", code]
     process = subprocess.Popen(
-        program(level), stdin=follower, stdout=follower, stderr=follower, env=environment
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment
     )
     os.close(follower)
     shown = b""
@@ -92,11 +104,19 @@ def test_a_file_has_lines_with_time_elapsed_time_and_remaining_time(tmp_path: Pa
 
 def test_a_terminal_has_a_bar_that_is_gone_at_the_end_and_bare_messages() -> None:
     shown = on_terminal()
-    assert re.search(r"\rcounting: +\d+%\|.*\| \d+/20 \[.*step/s, loss \d+\]", shown)
+    assert re.search(r"\rcounting \|.*\| \d+/20, 00:0\d left, loss \d+", shown)
     messages = [line.split("\r")[-1] for line in shown.replace("\r\n", "\n").split("\n")]
     assert messages[:2] == ["begins", "halfway"]
     assert messages[-2] == "ends"
     assert not re.search(LINE, shown)
+
+
+def test_bars_of_a_study_fit_eighty_columns() -> None:
+    shown = on_terminal(code=FINETUNE, columns=80)
+    bars = re.findall(r"2/3 finetune arb_Arab s0 \|(.*?)\| \d+/120, \d\d:\d\d left([^\r]*)", shown)
+    assert bars, shown
+    assert all(len(bar) >= 10 for bar, _ in bars)
+    assert bars[-1][1].rstrip() == ", loss 0.33, dev 0.35"
 
 
 def test_quiet_shows_warnings_without_progress(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ imports isogloss configures logging itself.
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -16,9 +19,15 @@ from isogloss.formatting import without_password
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL = 20.0  # seconds between lines of progress in a log file
+LONGEST_NAME = 40  # characters before a bar, of which 80 columns leave at least ten
+BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 TERMINAL_FORMAT = "%(message)s"
 FILE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 VERBOSE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+# What the bars of a context belong to, in few characters.
+_owner: ContextVar[str | None] = ContextVar("owner", default=None)
 
 
 class _StderrHandler(logging.Handler):
@@ -70,19 +79,40 @@ def silence() -> None:
     logging.getLogger("isogloss").setLevel(logging.ERROR)
 
 
-def progress_bar(description: str, unit: str, total: int, initial: int = 0) -> "tqdm[NoReturn]":
+@contextmanager
+def bars_of(owner: str) -> Iterator[None]:
+    """Context whose bars on a terminal begin with a short name in place of their descriptions."""
+    token = _owner.set(owner)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+def tell(progress: "tqdm[NoReturn]", *, bar: str, line: str) -> None:
+    """Add some words to a bar on a terminal, or others, which may be longer, to lines of a log."""
+    progress.set_postfix_str(bar if sys.stderr.isatty() else line, refresh=False)
+
+
+def progress_bar(
+    description: str, unit: str, total: int, initial: int = 0, part: str = ""
+) -> "tqdm[NoReturn]":
     """Progress towards `total` units, `initial` of which are done.
 
-    A terminal shows a bar. Elsewhere a line with elapsed and remaining time is logged at most every
+    A terminal shows a bar, by a short name within `bars_of`: the `part` tells one bar there from
+    another. Elsewhere a line with elapsed and remaining time is logged at most every
     LOG_INTERVAL seconds. Hidden if isogloss's logger is set above INFO.
     """
     hidden = logging.getLogger("isogloss").level > logging.INFO
     if sys.stderr.isatty():
+        owner = _owner.get()
         return tqdm(
-            desc=description,
+            desc=(f"{owner} {part}".rstrip() if owner else description)[:LONGEST_NAME],
             unit=unit,
             total=total,
             initial=initial,
+            bar_format=BAR,
+            dynamic_ncols=True,
             mininterval=0.2,
             leave=False,
             disable=hidden,

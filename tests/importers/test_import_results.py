@@ -166,6 +166,11 @@ def test_a_table_becomes_one_run_per_condition_and_compare_accepts_them(tmp_path
     base, tuned = import_results(ImportConfig(path="all.csv", study="s"))
     (parent,) = runs("import")
     assert base.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [run.info.run_name for run in (parent, base, tuned)] == [
+        "import s: base and tuned · m · belebele",
+        "base · m · belebele",
+        "tuned · m on Standard Arabic, seed 0 · belebele",
+    ]
     expected = {
         **{"kind": "evaluate", "model": "m", "source": "arb_Arab", "adapter": "none"},
         **{"task": "belebele", "format": "letter", "reasoning": "direct", "condition": "base"},

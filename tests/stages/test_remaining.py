@@ -35,7 +35,7 @@ def cells() -> list[StudyCell]:
 def remaining(cells: list[StudyCell], clock: Clock) -> Remaining:
     """Trainings weigh 5, evaluations 10."""
     weights = {cell: 5.0 if isinstance(cell, FinetuneCell) else 10.0 for cell in cells}
-    return Remaining(cells, lambda: weights, clock)
+    return Remaining(cells, lambda: weights, clock, afterwards=0)
 
 
 def do(remaining: Remaining, clock: Clock, cell: StudyCell, seconds: float) -> None:
@@ -81,6 +81,15 @@ def test_a_running_cell_counts_by_the_share_that_is_done(
     assert remaining.seconds() == pytest.approx(35 * 4)
 
 
+def test_the_comparison_is_part_of_what_is_left(clock: Clock, cells: list[StudyCell]) -> None:
+    remaining = Remaining(cells, lambda: dict.fromkeys(cells, 1.0), clock, afterwards=25)
+    for cell in cells[:-1]:
+        do(remaining, clock, cell, 10)
+    assert remaining.seconds() == pytest.approx(35)
+    do(remaining, clock, cells[-1], 10)
+    assert remaining.words() == "; about 25 s of the study left"
+
+
 def test_what_was_found_on_disk_tells_no_speed(
     remaining: Remaining, clock: Clock, cells: list[StudyCell]
 ) -> None:
@@ -108,7 +117,7 @@ def test_a_cell_of_seconds_tells_nothing_of_one_with_far_more_work(
     # A base evaluation of 3 s, most of them not its work, and trainings of 8 s.
     weights = {cell: 300.0 if isinstance(cell, FinetuneCell) else 1.0 for cell in cells}
     base, first, first_tuned, second, second_tuned = cells
-    remaining = Remaining(cells, lambda: weights, clock)
+    remaining = Remaining(cells, lambda: weights, clock, afterwards=0)
     do(remaining, clock, base, 3)
     assert remaining.words() == ""  # not 3 s * 602
     do(remaining, clock, first, 8)

@@ -301,7 +301,11 @@ def test_progress_counts_cells_and_mlflow_logs_everything_about_the_adapter(
     for line in (
         "cell 1 of 3 · base · Standard Arabic (1 of 6): accuracy 0.",
         "cell 1 of 3 · base · Turkish (6 of 6): accuracy 0.",
+        "checking data and models",
+        "cell 1 of 3 · base: 36 items in 6 languages",
+        "comparing 2 runs",
         "cell 2 of 3 · finetune · Standard Arabic, seed 0: dev accuracy 0.",
+        "; the adapter of step ",
         "cell 3 of 3 · tuned · Standard Arabic, seed 0 · Hebrew (2 of 6): accuracy 0.",
     ):
         assert line in caplog.text

@@ -49,7 +49,11 @@ def test_a_run_that_stands_for_another_is_named_after_it(monkeypatch: pytest.Mon
     run_id = opened(monkeypatch)
     link_project_run(other, Link.REUSES)
     assert name_of(run_id) == "base · model · probe (reused)"
-    assert mlflow.get_run(run_id).data.tags["isogloss.reuses"] == other.info.run_id
+    tags = mlflow.get_run(run_id).data.tags
+    assert tags["isogloss.reuses"] == other.info.run_id
+    assert tags["mlflow.note.content"] == (
+        f"The results are in the run [base · model · probe](#/experiments/0/runs/{other.info.run_id})."
+    )
 
 
 def test_a_refused_command_leaves_no_run_once_mlflow_has_ended_it(

@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from isogloss.config import CellConfig, CellsConfig, StudyConfig
 from isogloss.errors import ConfigError, DataError, LeaseLostError, ModelError, StudyError
 from isogloss.formatting import aligned, did_you_mean
+from isogloss.logs import bars_of
 from isogloss.models.locate import on_this_machine, require_known
 from isogloss.registry.lookup import AdapterRef, adapter_folder, adapter_problem
 from isogloss.stages.configured_study import configured_study
@@ -103,7 +104,7 @@ def run_cell(
     unknown id, and StudyError if the cell evaluates an adapter that is not trained yet.
     """
     cell = find_cell(study, cell_id)
-    with child_of(parent) if parent else nullcontext():
+    with child_of(parent) if parent else nullcontext(), bars_of(cell.short):
         return do_cell(cell, session or Session.of(cell.config), cell.label, experiment=experiment)
 
 

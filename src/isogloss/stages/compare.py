@@ -77,6 +77,7 @@ def compare_runs(
         if run:
             logger.info(f"compare: reusing run {finished_words(run)}")
             return run
+        logger.info(f"comparing {len(collected.runs)} runs")
         from isogloss.stages.comparison_run import compute  # takes long to import
 
         return compute(plan, experiment, work)

@@ -164,6 +164,8 @@ def _predict(
     tables, unanswered, missing = [], list[UnansweredError](), 0
     count = len(evaluation.items)
     rest_of_study(0.0, found=True)  # loading a model tells nothing of the speed
+    n_items = len(ready.fitted.items)
+    logger.info(f"{label}: {n_items} items in {count} language{'s' if count > 1 else ''}")
     by_language = groupby(ready.fitted.items, lambda item: item.language)
     for number, (code, group) in enumerate(by_language, 1):
         rows = list(group)
@@ -216,7 +218,7 @@ def _predict_language(
     line: str,
     share: float,
 ) -> pd.DataFrame:
-    with progress_bar(line, "item", total=len(items_)) as progress:
+    with progress_bar(line, "item", total=len(items_), part=items_[0].language) as progress:
         if isinstance(ready, OnServer):
             journal = work.folder / f"{items_[0].language}.jsonl"
             predictions = ready.predict(evaluation, items_, journal, progress.update)

@@ -63,8 +63,20 @@ def finetune(config: FinetuneConfig, session: Session, label: str = "finetune") 
         version = register(run.data.tags["isogloss.adapter_uri"], registered, "candidate")
         logger.info(f"{version.uri}: {version.message}")
     if DEV_ACCURACY in run.data.metrics:
-        logger.info(f"{label}: dev accuracy {run.data.metrics[DEV_ACCURACY]:.3f}")
+        logger.info(f"{label}: {_dev_words(run, config, len(plan.data.dev))}")
     return run
+
+
+def _dev_words(run: Run, config: FinetuneConfig, n_items: int) -> str:
+    """The dev accuracy of the adapter that is kept, with its step."""
+    measured = {
+        metric.step: metric.value
+        for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, DEV_ACCURACY)
+    }
+    best = run.data.tags.get("isogloss.best_step")
+    step = int(best) if best is not None and config.keep == "best" else max(measured)
+    accuracy = measured.get(step, run.data.metrics[DEV_ACCURACY])
+    return f"dev accuracy {accuracy:.3f} on {n_items} items; the adapter of step {step} is kept"
 
 
 def _train(plan: FinetunePlan, session: Session, work: WorkDir, label: str) -> Run:

@@ -14,7 +14,7 @@ from isogloss.config import ImportConfig
 from isogloss.files import user_path
 from isogloss.importers.read_results import ImportedRun, read_results
 from isogloss.predictions.metrics import evaluation_metrics, language_table, logged_metrics
-from isogloss.stages.run_names import finished_words
+from isogloss.stages.run_names import finished_words, run_name
 from isogloss.tracking import NO_ADAPTER, RunKind, RunTags, tag
 from isogloss.tracking.tags import in_parts
 from isogloss.types import Condition, Format
@@ -36,8 +36,16 @@ class RunToLog:
 
     @property
     def name(self) -> str:
-        """The name of the run: its condition."""
-        return str(self.tags.condition)
+        """The name of the run, as that of an evaluation by isogloss."""
+        condition = self.tags.condition
+        tuned = condition is not None and condition.tuned
+        return run_name(
+            str(condition),
+            [self.tags.model] if self.tags.model else [],
+            [self.tags.source] if self.tags.source and tuned else [],
+            self.tags.task,
+            self.tags.seed,
+        )
 
 
 def import_results(config: ImportConfig) -> list[Run]:
@@ -48,10 +56,17 @@ def import_results(config: ImportConfig) -> list[Run]:
     """
     planned = [plan_run(run, table, config) for run, table in read_results(config).items()]
     tags = RunTags(study=config.study, imported=_file_name(config)).as_dict()
+    conditions = " and ".join(dict.fromkeys(str(run.tags.condition) for run in planned))
+    name = run_name(
+        f"import {config.study}: {conditions}" if config.study else f"import {conditions}",
+        [run.tags.model for run in planned if run.tags.model],
+        [],
+        " and ".join(dict.fromkeys(run.tags.task for run in planned if run.tags.task)),
+    )
     with (
         tracking.locked_parent(RunKind.IMPORT, config, config.experiment) as parent,
         tracking.open_run(
-            RunKind.IMPORT, "import", config, tags | parent.tags, config.experiment, parent.work
+            RunKind.IMPORT, name, config, tags | parent.tags, config.experiment, parent.work
         ),
     ):
         runs = [_reuse_or_log(run) for run in planned]

@@ -25,6 +25,7 @@ from isogloss.stages.task_data import evaluation_data
 logger = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.02  # of a cell, from which its speed is taken
+COMPARISON = 25.0  # seconds of comparison, report and views: 20 to 30 on two cores
 LEAST_PART = 0.05  # of a cell's weight that another kind must have been measured on
 
 Weights = Mapping[StudyCell, float]
@@ -34,12 +35,13 @@ Weights = Mapping[StudyCell, float]
 class Remaining:
     """What is left of a study; `weigh` gives the weight of each cell when it is first needed.
 
-    `now` is a clock in seconds.
+    `now` is a clock in seconds. `afterwards` are those that follow the last cell.
     """
 
     cells: Sequence[StudyCell]
     weigh: Callable[[], Weights]
     now: Callable[[], float] = time.monotonic
+    afterwards: float = COMPARISON
     left: dict[StudyCell, None] = field(init=False)
     measured: dict[str, tuple[float, float]] = field(default_factory=dict)  # seconds and weight
     running: dict[StudyCell, tuple[float, float]] = field(default_factory=dict)  # since, share then
@@ -73,7 +75,7 @@ class Remaining:
             self.measured[_kind(cell)] = (seconds + self.now() - since, weight + part)
 
     def seconds(self, workers: int = 1) -> float | None:
-        """Seconds until all cells are done by so many workers; None before a speed is known.
+        """Seconds until the study is done by so many workers; None before a speed is known.
 
         A kind of cell that was not measured yet is as fast as the other kind, by the weights. A
         cell of seconds, most of which are not its work, tells nothing of one with far more work.
@@ -103,7 +105,7 @@ class Remaining:
             else seconds
             for cell, seconds in left.items()
         )
-        return max([sum(left.values()) / workers, *chains])
+        return max([sum(left.values()) / workers, *chains]) + self.afterwards
 
     def _left(self, cell: StudyCell, speed: float) -> float:
         """Seconds that a cell takes still; one that runs and tells no share is on time."""
@@ -114,7 +116,7 @@ class Remaining:
 
     def words(self, workers: int = 1) -> str:
         """What is left, as the end of a line of progress; empty if it is not known."""
-        seconds = self.seconds(workers) if self.left else None
+        seconds = self.seconds(workers) if self.left or self.afterwards else None
         if seconds is None:
             return ""
         return f"; about {duration(seconds)} of the study left"

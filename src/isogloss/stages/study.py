@@ -30,6 +30,7 @@ from isogloss.errors import (
     TrackingError,
 )
 from isogloss.formatting import aligned, decimal, duration
+from isogloss.logs import bars_of
 from isogloss.models.memory import return_freed_memory
 from isogloss.stages.cell import do_cell
 from isogloss.stages.collect_runs import group_runs
@@ -102,6 +103,7 @@ def run_study(
     """
     from isogloss.stages.compare import print_verdict  # draws, which takes long to import
 
+    logger.info("checking data and models")
     cells = study_cells(config)
     sessions = {cell.config.model: Session.of(cell.config) for cell in cells}
     preflight = check_study(config, sessions, cells)
@@ -247,7 +249,7 @@ def run_cells(
                 continue
             began = time.monotonic()
             try:
-                with reporting(remaining, cell):
+                with reporting(remaining, cell), bars_of(f"{number}/{len(cells)} {cell.short}"):
                     _run_cell(cell, runs, session, label)
             except (ProcessError, TrackingError):
                 raise  # no other cell would fare better

@@ -26,6 +26,11 @@ class FinetuneCell:
         return " · ".join(filter(None, (self.model_label, "finetune", self.adapter)))
 
     @property
+    def short(self) -> str:
+        """Its name beside a bar."""
+        return f"finetune {self.config.source} s{self.config.seed}"
+
+    @property
     def adapter(self) -> str:
         """The adapter in words: source and seed."""
         return f"{source_name(self.config.source)}, seed {self.config.seed}"
@@ -53,6 +58,12 @@ class EvaluateCell:
         """Its name in progress lines."""
         adapter = self.finetuned.adapter if self.finetuned else None
         return " · ".join(filter(None, (self.model_label, self.condition, adapter)))
+
+    @property
+    def short(self) -> str:
+        """Its name beside a bar."""
+        own = self.finetuned.config if self.finetuned else None
+        return f"{self.condition} {own.source} s{own.seed}" if own else str(self.condition)
 
 
 StudyCell = FinetuneCell | EvaluateCell

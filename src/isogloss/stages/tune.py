@@ -41,6 +41,7 @@ from isogloss.hpo.retry import first_attempt, next_attempts
 from isogloss.hpo.space import Space, read_space
 from isogloss.hpo.storage import open_storage
 from isogloss.hpo.workers import STARTUP_TRIALS, Worker, run_trials
+from isogloss.logs import bars_of
 from isogloss.predictions.table import Prediction
 from isogloss.prompts.protocol import Protocol
 from isogloss.stages.recipe_by_name import BEST_RECIPE
@@ -292,7 +293,8 @@ def _train_trial(search: Search, trial: optuna.Trial) -> float:
                 folder=Path(scratch),
                 description=label,
             )
-            train(search.session.model, job, log=metrics.log, on_measurement=report)
+            with bars_of(f"trial {trial.number}"):
+                train(search.session.model, job, log=metrics.log, on_measurement=report)
     except ConfigError as error:  # a rank without memory; other trials have other ranks
         raise TrainingError(str(error)) from error
     finally:

@@ -14,6 +14,7 @@ from isogloss.tracking.server import UNREACHABLE, no_retries
 from isogloss.tracking.tags import PREFIX, prefixed
 
 NAME_TAG = "mlflow.runName"
+NOTE_TAG = "mlflow.note.content"  # shown as the description of a run, in Markdown
 REFUSED = "refused"  # the kind of a run whose command was refused
 ENTRY_POINT = "mlflow.project.entryPoint"
 
@@ -56,7 +57,7 @@ def name_at_start(name: str) -> None:
 
 
 def link_project_run(linked: Run, link: Link) -> None:
-    """Tag the run that `mlflow run` has opened with the run that has the results, if they differ.
+    """Name, in the run that `mlflow run` has opened, the run that has the results, if they differ.
 
     It is the same for a job that is requeued, and for the second of several workers of a search.
     """
@@ -64,8 +65,10 @@ def link_project_run(linked: Run, link: Link) -> None:
     if opened is None or opened.info.run_id == linked.info.run_id:
         return
     name_project_run(f"{linked.info.run_name} ({link.participle})")
+    address = f"#/experiments/{linked.info.experiment_id}/runs/{linked.info.run_id}"
+    note = f"The results are in the run [{linked.info.run_name}]({address})."
     with mlflow.start_run():
-        mlflow.set_tag(f"{PREFIX}{link}", linked.info.run_id)
+        mlflow.set_tags({f"{PREFIX}{link}": linked.info.run_id, NOTE_TAG: note})
 
 
 def mark_refused(name: str) -> None:

@@ -22,7 +22,7 @@ from isogloss.distributed import processes
 from isogloss.errors import ConfigError, ModelError, TrainingError
 from isogloss.files import whole_folder
 from isogloss.inference.predict import predict
-from isogloss.logs import progress_bar
+from isogloss.logs import progress_bar, tell
 from isogloss.models.adapter_weights import remove_layers
 from isogloss.models.adapters import detach, save_adapter
 from isogloss.models.forward import finish_passes, hidden_states
@@ -225,8 +225,13 @@ def _run_steps(
             # not is logged again, as one is that was done after the last checkpoint.
             log(state.step + 1, {"train/loss": loss, "train/learning_rate": rate})
             state.end_step()
-            accuracy = state.dev[max(state.dev)].accuracy
-            progress.set_postfix_str(f"loss {loss:.3f}, dev accuracy {accuracy:.2f}", refresh=False)
+            at = max(state.dev)
+            accuracy = state.dev[at].accuracy
+            tell(
+                progress,
+                bar=f"loss {loss:.2f}, dev {accuracy:.2f}",
+                line=f"loss {loss:.3f}, dev accuracy {accuracy:.2f} at step {at}",
+            )
             progress.update()
             if _measurement_is_missing(state):
                 _measure(model, adapter, state, job, log, on_measurement)
