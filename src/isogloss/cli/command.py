@@ -120,6 +120,8 @@ def _open(config: BaseModel, *, say: bool) -> None:
     if line and say:
         logger.info(line)
     require_models(config)
+    if line and say:
+        logger.info("loading libraries")  # which is silent for seconds
 
 
 def _run(
