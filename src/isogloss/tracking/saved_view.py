@@ -108,7 +108,7 @@ def _charts(view: View) -> dict[str, object]:
         ],
         "compareRunSections": [
             _section(TABLE, columns=1, height=480),
-            _section(BARS, columns=3, height=240),
+            _section(BARS, columns=2, height=240),
         ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
