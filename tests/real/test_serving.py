@@ -53,6 +53,7 @@ class Server:
 
     address: str
     process: int
+    log: Path
 
     def ask(self, content: bytes) -> requests.Response:
         """The answer to the bytes of a request."""
@@ -91,7 +92,7 @@ def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         )  # fmt: skip
     try:
         wait(address, server, log)
-        yield Server(address, server.pid)
+        yield Server(address, server.pid, log)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
@@ -99,6 +100,12 @@ def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     while running(server.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert not running(server.pid)
+
+
+def test_a_server_says_nothing_that_would_alarm(server: Server) -> None:
+    said = server.log.read_text()
+    assert "pip install" not in said, said
+    assert "Warning" not in said, said
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 MLflow copies it beside the isogloss package and the adapter.
 """
 
+import logging
 import sys
+import warnings
 
 import mlflow
 
@@ -11,6 +13,9 @@ from isogloss.threads import limit_threads
 
 if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # a server's process, not a user's
     limit_threads()  # before torch is imported
+    # Libraries warn each other of what a user cannot change, and of a kernel that a CPU lacks.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(peft|torch|transformers)\b")
 
 from isogloss.registry.pyfunc_model import PyfuncModel
 
