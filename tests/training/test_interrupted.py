@@ -133,6 +133,7 @@ def test_a_training_without_checkpoints_keeps_none_when_it_is_interrupted(
 
 
 PROGRAM = """
+import signal
 import sys
 import time
 from pathlib import Path
@@ -149,6 +150,7 @@ from isogloss.training.recipe import Recipe
 
 torch.set_num_threads(1)
 logs.configure()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 
 def log(step, metrics):
@@ -190,7 +192,7 @@ def test_signals_from_outside_keep_the_steps_that_are_done(
             if line.startswith(f"{stop} train/loss"):
                 cut.send_signal(number)
                 break
-        _, shown = cut.communicate()
+        _, shown = cut.communicate(timeout=60)
         assert cut.returncode == 128 + number, shown
         assert f"finetune: a checkpoint of step {stop - 1} is kept" in shown
         if done:
