@@ -189,6 +189,7 @@ def test_only_the_first_of_several_processes_reports_a_mistake(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["small", "--count", "many"])
+    monkeypatch.setattr("isogloss.cli.command.UNTIL_REPORTED", 0.1)
     for rank, message in [("0", "count should be an integer, but got 'many'."), ("1", "")]:
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(SystemExit) as caught:

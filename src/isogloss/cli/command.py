@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -39,6 +40,9 @@ CHATTY = ("alembic", "bitsandbytes", "datasets", "httpx", "mlflow", "transformer
 
 PROJECT_RUN = "MLFLOW_RUN_ID"  # the run that `mlflow run` has opened
 LONGEST_MESSAGE = 4000  # characters
+# Seconds in which the first process reports an error that all have: torchrun ends them all as soon
+# as one has ended.
+UNTIL_REPORTED = 15.0
 # By module: an error of one that was never imported cannot have been raised.
 SERVER_ERRORS = (
     ("mlflow.exceptions", "MlflowException"),
@@ -245,6 +249,7 @@ def start(command: click.Command, name: str) -> None:
     try:
         command.main(prog_name=name, standalone_mode=False)
     except click.ClickException as error:
+        time.sleep(UNTIL_REPORTED)
         raise SystemExit(error.exit_code) from error
     except click.Abort as error:  # interrupted
         raise SystemExit(1) from error
