@@ -92,6 +92,7 @@ def _provenance(
     return {
         "command": command,
         "commit": tags.get("mlflow.source.git.commit"),
+        "commit_of_report": comparison.data.tags.get("mlflow.source.git.commit"),
         "finished": datetime.fromtimestamp(parent.info.end_time / 1000, UTC).isoformat(
             "T", "minutes"
         ),

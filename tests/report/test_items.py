@@ -162,6 +162,22 @@ def test_of_normalised_scores_the_shares_are_those_that_decide(runs, comparison,
     assert "probabilities of the options" in items_note(letters, comparison)
 
 
+@pytest.mark.parametrize("normalisation", [Normalisation.LENGTH, Normalisation.UNCONDITIONAL])
+def test_an_item_with_an_impossible_option_has_no_shares(runs, comparison, normalisation):
+    cloze = {
+        key: table.assign(
+            choice_logprobs=[[-np.inf, -1.0, -2.0, -3.0], *table["choice_logprobs"][1:]],
+            unconditional_logprobs=[[-1.0, -2.0, -3.0, -4.0]] * len(table),
+        )
+        for key, table in runs.items()
+    }
+    texts = texts_of(next(iter(runs.values())), ("a", "bb", "three", "a very long option"))
+    data = item_data(replace(comparison, format="cloze"), cloze, texts, normalisation)
+    for answers in data["runs"]:
+        assert [len(each) for each in answers["shares"]].count(0) == 1
+        assert [len(each) for each in answers["probabilities"]].count(0) == 1
+
+
 def test_the_page_shows_the_share_that_decides_and_the_probability_below(
     browser, runs, comparison, tmp_path
 ):

@@ -37,8 +37,10 @@ def test_the_report_is_kept_with_the_time_of_each_cell(tmp_path: Path) -> None:
     logged("finetune", "c", status="FAILED", adapter="x")
     logged("evaluate", "e", adapter="y")  # of an earlier attempt at the study
     logged("finetune", "f", adapter="y")
-    logged("compare", "d", "report/report.html", verdict_C1="inconclusive")
-    logged("study", "d", "models.csv", cells=cell)
+    compared = logged("compare", "d", "report/report.html", verdict_C1="inconclusive")
+    study = logged("study", "d", "models.csv", cells=cell)
+    for run_id, commit in ((study, "computed"), (compared, "drawn")):
+        mlflow.MlflowClient().set_tag(run_id, "mlflow.source.git.commit", commit)
     (stale := tmp_path / "tiny" / "old.csv").parent.mkdir()
     stale.touch()
 
@@ -46,6 +48,7 @@ def test_the_report_is_kept_with_the_time_of_each_cell(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {PROVENANCE, "report.html", "models.csv"}
     provenance = json.loads((folder / PROVENANCE).read_text())
     assert provenance["command"] == "mlflow run ."
+    assert (provenance["commit"], provenance["commit_of_report"]) == ("computed", "drawn")
     assert provenance["versions"] == ["torch:2.13.0"]
     assert provenance["verdicts"]["C1"] == "inconclusive"
     assert list(provenance["seconds_by_cell"].values()) == [2.5, 2.5]

@@ -61,19 +61,17 @@ def _refuse_without_effect(
     own_seeds = [entry.source for entry in study.sources or () if entry.seeds]
     seeded = study.seeds or (study.sources and len(own_seeds) == len(study.sources))
     own_recipes = [model.name for model in study.models or () if model.recipe is not None]
-    lost = ""
+    lost, where = "", f"study file {str(path)!r}"
     if "seeds" in overrides and own_seeds:
         lost = f"seeds has no effect on source {own_seeds[0]!r}, which has its own; change the file"
     elif "seed" in overrides and seeded and not study.shuffle_options:
         lost = "seed has no effect beside seeds; set seeds"
+        where = "command line" if "seeds" in overrides else where
     elif recipe is not None and own_recipes:
         lost = (
             f"recipe has no effect on model {own_recipes[0]!r}, which has its own; change the file"
         )
     if lost:
-        where = f"study file {str(path)!r}"
-        if {"seed", "seeds"} <= set(overrides):
-            where = "command line"
         raise ConfigError(f"{where}: {lost}.")
 
 

@@ -15,8 +15,8 @@ from isogloss.files import looked_for, user_path
 from isogloss.models.adapter_files import adapter_digest
 from isogloss.tracking import tag
 from isogloss.tracking.project_run import Link
-from isogloss.tracking.search import experiments
-from isogloss.tracking.server import hides_artifacts, is_missing, reason
+from isogloss.tracking.search import existing_run, experiments
+from isogloss.tracking.server import hides_artifacts, reason
 from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import PREFIX, RunKind
 from isogloss.training.contamination import RECORD
@@ -108,15 +108,12 @@ def model_uri(adapter: str) -> str:
     """
     if adapter.startswith((MODELS, RUNS)):
         return adapter
-    try:
-        run = mlflow.get_run(adapter)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = existing_run(adapter)
+    if run is None:
         raise ModelError(
             f"adapter {adapter!r} is neither a folder, the id of a run nor a models:/ URI"
             f"{looked_for(adapter)}{similar_runs(adapter, RunKind.FINETUNE)}"
-        ) from error
+        )
     for link in Link:
         if linked := tag(run, link):
             return model_uri(linked)

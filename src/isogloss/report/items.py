@@ -227,9 +227,6 @@ def _probabilities(table_N: pd.DataFrame) -> list[list[int]] | None:
     shares: list[list[int]] = []
     for values in table_N["choice_logprobs"]:
         logprob_C = np.asarray([] if values is None else values, dtype=float)
-        if not len(logprob_C) or not np.isfinite(logprob_C).all():
-            shares.append([])
-            continue
         shares.append(_per_mille(logprob_C))
     return shares if any(shares) else None
 
@@ -243,24 +240,26 @@ def _shares(
     if normalisation in (None, Normalisation.NONE) or "choice_logprobs" not in table_N:
         return None
     unconditional_N: Sequence[Sequence[float] | None] = [None] * len(table_N)
-    if "unconditional_logprobs" in table_N:
+    subtracted = normalisation == Normalisation.UNCONDITIONAL
+    if subtracted and "unconditional_logprobs" in table_N:
         unconditional_N = list(table_N["unconditional_logprobs"])
     shares: list[list[int]] = []
     for values, alone, options in zip(
         table_N["choice_logprobs"], unconditional_N, options_N, strict=True
     ):
         logprob_C = np.asarray([] if values is None else values, dtype=float)
-        needed = alone if normalisation == Normalisation.UNCONDITIONAL else options
-        if needed is None or len(needed) != len(logprob_C) or not len(logprob_C):
+        needed = alone if subtracted else options
+        if needed is None or len(needed) != len(logprob_C):
             shares.append([])
             continue
-        shares.append(
-            _per_mille(normalised_scores(logprob_C, options=options, unconditional_C=alone))
-        )
+        scores_C = normalised_scores(logprob_C, options=options, unconditional_C=alone)
+        shares.append(_per_mille(scores_C))
     return shares if any(shares) else None
 
 
 def _per_mille(score_C: FloatArray) -> list[int]:
-    """The softmax of scores, in thousandths."""
+    """The softmax of scores, in thousandths; empty if there are none, or not all are finite."""
+    if not len(score_C) or not np.isfinite(score_C).all():
+        return []
     share_C = np.exp(score_C - np.logaddexp.reduce(score_C))
     return [round(PER_MILLE * share) for share in share_C.tolist()]

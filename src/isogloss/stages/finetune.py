@@ -7,7 +7,6 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.config import FinetuneConfig
@@ -24,7 +23,8 @@ from isogloss.stages.tinker_training import train_on_service
 from isogloss.stages.training_inputs import fit_source_data
 from isogloss.tracking.metric_log import MetricLog
 from isogloss.tracking.resume import WorkDir
-from isogloss.tracking.server import is_missing, uploading
+from isogloss.tracking.search import existing_run
+from isogloss.tracking.server import uploading
 from isogloss.tracking.tags import RunKind, prefixed
 from isogloss.training.checkpoints import CHECKPOINT
 from isogloss.training.loop import TrainingJob, TrainingResult, recipe_lora_config, train
@@ -129,12 +129,10 @@ def _begin_again_if_changed(work: WorkDir, recipe: Recipe) -> None:
     """
     if work.run_id is None:
         return
-    try:
-        params = mlflow.get_run(work.run_id).data.params
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = existing_run(work.run_id)
+    if run is None:
         return
+    params = run.data.params
     if params.get("recipe.eval_every", str(recipe.eval_every)) != str(recipe.eval_every):
         logger.warning(
             f"the training of run {work.run_id} was interrupted and measured every "

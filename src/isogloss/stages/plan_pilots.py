@@ -4,17 +4,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-import mlflow
 import numpy as np
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from isogloss.errors import ComparisonError
 from isogloss.languages import group, is_mixed
 from isogloss.report.power import Pilot
 from isogloss.stages.plan_crossed import CrossedPilot
 from isogloss.tracking import RunKind, metrics_of, tag
-from isogloss.tracking.server import is_missing
+from isogloss.tracking.search import existing_run
 from isogloss.tracking.similar import similar_runs
 from isogloss.tracking.tags import read_parts
 from isogloss.types import Group, LanguageCode
@@ -22,14 +20,11 @@ from isogloss.types import Group, LanguageCode
 
 def read_pilot(run_id: str) -> Pilot:
     """Measurements of a compare run; ComparisonError if it is not one or lacks any of them."""
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = existing_run(run_id)
+    if run is None:
         raise ComparisonError(
             f"like: {run_id!r} is not the id of a run{similar_runs(run_id, RunKind.COMPARE)}"
-        ) from error
+        )
     metrics = run.data.metrics
     if tag(run, "kind") != RunKind.COMPARE or run.info.status != "FINISHED":
         raise ComparisonError(f"like: run {run_id!r} is not a finished compare run.")
@@ -62,7 +57,7 @@ def read_crossed_pilot(run_id: str) -> CrossedPilot:
 
     ComparisonError if it is not a finished compare run, or has adapters of one source only.
     """
-    compared = _run(run_id)
+    compared = existing_run(run_id)
     if (
         compared is None
         or tag(compared, "kind") != RunKind.COMPARE
@@ -73,7 +68,7 @@ def read_crossed_pilot(run_id: str) -> CrossedPilot:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     seeds: dict[str, set[str]] = defaultdict(set)
     counts = []
-    for run in filter(None, map(_run, read_parts(compared, "cells"))):
+    for run in _cells(compared):
         source = tag(run, "source")
         if tag(run, "condition") != "tuned" or source is None or is_mixed(source):
             continue
@@ -126,13 +121,8 @@ def _in_contrast(compared: Run, prefix: str, names: Iterable[str]) -> list[str]:
 def _items_per_language(compared: Run) -> int:
     """Mean number of items of the languages compared; 0 if the evaluate runs do not record it."""
     counts = []
-    for run_id in read_parts(compared, "cells"):
-        try:
-            metrics = metrics_of(mlflow.get_run(run_id))
-        except MlflowException as error:  # permanently deleted since
-            if not is_missing(error):
-                raise
-            continue
+    for run in _cells(compared):
+        metrics = metrics_of(run)
         counts += [
             metrics[name]
             for name in _in_contrast(compared, "n/", metrics)
@@ -147,11 +137,6 @@ def _accuracies(metrics: Mapping[str, float]) -> Iterator[tuple[LanguageCode, fl
             yield name.removeprefix("accuracy/"), value
 
 
-def _run(run_id: str) -> Run | None:
-    """A run by id; None if it does not exist, or no longer."""
-    try:
-        return mlflow.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
-        return None
+def _cells(compared: Run) -> Iterator[Run]:
+    """The evaluate runs of a compare run, but those that were permanently deleted since."""
+    return filter(None, map(existing_run, read_parts(compared, "cells")))

@@ -25,7 +25,7 @@ from isogloss.stages.task_data import evaluation_data
 logger = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.02  # of a cell, from which its speed is taken
-COMPARISON = 25.0  # seconds of comparison, report and views: 20 to 30 on two cores
+COMPARISON = 10.0  # seconds of comparison and report: 4 in the demo, 27 beside other programs
 LEAST_PART = 0.05  # of a cell's weight that another kind must have been measured on
 
 Weights = Mapping[StudyCell, float]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
 
 from isogloss import tracking
 from isogloss.analysis.omissions import Omission, OmissionReason
@@ -15,8 +14,7 @@ from isogloss.errors import ComparisonError, ConfigError
 from isogloss.stages.comparable_runs import run_key
 from isogloss.tracking import RunKind, tag
 from isogloss.tracking.experiments import searched_with
-from isogloss.tracking.search import FINISHED, find_runs, newest_first
-from isogloss.tracking.server import is_missing
+from isogloss.tracking.search import FINISHED, existing_run, find_runs, newest_first
 from isogloss.tracking.similar import searched, similar_experiments, similar_runs
 from isogloss.tracking.tags import prefixed, read_parts
 from isogloss.types import LanguageCode
@@ -105,14 +103,11 @@ def parse_tags(pairs: Sequence[str] | None) -> dict[str, str]:
 
 
 def _evaluate_run(run_id: str) -> Run:
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = existing_run(run_id)
+    if run is None:
         raise ComparisonError(
             f"{run_id!r} is not the id of a run{similar_runs(run_id, RunKind.EVALUATE)}"
-        ) from error
+        )
     kind = tag(run, "kind")
     if kind != RunKind.EVALUATE:
         but = f" but a {kind} run" if kind else ""

@@ -134,7 +134,7 @@ def free_memory(error: BaseException | None) -> None:
         while trace is not None:
             try:  # noqa: SIM105 - a context manager needs memory
                 trace.tb_frame.clear()
-            except Exception:
+            except (RuntimeError, MemoryError):  # a frame that runs cannot be cleared
                 pass
             trace = trace.tb_next
         error = error.__context__

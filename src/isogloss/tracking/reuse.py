@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run, RunStatus
-from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from isogloss.errors import LeaseLostError
@@ -21,8 +20,7 @@ from isogloss.tracking.leases import LEASES
 from isogloss.tracking.libraries import is_major, updates_since
 from isogloss.tracking.project_run import Link, link_project_run
 from isogloss.tracking.resume import WorkDir, locked_work_dir
-from isogloss.tracking.search import FINISHED, find_runs
-from isogloss.tracking.server import is_missing
+from isogloss.tracking.search import FINISHED, existing_run, find_runs
 from isogloss.tracking.tags import PREFIX, RunKind, prefixed, tag
 
 logger = logging.getLogger(__name__)
@@ -176,12 +174,10 @@ def end_left_run(work: WorkDir, experiment_id: str) -> None:
     left = work.lease.left
     if left is None:
         return
-    try:
-        info = mlflow.get_run(left).info
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = existing_run(left)
+    if run is None:
         return
+    info = run.info
     searched = searched_with(experiment_id)
     if info.experiment_id not in searched or info.lifecycle_stage != LifecycleStage.ACTIVE:
         return

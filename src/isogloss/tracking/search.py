@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import mlflow
 from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
+
+from isogloss.tracking.server import is_missing
 
 FINISHED = "FINISHED"
 PAGE = 1000  # runs; a server sends some 20 MB for them if each has 200 metrics
@@ -38,6 +41,16 @@ def find_runs(
         for run in _pages(experiment_ids, " AND ".join([*chosen, *clauses]))
     )
     return newest_first(run for run in found if tags.items() <= run.data.tags.items())
+
+
+def existing_run(run_id: str) -> Run | None:
+    """A run by id; None if MLflow has none such, or no longer."""
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return None
 
 
 def newest_first(runs: Iterable[Run]) -> list[Run]:
