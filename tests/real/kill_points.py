@@ -25,8 +25,9 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import groupby
 from pathlib import Path
@@ -37,9 +38,9 @@ from real.store_facts import Facts, differences, facts
 from real.write_events import Events, Point, Strike, kill, photographing, terminate
 
 LIMIT = 600  # seconds for one start
-TERMINATED = 143  # exit status
 ENDS = 3  # of like events, so many are tried at both ends
 CODE = "/code/isogloss"  # the package in a logged model
+RENEWED = "commit update isogloss_leases"  # as often as the clock has it: once is a point
 PROGRESS = 10  # points after which there is a line
 RawText = argparse.RawDescriptionHelpFormatter
 
@@ -98,6 +99,10 @@ class End(Enum):
     KILL = auto()
     TERMINATE = auto()
     PHOTOGRAPH = auto()  # it does not, but its folder is copied
+
+
+# Exit status of a start that ends at a point, negative for a signal.
+STATUS = {End.KILL: -signal.SIGKILL, End.TERMINATE: 143, End.PHOTOGRAPH: -signal.SIGKILL}
 
 
 @dataclass(frozen=True)
@@ -176,16 +181,20 @@ class Harness:
 
         Of like events one after another, such as files copied into one folder, some at both ends.
         """
-        labels = self.trace.read_text("utf-8").splitlines()
+        counts: Counter[str] = Counter()
+        recorded = []
+        for number, label in enumerate(self.trace.read_text("utf-8").splitlines(), 1):
+            recorded.append(Point(number, label, counts[label]))
+            counts[label] += 1
         found = []
-        for _, group in groupby(enumerate(labels, 1), lambda event: _kind(event[1])):
-            events = list(group)
-            for at, (number, label) in enumerate(events):
-                if ENDS <= at < len(events) - ENDS:
+        for _, group in groupby(recorded, lambda point: _kind(point.label)):
+            points = list(group)
+            for at, point in enumerate(points):
+                if ENDS <= at < len(points) - ENDS or (point.label == RENEWED and point.earlier):
                     continue
-                found.append(Point(number, False, label))
-                if label.startswith("write "):
-                    found.append(Point(number, True, f"half of {label}"))
+                found.append(point)
+                if point.label.startswith("write "):
+                    found.append(replace(point, half=True))
         return found
 
     def photograph(self, points: Sequence[Point]) -> Facts:
@@ -193,20 +202,18 @@ class Harness:
         self.photos.mkdir()
         return self.whole(points=points, strike=photographing(self.folder, self.photos))
 
-    def killed(self, point: Point, end: End) -> bool:
-        """Bring the folder to the state after an end at a point; False if it is not reached."""
+    def killed(self, point: Point, end: End) -> int:
+        """Bring the folder to the state after an end at a point; the status, 0 if not reached."""
         if end == End.PHOTOGRAPH:
             photo = self.photos / point.name
             if not photo.is_dir():
-                return False
+                return 0
             shutil.rmtree(self.folder)
             photo.rename(self.folder)
             self.output.unlink(missing_ok=True)
-            return True
+            return STATUS[end]
         self.reset()
-        if end == End.KILL:
-            return self.start([point]) == -signal.SIGKILL
-        return self.start([point], terminate) == TERMINATED
+        return self.start([point], kill if end == End.KILL else terminate)
 
     def left_running(self) -> list[str]:
         """Runs that a process left running, although it was told to end; one line each."""
@@ -271,10 +278,12 @@ def survived(
     good = tried = 0
     for point in points:
         began = time.monotonic()
-        if not harness.killed(point, end):
-            print(f"{entry}: not reached: {point.number} ({point.label})", flush=True)
+        status = harness.killed(point, end)
+        if status == 0:
+            print(f"{entry}: not reached: {point}", flush=True)
             continue
-        wrong = harness.left_running() if end == End.TERMINATE else []
+        wrong = [] if status == STATUS[end] else [f"the first start ended with {status}"]
+        wrong += harness.left_running() if end == End.TERMINATE else []
         wrong += harness.trial(expected)
         tried += 1
         good += not wrong
@@ -282,7 +291,7 @@ def survived(
             seconds = time.monotonic() - began
             print(f"{entry}: {good} of {tried} survived, the last in {seconds:.1f} s", flush=True)
         if wrong:
-            print(f"{entry}: killed at {point.number} ({point.label})", flush=True)
+            print(f"{entry}: killed at {point}", flush=True)
             for line in wrong[:12]:
                 print(f"    {line}", flush=True)
     print(f"{entry}: {good} of {tried} kill points survived", flush=True)

@@ -6,31 +6,47 @@ lost in both.
 """
 
 import os
+import re
 import shutil
 import signal
 import sys
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 CHANGES = ("INSERT", "UPDATE", "DELETE")
+# What is another in each start: ids, process ids and times, random names.
+VOLATILE = re.compile(
+    r"(?<=isogloss-)[0-9a-f-]+|[0-9a-f]{32}|(?<=-)[0-9a-f]{12}\b"
+    r"|(?<=/tmp)[a-z0-9_]{8}\b|(?<=uploading\.)\w+"
+)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A place to stop a process: before event `number`, or in the middle of the file it opens."""
+    """A place to stop a process: before an event, or in the middle of the file that it opens.
 
-    number: int
-    half: bool
+    The event is the one with this label that comes after `earlier` others of the same label. It is
+    not known by its number, since two starts do not write everything in one order: leases are
+    renewed by the clock.
+    """
+
+    number: int  # in the start that was recorded
     label: str
+    earlier: int
+    half: bool = False
 
     @property
     def name(self) -> str:
         """A name for files about it."""
         return f"{self.number}-half" if self.half else str(self.number)
+
+    def __str__(self) -> str:
+        half = "half of " if self.half else ""
+        return f"{self.number} ({half}{self.label})"
 
 
 @dataclass(frozen=True)
@@ -82,12 +98,12 @@ class Events:
         log: Path | None = None,
     ) -> None:  # fmt: skip
         self.folder = f"{folder}/"
-        self.points: dict[int, list[Point]] = defaultdict(list)
+        self.points: dict[tuple[str, int], list[Point]] = defaultdict(list)
         for point in points:
-            self.points[point.number].append(point)
+            self.points[point.label, point.earlier].append(point)
         self.strike = strike
         self.log = log.open("w", encoding="utf-8") if log else None
-        self.count = 0
+        self.counts: Counter[str] = Counter()
         self.pending: tuple[Point, Cut] | None = None  # to strike when the file is written
         self.lock = threading.RLock()
         self.busy: int | None = None  # the thread whose event is being dealt with
@@ -143,16 +159,18 @@ class Events:
 
     def happens(self, label: str, written: str | None = None) -> None:
         """Count an event; strike if it is a point, or if half of the file before it was one."""
+        label = VOLATILE.sub("*", label)
         with self.lock:
             self.busy = threading.get_ident()
-            self.count += 1
             if self.log:
                 self.log.write(f"{label}\n")
                 self.log.flush()
             if self.pending:
                 self.strike(*self.pending)
                 self.pending = None
-            for point in self.points.get(self.count, ()):
+            points = self.points.get((label, self.counts[label]), ())
+            self.counts[label] += 1
+            for point in points:
                 if not point.half:
                     self.strike(point, None)
                 elif written:
