@@ -5,6 +5,7 @@ or its folder is copied as a kill would leave it: what has not reached a file or
 lost in both.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -18,9 +19,11 @@ from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 CHANGES = ("INSERT", "UPDATE", "DELETE")
+TRIES = 5  # to copy a folder
 # What is another in each start: ids, process ids and times, random names.
 VOLATILE = re.compile(
-    r"(?<=isogloss-)[0-9a-f-]+|[0-9a-f]{32}|(?<=-)[0-9a-f]{12}\b"
+    r"(?<=isogloss-)[0-9a-f-]+|[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?<=-)[0-9a-f]{12}\b"
     r"|(?<=/tmp)[a-z0-9_]{8}\b|(?<=uploading\.)\w+"
 )
 
@@ -79,11 +82,20 @@ def terminate(point: Point, cut: Cut | None) -> None:
 
 
 def photographing(folder: Path, photos: Path) -> Strike:
-    """A function that copies a folder as a kill would leave it, to a folder named after the point."""
+    """A function that copies a folder as a kill would leave it, to a folder named after the point.
+
+    A database's journal may vanish meanwhile, with a transaction of another thread.
+    """
 
     def photograph(point: Point, cut: Cut | None) -> None:
         copy = photos / point.name
-        shutil.copytree(folder, copy, symlinks=True)
+        for _ in range(TRIES):
+            with contextlib.suppress(shutil.Error):
+                shutil.copytree(folder, copy, symlinks=True)
+                break
+            shutil.rmtree(copy)
+        else:
+            raise AssertionError(f"{folder} changes whenever it is copied")
         if cut:
             cut.apply(str(copy / os.path.relpath(cut.path, folder)))
 
