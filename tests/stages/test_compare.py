@@ -45,12 +45,17 @@ def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
     log_runs(study(5, seeds=1, n=40))
     run_compare(CompareConfig(source="arb_Arab"))
     output = capsys.readouterr().out
-    assert "C1: " in output
-    assert "C3: Open: both gains are shown neither equal nor different in every model." in output
     (run,) = compare_run_list()
     tags = run.data.tags
-    assert tags["mlflow.note.content"].startswith("No difference seen: ")
-    assert tags["mlflow.note.content"] in output
+    note, answer = tags["mlflow.note.content"], tags["isogloss.answer"]
+    assert "\n- C3: Open: both gains are shown neither equal nor different in every model." in note
+    assert note.startswith("No difference seen: ")
+    assert set(answer.splitlines()) <= set(note.splitlines())
+    assert answer in output
+    assert "- Sensitivity: " in note
+    assert "Sensitivity: " not in output  # checks are in the report
+    claims = [f"{claim} {tags[f'isogloss.verdict_{claim}']}" for claim in ("C1", "C2", "C3")]
+    assert output.splitlines()[-3].endswith(": " + " · ".join(claims))
     assert output.splitlines()[-2] == "verdict: no difference seen"
     assert output.splitlines()[-1].startswith("report: ")
     assert tags["isogloss.model"] == ", ".join(f"model-{m}" for m in range(5))
@@ -67,6 +72,7 @@ def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
         artifact.path for artifact in artifacts
     }
     run_compare(CompareConfig(source="arb_Arab"))
+    assert capsys.readouterr().out == output
     assert len(compare_run_list()) == 1
     log_run(RunKey("model-9", Condition.BASE), study(1, n=40)[RunKey("model-0", Condition.BASE)])
     run_compare(CompareConfig(source="arb_Arab"))

@@ -116,7 +116,7 @@ def test_a_second_run_of_a_study_computes_nothing_and_loads_no_model(
         1,
     ]
     (compared,) = runs("compare")
-    assert compared.data.tags["mlflow.note.content"] in capsys.readouterr().out
+    assert compared.data.tags["isogloss.answer"] in capsys.readouterr().out
 
 
 def test_another_order_limit_format_or_model_is_a_new_run_and_another_source_is_not(

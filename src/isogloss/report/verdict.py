@@ -135,29 +135,45 @@ def _full_summary(comparison: Comparison, run_id: str) -> Summary:
     )
 
 
+def answer(comparison: Comparison, run_id: str = "") -> str:
+    """What a terminal shows: the verdict, its numbers, what would settle it, and the omissions."""
+    omitted = "\n".join(f"- {line.label}: {line.text}" for line in _omitted(comparison))
+    parts = _answer_parts(comparison, run_id)
+    return "\n\n".join([*parts, omitted] if omitted and not comparison.quick else parts)
+
+
 def note(comparison: Comparison, run_id: str = "") -> str:
-    """The summary, the claims and the omissions as Markdown that also reads well in a terminal.
+    """The answer, all checks, the claims and the omissions, as Markdown.
 
     Of a quick look it has neither claims nor checks, which the report folds away.
     """
-    text = summary(comparison, run_id)
-    command = [f"    {text.command}"] if text.command else []
+    parts = _answer_parts(comparison, run_id)
     if comparison.quick:
-        return "\n\n".join([f"{text.verdict}: {text.headline}", text.next_steps, *command])
-    lines = [*text.details]
+        return "\n\n".join(parts)
+    lines = [*summary(comparison, run_id).details]
     lines += [
         Line(claim.name, f"{claim.conclusion} {claim.key_result}".strip())
         for claim in claim_texts(comparison)
     ]
-    lines += [
+    lines += _omitted(comparison)
+    return "\n\n".join([*parts, "\n".join(f"- {line.label}: {line.text}" for line in lines)])
+
+
+def _answer_parts(comparison: Comparison, run_id: str) -> list[str]:
+    """The paragraphs of the answer."""
+    text = summary(comparison, run_id)
+    parts = [f"{text.verdict}: {text.headline}", text.numbers, text.next_steps]
+    if text.command:
+        parts.append(f"    {text.command}")
+    return [part for part in parts if part]
+
+
+def _omitted(comparison: Comparison) -> list[Line]:
+    return [
         Line("Left out", omission_sentence(omission))
         for omission in comparison.omissions
         if omission.reason != OmissionReason.NO_SLOPE  # part of the claims
     ]
-    details = "\n".join(f"- {line.label}: {line.text}" for line in lines)
-    return "\n\n".join(
-        [f"{text.verdict}: {text.headline}", text.numbers, text.next_steps, *command, details]
-    )
 
 
 def _numbers(comparison: Comparison) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # they take long to import, see `stages.comparison_run`
 
 logger = logging.getLogger(__name__)
 
+ANSWER = "answer"  # tag: what is printed of a comparison
+CLAIMS = ("C1", "C2", "C3")
+
 
 @dataclass(frozen=True)
 class ComparisonPlan:
@@ -144,12 +147,14 @@ def _overlaps(collected: CollectedRuns) -> "Overlaps | None":
 
 
 def print_verdict(run: Run) -> None:
-    """Print the answer with numbers and checks, the verdict once more, and where the report is.
+    """Print the answer with its numbers, the verdicts once more, and where the report is.
 
-    The verdict is repeated because a terminal shows the end of a long output. Of a quick look there
-    is none, and what is printed is short.
+    The verdicts come last because a terminal shows the end of a long output. Of a quick look there
+    are none. A run of an earlier version has all its checks in the place of the answer.
     """
-    print(f"\n{run.data.tags['mlflow.note.content']}\n")
+    print(f"\n{tag(run, ANSWER) or run.data.tags['mlflow.note.content']}\n")
     if not tag(run, "quick"):
+        claims = " · ".join(f"{name} {tag(run, f'verdict_{name}')}" for name in CLAIMS)
+        print(f"claims, whose evidence is in the report: {claims}")
         print(f"verdict: {tag(run, 'verdict')}")
     print(f"report: {tracking.artifact_path(run, REPORT)}")

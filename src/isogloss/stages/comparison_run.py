@@ -17,14 +17,15 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.report.items import ItemData, item_data
-from isogloss.report.verdict import note
+from isogloss.report.verdict import answer, note
 from isogloss.stages.collect_runs import read_tables
+from isogloss.stages.compare import ANSWER
 from isogloss.stages.item_texts import item_texts
 from isogloss.stages.run_names import run_name
 from isogloss.tracking import NO_ADAPTER, RunKind, tag
 from isogloss.tracking.artifacts import log_folder
 from isogloss.tracking.resume import WorkDir
-from isogloss.tracking.tags import in_parts, read_tags
+from isogloss.tracking.tags import PREFIX, in_parts, read_tags
 from isogloss.tracking.versions import comparison_versions, statistics_libraries, versions_text
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _log(
         mlflow.set_tags(in_parts("cells", [run.info.run_id for run in plan.collected.runs]))
         tracking.log_metrics_once(comparison_metrics(comparison))
         mlflow.set_tag("mlflow.note.content", note(comparison, run.info.run_id)[:LONGEST_TAG])
+        mlflow.set_tag(f"{PREFIX}{ANSWER}", answer(comparison, run.info.run_id)[:LONGEST_TAG])
     return mlflow.get_run(run.info.run_id)
 
 
