@@ -66,7 +66,7 @@ def test_each_entry_point_takes_the_results_of_those_before_it(clone: Path) -> N
     trained = run_id(start(clone, "finetune", "steps=2", "batch_size=2", "dev_limit=2"))
     tuned = run_id(start(clone, "evaluate", f"adapter={trained}", *where))
     compared = start(clone, "compare", "study=chain")
-    assert "- C1: " in compared.stdout, compared.stderr[-3000:]
+    assert "claims (evidence in the report): C1 " in compared.stdout, compared.stderr[-3000:]
     report = re.search(r"^report: (.*)$", compared.stdout, re.MULTILINE)
     assert report
     assert Path(report[1]).is_file()

@@ -75,7 +75,7 @@ def test_every_entry_point_works_with_it(
     with adapter_folder(trained) as folder:
         local = shutil.copytree(folder, tmp_path / "adapter")
     assert run_id(call("evaluate", *parameters, *where, f"adapter={local}")) == tuned
-    assert "- C1: " in call("compare", "study=chain", "experiment=chain")
+    assert "(evidence in the report): C1 " in call("compare", "study=chain", "experiment=chain")
     evaluated = mlflow.get_run(tuned)
     assert evaluated.info.artifact_uri.startswith("mlflow-artifacts:")
     model_id = evaluated.inputs.model_inputs[0].model_id

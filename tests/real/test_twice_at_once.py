@@ -64,7 +64,7 @@ def test_a_study_that_was_killed_is_completed_in_its_own_run(study: dict[str, ob
     assert left.info.status == "RUNNING"
     with started("main", 0.0, study) as worker:
         stdout, stderr = finished(worker)
-    assert "- C1: " in stdout
+    assert "claims (evidence in the report): C1 " in stdout
     assert "resuming the run that was interrupted" in stderr
     assert check_one_whole_study().info.run_id == left.info.run_id
     assert [path.name for path in Path("unfinished").iterdir()] == [".locks"]

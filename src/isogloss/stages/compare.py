@@ -155,6 +155,6 @@ def print_verdict(run: Run) -> None:
     print(f"\n{tag(run, ANSWER) or run.data.tags['mlflow.note.content']}\n")
     if not tag(run, "quick"):
         claims = " · ".join(f"{name} {tag(run, f'verdict_{name}')}" for name in CLAIMS)
-        print(f"claims, whose evidence is in the report: {claims}")
+        print(f"claims (evidence in the report): {claims}")
         print(f"verdict: {tag(run, 'verdict')}")
     print(f"report: {tracking.artifact_path(run, REPORT)}")
