@@ -256,32 +256,3 @@ def test_soft_capped_scores_keep_plain_products(monkeypatch: pytest.MonkeyPatch)
             )
     assert torch.allclose(outputs[None].float(), outputs[1e9].float(), atol=0.02)
     assert not torch.allclose(outputs[None].float(), outputs[0.1].float(), atol=0.2)
-
-
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 37])
-@pytest.mark.parametrize("branched", [False, True])
-def test_keys_that_are_added_for_the_fused_kernel_change_nothing(
-    size: int, branched: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree = TokenTree()
-    tree.insert(list(range(size)))
-    if branched:
-        tree.insert([*range(size // 2), 1000, 1001])
-    states = torch.randn(3, 1, 4, len(tree), 8, generator=torch.Generator().manual_seed(0))
-    query, key, value = states.bfloat16()
-    outputs = {}
-    for keys in (1, 8):
-        monkeypatch.setattr(tree_attention, "KEYS", keys)
-        for units in (True, False):
-            monkeypatch.setattr(tree_attention, "matrix_units", lambda units=units: units)
-            row = tree_attention.Row.of([tree], torch.device("cpu"))
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                for window in (None, 3):
-                    outputs[keys, units, window], _ = tree_attention.attend(
-                        torch.nn.Module(), query, key[:, :2], value[:, :2], None, row=row,
-                        sliding_window=window,
-                    )  # fmt: skip
-    for (keys, units, window), found in outputs.items():
-        assert found.shape == (1, len(tree), 4, 8)
-        expected = outputs[1, False, window]
-        assert torch.allclose(found.float(), expected.float(), atol=0.03), (keys, units, window)

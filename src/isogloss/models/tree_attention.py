@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.nn.functional import dropout as dropout_
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from isogloss.compat.transformers import register_attention
 from isogloss.models.dtypes import matrix_units
@@ -19,9 +19,6 @@ from isogloss.models.prefix_tree import TokenTree
 
 NAME = "isogloss_segments"
 BLOCK = 128  # queries multiplied at a time on a CPU: their scores stay in the cache
-# The fused kernel of a CPU is up to 2.5 times as fast with as many keys as a multiple of 8
-# (torch 2.13 with AMX: 235 keys 0.60 ms, 240 keys 0.24).
-KEYS = 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,6 @@ class Segment:
 
     tree: TokenTree
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)  # by window
-    biases: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -49,21 +45,6 @@ class Segment:
             self.masks[window] = None if mask_TT is None else mask_TT.to(device)
         mask_TT = self.masks[window]
         return None if mask_TT is None else mask_TT.to(device)
-
-    def bias(self, window: int | None, device: torch.device) -> torch.Tensor | None:
-        """The mask as terms [T, S] of the scores in bfloat16, 0 or minus infinity; None likewise.
-
-        S is a multiple of KEYS; no token attends to the keys that are added.
-        """
-        if window not in self.biases:
-            mask_TT = self.mask(window, device)
-            bias_TS = None
-            if mask_TT is not None:
-                mask_TS = pad(mask_TT, (0, -self.size % KEYS))
-                bias_TS = torch.zeros(mask_TS.shape, dtype=torch.bfloat16, device=device)
-                bias_TS.masked_fill_(~mask_TS, -torch.inf)
-            self.biases[window] = bias_TS
-        return self.biases[window]
 
     def _ancestors(self) -> torch.Tensor | None:
         """The mask without a window; None for a single sequence."""
@@ -133,12 +114,7 @@ def attend(
     # Split instead of sliced: the gradient of every slice would have the size of the row.
     parts = (torch.split(whole, sizes, dim=2) for whole in (query_1HTE, key_1KTE, value_1KTE))
     for segment, query, key, value in zip(row.segments, *parts, strict=True):
-        if fused_on_cpu:
-            mask_TT = segment.bias(sliding_window, query.device)
-            extra = (0, 0, 0, -segment.size % KEYS)
-            key, value = pad(key, extra), pad(value, extra)
-        else:
-            mask_TT = segment.mask(sliding_window, query.device)
+        mask_TT = segment.mask(sliding_window, query.device)
         if softcap is not None or (on_cpu and not fused_on_cpu):
             attended.append(
                 _in_blocks(query[0], key[0], value[0], mask_TT, scale, softcap, dropout)
@@ -150,7 +126,7 @@ def attend(
                 value,
                 attn_mask=mask_TT,
                 dropout_p=dropout,
-                is_causal=mask_TT is None,  # key i is seen by query i and those after it
+                is_causal=mask_TT is None,
                 scale=scale,
                 enable_gqa=True,
             )
