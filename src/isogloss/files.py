@@ -1,6 +1,7 @@
 """Files: atomic writes, and YAML validated against a pydantic model."""
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -152,10 +153,16 @@ def temporary_files() -> Iterator[None]:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache that saves time later, if the cache can be written to."""
+    """Write a file of the cache that saves time later, if the cache can be written to.
+
+    What killed writers of the same file have left is deleted. A writer at the same time may lose
+    its part, but the file is there.
+    """
     with suppress(OSError):
         make_cache_dir()
         write_whole(path, content)
+        for part in path.parent.glob(f"{glob.escape(path.name)}.*{PART}"):
+            part.unlink(missing_ok=True)
 
 
 def delete_parts(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from isogloss.files import keep
 from isogloss.models import kept_facts
 from isogloss.models.kept_facts import DAY, kept_fact
 
@@ -61,3 +62,13 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 ) -> None:
     monkeypatch.setattr(kept_facts, "cache_dir", lambda: cache / "absent")
     assert [find([1.0]), find([2.0])] == [1.0, 2.0]
+
+
+def test_what_a_killed_writer_of_a_fact_has_left_is_deleted_with_the_next(cache: Path) -> None:
+    cache.mkdir()
+    path, other = cache / "fact-[1].json", cache / "fact-[1].json.parquet"
+    for file in (cache / "fact-[1].json.0123456789abcdef.part", other):
+        file.write_bytes(b"half")
+    keep(path, b"whole")
+    assert sorted(cache.iterdir()) == [path, other]
+    assert path.read_bytes() == b"whole"
