@@ -41,9 +41,10 @@ from isogloss.config import (
 from isogloss.errors import ConfigError
 from isogloss.languages import pooled_source
 from isogloss.report.content import report_content
+from isogloss.report.note import note
 from isogloss.report.omissions import omission_sentence
 from isogloss.report.page import figures, write
-from isogloss.report.verdict import note, summary
+from isogloss.report.verdict import summary
 from isogloss.stats.contrasts import Contrast
 from isogloss.types import Condition, Missing, Verdict
 from isogloss.version import __version__

@@ -25,9 +25,10 @@ from isogloss.report import crossed as crossed_report
 from isogloss.report import crossed_sensitivity
 from isogloss.report.crossed_figures import crossed_effects, crossed_gains
 from isogloss.report.next_steps import next_steps
+from isogloss.report.note import note
 from isogloss.report.page import write
 from isogloss.report.published import beside_table
-from isogloss.report.verdict import note, summary
+from isogloss.report.verdict import summary
 from isogloss.types import Interval, Verdict
 
 SOURCES = (*CROSSED_SOURCES, "ind_Latn", "rus_Cyrl")

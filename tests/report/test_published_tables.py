@@ -5,9 +5,10 @@ from synthetic_predictions import CONTROL, RELATED, compare_pair, gains, pair, s
 
 from isogloss.analysis.comparison import compare
 from isogloss.analysis.published import published_analysis
+from isogloss.report.note import note
 from isogloss.report.page import write
 from isogloss.report.published import beside_table, published_line, published_tables
-from isogloss.report.verdict import note, summary
+from isogloss.report.verdict import summary
 
 
 @pytest.fixture(scope="module")

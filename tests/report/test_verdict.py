@@ -8,6 +8,7 @@ import pytest
 from synthetic_predictions import BASE, CONTROL, RELATED, TUNED, gains, pair, study, tables
 
 from isogloss.analysis.comparison import Comparison, QuickLook, compare
+from isogloss.analysis.omissions import Omission, OmissionReason
 from isogloss.analysis.score_matrix import RunKey
 from isogloss.formatting import interval_points, points
 from isogloss.report import contrast_figure
@@ -16,7 +17,9 @@ from isogloss.report.content import report_content
 from isogloss.report.estimate_tables import estimate_tables
 from isogloss.report.markdown import markdown
 from isogloss.report.next_steps import fewest_controls, next_steps
-from isogloss.report.verdict import note, summary
+from isogloss.report.note import answer, note
+from isogloss.report.omissions import omission_sentence
+from isogloss.report.verdict import summary
 from isogloss.stats.permutation import attained_level
 from isogloss.stats.power import equivalence
 from isogloss.types import Condition, Interval, Verdict
@@ -305,6 +308,15 @@ def test_runs_of_a_quick_look_have_no_answer_and_no_advice():
     assert list(text.details[1:]) == list(plain.details)
     assert note(look) == (
         f"Quick look: {text.headline}\n\n{text.next_steps}\n\n    mlflow run . -e main"
+    )
+    failed = Omission(OmissionReason.FAILED_CELLS, cells=("small · base",), problem="no memory.")
+    assert answer(replace(look, omissions=[failed])) == note(look)
+    assert answer(full) == "\n\n".join(
+        [f"{plain.verdict}: {plain.headline}", plain.numbers, plain.next_steps]
+        + ([f"    {plain.command}"] if plain.command else [])
+    )
+    assert answer(replace(full, omissions=[failed])) == (
+        f"{answer(full)}\n\n- Left out: {omission_sentence(failed)}"
     )
     unknown = summary(replace(full, quick=QuickLook()))
     assert unknown.headline.startswith("4 items per language and a few steps show what a study")

@@ -73,6 +73,9 @@ def test_a_compare_run_has_verdict_claims_numbers_and_report_and_is_reused(
     }
     run_compare(CompareConfig(source="arb_Arab"))
     assert capsys.readouterr().out == output
+    mlflow.MlflowClient().delete_tag(run.info.run_id, "isogloss.answer")  # an earlier version
+    run_compare(CompareConfig(source="arb_Arab"))
+    assert note in capsys.readouterr().out
     assert len(compare_run_list()) == 1
     log_run(RunKey("model-9", Condition.BASE), study(1, n=40)[RunKey("model-0", Condition.BASE)])
     run_compare(CompareConfig(source="arb_Arab"))

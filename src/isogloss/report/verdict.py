@@ -14,11 +14,9 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison
 from isogloss.analysis.crossed import CrossedComparison
 from isogloss.analysis.gains import mean_gain_parts
-from isogloss.analysis.omissions import OmissionReason
 from isogloss.formatting import interval_points, listed, p_value, points, sentence
 from isogloss.languages import source_branch, source_name
 from isogloss.report.checks import check_lines, one_option_line
-from isogloss.report.claims import claim_texts
 from isogloss.report.crossed import (
     FEWEST_SEEDS,
     crossed_headline,
@@ -39,7 +37,6 @@ from isogloss.report.next_steps import (
     fewest_seeds,
     next_steps,
 )
-from isogloss.report.omissions import omission_sentence
 from isogloss.report.plan_command import plan_command
 from isogloss.report.published import published_line
 from isogloss.report.quick_look import (
@@ -133,47 +130,6 @@ def _full_summary(comparison: Comparison, run_id: str) -> Summary:
         command=plan_command(comparison, run_id),
         details=[Line(label, text) for label, text in _details(comparison)],
     )
-
-
-def answer(comparison: Comparison, run_id: str = "") -> str:
-    """What a terminal shows: the verdict, its numbers, what would settle it, and the omissions."""
-    omitted = "\n".join(f"- {line.label}: {line.text}" for line in _omitted(comparison))
-    parts = _answer_parts(comparison, run_id)
-    return "\n\n".join([*parts, omitted] if omitted and not comparison.quick else parts)
-
-
-def note(comparison: Comparison, run_id: str = "") -> str:
-    """The answer, all checks, the claims and the omissions, as Markdown.
-
-    Of a quick look it has neither claims nor checks, which the report folds away.
-    """
-    parts = _answer_parts(comparison, run_id)
-    if comparison.quick:
-        return "\n\n".join(parts)
-    lines = [*summary(comparison, run_id).details]
-    lines += [
-        Line(claim.name, f"{claim.conclusion} {claim.key_result}".strip())
-        for claim in claim_texts(comparison)
-    ]
-    lines += _omitted(comparison)
-    return "\n\n".join([*parts, "\n".join(f"- {line.label}: {line.text}" for line in lines)])
-
-
-def _answer_parts(comparison: Comparison, run_id: str) -> list[str]:
-    """The paragraphs of the answer."""
-    text = summary(comparison, run_id)
-    parts = [f"{text.verdict}: {text.headline}", text.numbers, text.next_steps]
-    if text.command:
-        parts.append(f"    {text.command}")
-    return [part for part in parts if part]
-
-
-def _omitted(comparison: Comparison) -> list[Line]:
-    return [
-        Line("Left out", omission_sentence(omission))
-        for omission in comparison.omissions
-        if omission.reason != OmissionReason.NO_SLOPE  # part of the claims
-    ]
 
 
 def _numbers(comparison: Comparison) -> str:

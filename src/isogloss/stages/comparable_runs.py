@@ -131,7 +131,7 @@ def _check_adapters(runs: Sequence[Run]) -> None:
 
 
 def _advice(groups: Iterable[Sequence[Run]]) -> str:
-    """Name the parameter that leaves out the smallest group of runs, and others to choose with."""
+    """Say how to exclude the smallest group of runs, or how to select the runs to compare."""
     # Of several that are as small, the one with the oldest run: a newer run was meant to count.
     groups = list(groups)
     fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))

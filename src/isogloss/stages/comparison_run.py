@@ -17,7 +17,7 @@ from isogloss.analysis.claims import claim_verdicts
 from isogloss.analysis.comparison import Comparison, compare
 from isogloss.analysis.comparison_metrics import comparison_metrics
 from isogloss.report.items import ItemData, item_data
-from isogloss.report.verdict import answer, note
+from isogloss.report.note import answer, note
 from isogloss.stages.collect_runs import read_tables
 from isogloss.stages.compare import ANSWER
 from isogloss.stages.item_texts import item_texts
