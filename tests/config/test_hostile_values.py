@@ -18,7 +18,8 @@ from isogloss.config import (
 )
 from isogloss.config.study_files import read_study
 from isogloss.errors import ConfigError
-from isogloss.files import LARGEST_YAML, user_path
+from isogloss.files import user_path
+from isogloss.yaml_files import LARGEST_YAML
 
 LONGEST = 400  # characters of a message about one value
 

@@ -18,8 +18,9 @@ from isogloss.config.numbers import Count, CountOrZero, NonNegativeNumber, Posit
 from isogloss.config.train_command import missing_placeholder, split_words
 from isogloss.config.words import text
 from isogloss.errors import ConfigError, IsoglossError
-from isogloss.files import load_yaml, user_path
+from isogloss.files import user_path
 from isogloss.types import EngineKind
+from isogloss.yaml_files import load_yaml
 
 SERVERS = (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMA_CPP, EngineKind.OPENAI)
 SCHEMES = ("http://", "https://")

@@ -10,8 +10,9 @@ from isogloss.config.finetune import Hyperparameters
 from isogloss.config.study import LISTS, StudyConfig, StudyModel, is_set
 from isogloss.config.text import explain
 from isogloss.errors import ConfigError
-from isogloss.files import line_of, load_yaml, looked_for
+from isogloss.files import looked_for
 from isogloss.formatting import did_you_mean, listed
+from isogloss.yaml_files import line_of, load_yaml
 
 
 def read_study(

@@ -15,8 +15,8 @@ from isogloss.config.engine import Engine, as_yaml
 from isogloss.config.entry_points import ENTRY_POINTS
 from isogloss.config.study import CellConfig, StudyConfig
 from isogloss.config.words import WORDS, joined, none_word
-from isogloss.files import fields_of, section_class_of
 from isogloss.formatting import closest, did_you_mean, shortened, without_password
+from isogloss.yaml_files import fields_of, section_class_of
 
 LineOf = Callable[[Sequence[str | int]], int | None]
 CLASSES: tuple[type[BaseModel], ...] = (*ENTRY_POINTS.values(), CellConfig, StudyConfig)

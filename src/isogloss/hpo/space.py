@@ -25,8 +25,8 @@ from pydantic import ValidationError
 from isogloss.config import Hyperparameters, explain
 from isogloss.config.study_files import read_yaml
 from isogloss.errors import ConfigError
-from isogloss.files import line_of
 from isogloss.models.target_modules import has_experts, reject_dropout
+from isogloss.yaml_files import line_of
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from importlib.resources import files
 from pydantic import BaseModel
 
 from isogloss.errors import ConfigError, DataError
-from isogloss.files import parse_yaml
 from isogloss.tasks.items import Item
 from isogloss.types import Labels, LanguageCode
+from isogloss.yaml_files import parse_yaml
 
 NATIVE = "native_labels.yaml"
 LATIN_SCRIPT = "_Latn"  # the end of the codes of languages that it writes

@@ -10,13 +10,13 @@ from pathlib import Path
 import yaml
 
 from isogloss.errors import DataError
-from isogloss.files import load_yaml
 from isogloss.formatting import shortened
 from isogloss.languages import language, source_languages, source_name
 from isogloss.models.locate import EMBEDDED, ModelLocation
 from isogloss.tracking import RunTags
 from isogloss.training.early_stopping import DevScore
 from isogloss.types import LanguageCode
+from isogloss.yaml_files import load_yaml
 
 CARD = "README.md"
 NOTE = "mlflow.note.content"  # what MLflow shows as the description of a logged model

@@ -7,7 +7,8 @@ from typing import Any
 from isogloss.config import SharedConfig
 from isogloss.config.study_files import read_recipe, recipe_values
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, looked_for
+from isogloss.files import looked_for
+from isogloss.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)
 

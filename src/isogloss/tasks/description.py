@@ -14,10 +14,11 @@ from pydantic import (
 
 from isogloss.config.fields import TaskName
 from isogloss.errors import ConfigError
-from isogloss.files import load_yaml, looked_for, user_path, validate
+from isogloss.files import looked_for, user_path
 from isogloss.formatting import closest, shortened
 from isogloss.languages import table
 from isogloss.types import Format, Normalisation, Split
+from isogloss.yaml_files import load_yaml, validate
 
 FILE = "task.yaml"
 BUILT_IN: tuple[str, ...] = get_args(get_args(TaskName)[0])

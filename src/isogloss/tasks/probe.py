@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel
 
 from isogloss.errors import ConfigError, DataError
-from isogloss.files import parse_yaml
 from isogloss.tasks.items import Item, Task
 from isogloss.types import Format, Normalisation, Split
+from isogloss.yaml_files import parse_yaml
 
 PASSAGES: dict[Split, int] = {Split.TRAIN: 400, Split.DEV: 60, Split.TEST: 200}
 MOST_PASSAGES = 2000

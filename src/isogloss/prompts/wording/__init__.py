@@ -14,9 +14,9 @@ from string import Formatter
 from pydantic import BaseModel
 
 from isogloss.errors import ConfigError, DataError
-from isogloss.files import parse_yaml
 from isogloss.tasks.sib200 import QUESTION, TOPICS
 from isogloss.types import LanguageCode
+from isogloss.yaml_files import parse_yaml
 
 TEXTS = (QUESTION, *TOPICS)
 
