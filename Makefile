@@ -124,7 +124,7 @@ bench:
 	@test -d "$(DATA_DIR)" || { echo "set DATA_DIR to the folder with belebele/ and sib200/:" \
 		"'$(DATA_DIR)' is not a folder" >&2; exit 1; }
 	@$(MAKE) --no-print-directory .bench/installed
-	.bench/bin/python -m benchmarks.bench --data-dir "$(DATA_DIR)" $(ARGS)
+	PYTHONPATH=src .bench/bin/python -m benchmarks.bench --data-dir "$(DATA_DIR)" $(ARGS)
 
 # The engine on a GPU, without data or network; a rehearsal with a tiny model where there is none.
 bench-gpu: .venv/installed
