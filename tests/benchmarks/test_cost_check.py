@@ -1,4 +1,4 @@
-"""The cost model against every measured figure: the aims, the misses, and the published table."""
+"""The cost model against the measured figures: the aims, and the published table."""
 
 from pathlib import Path
 
@@ -7,18 +7,6 @@ import pytest
 from benchmarks.cost_check import Check, every_check, page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "costs.md"
-# docs/explanation/costs.md has the reasons.
-MISSES = {
-    ("AMD EPYC, 2026-11-24", "scoring, cloze, bfloat16", "GB"),
-    ("AMD EPYC, 2026-11-24", "scoring, letter, bfloat16", "GB"),
-    ("AMD EPYC, 2026-11-24", "training, probe, bfloat16", "GB"),
-    ("AMD EPYC, 2026-11-24", "training, sib200, bfloat16", "GB"),
-    ("AMD EPYC, 2026-11-27", "scoring, letter, nf4", "GB"),
-    ("Intel Xeon, 2026-11-27", "training, probe, bfloat16", "s"),
-    ("Intel Xeon, 2026-11-27", "training, sib200, bfloat16", "s"),
-    ("Intel Xeon, 2026-11-27", "generation, cot, bfloat16", "s"),
-    ("NVIDIA H200", "a pass of letters, Qwen3 8B, compiled", "s"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +15,14 @@ def measured() -> list[Check]:
 
 
 def test_memory_is_within_15_percent_and_time_within_30(measured: list[Check]) -> None:
-    assert len(measured) >= 48
-    outside = {(check.machine, check.what, check.unit) for check in measured if not check.within}
-    assert outside == MISSES
+    assert len(measured) >= 44
+    outside = [(check.machine, check.what, check.unit) for check in measured if not check.within]
+    assert outside == []
 
 
 def test_predictions_are_not_biased(measured: list[Check]) -> None:
     for unit in ("s", "GB"):
-        errors = [check.error for check in measured if check.unit == unit and check.within]
+        errors = [check.error for check in measured if check.unit == unit]
         assert abs(sum(errors) / len(errors)) < 0.06
 
 

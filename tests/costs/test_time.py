@@ -8,6 +8,8 @@ from isogloss.costs.memory import Precision, activation_bytes, cache_bytes, weig
 from isogloss.costs.operations import Lora, Work, forward_operations, training_operations
 from isogloss.costs.shape import assumed_shape
 from isogloss.costs.time import (
+    CPU_LAYER_SECONDS,
+    FEW_ROWS_SHARE,
     FORWARD_TRAFFIC,
     H100,
     Machine,
@@ -19,14 +21,39 @@ from isogloss.costs.time import (
 
 SHAPE = assumed_shape(1e9)
 WORK = Work(1000, 10, 100, keys=50)
-HALF = Machine("half", 1e12, 1e11, memory=80e9, share=0.5)
+HALF = Machine("half", 1e12, 1e11, memory=80e9, share=0.5, compiled_share=0.8)
+CPU = replace(HALF, share=None, on_cpu=True)
 
 
 def test_time_at_a_share_of_product_speed() -> None:
     operations = forward_operations(SHAPE, WORK).total
-    assert scoring_seconds(SHAPE, WORK, HALF) == pytest.approx(operations / 0.5e12)
+    assert scoring_seconds(SHAPE, WORK, HALF, compiled=False) == pytest.approx(operations / 0.5e12)
     trained = training_operations(SHAPE, WORK, Lora(8)).total
     assert training_seconds(SHAPE, WORK, HALF, Lora(8)) == pytest.approx(trained / 0.5e12)
+
+
+def test_compiled_layers_have_a_share_of_their_own_in_scoring() -> None:
+    # Loading compiles models from 1e9 parameters on, if one GPU holds them.
+    for parameters, share in ((0.9e9, 0.5e12), (1.1e9, 0.8e12), (70e9, 0.5e12)):
+        shape = assumed_shape(parameters)
+        operations = forward_operations(shape, WORK).total
+        assert scoring_seconds(shape, WORK, HALF) == pytest.approx(operations / share)
+
+
+def test_with_matrix_units_products_of_training_are_slower_than_large_ones() -> None:
+    without = training_seconds(SHAPE, WORK, CPU, Lora(8))
+    slower = training_seconds(SHAPE, WORK, replace(CPU, matrix_units=True), Lora(8))
+    products = training_operations(SHAPE, WORK, Lora(8)).total / 1e12
+    assert slower - without == pytest.approx(products * (1 / FEW_ROWS_SHARE - 1))
+
+
+def test_small_operations_of_decoding_take_time_on_a_cpu() -> None:
+    prompts = Work(100, 0, 1, keys=50)
+    quicker, seconds = (
+        generation_seconds(SHAPE, prompts, 1, 200, machine, Precision.BFLOAT16)
+        for machine in (replace(CPU, on_cpu=False), CPU)
+    )
+    assert seconds - quicker == pytest.approx(200 * len(SHAPE.layers) * CPU_LAYER_SECONDS)
 
 
 def test_without_a_share_memory_traffic_takes_its_own_time() -> None:

@@ -3,7 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from isogloss.costs.memory import Precision, activation_bytes, cache_bytes, weight_bytes
+from isogloss.costs.memory import (
+    COMPILED_FROM,
+    Precision,
+    activation_bytes,
+    cache_bytes,
+    weight_bytes,
+)
 from isogloss.costs.operations import (
     Lora,
     Operations,
@@ -13,20 +19,28 @@ from isogloss.costs.operations import (
 )
 from isogloss.costs.shape import MatrixKind, ModelShape
 
-ASSUMED_SHARE = 0.5  # of product speed, on GPUs; 38% to 75% were measured (docs/LOG.md)
+# Of product speed, on GPUs: 38% to 55% were measured, and 74% in passes of compiled layers, of
+# which no whole run has been measured (docs/LOG.md).
+ASSUMED_SHARE, COMPILED_SHARE = 0.5, 0.6
 # What norms, rotary positions, activations, copies and casts read and write, in numbers of the
 # activations that a layer would keep. Fitted to benchmarks/results*.json of two processors.
 FORWARD_TRAFFIC, TRAINING_TRAFFIC = 5.3, 18.0
 CPU_BYTES_PER_SECOND = 20e9  # of two cores: reads of weights in decoding, and copies
+# Besides reads, a layer of a decoding step has some forty small operations. Fitted to two machines.
+CPU_LAYER_SECONDS = 3e-3
+# Of the speed of large products, what those of a training step reach with matrix units: products
+# of a thousand rows run on one core, LoRA's at a tenth, and each new size is compiled.
+FEW_ROWS_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class Machine:
     """Operations per second of matrix products, of layers and of the head, and bytes per second.
 
-    `share` is the share of product speed that the whole computation reaches. With None it follows
-    from `bytes_per_second`: products and memory traffic take turns, as they do on a CPU.
-    `matrix_units` are those of a CPU for bfloat16.
+    `share` is the share of product speed that the whole computation reaches, `compiled_share` that
+    of passes without gradients through compiled layers. With None it follows from
+    `bytes_per_second`: products and memory traffic take turns, as they do on a CPU. `matrix_units`
+    tells whether its products are in bfloat16 by a CPU's matrix units.
     """
 
     name: str
@@ -34,6 +48,7 @@ class Machine:
     bytes_per_second: float
     memory: float
     share: float | None = ASSUMED_SHARE
+    compiled_share: float = COMPILED_SHARE
     head_operations_per_second: float | None = None
     on_cpu: bool = False
     matrix_units: bool = False
@@ -50,11 +65,21 @@ H200 = Machine("H200", 790e12, 4.26e12, 141e9)
 H100 = Machine("H100", 790e12, 4.26e12 * 3.35 / 4.8, 80e9)
 
 
-def scoring_seconds(shape: ModelShape, work: Work, machine: Machine) -> float:
-    """Time of scoring, or of the prompts of generation."""
-    operations = forward_operations(shape, work)
+def scoring_seconds(
+    shape: ModelShape, work: Work, machine: Machine, compiled: bool | None = None
+) -> float:
+    """Time of scoring, or of the prompts of generation.
+
+    `compiled` is whether a GPU's layers are; None: as loading decides, if one GPU holds the model.
+    """
+    if compiled is None:
+        fits = weight_bytes(shape, Precision.BFLOAT16) < machine.memory
+        compiled = fits and shape.parameters >= COMPILED_FROM
+    products = machine.product_seconds(forward_operations(shape, work))
+    if machine.share is not None:
+        return products / (machine.compiled_share if compiled else machine.share)
     traffic = FORWARD_TRAFFIC * work.tokens * activation_bytes(shape, Precision.FLOAT32)
-    return _seconds(operations, traffic, machine)
+    return products + traffic / machine.bytes_per_second
 
 
 def training_seconds(
@@ -65,9 +90,15 @@ def training_seconds(
     checkpointing: bool = False,
 ) -> float:
     """Time of training steps with this work in all, forward and backward."""
-    operations = training_operations(shape, work, lora, checkpointing=checkpointing)
+    products = machine.product_seconds(
+        training_operations(shape, work, lora, checkpointing=checkpointing)
+    )
+    if machine.share is not None:
+        return products / machine.share
+    if machine.matrix_units:
+        products /= FEW_ROWS_SHARE
     traffic = TRAINING_TRAFFIC * work.tokens * activation_bytes(shape, Precision.FLOAT32)
-    return _seconds(operations, traffic, machine)
+    return products + traffic / machine.bytes_per_second
 
 
 def generation_seconds(
@@ -86,10 +117,10 @@ def generation_seconds(
     length = prompts.tokens / rows if rows else 0.0
     read = step_bytes(shape, rows, length + steps / 2, precision)
     step = Work(rows, rows, keys=length + steps / 2)
-    decoding = scoring_seconds(shape, step, machine)
-    return scoring_seconds(shape, prompts, machine) + steps * (
-        decoding + read / machine.bytes_per_second
-    )
+    decoding = scoring_seconds(shape, step, machine) + read / machine.bytes_per_second
+    if machine.on_cpu:
+        decoding += CPU_LAYER_SECONDS * len(shape.layers)
+    return scoring_seconds(shape, prompts, machine) + steps * decoding
 
 
 def step_bytes(shape: ModelShape, rows: float, length: float, precision: Precision) -> float:
@@ -106,9 +137,3 @@ def step_bytes(shape: ModelShape, rows: float, length: float, precision: Precisi
     embedding = 0 if shape.tied else precision.width * shape.embedding  # rows of it alone
     weights = weight_bytes(shape, precision) - unused - embedding
     return weights + rows * length * cache_bytes(shape, precision)
-
-
-def _seconds(operations: Operations, traffic: float, machine: Machine) -> float:
-    if machine.share is not None:
-        return machine.product_seconds(operations) / machine.share
-    return machine.product_seconds(operations) + traffic / machine.bytes_per_second

@@ -1,7 +1,8 @@
 """A dry run as a command: the costs of a study in tables, without running it."""
 
 from isogloss.config import MainConfig
-from isogloss.costs.time import ASSUMED_SHARE, H100
+from isogloss.costs.memory import COMPILED_FROM
+from isogloss.costs.time import ASSUMED_SHARE, COMPILED_SHARE, H100
 from isogloss.formatting import aligned, duration, in_hours, listed, size
 from isogloss.stages.configured_study import configured_study
 from isogloss.stages.dry_run import CHARACTERS_PER_TOKEN, DryRun, dry_run, total
@@ -43,8 +44,10 @@ def print_dry_run(dry: DryRun) -> None:
         f"Numbers of GPUs are the fewest that hold the model, over which device_map auto spreads "
         f"the layers; peaks of scoring and training are those on so many {H100.name}s.\n"
         f"{H100.name} hours assume {ASSUMED_SHARE:.0%} of "
-        f"{H100.operations_per_second / 1e12:.0f} TFLOP/s and reads of "
-        f"{H100.bytes_per_second / 1e12:.1f} TB/s; several GPUs take turns and are no faster.\n"
+        f"{H100.operations_per_second / 1e12:.0f} TFLOP/s, {COMPILED_SHARE:.0%} in scoring by "
+        f"models of {COMPILED_FROM / 1e9:.0f}B parameters or more on a single GPU, whose layers "
+        f"are compiled, and reads of {H100.bytes_per_second / 1e12:.1f} TB/s; several GPUs take "
+        f"turns and are no faster.\n"
     )
     print(aligned(rows))
     too_large = [cost for cost in missing if cost.memory and cost.hours_here is None]

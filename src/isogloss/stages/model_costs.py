@@ -139,7 +139,7 @@ def machine_here(dtype: str) -> Machine:
         psutil.virtual_memory().total,
         share=None,
         on_cpu=True,
-        matrix_units=speeds.matrix_units,
+        matrix_units=speeds.matrix_units and machine["dtype"] != "float32",
     )
 
 
