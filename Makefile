@@ -17,8 +17,8 @@ export PATH := $(BIN):$(PATH)
 # Packages are installed without bytecode. The first import writes it, which halves later imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-real fuzz faults check generate \
-	docs format calibrate bench bench-gpu lock audit
+.PHONY: install install-dev install-vllm install-trainers run ui test test-unit test-tiny test-real slow-tests fuzz \
+	faults check generate docs format calibrate bench bench-gpu lock audit
 
 # The program `isogloss` is installed too, as a link to src/; entry points do without it.
 install: .venv/installed
@@ -75,10 +75,19 @@ ui: install
 		mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(PORT),5000) \
 		--workers 1 --uvicorn-opts --no-access-log
 
-test: check test-unit test-real
+test: check test-tiny test-real
 
+# Two minutes; `make test-tiny` has those of half a second or more too.
 test-unit: install-dev
+	python -m pytest -m "not real and not slow" -n 2 --dist worksteal
+
+# All tests with tiny models.
+test-tiny: install-dev
 	python -m pytest -m "not real" -n 2 --dist worksteal
+
+# Measures all tests with tiny models and lists the slow ones in tests/slow_tests.txt.
+slow-tests: install-dev
+	ISOGLOSS_SLOW_TESTS=1 python -m pytest -m "not real" -n 2 --dist worksteal
 
 test-real: install-dev
 	python -m pytest -m real -n 2 --dist loadfile

@@ -22,6 +22,8 @@ from isogloss.models.locate import locate
 from isogloss.tasks import Item, items, open_task
 from isogloss.types import Split
 
+pytest_plugins = ["tiers", "pytester"]
+
 torch.set_num_threads(1)  # tests run beside one another
 gc.disable()  # until all tests are imported
 # MLflow compiles its sixty migrations to know the newest, for each store: most of opening one.
