@@ -1,13 +1,17 @@
 """The file that MLflow runs when it loads a logged adapter (MLflow's "models from code").
 
-MLflow copies it beside the isogloss package and the adapter.
+MLflow copies it beside the adapter and the folder `code`, which has the isogloss package as a file.
 """
 
 import logging
 import sys
 import warnings
+from pathlib import Path
 
 import mlflow
+
+if (package := Path(__file__).parent / "code" / "isogloss.zip").is_file():
+    sys.path.insert(0, str(package))
 
 from isogloss.threads import limit_threads
 
