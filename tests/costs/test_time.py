@@ -9,7 +9,6 @@ from isogloss.costs.operations import Lora, Work, forward_operations, training_o
 from isogloss.costs.shape import assumed_shape
 from isogloss.costs.time import (
     CPU_LAYER_SECONDS,
-    FEW_ROWS_SHARE,
     FORWARD_TRAFFIC,
     H100,
     Machine,
@@ -40,11 +39,15 @@ def test_compiled_layers_have_a_share_of_their_own_in_scoring() -> None:
         assert scoring_seconds(shape, WORK, HALF) == pytest.approx(operations / share)
 
 
-def test_with_matrix_units_products_of_training_are_slower_than_large_ones() -> None:
-    without = training_seconds(SHAPE, WORK, CPU, Lora(8))
-    slower = training_seconds(SHAPE, WORK, replace(CPU, matrix_units=True), Lora(8))
-    products = training_operations(SHAPE, WORK, Lora(8)).total / 1e12
-    assert slower - without == pytest.approx(products * (1 / FEW_ROWS_SHARE - 1))
+@pytest.mark.parametrize(("hidden", "share"), [(640, 0.2), (1600, 0.5), (2560, 0.8), (8192, 0.85)])
+def test_with_matrix_units_products_of_training_are_slower_in_narrow_models(
+    hidden: int, share: float
+) -> None:
+    shape = replace(SHAPE, hidden=hidden)
+    without = training_seconds(shape, WORK, CPU, Lora(8))
+    slower = training_seconds(shape, WORK, replace(CPU, matrix_units=True), Lora(8))
+    products = training_operations(shape, WORK, Lora(8)).total / 1e12
+    assert slower - without == pytest.approx(products * (1 / share - 1))
 
 
 def test_small_operations_of_decoding_take_time_on_a_cpu() -> None:
