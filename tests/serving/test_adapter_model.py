@@ -438,6 +438,11 @@ def test_the_logged_code_is_the_package_without_simulations(trained: Training) -
     assert not [name for name in files if "simulat" in name]
 
 
+def test_a_process_that_has_isogloss_does_not_get_that_of_the_model(trained: Training) -> None:
+    assert trained("letter").model
+    assert not [entry for entry in sys.path if entry.endswith("isogloss.zip")]
+
+
 def test_the_logged_code_and_its_data_are_read_from_the_file(
     trained: Training, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Architecture: whether a model can be a causal language model, by its config.json alone."""
 
-from pathlib import Path
+import hashlib
+from importlib.resources import files
 from typing import cast
 
 from pydantic import TypeAdapter
@@ -22,9 +23,10 @@ def require_scorable(location: ModelLocation) -> None:
     if not path.is_file():
         check_architecture(location)  # says what is missing
         return
+    rules = files(__package__) / "architecture.py"  # in a served model it is in a zip file
     depends_on = {
         "config": file_sha256(path),
-        "rules": file_sha256(Path(__file__)),
+        "rules": hashlib.sha256(rules.read_bytes()).hexdigest(),
         **versions_of("transformers"),
     }
 

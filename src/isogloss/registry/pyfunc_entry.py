@@ -10,8 +10,9 @@ from pathlib import Path
 
 import mlflow
 
-if (package := Path(__file__).parent / "code" / "isogloss.zip").is_file():
-    sys.path.insert(0, str(package))
+# Processes that inherit the path of one that has isogloss already must not import it from here.
+if "isogloss" not in sys.modules:
+    sys.path.insert(0, str(Path(__file__).parent / "code" / "isogloss.zip"))
 
 from isogloss.threads import limit_threads
 
