@@ -20,8 +20,10 @@ from typing import Any
 
 import click
 
+from benchmarks.lines import draw
 from benchmarks.lm_eval_belebele import ENVIRONMENT
 from benchmarks.plan import MATMUL, PARTS, QUICK, UNTUNED, VLLM, Job, Sizes, jobs
+from benchmarks.table import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".bench" / "work"
@@ -166,9 +168,6 @@ class Results:
 
     def publish(self) -> str:
         """Write the page and the figure; return the page."""
-        from benchmarks.lines import draw
-        from benchmarks.table import markdown
-
         drawn = draw(self.values["measurements"], self.figure)
         page = markdown(self.values, self.figure.name if drawn else None)
         self.page.write_text(page, "utf-8")

@@ -131,7 +131,7 @@ def _check_adapters(runs: Sequence[Run]) -> None:
 
 
 def _advice(groups: Iterable[Sequence[Run]]) -> str:
-    """Say how to exclude the smallest group of runs, or how to select the runs to compare."""
+    """How to leave out the smallest group of runs, or to choose which runs are compared."""
     # Of several that are as small, the one with the oldest run: a newer run was meant to count.
     groups = list(groups)
     fewest = min(groups, key=lambda runs: (len(runs), max(run.info.start_time for run in runs)))
